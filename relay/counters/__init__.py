@@ -1,0 +1,1 @@
+"""Limits: exact across the workers of a node."""

@@ -1,0 +1,1 @@
+"""Delivery: claim, render, sign, send, record."""

@@ -1,0 +1,1 @@
+"""DKIM signing by byte-exact canonical forms (RFC 6376)."""

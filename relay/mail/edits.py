@@ -1,0 +1,147 @@
+"""Edits of a header block as data: what may change (MSG-12), by which rule, for all copies or per copy.
+
+An edit is kept with the queued message as a JSON list and applied at delivery, before the signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from relay.mail.message import Field
+
+
+class Edit(NamedTuple):
+    """One change. `kind` says which; `name` is a field name as written; `value` as each kind says.
+
+    prepend      add `name: value` on top                    append    add `name: value` at the end of the block
+    remove       drop every field `name`                     rename    every field `name` becomes `value`
+    replace      every field `name` becomes one `name: value`
+    refold       fold the long field `name` at white space (MSG-5)
+    to_self      To becomes the copy's own recipient; Cc and Resent-* go (CC-8)
+    undisclosed  To becomes an empty group; Cc and Resent-* go (CC-9)
+    unsubscribe  the copy's own List-Unsubscribe pair; `value` is the List-Id or "" (UNSUB-16)
+    placeholders {{zegel_unsubscribe}} and {{zegel_my}} in the body become the copy's own links (UNSUB-16)
+    recode       long or 8-bit body lines are re-encoded; `value` is quoted-printable (MSG-5, OUT-9)
+    """
+
+    kind: str
+    name: str
+    value: str
+    rule: str
+
+
+PER_COPY = frozenset(("to_self", "unsubscribe", "placeholders"))
+VISIBLE = (b"to", b"cc", b"resent-to", b"resent-cc")
+
+
+class BadValue(ValueError):
+    """A value that may not enter a header: CR, LF, NUL or too long (MSG-7)."""
+
+
+def field(name: str, value: str) -> Field:
+    """One raw field from a name and a value that this program chose.
+
+    Raises BadValue where the value holds CR, LF (outside a fold that this program wrote), NUL or over 998 octets a line.
+    """
+    if "\0" in value or any(ord(c) < 32 and c not in "\t\r\n" for c in value):
+        raise BadValue(name)
+    for index, line in enumerate(value.split("\r\n")):
+        if "\r" in line or "\n" in line or len(line) > 900 or (index and line[:1] not in (" ", "\t")):
+            raise BadValue(name)
+    raw_name = name.encode("ascii")
+    return (raw_name.lower(), raw_name + b": " + value.encode() + b"\r\n")
+
+
+def apply(fields: list[Field], edits: Iterable[Edit]) -> list[Field]:
+    """A new header block with the edits that hold for every copy; those of PER_COPY are left to `relay.delivery.render`."""
+    result = fields
+    for edit in edits:
+        change = _APPLY.get(edit.kind)
+        if change is not None:
+            result = change(result, edit)
+    return result
+
+
+def _prepend(fields: list[Field], edit: Edit) -> list[Field]:
+    return [field(edit.name, edit.value), *fields]
+
+
+def _append(fields: list[Field], edit: Edit) -> list[Field]:
+    return [*fields, field(edit.name, edit.value)]
+
+
+def _remove(fields: list[Field], edit: Edit) -> list[Field]:
+    name = edit.name.lower().encode()
+    return [pair for pair in fields if pair[0] != name]
+
+
+def _rename(fields: list[Field], edit: Edit) -> list[Field]:
+    old, new = edit.name.lower().encode(), edit.value.encode()
+    return [
+        (new.lower(), new + raw[raw.index(b":") :]) if name == old else (name, raw)
+        for name, raw in fields
+    ]
+
+
+def _replace(fields: list[Field], edit: Edit) -> list[Field]:
+    name = edit.name.lower().encode()
+    result: list[Field] = []
+    done = False
+    for pair in fields:
+        if pair[0] != name:
+            result.append(pair)
+        elif not done:
+            result.append(field(edit.name, edit.value))
+            done = True
+    return result if done else [*result, field(edit.name, edit.value)]
+
+
+def _undisclosed(fields: list[Field], edit: Edit) -> list[Field]:
+    return show_only(fields, "undisclosed-recipients:;")
+
+
+def _refold(fields: list[Field], edit: Edit) -> list[Field]:
+    name = edit.name.lower().encode()
+    return [(n, fold(raw)) if n == name else (n, raw) for n, raw in fields]
+
+
+def show_only(fields: list[Field], to: str) -> list[Field]:
+    """The header block with `To: to` as its only visible recipients (CC-8, CC-9)."""
+    result: list[Field] = []
+    done = False
+    for pair in fields:
+        if pair[0] == b"to" and not done:
+            result.append(field("To", to))
+            done = True
+        elif pair[0] not in VISIBLE:
+            result.append(pair)
+    return result if done else [*result, field("To", to)]
+
+
+def fold(raw: bytes, limit: int = 998) -> bytes:
+    """The raw field with every line at most `limit` octets, folded at white space that is there (MSG-5).
+
+    A run without white space longer than the limit stays as it is: the session refuses it.
+    """
+    lines: list[bytes] = []
+    for line in raw[:-2].split(b"\r\n"):
+        while len(line) > limit:
+            cut = max(line.rfind(b" ", 1, limit), line.rfind(b"\t", 1, limit))
+            if cut <= 0 or not line[:cut].strip():
+                break
+            lines.append(line[:cut])
+            line = line[cut:]
+        lines.append(line)
+    return b"\r\n".join(lines) + b"\r\n"
+
+
+_APPLY = {
+    "prepend": _prepend,
+    "append": _append,
+    "remove": _remove,
+    "rename": _rename,
+    "replace": _replace,
+    "undisclosed": _undisclosed,
+    "refold": _refold,
+}

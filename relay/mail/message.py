@@ -1,0 +1,130 @@
+"""A message is bytes: a header block that is indexed once, and a body that is never rebuilt.
+
+Theory of operation. `Message.split` cuts the bytes at the first empty line and indexes the header
+block as a list of `(lower-case name, raw bytes)`. Edits make a new header block; the body stays a
+view of the bytes that came (rules MSG-1, MSG-12). Lines end in CRLF everywhere inside: the session
+refuses anything else before a `Message` is made (SMTP-5).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+MAX_HEAD_BYTES = 256 * 1024  # MSG-2
+MAX_FIELDS = 2_000  # MSG-2
+MAX_LINE_OCTETS = 998  # RFC 5322 section 2.1.1, without CRLF
+
+_NAME = re.compile(rb"[!-9;-~]+")  # ftext, RFC 5322 section 3.6.8
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_FOLD = re.compile(rb"\r\n(?=[ \t])")
+
+Field = tuple[bytes, bytes]
+"""`(lower-case name, raw bytes with every CRLF)`."""
+
+
+class Malformed(NamedTuple):
+    """Why the bytes are no message: `reason` is a code of reasons.toml, `detail` is safe to log, not to send."""
+
+    reason: str
+    detail: str
+
+
+class Message:
+    """One message: `raw` whole, `fields` of its header block, `body` as a view without a copy."""
+
+    __slots__ = ("_is_ascii", "body_start", "fields", "raw")
+
+    def __init__(self, raw: bytes, fields: list[Field], body_start: int) -> None:
+        self.raw = raw
+        self.fields = fields
+        self.body_start = body_start
+        self._is_ascii: bool | None = None
+
+    @staticmethod
+    def split(raw: bytes) -> Message | Malformed:
+        """The message in `raw` (CRLF line ends), or why it is none (MSG-2, SMTP-24)."""
+        if raw.startswith(b"\r\n"):
+            head_end, body_start = 0, 2
+        else:
+            cut = raw.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES + 4)
+            if cut >= 0:
+                head_end, body_start = cut + 2, cut + 4
+            elif len(raw) > MAX_HEAD_BYTES:
+                return Malformed("message.head_too_large", "header section over 262144 octets")
+            else:
+                head_end = body_start = len(raw)
+        fields = index_head(raw[:head_end])
+        return fields if isinstance(fields, Malformed) else Message(raw, fields, body_start)
+
+    @property
+    def body(self) -> memoryview:
+        """The body without a copy; empty when there is none."""
+        return memoryview(self.raw)[self.body_start :]
+
+    @property
+    def size(self) -> int:
+        """Octets of the whole message as it came."""
+        return len(self.raw)
+
+    @property
+    def is_ascii(self) -> bool:
+        """No octet over 127 anywhere, so no 8BITMIME needed."""
+        if self._is_ascii is None:
+            self._is_ascii = self.raw.isascii()
+        return self._is_ascii
+
+    def count(self, name: bytes) -> int:
+        """How many fields are called `name` (lower case)."""
+        return sum(1 for field, _ in self.fields if field == name)
+
+    def get(self, name: bytes) -> bytes | None:
+        """Unfolded value of the first field called `name` (lower case), stripped; None if there is none."""
+        for field, raw in self.fields:
+            if field == name:
+                return value_of(raw)
+        return None
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        """Unfolded, stripped values of every field called `name` (lower case), in order."""
+        return [value_of(raw) for field, raw in self.fields if field == name]
+
+
+def index_head(head: bytes) -> list[Field] | Malformed:
+    """The fields of a header block (CRLF line ends, no closing empty line), or what is wrong with it."""
+    if b"\0" in head or _CONTROL.search(head):
+        return Malformed("message.control_in_head", "control character in header section")
+    fields: list[Field] = []
+    for line in head.split(b"\r\n")[:-1] if head else ():
+        if line[:1] in (b" ", b"\t"):
+            if not fields:
+                return Malformed("message.head_malformed", "first line is a continuation")
+            name, raw = fields[-1]
+            fields[-1] = (name, raw + line + b"\r\n")
+            continue
+        name, colon, _ = line.partition(b":")
+        name = name.rstrip(b" \t")
+        if not colon or not _NAME.fullmatch(name):
+            return Malformed("message.head_malformed", f"field {len(fields) + 1} has no valid name")
+        fields.append((name.lower(), line + b"\r\n"))
+        if len(fields) > MAX_FIELDS:
+            return Malformed("message.head_too_large", f"over {MAX_FIELDS} header fields")
+    return fields
+
+
+def value_of(raw_field: bytes) -> bytes:
+    """Value of one raw field, unfolded (RFC 5322 section 2.2.3) and stripped."""
+    value = raw_field[raw_field.index(b":") + 1 :]
+    if b"\r\n " in value or b"\r\n\t" in value:
+        value = _FOLD.sub(b"", value)
+    return value.strip()
+
+
+def name_of(raw_field: bytes) -> bytes:
+    """Name of one raw field as written."""
+    return raw_field[: raw_field.index(b":")].rstrip(b" \t")
+
+
+def join_head(fields: list[Field]) -> bytes:
+    """Header block as bytes, closing empty line included."""
+    return b"".join([raw for _, raw in fields]) + b"\r\n"

@@ -1,0 +1,1 @@
+"""The decision machinery: verdicts, facts, pipeline. Pure."""

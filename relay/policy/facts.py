@@ -1,0 +1,112 @@
+"""Facts: what policies need to know beyond the mail itself, fetched before deciding; unknown is a third answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Fact(StrEnum):
+    """Names of facts. The value's type stands beside each."""
+
+    CONSENTS = "consents"  # Mapping[str, ConsentState | None] by recipient address as given
+    SUPPRESSIONS = "suppressions"  # Mapping[str, tuple[SuppressionEntry, ...]]
+    REQUESTS = "requests"  # Mapping[str, PendingRequest | None]: double opt-in asked for (CLASS-7)
+    THREAD = "thread"  # ThreadParent | None (CC-11)
+    FINGERPRINT = "fingerprint"  # int: equal bodies of this account in 24 h, this one included (CLASS-9)
+    ALLOWANCE = "allowance"  # Allowance (THROTTLE-1); charged or, in explain, only looked at
+
+
+class Unavailable(NamedTuple):
+    """The fact could not be had. `why` is for the operator, never for a peer."""
+
+    why: str
+
+
+class ConsentState(NamedTuple):
+    """Present state of consent for (tenant, purpose, address): the fold of its events, without personal data.
+
+    Times are seconds since the epoch or 0.0. `event` is the ledger sequence of the record that holds.
+    """
+
+    status: str  # requested | given | confirmed | withdrawn | objected | restricted | erased
+    basis: str  # consent | soft_optin | published_for_marketing | non_eea_b2b
+    given_at: float
+    confirmed_at: float = 0.0
+    expires_at: float = 0.0
+    controller: str = ""
+    category: str = ""
+    sale_kind: str = ""
+    sale_at: float = 0.0
+    provenance: str = "own"  # own | third_party
+    jurisdiction: str = ""
+    sensitive: bool = False
+    event: int = 0
+
+
+class SuppressionEntry(NamedTuple):
+    """One standing suppression: `scope` is "all" or a purpose; `reason` objection | bounce | complaint | restriction."""
+
+    scope: str
+    reason: str
+    at: float
+
+
+class PendingRequest(NamedTuple):
+    """A double opt-in that was asked for: when, and how many confirmation mails have gone out (CLASS-7)."""
+
+    requested_at: float
+    mails_sent: int
+
+
+class ThreadParent(NamedTuple):
+    """Keyed hashes of the addresses that the parent message showed (CC-11); `seen` tells which of ours are among them."""
+
+    seen: frozenset[str]  # lower-case addresses of this mail that the parent showed
+
+
+class Allowance(NamedTuple):
+    """Answer of the limits. `due` is when the mail may leave (now or earlier: at once); `limit` names what bit."""
+
+    granted: bool
+    due: float = 0.0
+    limit: str = ""  # e.g. "messages_per_minute"
+    scope: str = ""  # credential | tenant | client | domain | stream
+    allowed: int = 0  # the number that the limit allows
+    backlog: int = 0  # recipients parked for the tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The facts that were asked for. Reading one that was not asked for is a bug and raises KeyError."""
+
+    values: Mapping[Fact, object]
+
+    @property
+    def consents(self) -> Mapping[str, ConsentState | None]:
+        return self.values[Fact.CONSENTS]  # type: ignore[return-value]  # gather.py puts this type there
+
+    @property
+    def suppressions(self) -> Mapping[str, tuple[SuppressionEntry, ...]]:
+        return self.values[Fact.SUPPRESSIONS]  # type: ignore[return-value]  # as above
+
+    @property
+    def requests(self) -> Mapping[str, PendingRequest | None]:
+        return self.values[Fact.REQUESTS]  # type: ignore[return-value]  # as above
+
+    @property
+    def thread(self) -> ThreadParent | None:
+        return self.values[Fact.THREAD]  # type: ignore[return-value]  # as above
+
+    @property
+    def fingerprint(self) -> int:
+        return self.values[Fact.FINGERPRINT]  # type: ignore[return-value]  # as above
+
+    @property
+    def allowance(self) -> Allowance:
+        return self.values[Fact.ALLOWANCE]  # type: ignore[return-value]  # as above
+
+
+NO_FACTS = Facts({})

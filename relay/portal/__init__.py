@@ -1,0 +1,1 @@
+"""Pages and API: opt-out, rules explained, captured mail, /api/v1."""

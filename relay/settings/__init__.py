@@ -1,0 +1,1 @@
+"""What an operator sets: typed, with units, unknown keys refused."""

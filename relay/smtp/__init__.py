@@ -1,0 +1,1 @@
+"""Submission: sessions on aiosmtpd, AUTH, TLS, PROXY."""

@@ -1,0 +1,1 @@
+"""The queue: durable before 250, encrypted at rest."""

@@ -1,0 +1,1 @@
+"""The shared database: schema, migrations, connections."""
