@@ -78,10 +78,7 @@ def _remove(fields: list[Field], edit: Edit) -> list[Field]:
 
 def _rename(fields: list[Field], edit: Edit) -> list[Field]:
     old, new = edit.name.lower().encode(), edit.value.encode()
-    return [
-        (new.lower(), new + raw[raw.index(b":") :]) if name == old else (name, raw)
-        for name, raw in fields
-    ]
+    return [(new.lower(), new + raw[raw.index(b":") :]) if name == old else (name, raw) for name, raw in fields]
 
 
 def _replace(fields: list[Field], edit: Edit) -> list[Field]:

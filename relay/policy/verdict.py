@@ -44,7 +44,7 @@ class Note(NamedTuple):
 
     kind: str  # notice | warn | near_miss | incident
     reason: str
-    count: int = 0
+    number: int = 0
 
 
 Change = Edit | Classify | DropRecipient | Note
