@@ -22,11 +22,9 @@ class CorruptRow(Exception):
 class Cipher:
     """Seals and opens with the current key; opens with every key that is live."""
 
-    def __init__(self, keys: Mapping[str, bytes], current: str) -> None:
-        self._keys = {name.encode(): AESGCM(key) for name, key in keys.items()}
-        self._current = current.encode()
-        if len(self._current) != KEY_ID_BYTES:
-            raise ValueError("a queue key id has 4 characters")
+    def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
+        self._keys = {number.to_bytes(KEY_ID_BYTES, "big"): AESGCM(key) for number, key in keys.items()}
+        self._current = current.to_bytes(KEY_ID_BYTES, "big")
         self._seal = self._keys[self._current].encrypt
 
     def seal(self, number: int, data: bytes) -> bytes:

@@ -220,6 +220,7 @@ class QueueFiles:
             self.hot_bytes += size
             self.on_work()
         else:
+            item.forget_body()
             self.backlog.push(ref, item.rank, item.tenant, due=item.due, now=now)
             if item.due <= now and not self._loading:
                 self._refill()

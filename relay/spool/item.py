@@ -9,6 +9,7 @@ import orjson
 
 from relay.mail.edits import Edit
 from relay.mail.envelope import Recipient
+from relay.mail.message import Message
 
 RANKS = {"personal": 0, "transactional": 0, "marketing": 1}
 """Streams that must not wait behind a campaign have rank 0 (design.md section 3, fair claims)."""
@@ -29,7 +30,7 @@ class Item:
     `fates` runs beside `meta["rcpt"]`. `seq` and `segment` say where the log row lies.
     """
 
-    __slots__ = ("body_hash", "due", "fates", "id", "meta", "rank", "raw", "segment", "seq", "state", "tenant")
+    __slots__ = ("body_hash", "due", "fates", "id", "message", "meta", "rank", "raw", "segment", "seq", "state", "tenant")
 
     def __init__(self, id: int, meta: dict[str, Any], raw: bytes | None, *, due: float) -> None:
         self.id = id
@@ -42,6 +43,7 @@ class Item:
         self.state: dict[str, Any] = {}
         self.segment: Any = None
         self.seq = 0
+        self.message: Message | None = None  # parsed, while in memory
         self.body_hash = ""
 
     @classmethod
@@ -65,6 +67,19 @@ class Item:
     def held(self) -> str:
         """The reason it is held for, or ""."""
         return str(self.state.get("held", self.meta.get("held", "")))
+
+    def parsed(self) -> Message:
+        """The message, indexed once while it is in memory. `raw` must be there."""
+        if self.message is None:
+            assert self.raw is not None
+            message = Message.split(self.raw)
+            assert isinstance(message, Message), "it was one when it was accepted"
+            self.message = message
+        return self.message
+
+    def forget_body(self) -> None:
+        """Only the disk holds it from now on."""
+        self.raw = self.message = None
 
     def dump(self) -> bytes:
         return orjson.dumps(self.meta)
