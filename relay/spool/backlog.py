@@ -160,6 +160,16 @@ class Backlog:
     def has_ready(self, rank: int, tenant: int) -> bool:
         return tenant in self.fair.lines[rank]
 
+    def references(self) -> Iterator[int]:
+        """Every reference: those that may leave first, then by time."""
+        for lines in self.fair.lines:
+            for line in list(lines.values()):
+                if isinstance(line, Line):
+                    yield from line
+        for second in sorted(self._buckets):
+            for refs in list(self._buckets[second].values()):
+                yield from refs
+
     def discard(self, ref: int) -> bool:
         """Take one out wherever it stands: for people, costs the length of what waits."""
         for lines in self.fair.lines:

@@ -262,12 +262,9 @@ class QueueFiles:
             segment = self.segments.get(number)
             if segment is None:
                 continue
-            try:
-                item = self.open_row(segment, seq, self.states.get(ref))
-            except (CorruptRow, sqlite3.Error, OSError, ValueError, KeyError, struct.error):
-                self.corrupt += 1
-                continue
-            items.append(item)
+            item = self.try_open(segment, seq, self.states.get(ref))
+            if item is not None:
+                items.append(item)
         return items
 
     def open_row(self, segment: Segment, seq: int, state_seq: int | None, *, body: bool = True) -> Item:
@@ -289,6 +286,48 @@ class QueueFiles:
                 raise CorruptRow("state")
             item.load_state(self.cipher.open(state.id, state.data))
         return item
+
+    def try_open(self, segment: Segment, seq: int, state_seq: int | None, *, body: bool = True) -> Item | None:
+        """As `open_row`; None, counted, where the row does not open."""
+        try:
+            return self.open_row(segment, seq, state_seq, body=body)
+        except (CorruptRow, sqlite3.Error, OSError, ValueError, KeyError, struct.error):
+            self.corrupt += 1
+            return None
+
+    # -- for people -------------------------------------------------------------------------------------------------
+
+    def find(self, number: int) -> int | None:
+        """The reference of a live message; None when it is not in these files. Reads files whole: in a thread."""
+        if number in self.held:
+            return self.held[number]
+        for segment in list(self.segments.values()):
+            rows = list(segment.find(number))
+            if rows and not any(row.kind == FINAL for row in rows):
+                return reference(segment.number, rows[0].seq)
+        return None
+
+    def hot_items(self) -> list[Item]:
+        """What stands in line with its body."""
+        return [item for lines in self.hot.lines for line in lines.values() if isinstance(line, _ItemLine) for item in line]
+
+    def withdraw(self, item: Item, ref: int) -> bool:
+        """Take a waiting message out of where it waits; False when an attempt has it."""
+        if item.id in self.in_flight:
+            return False
+        if self.held.pop(item.id, None) is None and not self.backlog.discard(ref):
+            for lines in self.hot.lines:
+                for tenant, line in lines.items():
+                    match = next((hot for hot in line if hot.id == item.id), None) if isinstance(line, _ItemLine) else None
+                    if match is not None and isinstance(line, _ItemLine):
+                        line.remove(match)
+                        self.hot.size -= 1
+                        self.hot_bytes -= len(match.raw or b"")
+                        if not len(line):
+                            del lines[tenant]
+                        return True
+            return False
+        return True
 
     # -- upkeep ---------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class Item:
     `fates` runs beside `meta["rcpt"]`. `seq` and `segment` say where the log row lies.
     """
 
-    __slots__ = ("body_hash", "due", "fates", "id", "message", "meta", "rank", "raw", "segment", "seq", "state", "tenant")
+    __slots__ = ("body_hash", "due", "fates", "generation", "id", "message", "meta", "rank", "raw", "segment", "seq", "state", "tenant")
 
     def __init__(self, id: int, meta: dict[str, Any], raw: bytes | None, *, due: float) -> None:
         self.id = id
@@ -44,6 +44,7 @@ class Item:
         self.segment: Any = None
         self.seq = 0
         self.message: Message | None = None  # parsed, while in memory
+        self.generation = -1  # of the consent store when it was judged last; -1: ask before the next attempt
         self.body_hash = ""
 
     @classmethod
