@@ -237,7 +237,9 @@ def _choice(
 
 def _order(value: object, problems: list[Problem]) -> tuple[str, ...]:
     key = f"policies.{PIPELINE_KEY}.order"
-    if not isinstance(value, list | tuple) or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in value):
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(name, str) and _NAME.fullmatch(name) for name in value
+    ):
         problems.append(Problem(key, "not a list of names of policies", f"Write for instance {list(ORDER)}"))
         return ORDER
     if len(set(value)) != len(value):

@@ -77,7 +77,7 @@ class Option(NamedTuple):
 def option(default: T, doc: str, *, choices: tuple[str, ...] = (), minimum: int = 0) -> T:
     """Declare one setting: its default (which fixes the type), one line of explanation, its choices, its least value."""
     metadata = {"doc": doc, "choices": choices, "minimum": minimum}
-    return dataclasses.field(default=default, metadata=metadata)  # type: ignore[no-any-return, call-overload]  # as dataclasses.field is typed
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def declared(settings_type: type) -> list[Option]:

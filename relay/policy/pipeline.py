@@ -141,10 +141,12 @@ def _undelivered(notes: tuple[Note, ...]) -> tuple[Note, ...]:
 class _Fold:
     """One ruling in the making."""
 
-    __slots__ = ("_broken", "_facts", "_settled", "_start", "action", "detail", "dropped", "due", "edits", "mail", "notes", "reason", "trace")
+    __slots__ = (
+        *("_broken", "_facts", "_settled"),
+        *("action", "detail", "dropped", "due", "edits", "mail", "notes", "reason", "trace"),
+    )
 
     def __init__(self, start: Ruling, facts: Facts, *, settled: frozenset[str] = _NOBODY) -> None:
-        self._start = start
         self._facts = facts
         self._settled = settled
         self._broken = [fact for fact, value in facts.values.items() if isinstance(value, Unavailable)]
@@ -218,11 +220,10 @@ class _Fold:
         else:
             edits, drops = (), ()
         reason = verdict.reason or (drops[0].reason if drops else "") or (f"{name}.unavailable" if bypassed else "")
-        entry = TraceEntry(
-            name, step.mode, verdict.action, reason, verdict.detail, edits, drops, bypassed, error
-        )
-        if drops and verdict.action is not Action.REJECT and (not step.partial or _all_gone(mail, drops)):
-            entry = entry._replace(action=Action.REJECT, reason=drops[0].reason, detail=())
+        entry = TraceEntry(name, step.mode, verdict.action, reason, verdict.detail, edits, drops, bypassed, error)
+        if drops and verdict.action is not Action.REJECT and (not step.partial or _all_gone(self.mail, drops)):
+            first = self.dropped[0][1] if self.dropped else drops[0].reason
+            entry = entry._replace(action=Action.REJECT, reason=first, detail=())
         return verdict, entry
 
     def _missing(self, step: Step, mail: Submission) -> list[Fact]:
@@ -250,8 +251,6 @@ class _Fold:
             self._drop(entry.drops, refuse_all=entry.action is Action.REJECT)
         if entry.action > self.action:
             self.action, self.reason, self.detail = entry.action, entry.reason, entry.detail
-        elif entry.action is Action.ACCEPT and self.dropped and not self.mail.envelope.recipients:
-            self.action, self.reason, self.detail = Action.REJECT, self.dropped[0][1], ()
         return entry
 
     def _classify(self, change: Classify) -> None:
