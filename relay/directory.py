@@ -1,0 +1,265 @@
+"""Who may send: tenants, domains, purposes, credentials and DKIM keys, as one snapshot in memory.
+
+A process loads a snapshot when generation slot 0 has changed and drops the old one; nothing here touches the
+database afterwards. Authentication costs one keyed digest, the same for a user that does not exist (AUTH).
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from sqlalchemy.engine import Engine, Row
+
+from relay.keyring import Keyring
+from relay.mail.envelope import Account, Credential, Domain, Purpose, Stream, Tenant
+from relay.store import open_reader, schema
+
+MAX_SECRET_CHARS = 256
+
+
+class DkimKey(NamedTuple):
+    """A private key in force; the same four values, in order, as `relay.dkim.sign.SigningKey`."""
+
+    domain: str
+    selector: str
+    algorithm: str  # rsa-sha256 | ed25519-sha256
+    key: RSAPrivateKey | Ed25519PrivateKey
+
+
+class _Login(NamedTuple):
+    key_id: int
+    digest: bytes
+    credential: Credential | None  # None: nobody, compared all the same
+
+
+class _KeyPlace(NamedTuple):
+    tenant_id: int
+    selector: str
+    algorithm: str
+
+
+def secret_digest(keyring: Keyring, name: str, secret: str, key_id: int) -> bytes | None:
+    """Keyed digest of a made secret, bound to its name; None where the keyring has no key `key_id`."""
+    return keyring.digest(f"{name}\0{secret}".encode(), key_id)
+
+
+class Directory:
+    """A snapshot. Values are frozen and may be shared between tasks."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._tenants: dict[str, Tenant] = {}
+        self._by_id: dict[int, Tenant] = {}
+        self._logins: dict[str, _Login] = {}
+        self._accounts: dict[str, Account] = {}
+        self._with_purpose: dict[tuple[str, str], Account] = {}
+        self._optins: dict[str, tuple[Tenant, Purpose]] = {}
+        self._api_keys: dict[bytes, int] = {}
+        self._key_places: dict[str, list[_KeyPlace]] = {}
+        self._keys: dict[tuple[str, int | None], tuple[DkimKey, ...]] = {}
+        self._nobody = _Login(keyring.current_digest_key_id, secrets.token_bytes(32), None)
+
+    @classmethod
+    def load(cls, source: Engine | str | Path, keyring: Keyring) -> Directory:
+        """A snapshot of the database now. Raises StoreUnavailable or sqlalchemy.exc.SQLAlchemyError."""
+        if isinstance(source, Engine):
+            return cls(keyring)._fill(source)
+        engine = open_reader(source)
+        try:
+            return cls(keyring)._fill(engine)
+        finally:
+            engine.dispose()
+
+    def authenticate(self, username: str, password: str) -> Account | None:
+        """The account behind a login, or None; in the same time whether the user exists or not.
+
+        `name+purpose` chooses a purpose of the tenant. A suspended tenant authenticates: the session answers
+        `525 5.7.13` by `account.tenant.suspended` (THROTTLE-9).
+        """
+        name, plus, purpose = username.partition("+")
+        login = self._logins.get(name, self._nobody)
+        given = secret_digest(self._keyring, name, password[:MAX_SECRET_CHARS], login.key_id) or b""
+        if not hmac.compare_digest(given, login.digest) or login.credential is None or login.credential.revoked:
+            return None
+        return self._for_purpose(name, purpose) if plus else self._accounts[name]
+
+    def _for_purpose(self, name: str, purpose: str) -> Account | None:
+        account = self._with_purpose.get((name, purpose))
+        if account is None:
+            plain = self._accounts[name]
+            chosen = plain.tenant.purposes.get(purpose)
+            if chosen is None:
+                return None
+            account = Account(plain.tenant, plain.credential, chosen)
+            self._with_purpose[name, purpose] = account
+        return account
+
+    def account(self, credential_name: str) -> Account | None:
+        """The account of a credential by name, `name+purpose` too, without a password (for `explain`); not a revoked one."""
+        name, plus, purpose = credential_name.partition("+")
+        account = self._accounts.get(name)
+        if account is None or account.credential.revoked:
+            return None
+        return self._for_purpose(name, purpose) if plus else account
+
+    def tenant(self, name: str) -> Tenant | None:
+        return self._tenants.get(name)
+
+    def tenant_by_id(self, tenant_id: int) -> Tenant | None:
+        return self._by_id.get(tenant_id)
+
+    def tenants(self) -> Iterator[Tenant]:
+        """Every tenant, by name."""
+        return iter(self._tenants.values())
+
+    def optin(self, purpose_key: str) -> tuple[Tenant, Purpose] | None:
+        """Tenant and purpose behind the public key of an opt-in form."""
+        return self._optins.get(purpose_key)
+
+    def api_tenant(self, secret: str) -> Tenant | None:
+        """The tenant of an API key, or None. The lookup is by keyed digest, so its time tells nothing of the secret."""
+        for key_id in self._keyring.digest_keys:
+            digest = secret_digest(self._keyring, "api", secret[:MAX_SECRET_CHARS], key_id)
+            tenant_id = self._api_keys.get(digest or b"")
+            if tenant_id is not None:
+                return self._by_id.get(tenant_id)
+        return None
+
+    def keys_for(self, domain: str, tenant_id: int | None = None) -> tuple[DkimKey, ...]:
+        """Active keys for mail from `domain` (A-labels), RSA first: its own, else those of the nearest parent.
+
+        With `tenant_id` only keys of that tenant count. Empty where there is none, or where the private key
+        cannot be read: `Domain.has_key` tells the two apart (DKIM-8).
+        """
+        cached = self._keys.get((domain, tenant_id))
+        if cached is None:
+            cached = self._keys[domain, tenant_id] = self._load_keys(domain, tenant_id)
+        return cached
+
+    def _load_keys(self, domain: str, tenant_id: int | None) -> tuple[DkimKey, ...]:
+        owner, places = _nearest(self._key_places, domain, tenant_id)
+        keys = []
+        for place in places:
+            pem = self._keyring.load_dkim(owner, place.selector)
+            key = None if pem is None else load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
+            if isinstance(key, RSAPrivateKey | Ed25519PrivateKey):
+                keys.append(DkimKey(owner, place.selector, place.algorithm, key))
+        return tuple(sorted(keys, key=lambda key: key.algorithm != "rsa-sha256"))
+
+    def _fill(self, engine: Engine) -> Directory:
+        with engine.connect() as connection:
+            self._fill_keys(connection)
+            domains = self._read_domains(connection)
+            purposes = self._read_purposes(connection)
+            modes, settings = _read_modes(connection)
+            for row in connection.execute(sa.select(schema.tenant).order_by(schema.tenant.c.name)):
+                tenant = _tenant(row, domains, purposes, modes, settings)
+                self._tenants[tenant.name] = self._by_id[tenant.id] = tenant
+                for name, purpose in tenant.purposes.items():
+                    self._optins[self._optin_keys[tenant.id, name]] = (tenant, purpose)
+            self._fill_logins(connection)
+            table = schema.api_key
+            for row in connection.execute(sa.select(table.c.digest, table.c.tenant_id).where(table.c.revoked_at == 0)):
+                self._api_keys[row.digest] = row.tenant_id
+        return self
+
+    def _fill_keys(self, connection: sa.Connection) -> None:
+        table = schema.dkim_key
+        for row in connection.execute(
+            sa.select(table).where(table.c.state == "active").order_by(table.c.activated_at.desc())
+        ):
+            places = self._key_places.setdefault(row.domain, [])
+            # One of each algorithm signs: the one activated last (DKIM-3, DKIM-9).
+            if all(place.algorithm != row.algorithm for place in places):
+                places.append(_KeyPlace(row.tenant_id, row.selector, row.algorithm))
+
+    def _read_domains(self, connection: sa.Connection) -> dict[int, dict[str, Domain]]:
+        result: dict[int, dict[str, Domain]] = {}
+        for row in connection.execute(sa.select(schema.domain)):
+            has_key = bool(_nearest(self._key_places, row.name, row.tenant_id)[1])
+            domain = Domain(row.name, verified=row.verified_at > 0, vouched=row.vouched_at > 0, has_key=has_key)
+            result.setdefault(row.tenant_id, {})[row.name] = domain
+        return result
+
+    def _read_purposes(self, connection: sa.Connection) -> dict[int, dict[str, Purpose]]:
+        result: dict[int, dict[str, Purpose]] = {}
+        self._optin_keys: dict[tuple[int, str], str] = {}
+        for row in connection.execute(sa.select(schema.purpose)):
+            purpose = Purpose(row.name, row.controller, row.category, row.title_nl, row.title_en)
+            result.setdefault(row.tenant_id, {})[row.name] = purpose
+            self._optin_keys[row.tenant_id, row.name] = row.optin_key
+        return result
+
+    def _fill_logins(self, connection: sa.Connection) -> None:
+        for row in connection.execute(sa.select(schema.credential)):
+            tenant = self._by_id[row.tenant_id]
+            credential = Credential(
+                name=row.name,
+                username=row.name,
+                tenant=tenant.name,
+                stream=Stream(row.stream),
+                purpose=row.purpose,
+                from_addresses=tuple(json.loads(row.from_addresses)),
+                null_sender=row.null_sender,
+                revoked=row.revoked_at > 0,
+            )
+            self._logins[row.name] = _Login(row.key_id, row.digest, credential)
+            self._accounts[row.name] = Account(tenant, credential, tenant.purposes.get(row.purpose))
+
+
+def _nearest(places: Mapping[str, list[_KeyPlace]], domain: str, tenant_id: int | None) -> tuple[str, list[_KeyPlace]]:
+    name = domain
+    while name:
+        found = [place for place in places.get(name, ()) if tenant_id is None or place.tenant_id == tenant_id]
+        if found:
+            return name, found
+        name = name.partition(".")[2]
+    return "", []
+
+
+def _read_modes(
+    connection: sa.Connection,
+) -> tuple[dict[int, dict[str, str]], dict[int, dict[str, Mapping[str, object]]]]:
+    modes: dict[int, dict[str, str]] = {}
+    settings: dict[int, dict[str, Mapping[str, object]]] = {}
+    for row in connection.execute(sa.select(schema.policy_mode)):
+        key = f"{row.policy}/{row.stream}" if row.stream else row.policy
+        if row.mode:
+            modes.setdefault(row.tenant_id, {})[key] = row.mode
+        if row.settings != "{}":
+            settings.setdefault(row.tenant_id, {})[key] = json.loads(row.settings)
+    return modes, settings
+
+
+def _tenant(
+    row: Row[tuple[object, ...]],
+    domains: Mapping[int, Mapping[str, Domain]],
+    purposes: Mapping[int, Mapping[str, Purpose]],
+    modes: Mapping[int, Mapping[str, str]],
+    settings: Mapping[int, Mapping[str, Mapping[str, object]]],
+) -> Tenant:
+    return Tenant(
+        id=row.id,
+        name=row.name,
+        legal_name=row.legal_name,
+        kind=row.kind,
+        category=row.category,
+        sensitive_audience=row.sensitive_audience,
+        language=row.language,
+        contact=row.contact,
+        postal_address=row.postal_address,
+        suspended=row.suspended,
+        domains=domains.get(row.id, {}),
+        purposes=purposes.get(row.id, {}),
+        modes=modes.get(row.id, {}),
+        settings=settings.get(row.id, {}),
+    )

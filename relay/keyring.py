@@ -1,0 +1,222 @@
+"""The keyring: every secret key of the gateway, in `keys_dir`, outside the data folder (GDPR-19).
+
+Theory of operation. One file, `keyring.json` (0600, in a folder 0700), holds keys of five kinds; each has a
+number, and whatever was made with a key names that number. Rotation adds a key and makes it current; the older
+ones stay live, because tokens and suppression hashes made with them have no expiry (UNSUB-15, UNSUB-20). DKIM
+keys lie beside it as PEM files, `dkim/<domain>/<selector>.pem`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+import re
+import secrets
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+FILE = "keyring.json"
+VERSION = 1
+KEY_BYTES = 32
+HASH_BYTES = 16
+
+_INNER = bytes(octet ^ 0x36 for octet in range(256))  # RFC 2104 section 2
+_OUTER = bytes(octet ^ 0x5C for octet in range(256))
+_DKIM_PART = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9])?")
+
+
+class Kind(StrEnum):
+    """What a key is for; no key serves two ends."""
+
+    QUEUE = "queue"  # encrypts queue and held mail
+    HASH = "hash"  # keyed hashes of addresses
+    TOKEN = "token"  # one-click, self-service and confirmation links
+    SUBJECT = "subject"  # wraps the key of each data subject (CONSENT-14)
+    DIGEST = "digest"  # keyed digests of credentials and API keys
+
+
+class Key(NamedTuple):
+    """One key. `id` is unique within its kind, from 1 up; the highest is the current one."""
+
+    id: int
+    kind: Kind
+    secret: bytes
+    created_at: float
+
+
+class KeyringError(Exception):
+    """The keyring cannot be used; the text names the file and the remedy."""
+
+
+class _Hmac:
+    """HMAC-SHA-256 (RFC 2104) with its two pads absorbed once: half the cost of `hmac.digest` on short texts."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, secret: bytes) -> None:
+        block = secret.ljust(64, b"\0")
+        self._inner = hashlib.sha256(block.translate(_INNER))
+        self._outer = hashlib.sha256(block.translate(_OUTER))
+
+    def digest(self, data: bytes) -> bytes:
+        inner = self._inner.copy()
+        inner.update(data)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
+
+
+class Keyring:
+    """The keys in force in this process. Make one with `Keyring.open`; `reload` takes in a rotation by another process."""
+
+    def __init__(self, keys_dir: Path, keys: list[Key]) -> None:
+        self.keys_dir = keys_dir
+        self._take(keys)
+
+    @classmethod
+    def open(cls, keys_dir: Path, *, create: bool) -> Keyring:
+        """The keyring in `keys_dir`; with `create` a missing one is made, one key of each kind.
+
+        Raises KeyringError where it is missing, unreadable, incomplete or open to others than its owner.
+        """
+        keys_dir = Path(keys_dir)
+        path = keys_dir / FILE
+        if not path.exists():
+            if not create:
+                raise KeyringError(f"{path} does not exist: run `zegel init`, or restore the keys from a backup")
+            keys_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            keys_dir.chmod(0o700)
+            _write(path, [Key(1, kind, secrets.token_bytes(KEY_BYTES), 0.0) for kind in Kind])
+        return cls(keys_dir, _read(path))
+
+    def _take(self, keys: list[Key]) -> None:
+        by_kind: dict[Kind, dict[int, bytes]] = {kind: {} for kind in Kind}
+        for key in sorted(keys, key=lambda key: key.id):
+            by_kind[key.kind][key.id] = key.secret
+        for kind, ring in by_kind.items():
+            if not ring:
+                raise KeyringError(f"{self.keys_dir / FILE} holds no {kind} key: restore it from a backup")
+        self._keys = keys
+        self.queue_keys = by_kind[Kind.QUEUE]
+        self.token_keys = by_kind[Kind.TOKEN]
+        self.subject_keys = by_kind[Kind.SUBJECT]
+        self.digest_keys = by_kind[Kind.DIGEST]
+        self.current_queue_key_id = max(self.queue_keys)
+        self.current_token_key_id = max(self.token_keys)
+        self.current_subject_key_id = max(self.subject_keys)
+        self.current_digest_key_id = max(self.digest_keys)
+        # Newest first: most rows carry the current key.
+        self._hashers = tuple(_Hmac(by_kind[Kind.HASH][number]) for number in sorted(by_kind[Kind.HASH], reverse=True))
+        self._digesters = {number: _Hmac(secret) for number, secret in self.digest_keys.items()}
+
+    def reload(self) -> None:
+        """Read the file again, for instance after `rotate` in another process. Raises KeyringError; then nothing changed."""
+        self._take(_read(self.keys_dir / FILE))
+
+    def rotate(self, kind: Kind, *, now: float) -> int:
+        """Add a current key of `kind` (created at `now`, epoch seconds); the older stay live. Returns its number."""
+        number = max(key.id for key in self._keys if key.kind == kind) + 1
+        keys = [*self._keys, Key(number, kind, secrets.token_bytes(KEY_BYTES), now)]
+        _write(self.keys_dir / FILE, keys)
+        self._take(keys)
+        return number
+
+    def subject_hash(self, text: str) -> bytes:
+        """16 octets: HMAC-SHA-256 of `text` under the current hash key, truncated (RFC 2104 section 5)."""
+        return self._hashers[0].digest(text.encode())[:HASH_BYTES]
+
+    def subject_hashes(self, text: str) -> list[bytes]:
+        """The hash of `text` under every live hash key, current first; normally one (UNSUB-20)."""
+        data = text.encode()
+        return [hasher.digest(data)[:HASH_BYTES] for hasher in self._hashers]
+
+    def digest(self, data: bytes, key_id: int) -> bytes | None:
+        """Keyed digest (32 octets) of a secret for storage and comparison; None where key `key_id` is not there."""
+        hasher = self._digesters.get(key_id)
+        return None if hasher is None else hasher.digest(data)
+
+    def dkim_path(self, domain: str, selector: str) -> Path:
+        """Where the private key of `selector` for `domain` lies. Raises ValueError for a name that could leave the folder."""
+        if not _DKIM_PART.fullmatch(domain) or not _DKIM_PART.fullmatch(selector) or ".." in domain + selector:
+            raise ValueError("not a domain or selector in A-label form")
+        return self.keys_dir / "dkim" / domain / f"{selector}.pem"
+
+    def store_dkim(self, domain: str, selector: str, pem: bytes) -> Path:
+        """Write a private key durably, 0600. Raises FileExistsError rather than overwrite one."""
+        path = self.dkim_path(domain, selector)
+        for folder in (self.keys_dir / "dkim", path.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        _write_new(path, pem)
+        return path
+
+    def load_dkim(self, domain: str, selector: str) -> bytes | None:
+        """PEM of a private key, or None where the file is missing or unreadable (an alarm of ours: DKIM-8, `451`)."""
+        try:
+            return self.dkim_path(domain, selector).read_bytes()
+        except OSError:
+            return None
+
+
+def _read(path: Path) -> list[Key]:
+    try:
+        mode = path.stat().st_mode
+        document = json.loads(path.read_bytes())
+        if mode & 0o077:
+            raise KeyringError(f"{path} may be read by others: run `chmod 600 {path}`")
+        if document["version"] != VERSION:
+            raise KeyringError(
+                f"{path} is of version {document['version']}, this program reads {VERSION}: upgrade Zegel"
+            )
+        keys = [
+            Key(
+                int(row["id"]),
+                Kind(row["kind"]),
+                base64.b64decode(row["secret"], validate=True),
+                float(row["created_at"]),
+            )
+            for row in document["keys"]
+        ]
+    except OSError as error:
+        raise KeyringError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        raise KeyringError(f"{path} is damaged: restore it from a backup") from None
+    if any(len(key.secret) != KEY_BYTES for key in keys):
+        raise KeyringError(f"{path} holds a key of the wrong length: restore it from a backup")
+    return keys
+
+
+def _write(path: Path, keys: list[Key]) -> None:
+    rows = [
+        {
+            "id": key.id,
+            "kind": key.kind.value,
+            "secret": base64.b64encode(key.secret).decode(),
+            "created_at": key.created_at,
+        }
+        for key in keys
+    ]
+    fresh = path.with_name(f".{FILE}.{secrets.token_hex(4)}")
+    _write_new(fresh, json.dumps({"version": VERSION, "keys": rows}, indent=1).encode())
+    os.replace(fresh, path)
+    _sync_folder(path.parent)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,32 @@
+"""Bring a database to the schema of this program, with Alembic run from code; the scripts travel in the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Engine
+
+SCRIPTS = Path(__file__).parent / "migrations"
+
+
+def config(connection: sa.Connection) -> Config:
+    """Alembic's configuration for one open connection, without an ini file."""
+    settings = Config()
+    settings.set_main_option("script_location", str(SCRIPTS))
+    settings.attributes["connection"] = connection
+    return settings
+
+
+def upgrade(engine: Engine) -> None:
+    """Run what is missing, all in one transaction. A database that is up to date is only looked at."""
+    with engine.begin() as connection:
+        settings = config(connection)
+        if sa.inspect(connection).has_table("alembic_version"):
+            present = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+            if present == ScriptDirectory.from_config(settings).get_current_head():
+                return
+        command.upgrade(settings, "head")
