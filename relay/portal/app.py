@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
@@ -37,6 +38,11 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     async def refuse(request: Request, error: HTTPException) -> Response:
         key = ERROR_TEXTS.get(error.status_code, "error")
         return site.note(request, key, status=error.status_code, headers=dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def misread(request: Request, error: RequestValidationError) -> Response:
+        # Pages take no input but paths and queries; one that does not fit leads nowhere.
+        return site.note(request, "not_found", status=404)
 
     def answer(scope: Scope, key: str, status: int) -> ASGIApp:
         async def respond(scope: Scope, receive: Receive, send: Send) -> None:
