@@ -43,6 +43,7 @@ TITLES = {
     409: "That cannot be changed",
     413: "The body is over 1 MB",
     422: "Some fields are not right",
+    500: "Something went wrong on our side",
     503: "The gateway cannot store anything right now",
 }
 OPS = {
@@ -52,6 +53,28 @@ OPS = {
     "withdrawn": "consent.withdraw",
 }
 REFUSED_STATUS = {"not_found": 404, "objected": 409, "objection": 409, "conflict": 409, "forbidden": 403}
+
+
+BEARER = HTTPBearer(auto_error=False, description="An API key of the tenant.")
+
+
+async def calling_tenant(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
+) -> Tenant:
+    """The tenant whose key came with the request. Raises HTTPException 401, or 403 where he is suspended."""
+    if credentials is None:
+        raise HTTPException(401, "send the key as `Authorization: Bearer <key>`", {"WWW-Authenticate": "Bearer"})
+    site: Site = request.app.state.site
+    tenant = site.gateway.directory().api_tenant(credentials.credentials)
+    if tenant is None:
+        challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+        raise HTTPException(401, "this key is not known, or was revoked", challenge)
+    if tenant.suspended:
+        raise HTTPException(403, "this tenant is suspended; ask the operator of the gateway")
+    return tenant
+
+
+Caller = Annotated[Tenant, Depends(calling_tenant)]
 
 
 def create_api(site: Site) -> FastAPI:
@@ -64,15 +87,13 @@ def create_api(site: Site) -> FastAPI:
         description="Consents and suppressions in, traces out. Keys are made by `zegel`, one tenant each.",
         redirect_slashes=False,
     )
+    api.state.site = site
     _add_error_answers(api)
     _add_routes(api, site)
     return api
 
 
 def _add_routes(api: FastAPI, site: Site) -> None:
-    caller = Depends(_tenant_of(site))
-    Caller = Annotated[Tenant, caller]  # noqa: N806 - a type
-
     @api.post("/consents", response_model=ConsentReport, responses={207: {"model": ConsentReport}})
     async def record_consents(events: ConsentEvents, tenant: Caller) -> JSONResponse:
         """Record one consent event or up to 500. Each item has its own answer: 200 all in, 207 some, 422 none."""
@@ -118,23 +139,6 @@ def _add_routes(api: FastAPI, site: Site) -> None:
         return _json(trace)
 
 
-def _tenant_of(site: Site) -> Any:
-    bearer = HTTPBearer(auto_error=False, description="An API key of the tenant.")
-
-    async def tenant_of(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Tenant:
-        if credentials is None:
-            raise HTTPException(401, "send the key as `Authorization: Bearer <key>`", {"WWW-Authenticate": "Bearer"})
-        tenant = site.gateway.directory().api_tenant(credentials.credentials)
-        if tenant is None:
-            challenge = 'Bearer error="invalid_token"'
-            raise HTTPException(401, "this key is not known, or was revoked", {"WWW-Authenticate": challenge})
-        if tenant.suspended:
-            raise HTTPException(403, "this tenant is suspended; ask the operator of the gateway")
-        return tenant
-
-    return tenant_of
-
-
 async def _record(site: Site, tenant: Tenant, index: int, op: str, arguments: dict[str, Any]) -> ItemAnswer:
     """One item of a list. Raises OpUnavailable: what was recorded before it stays, and sending all again is safe."""
     try:
@@ -165,6 +169,11 @@ def _add_error_answers(api: FastAPI) -> None:
         errors = [{"field": _field(item["loc"]), "reason": str(item["msg"])} for item in error.errors()[:50]]
         status = 400 if any(item["type"] == "json_invalid" for item in error.errors()) else 422
         return _problem(status, errors=errors)
+
+    @api.exception_handler(Exception)
+    async def crash(request: Request, error: Exception) -> JSONResponse:
+        # The framework raises it again behind this answer, and the guard logs it.
+        return _problem(500)
 
     @api.exception_handler(OpUnavailable)
     async def wait(request: Request, error: OpUnavailable) -> JSONResponse:
