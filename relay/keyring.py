@@ -153,6 +153,10 @@ class Keyring:
         _write_new(path, pem)
         return path
 
+    def dkim_selectors(self, domain: str) -> set[str]:
+        """Selectors that have a private key file for `domain`, known to the database or not."""
+        return {path.stem for path in self.dkim_path(domain, "x").parent.glob("*.pem")}
+
     def load_dkim(self, domain: str, selector: str) -> bytes | None:
         """PEM of a private key, or None where the file is missing or unreadable (an alarm of ours: DKIM-8, `451`)."""
         try:

@@ -53,7 +53,7 @@ class Lookup:
         result: dict[str, ConsentState | None] = {}
         for address in addresses:
             row = self._first(_CONSENT, consent_text(tenant_id, purpose, narrow(address)))
-            result[address] = None if row is None else ConsentState(*row[:-2], sensitive=row[-2] != 0, event=row[-1])
+            result[address] = None if row is None else ConsentState(*row)
         return result
 
     def suppressions(

@@ -53,6 +53,7 @@ class Part(NamedTuple):
     end: int
     head: list[Field]
     signed: bool  # a signed or encrypted container, or inside one: may never be changed (MSG-6)
+    head_start: int = 0  # where its head begins in the raw message; `start` where it has none
 
     @property
     def is_container(self) -> bool:
@@ -242,7 +243,9 @@ class _Walk:
             return
         kind, params, encoding = _describe(fields, pending.default_type)
         signed = pending.signed or kind in _SEALED
-        self.parts.append(Part(pending.depth, kind, params, encoding, start, pending.end, fields, signed))
+        self.parts.append(
+            Part(pending.depth, kind, params, encoding, start, pending.end, fields, signed, pending.head_start)
+        )
         if kind.startswith("multipart/"):
             self._open_children(params.get("boundary", "").rstrip(" \t"), self.parts[-1])
         elif kind in _MESSAGE and encoding in _IDENTITY:
@@ -255,7 +258,8 @@ class _Walk:
         regions = self._cut(b"--" + octets, parent.start, parent.end) if octets else []
         if not regions:
             # No delimiter: readers show the whole as text, so whoever inspects text must see it.
-            text = Part(parent.depth + 1, "text/plain", _NO_PARAMS, "", parent.start, parent.end, [], parent.signed)
+            start, end = parent.start, parent.end
+            text = Part(parent.depth + 1, "text/plain", _NO_PARAMS, "", start, end, [], parent.signed, start)
             self.parts.append(text)
         elif len(self.parts) + len(regions) > self.max_parts:
             self.broken = Malformed("message.mime_too_many_parts", f"over {self.max_parts} MIME parts")

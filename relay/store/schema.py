@@ -237,7 +237,10 @@ consent_state = Table(
     _text("jurisdiction"),
     _flag("sensitive"),
     Column("event", _ID, nullable=False),
-    _time("changed_at"),
+    _time("ended_at"),
+    Column(
+        "proof", LargeBinary, nullable=False
+    ),  # 8 octets of the record's keyed hash: the same row twice is one event
     sqlite_with_rowid=False,
 )
 

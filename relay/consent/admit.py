@@ -1,0 +1,226 @@
+"""Take checked rows into the ledger: import, API and `consent give` are the same road (CONSENT-2, CONSENT-11).
+
+A chunk of rows costs three reads (suppression, present states, subjects) and four batched writes, so that an import
+never holds the owner's transaction for long: see CHUNK_ROWS.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import orjson
+import sqlalchemy as sa
+
+from relay.consent import suppression
+from relay.consent.ledger import Entry, Ledger
+from relay.consent.parts import clear_part, evidence_part, sealed_part, text_hash
+from relay.consent.record import Record, Rules, check, parse_time
+from relay.consent.state import Event, Present, fold
+from relay.consent.states import load_states, save_states
+from relay.consent.subject import consent_text, person_text
+from relay.keyring import Keyring
+from relay.mail.address import narrow, wide
+from relay.store.schema import consent_text as text_table
+from relay.store.upsert import upsert
+
+CHUNK_ROWS = 500  # about 40 ms of the owner's time
+SAME_TIME_ROWS = 20  # CONSENT-7: this many third-party rows may share one time of consent
+_REMEMBERED_TIMES = 4_096
+
+Row = tuple[int, Mapping[str, object]]
+"""Line number (or index) and the values of one row."""
+
+
+class Refusal(NamedTuple):
+    """A row that did not go in: as the contract prints it, and what to do where that is not plain."""
+
+    line: int
+    field: str
+    reason: str
+    remedy: str = ""
+
+
+class Outcome(NamedTuple):
+    """What became of a chunk. `imported` counts rows that hold now, `unchanged` those of them that were there already."""
+
+    imported: int
+    unchanged: int
+    refused: list[Refusal]
+
+
+class SameTimes:
+    """How many third-party rows came with one time of consent, over the calls of one owner (CONSENT-7)."""
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[tuple[int, float], int] = OrderedDict()
+
+    def too_many(self, tenant_id: int, at: float) -> bool:
+        """Count one row; true where it is one too many."""
+        key = (tenant_id, at)
+        count = self._counts.pop(key, 0) + 1
+        self._counts[key] = count
+        if len(self._counts) > _REMEMBERED_TIMES:
+            self._counts.popitem(last=False)
+        return count > SAME_TIME_ROWS
+
+
+class _Row(NamedTuple):
+    line: int
+    record: Record
+    person: list[bytes]
+    keys: list[bytes]
+    proof: bytes
+
+
+_OBJECTED = "only the person's own confirmation lifts an objection: start one with `zegel consent request`"
+_SAME_TIME = (
+    f"more than {SAME_TIME_ROWS} third-party rows share this time of consent: "
+    "that is the date of a file, not an act of each person (CONSENT-7)"
+)
+
+
+def crowded_times(rows: Iterable[Mapping[str, object]]) -> frozenset[float]:
+    """Times of consent that too many third-party rows of one file share; all of them are refused (CONSENT-7)."""
+    counts: Counter[float] = Counter()
+    for row in rows:
+        if row.get("provenance") == "third_party":
+            at = parse_time(str(row.get("given_at", "")).strip())
+            if at is not None:
+                counts[at] += 1
+    return frozenset(at for at, count in counts.items() if count > SAME_TIME_ROWS)
+
+
+class Admission:
+    """Takes rows in for one owner. Not for two threads."""
+
+    def __init__(self, keyring: Keyring, ledger: Ledger) -> None:
+        self._keyring = keyring
+        self._ledger = ledger
+        self._same_times = SameTimes()
+
+    def admit(
+        self,
+        connection: sa.Connection,
+        tenant_id: int,
+        rules: Rules,
+        rows: Sequence[Row],
+        *,
+        event: str,
+        by: str,
+        now: float,
+    ) -> Outcome:
+        """Check `rows` (at most CHUNK_ROWS) and record the good ones as `event`, given or imported, by the actor `by`."""
+        refused: list[Refusal] = []
+        good = self._checked(tenant_id, rules, rows, refused, now)
+        barred = suppression.standing(connection, {key for row in good for key in row.person})
+        good = [row for row in good if not _is_barred(row, barred, refused)]
+        if not good:
+            return Outcome(0, 0, refused)
+        plan = _plan(good, load_states(connection, {key for row in good for key in row.keys}), event)
+        if plan.entries:
+            self._write(connection, tenant_id, plan, by=by, now=now)
+        return Outcome(len(good), plan.unchanged, refused)
+
+    def _checked(
+        self, tenant_id: int, rules: Rules, rows: Sequence[Row], refused: list[Refusal], now: float
+    ) -> list[_Row]:
+        good: list[_Row] = []
+        hashes = self._keyring.subject_hashes
+        for line, values in rows:
+            record = check(values, rules, now=now)
+            if isinstance(record, list):
+                refused.extend(Refusal(line, problem.field, problem.reason) for problem in record)
+                continue
+            third_party = record.values.get("provenance") == "third_party"
+            if third_party and self._same_times.too_many(tenant_id, record.given_at):
+                refused.append(Refusal(line, "given_at", _SAME_TIME))
+                continue
+            exact = narrow(record.email)
+            text = orjson.dumps(record.values, option=orjson.OPT_SORT_KEYS).decode()
+            good.append(
+                _Row(
+                    line,
+                    record,
+                    hashes(person_text(tenant_id, wide(exact))),
+                    hashes(consent_text(tenant_id, record.purpose, exact)),
+                    self._keyring.subject_hash("p\0" + text)[:8],
+                )
+            )
+        return good
+
+    def _write(self, connection: sa.Connection, tenant_id: int, plan: _Plan, *, by: str, now: float) -> None:
+        places = self._ledger.append(connection, tenant_id, plan.entries, recorded_by=by, now=now)
+        states = {}
+        for key, (present, proof, entry) in plan.changes.items():
+            states[key] = (present._replace(state=present.state._replace(event=places[entry].seq)), proof)
+        save_states(connection, tenant_id, states)
+        texts = [
+            {"tenant_id": tenant_id, "hash": name, "language": language, "text": text, "first_seen_at": now}
+            for name, (language, text) in plan.texts.items()
+        ]
+        upsert(connection, text_table, texts, keep=True)
+
+
+class _Change(NamedTuple):
+    """A state to write, with the index of the entry that it rests on."""
+
+    present: Present
+    proof: bytes
+    entry: int
+
+
+class _Plan(NamedTuple):
+    entries: list[Entry]
+    changes: dict[bytes, _Change]
+    texts: dict[bytes, tuple[str, str]]
+    unchanged: int
+
+
+def _is_barred(row: _Row, barred: Mapping[bytes, Sequence[suppression.Standing]], refused: list[Refusal]) -> bool:
+    for key in row.person:
+        for entry in barred.get(key, ()):
+            if entry.bars(row.record.purpose):
+                word = "objected" if entry.reason in suppression.OBJECTIONS else "restricted"
+                refused.append(
+                    Refusal(row.line, "email", word, _OBJECTED if word == "objected" else "lift the restriction first")
+                )
+                return True
+    return False
+
+
+def _plan(rows: Sequence[_Row], stored: Mapping[bytes, tuple[Present, bytes]], event: str) -> _Plan:
+    """What to append and which states follow; rows of one address within the chunk build on each other."""
+    plan = _Plan([], {}, {}, 0)
+    held = dict(stored)
+    unchanged = 0
+    for row in rows:
+        key = next((key for key in row.keys if key in held), row.keys[0])
+        old, proof = held.get(key, (None, b""))
+        if proof == row.proof:
+            unchanged += 1
+            continue
+        record = row.record
+        language, text = record.values["text_language"], record.values["text"]
+        name = text_hash(language, text)
+        plan.texts[name] = (language, text)
+        clear = clear_part(record, name)
+        plan.entries.append(
+            Entry(
+                event,
+                record.given_at,
+                row.person,
+                key,
+                record.purpose,
+                clear,
+                sealed_part(record),
+                evidence_part(record),
+            )
+        )
+        new = fold(old, Event(0, event, record.given_at, clear))
+        # A row older than what holds is kept as proof, but the state goes on resting on the newer one.
+        if new is not None and new is not old:
+            held[key] = (new, row.proof)
+            plan.changes[key] = _Change(new, row.proof, len(plan.entries) - 1)
+    return plan._replace(unchanged=unchanged)

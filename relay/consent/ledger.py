@@ -1,0 +1,325 @@
+"""The consent ledger: append-only events, one hash chain per tenant, one key per person (CONSENT-14).
+
+Theory of operation. An event has a clear part (basis, times, categories: nothing that names a person) and up to two
+sealed parts, encrypted with the key of its subject: what names the person, and the evidence (IP, user agent) that
+is deleted first. The key of a subject is random, and wrapped by a key of the keyring; erasing the wrapped key erases
+the person from every event at once.
+
+    content = SHA-256 of a JSON list: what happened, when, about whom, the clear part, the digests of the sealed parts
+    hash    = SHA-256 of: hash of the event before | tenant | sequence | content
+
+So a digest stands in the chain for each part that may go: retention empties a part and `verify` still walks on.
+Only the owner appends; each call here runs inside the owner's transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import orjson
+import sqlalchemy as sa
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from relay.keyring import KEY_BYTES, Keyring
+from relay.store.schema import consent_event, ledger_head, subject
+
+GENESIS = bytes(32)
+_PLACE = struct.Struct("!QQ")
+_NONCE = 12
+_SEALED, _EVIDENCE = b"sealed", b"evidence"
+
+
+class Entry(NamedTuple):
+    """An event to append. `person` holds the hashes of the person under every live key, current first."""
+
+    event: str
+    at: float  # when the person acted, epoch seconds
+    person: Sequence[bytes]
+    key: bytes  # of consent_state, or b"" where the event is not about one address
+    purpose: str  # "" means every purpose
+    clear: Mapping[str, object]
+    sealed: Mapping[str, str]
+    evidence: Mapping[str, str]
+
+
+class Appended(NamedTuple):
+    """Where an entry went."""
+
+    seq: int
+    subject_id: int
+
+
+class Subject(NamedTuple):
+    """A person under one tenant. `secret` is None where it was erased."""
+
+    id: int
+    hash: bytes
+    secret: bytes | None
+
+
+class Past(NamedTuple):
+    """One event read back. `personal` is None where the person was erased or retention took the content."""
+
+    seq: int
+    event: str
+    at: float
+    key: bytes
+    purpose: str
+    clear: Mapping[str, object]
+    personal: Mapping[str, str] | None
+    evidence: Mapping[str, str] | None
+    recorded_by: str
+    recorded_at: float
+    hash: bytes
+
+
+class Verification(NamedTuple):
+    """Outcome of `verify`. `bad_event` is the first sequence that does not hold, or 0."""
+
+    events: int
+    erased: int  # events whose person was erased
+    expired: int  # events whose content retention took
+    bad_event: int
+    reason: str
+    head: bytes  # hash of the last event that holds
+
+
+class Ledger:
+    """Appends and reads events with the keys of one keyring."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def append(
+        self, connection: sa.Connection, tenant_id: int, entries: Sequence[Entry], *, recorded_by: str, now: float
+    ) -> list[Appended]:
+        """Append in order; durable when the caller's transaction is. `now` is epoch seconds."""
+        if not entries:
+            return []
+        seq, previous = _head(connection, tenant_id)
+        people = self.subjects(connection, tenant_id, [entry.person for entry in entries])
+        rows: list[dict[str, object]] = []
+        places: list[Appended] = []
+        for entry, person in zip(entries, people, strict=True):
+            seq += 1
+            row = self._row(tenant_id, seq, entry, person)
+            row["recorded_by"], row["recorded_at"] = recorded_by, now
+            row["content_hash"] = content_hash(row, person.hash)
+            row["prev_hash"] = previous
+            row["hash"] = previous = chain_hash(previous, tenant_id, seq, row["content_hash"])
+            rows.append(row)
+            places.append(Appended(seq, person.id))
+        connection.execute(consent_event.insert(), rows)
+        _set_head(connection, tenant_id, seq, previous)
+        return places
+
+    def subjects(self, connection: sa.Connection, tenant_id: int, wanted: Sequence[Sequence[bytes]]) -> list[Subject]:
+        """The living subject behind each list of hashes, made where there is none."""
+        known: dict[bytes, Subject] = {}
+        for found in self.find(connection, {digest for digests in wanted for digest in digests}):
+            if found.secret is not None:
+                known[found.hash] = found
+        fresh: list[dict[str, object]] = []
+        next_id = 0
+        result: list[Subject] = []
+        for digests in wanted:
+            person = next((known[digest] for digest in digests if digest in known), None)
+            if person is None:
+                if not next_id:
+                    next_id = (connection.scalar(sa.select(sa.func.max(subject.c.id))) or 0) + 1
+                secret = os.urandom(KEY_BYTES)
+                person = known[digests[0]] = Subject(next_id, digests[0], secret)
+                fresh.append(self._wrapped(tenant_id, person, secret))
+                next_id += 1
+            result.append(person)
+        if fresh:
+            connection.execute(subject.insert(), fresh)
+        return result
+
+    def find(self, connection: sa.Connection, hashes: Iterable[bytes]) -> list[Subject]:
+        """Every subject under these hashes, oldest first, erased ones too."""
+        query = sa.select(subject.c.id, subject.c.hash, subject.c.key_id, subject.c.wrapped)
+        rows = connection.execute(query.where(subject.c.hash.in_(list(hashes))).order_by(subject.c.id))
+        return [Subject(row[0], row[1], self._unwrap(row[1], row[2], row[3])) for row in rows]
+
+    def seal(self, person: Subject, part: bytes, values: Mapping[str, str]) -> bytes:
+        """`values` encrypted for one subject; the place is bound to the person and the part."""
+        if person.secret is None:
+            raise ValueError("the subject is erased")
+        nonce = os.urandom(_NONCE)
+        return nonce + AESGCM(person.secret).encrypt(nonce, orjson.dumps(values), person.hash + part)
+
+    def unseal(self, person: Subject, part: bytes, data: bytes | None) -> Mapping[str, str] | None:
+        """What `seal` hid; None where the key or the data are gone, or the data were changed."""
+        if data is None or person.secret is None:
+            return None
+        try:
+            plain = AESGCM(person.secret).decrypt(data[:_NONCE], data[_NONCE:], person.hash + part)
+        except InvalidTag:
+            return None
+        values: dict[str, str] = orjson.loads(plain)
+        return values
+
+    def history(self, connection: sa.Connection, tenant_id: int, person: Sequence[bytes]) -> Iterator[Past]:
+        """Every event about a person (hashes under every live key), oldest first, decrypted where that is possible."""
+        people = {found.id: found for found in self.find(connection, person)}
+        query = sa.select(consent_event).where(
+            consent_event.c.tenant_id == tenant_id, consent_event.c.subject_id.in_(list(people))
+        )
+        for row in connection.execute(query.order_by(consent_event.c.seq)):
+            yield self._past(row, people[row.subject_id])
+
+    def event(self, connection: sa.Connection, tenant_id: int, seq: int) -> Past | None:
+        """One event by its sequence."""
+        query = sa.select(consent_event).where(consent_event.c.tenant_id == tenant_id, consent_event.c.seq == seq)
+        row = connection.execute(query).first()
+        return None if row is None else self._past(row, self.by_id(connection, row.subject_id))
+
+    def page(self, connection: sa.Connection, tenant_id: int, *, after: int, limit: int) -> list[Past]:
+        """Up to `limit` events after sequence `after`, for an export."""
+        query = sa.select(consent_event).where(consent_event.c.tenant_id == tenant_id, consent_event.c.seq > after)
+        rows = connection.execute(query.order_by(consent_event.c.seq).limit(limit)).all()
+        wanted = {row.subject_id for row in rows}
+        select = sa.select(subject.c.id, subject.c.hash, subject.c.key_id, subject.c.wrapped)
+        people = {
+            row[0]: Subject(row[0], row[1], self._unwrap(row[1], row[2], row[3]))
+            for row in connection.execute(select.where(subject.c.id.in_(list(wanted))))
+        }
+        return [self._past(row, people[row.subject_id]) for row in rows]
+
+    def erase(self, connection: sa.Connection, person: Sequence[bytes], *, now: float) -> int:
+        """Destroy the keys of a person; returns how many there were. Events, hashes and suppression stay (GDPR-8)."""
+        statement = subject.update().where(subject.c.hash.in_(list(person)), subject.c.wrapped.is_not(None))
+        return connection.execute(statement.values(wrapped=None, erased_at=now)).rowcount
+
+    def by_id(self, connection: sa.Connection, subject_id: int) -> Subject:
+        """One subject by its number, living or erased."""
+        row = connection.execute(sa.select(subject).where(subject.c.id == subject_id)).one()
+        return Subject(row.id, row.hash, self._unwrap(row.hash, row.key_id, row.wrapped))
+
+    def _row(self, tenant_id: int, seq: int, entry: Entry, person: Subject) -> dict[str, object]:
+        sealed = self.seal(person, _SEALED, entry.sealed) if entry.sealed else None
+        evidence = self.seal(person, _EVIDENCE, entry.evidence) if entry.evidence else None
+        return {
+            "tenant_id": tenant_id,
+            "seq": seq,
+            "event": entry.event,
+            "at": entry.at,
+            "subject_id": person.id,
+            "key": entry.key,
+            "purpose": entry.purpose,
+            "clear": orjson.dumps(entry.clear).decode(),
+            "sealed": sealed,
+            "sealed_hash": hashlib.sha256(sealed).digest() if sealed is not None else b"",
+            "evidence": evidence,
+            "evidence_hash": hashlib.sha256(evidence).digest() if evidence is not None else b"",
+        }
+
+    def _wrapped(self, tenant_id: int, person: Subject, secret: bytes) -> dict[str, object]:
+        key_id = self._keyring.current_subject_key_id
+        nonce = os.urandom(_NONCE)
+        wrapped = nonce + AESGCM(self._keyring.subject_keys[key_id]).encrypt(nonce, secret, person.hash)
+        return {"id": person.id, "tenant_id": tenant_id, "hash": person.hash, "key_id": key_id, "wrapped": wrapped}
+
+    def _unwrap(self, digest: bytes, key_id: int, wrapped: bytes | None) -> bytes | None:
+        key = self._keyring.subject_keys.get(key_id)
+        if wrapped is None or key is None:
+            return None
+        try:
+            return AESGCM(key).decrypt(wrapped[:_NONCE], wrapped[_NONCE:], digest)
+        except InvalidTag:
+            return None
+
+    def _past(self, row: sa.Row[tuple[object, ...]], person: Subject) -> Past:
+        return Past(
+            seq=row.seq,
+            event=row.event,
+            at=row.at,
+            key=row.key,
+            purpose=row.purpose,
+            clear=orjson.loads(row.clear) if row.clear else {},
+            personal=self.unseal(person, _SEALED, row.sealed),
+            evidence=self.unseal(person, _EVIDENCE, row.evidence),
+            recorded_by=row.recorded_by,
+            recorded_at=row.recorded_at,
+            hash=row.hash,
+        )
+
+
+def content_hash(row: Mapping[str, object], subject_hash: bytes) -> bytes:
+    """SHA-256 over what an event says; `row` has the columns of consent_event."""
+    parts = [
+        row["event"], row["at"], subject_hash.hex(), row["key"].hex(), row["purpose"], row["clear"],  # type: ignore[attr-defined]  # bytes column
+        row["sealed_hash"].hex(), row["evidence_hash"].hex(), row["recorded_by"], row["recorded_at"],  # type: ignore[attr-defined]  # bytes columns
+    ]  # fmt: skip
+    return hashlib.sha256(orjson.dumps(parts)).digest()
+
+
+def chain_hash(previous: bytes, tenant_id: int, seq: int, content: object) -> bytes:
+    """The hash that the next event holds."""
+    assert isinstance(content, bytes)
+    return hashlib.sha256(previous + _PLACE.pack(tenant_id, seq) + content).digest()
+
+
+def verify(connection: sa.Connection, tenant_id: int) -> Verification:
+    """Walk the chain of a tenant from its first event; reads only, about 10 microseconds an event.
+
+    The head kept apart tells when events were cut off at the end.
+    """
+    query = (
+        sa.select(consent_event, subject.c.hash.label("subject_hash"), subject.c.wrapped)
+        .join(subject, subject.c.id == consent_event.c.subject_id, isouter=True)
+        .where(consent_event.c.tenant_id == tenant_id)
+        .order_by(consent_event.c.seq)
+        .execution_options(yield_per=1_000)
+    )
+    previous, seq, erased, expired = GENESIS, 0, 0, 0
+    for row in connection.execute(query):
+        reason = _fault(row._asdict(), previous, seq + 1)
+        if reason:
+            return Verification(seq, erased, expired, min(row.seq, seq + 1), reason, previous)
+        previous, seq = row.hash, row.seq
+        erased += row.wrapped is None
+        expired += row.expired_at > 0
+    head = connection.execute(sa.select(ledger_head).where(ledger_head.c.tenant_id == tenant_id)).first()
+    if head is not None and (head.seq, head.hash) != (seq, previous):
+        return Verification(seq, erased, expired, min(head.seq, seq + 1), "events are missing at the end", previous)
+    return Verification(seq, erased, expired, 0, "", previous)
+
+
+def _fault(row: Mapping[str, object], previous: bytes, seq: int) -> str:
+    """Why one event does not hold, or ""."""
+    if row["seq"] != seq:
+        return "an event is missing"
+    if row["prev_hash"] != previous:
+        return "the hash of the event before does not match"
+    if row["hash"] != chain_hash(previous, row["tenant_id"], seq, row["content_hash"]):  # type: ignore[arg-type]  # int column
+        return "the hash of this event does not match"
+    if row["expired_at"]:
+        return ""
+    subject_hash = row["subject_hash"]
+    if not isinstance(subject_hash, bytes) or content_hash(row, subject_hash) != row["content_hash"]:
+        return "the content was changed"
+    for part in ("sealed", "evidence"):
+        data = row[part]
+        if isinstance(data, bytes) and hashlib.sha256(data).digest() != row[f"{part}_hash"]:
+            return f"the {part} part was changed"
+    return ""
+
+
+def _head(connection: sa.Connection, tenant_id: int) -> tuple[int, bytes]:
+    row = connection.execute(sa.select(ledger_head).where(ledger_head.c.tenant_id == tenant_id)).first()
+    return (0, GENESIS) if row is None else (row.seq, row.hash)
+
+
+def _set_head(connection: sa.Connection, tenant_id: int, seq: int, digest: bytes) -> None:
+    changed = connection.execute(
+        ledger_head.update().where(ledger_head.c.tenant_id == tenant_id).values(seq=seq, hash=digest)
+    )
+    if not changed.rowcount:
+        connection.execute(ledger_head.insert().values(tenant_id=tenant_id, seq=seq, hash=digest))

@@ -1,0 +1,202 @@
+"""Consents: record, import, show, prove, verify, export (CONSENT-2, CONSENT-10, CONSENT-14)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.consent import suppression
+from relay.consent.admit import CHUNK_ROWS, Refusal
+from relay.consent.ledger import Past, verify
+from relay.consent.record import COLUMNS, format_time
+from relay.consent.state import Event, replay
+from relay.consent.states import load_states
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Person, Result, TenantRow
+from relay.owner.error import OwnerError
+from relay.policy.facts import ConsentState
+from relay.store.schema import consent_text, ledger_head, purpose
+
+EXPORT_ROWS = 1_000
+
+
+def give(desk: Desk, args: Args) -> Result:
+    """`tenant`, and one row with the columns of the import. Refused as a whole with every problem named."""
+    owner = desk.tenant(args.text("tenant"))
+    row = args.rest(COLUMNS)
+    outcome = desk.admission.admit(
+        desk.connection, owner.id, desk.rules(owner), [(1, row)], event="given", by=desk.actor, now=desk.now
+    )
+    if outcome.refused:
+        first = outcome.refused[0]
+        if first.reason in ("objected", "restricted"):
+            raise OwnerError(f"consent.{first.reason}", f"this person {first.reason}: {first.remedy}")
+        told = "; ".join(f"{refusal.field} {refusal.reason}" for refusal in outcome.refused)
+        raise OwnerError("consent.incomplete", f"no proof of consent (CONSENT-2): {told}")
+    address = str(row["email"]).strip()
+    desk.person(owner.id, address)
+    return {
+        "tenant": owner.name,
+        "unchanged": outcome.unchanged == 1,
+        **_state(desk, owner, str(row["purpose"]).strip(), address),
+    }
+
+
+def import_rows(desk: Desk, args: Args) -> Result:
+    """`tenant`, `rows`: at most 500 objects with the columns of the import and optionally `line` (else `first_line`
+    counts from 1). Answers {"imported", "unchanged", "refused", "errors": [{"line", "field", "reason", "remedy"?}]};
+    the good rows are in. `refused` counts rows, `errors` may name several fields of one.
+    """
+    owner = desk.tenant(args.text("tenant"))
+    rows = args.rows("rows", CHUNK_ROWS)
+    start = args.number("first_line", 1, most=1_000_000_000)
+    numbered: list[tuple[int, dict[str, object]]] = []
+    for index, row in enumerate(rows):
+        line = row.get("line")
+        values = {name: value for name, value in row.items() if name != "line"} if "line" in row else row
+        numbered.append((line if isinstance(line, int) else start + index, values))
+    outcome = desk.admission.admit(
+        desk.connection, owner.id, desk.rules(owner), numbered, event="imported", by=desk.actor, now=desk.now
+    )
+    refused = len({refusal.line for refusal in outcome.refused})
+    desk.note(imported=outcome.imported, unchanged=outcome.unchanged, refused=refused)
+    return {
+        "imported": outcome.imported,
+        "unchanged": outcome.unchanged,
+        "refused": refused,
+        "errors": [shown_refusal(refusal) for refusal in outcome.refused],
+    }
+
+
+def shown_refusal(refusal: Refusal) -> dict[str, Any]:
+    """A refusal as the contract prints it."""
+    shown: dict[str, Any] = {"line": refusal.line, "field": refusal.field, "reason": refusal.reason}
+    return {**shown, "remedy": refusal.remedy} if refusal.remedy else shown
+
+
+def show(desk: Desk, args: Args) -> Result:
+    """`tenant`, `address`: present consent per purpose, and what is suppressed."""
+    owner = desk.tenant(args.text("tenant"))
+    address = args.address("address")
+    person = desk.person(owner.id, address)
+    query = sa.select(purpose.c.name).where(purpose.c.tenant_id == owner.id).order_by(purpose.c.name)
+    states = [_state(desk, owner, name, address) for name in desk.connection.scalars(query)]
+    return {
+        "tenant": owner.name,
+        "address": address,
+        "consents": [state for state in states if state["status"] != "none"],
+        "suppressions": _suppressions(desk, person),
+    }
+
+
+def proof(desk: Desk, args: Args) -> Result:
+    """`tenant`, `address`; optional `purpose` and `at`: every event with its text, and the state as it was then."""
+    owner = desk.tenant(args.text("tenant"))
+    address = args.address("address")
+    chosen = args.text("purpose", "")
+    at = args.time("at", desk.now)
+    person = desk.person(owner.id, address)
+    events = [past for past in desk.ledger.history(desk.connection, owner.id, person.hashes) if past.at <= at]
+    states: list[dict[str, Any]] = []
+    for name in sorted({past.purpose for past in events if past.purpose}):
+        if chosen not in ("", name):
+            continue
+        keys = set(desk.consent_keys(owner.id, name, address))
+        # An objection is about the person, so it counts for each purpose that it covers.
+        about = [past for past in events if past.key in keys or (not past.key and past.purpose in ("", name))]
+        state = replay((Event(past.seq, past.event, past.at, past.clear) for past in about), at)
+        states.append(_shown_state(name, state))
+    kept = [past for past in events if chosen in ("", past.purpose) or not past.purpose]
+    return {
+        "tenant": owner.name,
+        "address": address,
+        "at": format_time(at),
+        "states": states,
+        "events": shown_events(desk, owner, kept),
+    }
+
+
+def check_chain(desk: Desk, args: Args) -> Result:
+    """`tenant`: walk its whole chain (CONSENT-14). `ok` is false and `event` names the first bad one where it breaks."""
+    owner = desk.tenant(args.text("tenant"))
+    found = verify(desk.connection, owner.id)
+    return {
+        "tenant": owner.name,
+        "ok": not found.bad_event,
+        "events": found.events,
+        "erased": found.erased,
+        "expired": found.expired,
+        "event": found.bad_event or None,
+        "reason": found.reason,
+        "head": found.head.hex(),
+    }
+
+
+def export(desk: Desk, args: Args) -> Result:
+    """`tenant`; `after` (sequence), `limit`: one page of events, decrypted, with hashes, and the head to sign.
+
+    `next` is what to give as `after` for the next page, null at the end.
+    """
+    owner = desk.tenant(args.text("tenant"))
+    after = args.number("after", 0, most=1 << 60)
+    limit = args.number("limit", EXPORT_ROWS, least=1, most=EXPORT_ROWS)
+    events = desk.ledger.page(desk.connection, owner.id, after=after, limit=limit)
+    head = desk.connection.execute(sa.select(ledger_head).where(ledger_head.c.tenant_id == owner.id)).first()
+    return {
+        "tenant": owner.name,
+        "events": shown_events(desk, owner, events),
+        "next": events[-1].seq if len(events) == limit else None,
+        "head": {"seq": head.seq, "hash": head.hash.hex()} if head is not None else None,
+    }
+
+
+def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[str, Any]]:
+    """Events as JSON, each with the consent text that was shown."""
+    wanted = {str(past.clear["text_hash"]) for past in events if "text_hash" in past.clear}
+    table = consent_text.c
+    query = sa.select(table.hash, table.text).where(
+        table.tenant_id == owner.id, table.hash.in_([bytes.fromhex(name) for name in wanted])
+    )
+    texts = {row.hash.hex(): row.text for row in desk.connection.execute(query)}
+    return [
+        {
+            "event_id": past.seq,
+            "event": past.event,
+            "at": format_time(past.at),
+            "purpose": past.purpose or None,
+            "channel": "email",
+            **{name: value for name, value in past.clear.items() if name != "v"},
+            "text": texts.get(str(past.clear.get("text_hash", ""))),
+            "personal": dict(past.personal) if past.personal is not None else None,
+            "evidence": dict(past.evidence) if past.evidence is not None else None,
+            "recorded_by": past.recorded_by,
+            "recorded_at": format_time(past.recorded_at),
+            "hash": past.hash.hex(),
+        }
+        for past in events
+    ]
+
+
+def _state(desk: Desk, owner: TenantRow, name: str, address: str) -> dict[str, Any]:
+    found = load_states(desk.connection, desk.consent_keys(owner.id, name, address))
+    return _shown_state(name, next(iter(found.values()))[0].state if found else None)
+
+
+def _shown_state(name: str, state: ConsentState | None) -> dict[str, Any]:
+    if state is None:
+        return {"purpose": name, "status": "none"}
+    values = state._asdict()
+    for field in ("given_at", "confirmed_at", "expires_at", "sale_at"):
+        values[field] = format_time(values[field]) or None
+    return {"purpose": name, **values}
+
+
+def _suppressions(desk: Desk, person: Person) -> list[dict[str, Any]]:
+    found = suppression.standing(desk.connection, person.hashes)
+    return [
+        {"scope": entry.scope, "reason": entry.reason, "at": format_time(entry.at), "lifted": sorted(entry.lifted)}
+        for entries in found.values()
+        for entry in entries
+        if entry.reason != "bounce"
+    ]

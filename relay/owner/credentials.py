@@ -1,0 +1,150 @@
+"""Credentials and API keys: made here, shown once, stored as a keyed digest (design, "made, not chosen")."""
+
+from __future__ import annotations
+
+import secrets
+
+import orjson
+import sqlalchemy as sa
+
+from relay.directory import secret_digest
+from relay.mail.envelope import Stream
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Result
+from relay.owner.error import OwnerError
+from relay.store.schema import api_key, credential, tenant
+
+SECRET_BYTES = 24  # 192 bits: guessing is hopeless without slow hashing
+API_PREFIX = "zk_"  # so that a secret scanner can find a leaked one
+
+
+def add(desk: Desk, args: Args) -> Result:
+    """`tenant`, `stream`; optional `purpose` (marketing only), `from` (list of addresses), `null_sender`, `name`.
+
+    The answer has exactly the keys of the contract; `password` is never shown again.
+    """
+    owner = desk.tenant(args.text("tenant"))
+    stream = args.choice("stream", [member.value for member in Stream])
+    purpose = args.text("purpose", "")
+    if purpose and stream != Stream.MARKETING:
+        raise OwnerError("credential.purpose", f"a purpose belongs to stream marketing, not {stream}: leave it out")
+    if purpose:
+        desk.purpose(owner, purpose)
+    addresses = [Args({"from": address}).address("from") for address in args.texts("from") or ()]
+    name = _free_name(desk, args.name("name", ""), f"{owner.name}-{purpose or stream}")
+    password = secrets.token_urlsafe(SECRET_BYTES)
+    key_id = desk.keyring.current_digest_key_id
+    statement = credential.insert().values(
+        tenant_id=owner.id,
+        name=name,
+        stream=stream,
+        purpose=purpose,
+        from_addresses=orjson.dumps(addresses).decode(),
+        null_sender=args.flag("null_sender"),
+        key_id=key_id,
+        digest=secret_digest(desk.keyring, name, password, key_id),
+        created_at=desk.now,
+    )
+    desk.connection.execute(statement)
+    desk.note(name=name, stream=stream, purpose=purpose)
+    return {
+        "name": name,
+        "username": name,
+        "password": password,
+        "tenant": owner.name,
+        "stream": stream,
+        "purpose": purpose or None,
+    }
+
+
+def list_all(desk: Desk, args: Args) -> Result:
+    """Optional `tenant`."""
+    query = sa.select(credential, tenant.c.name.label("owner")).join(tenant).order_by(credential.c.name)
+    if args.has("tenant"):
+        query = query.where(credential.c.tenant_id == desk.tenant(args.text("tenant")).id)
+    return [
+        {
+            "name": row.name,
+            "username": row.name,
+            "tenant": row.owner,
+            "stream": row.stream,
+            "purpose": row.purpose or None,
+            "from": orjson.loads(row.from_addresses),
+            "null_sender": row.null_sender,
+            "created_at": row.created_at,
+            "revoked_at": row.revoked_at or None,
+        }
+        for row in desk.connection.execute(query)
+    ]
+
+
+def revoke(desk: Desk, args: Args) -> Result:
+    """`name`; optional `tenant`, which must then own it. Revoking twice changes nothing."""
+    name = args.text("name")
+    query = sa.select(credential.c.id, credential.c.tenant_id, credential.c.revoked_at).where(credential.c.name == name)
+    if args.has("tenant"):
+        query = query.where(credential.c.tenant_id == desk.tenant(args.text("tenant")).id)
+    row = desk.connection.execute(query).first()
+    if row is None:
+        raise OwnerError("credential.unknown", "there is no such credential: see `zegel credential list`")
+    desk.tenant_id = row.tenant_id
+    revoked_at = row.revoked_at or desk.now
+    desk.connection.execute(credential.update().where(credential.c.id == row.id).values(revoked_at=revoked_at))
+    desk.note(name=name)
+    return {"name": name, "revoked_at": revoked_at}
+
+
+def add_api_key(desk: Desk, args: Args) -> Result:
+    """`tenant`, `name`. The answer holds the `secret`, once."""
+    owner = desk.tenant(args.text("tenant"))
+    name = args.name("name")
+    table = api_key.c
+    if desk.connection.scalar(sa.select(table.id).where(table.tenant_id == owner.id, table.name == name)):
+        raise OwnerError("apikey.exists", f"tenant {owner.name} has an API key {name} already: choose another name")
+    secret = API_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    key_id = desk.keyring.current_digest_key_id
+    digest = secret_digest(desk.keyring, "api", secret, key_id)
+    statement = api_key.insert().values(
+        tenant_id=owner.id, name=name, key_id=key_id, digest=digest, created_at=desk.now
+    )
+    desk.connection.execute(statement)
+    desk.note(name=name)
+    return {"tenant": owner.name, "name": name, "secret": secret}
+
+
+def list_api_keys(desk: Desk, args: Args) -> Result:
+    """`tenant`."""
+    owner = desk.tenant(args.text("tenant"))
+    query = sa.select(api_key).where(api_key.c.tenant_id == owner.id).order_by(api_key.c.name)
+    return [
+        {"tenant": owner.name, "name": row.name, "created_at": row.created_at, "revoked_at": row.revoked_at or None}
+        for row in desk.connection.execute(query)
+    ]
+
+
+def revoke_api_key(desk: Desk, args: Args) -> Result:
+    """`tenant`, `name`."""
+    owner = desk.tenant(args.text("tenant"))
+    name = args.text("name")
+    table = api_key.c
+    statement = api_key.update().where(table.tenant_id == owner.id, table.name == name, table.revoked_at == 0)
+    if not desk.connection.execute(statement.values(revoked_at=desk.now)).rowcount:
+        raise OwnerError("apikey.unknown", "there is no such API key in force: see `zegel apikey list`")
+    desk.note(name=name)
+    return {"tenant": owner.name, "name": name, "revoked_at": desk.now}
+
+
+def _free_name(desk: Desk, wanted: str, base: str) -> str:
+    """`wanted`, or the first free name made from `base`."""
+    if wanted:
+        if desk.connection.scalar(sa.select(credential.c.id).where(credential.c.name == wanted)):
+            raise OwnerError("credential.exists", f"there is a credential {wanted} already: choose another name")
+        return wanted
+    like = credential.c.name.startswith(base, autoescape=True)
+    taken = set(desk.connection.scalars(sa.select(credential.c.name).where(like)))
+    number = 1
+    name = base
+    while name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    return name

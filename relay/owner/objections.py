@@ -1,0 +1,243 @@
+"""Objections and other suppressions: how somebody leaves, and stays away (CONSENT-11, UNSUB-13, FB-6, GDPR-8, GDPR-9).
+
+An objection is three things in one commit: an event in the ledger, an entry of the suppression store, and the end of
+the consents that it covers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.consent import suppression
+from relay.consent.ledger import Entry
+from relay.consent.record import format_time
+from relay.consent.state import Event, fold
+from relay.consent.states import load_states, save_states
+from relay.consent.subject import person_text
+from relay.consent.suppression import ALL, Standing
+from relay.consent.token import Token, TokenKind, read
+from relay.mail.address import narrow
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Person, Result, TenantRow
+from relay.owner.error import OwnerError
+from relay.store.schema import confirm_request, consent_event, purpose, tenant
+from relay.store.schema import suppression as table
+
+ADDRESS = b"address"
+LIST_ROWS = 1_000
+_EVENTS = {"objection": "objected", "complaint": "objected", "restriction": "restricted"}
+
+
+def withdraw(desk: Desk, args: Args) -> Result:
+    """`tenant`, `address`; optional `purpose` (default: every purpose), `source`. Counts as an objection from then on."""
+    owner = desk.tenant(args.text("tenant"))
+    address = args.address("address")
+    name = args.text("purpose", "")
+    if name:
+        desk.purpose(owner, name)
+    person = desk.person(owner.id, address)
+    source = args.text("source", "") or desk.actor
+    changed = object_to(desk, person, scope=name or ALL, reason="objection", event="withdrawn", source=source)
+    return {"tenant": owner.name, "address": address, "purpose": name or None, "scope": name or ALL, "changed": changed}
+
+
+def opt_out(desk: Desk, args: Args) -> Result:
+    """`token`; optional `scope` (all, or a purpose; default the token's), `channel` (one_click, page, mailto, complaint).
+
+    Idempotent: a second call answers the same with `changed` false (UNSUB-7). An unknown token is `token.unknown`.
+    """
+    token = _token(desk, args.text("token", max_chars=2_000))
+    owner = desk.connection.execute(sa.select(tenant).where(tenant.c.id == token.tenant_id)).first()
+    if owner is None:
+        raise OwnerError("token.unknown", "this link is not one of ours")
+    desk.tenant_id = owner.id
+    scope = args.text("scope", "") or token.purpose or ALL
+    channel = args.choice("channel", ("one_click", "page", "mailto", "complaint"), "one_click")
+    if scope not in (ALL, token.purpose):
+        desk.purpose(owner, scope)
+    person = Person(owner.id, "", [token.subject_hash])
+    desk.note(subject=token.subject_hash.hex(), scope=scope, channel=channel)
+    reason = "complaint" if channel == "complaint" else "objection"
+    changed = object_to(desk, person, scope=scope, reason=reason, event="objected", source=channel)
+    return {
+        "tenant": owner.name,
+        "purpose": token.purpose or None,
+        "scope": scope,
+        "subscriber": token.subscriber,
+        "subject": token.subject_hash.hex(),
+        "changed": changed,
+    }
+
+
+def add(desk: Desk, args: Args) -> Result:
+    """`tenant`, `address`; `scope` (all or a purpose), `reason` (objection, bounce, complaint, restriction), `source`.
+
+    A bounce is kept for the exact address, for 90 days (REP-3).
+    """
+    owner = desk.tenant(args.text("tenant"))
+    address = args.address("address")
+    scope = args.text("scope", "") or ALL
+    if scope != ALL:
+        desk.purpose(owner, scope)
+    reason = args.choice("reason", suppression.REASONS, "objection")
+    person = desk.person(owner.id, address)
+    source = args.text("source", "") or desk.actor
+    if reason == "bounce":
+        changed = _bounce(desk, person, scope, source)
+    else:
+        changed = object_to(desk, person, scope=scope, reason=reason, event=_EVENTS[reason], source=source)
+    return {"tenant": owner.name, "address": address, "scope": scope, "reason": reason, "changed": changed}
+
+
+def remove(desk: Desk, args: Args) -> Result:
+    """`tenant`, `address`; `scope`, `reason`. Objections and complaints stay: only the person lifts them (CONSENT-11)."""
+    owner = desk.tenant(args.text("tenant"))
+    address = args.address("address")
+    scope = args.text("scope", "") or ALL
+    reason = args.choice("reason", suppression.REASONS, "objection")
+    if reason in suppression.OBJECTIONS:
+        raise OwnerError(
+            "suppression.objection_stands",
+            "an objection is lifted only by the person's own confirmation (CONSENT-11): start one with `zegel consent request`",
+        )
+    person = desk.person(owner.id, address)
+    keys = desk.keyring.subject_hashes(person_text(owner.id, narrow(address))) if reason == "bounce" else person.hashes
+    removed = suppression.remove(desk.connection, keys, scope, reason)
+    if not removed:
+        raise OwnerError("suppression.unknown", f"no {reason} of scope {scope} stands for this address")
+    if reason == "restriction":
+        _append(desk, person, "unrestricted", scope, "restriction", desk.actor)
+    desk.note(scope=scope, reason=reason)
+    return {"tenant": owner.name, "address": address, "scope": scope, "reason": reason, "removed": removed}
+
+
+def list_all(desk: Desk, args: Args) -> Result:
+    """`tenant`; optional `address`, `limit` (newest first). `address` is null where it is not known or was erased."""
+    owner = desk.tenant(args.text("tenant"))
+    query = sa.select(table).where(table.c.tenant_id == owner.id).order_by(table.c.at.desc())
+    if args.has("address"):
+        address = args.address("address")
+        exact = desk.keyring.subject_hashes(person_text(owner.id, narrow(address)))
+        query = query.where(table.c.key.in_([*desk.person(owner.id, address).hashes, *exact]))
+    rows = desk.connection.execute(query.limit(args.number("limit", LIST_ROWS, least=1, most=100_000))).all()
+    return [_shown(desk, row) for row in rows]
+
+
+def erase(desk: Desk, args: Args) -> Result:
+    """`tenant`, `address` or `token` (of kind my): destroy what names the person; the objection stays (GDPR-8)."""
+    if args.has("token"):
+        token = _token(desk, args.text("token", max_chars=2_000))
+        person = Person(token.tenant_id, "", [token.subject_hash])
+        desk.tenant_id = token.tenant_id
+        desk.note(subject=token.subject_hash.hex())
+    else:
+        owner = desk.tenant(args.text("tenant"))
+        person = desk.person(owner.id, args.address("address"))
+    source = args.text("source", "") or desk.actor
+    object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
+    _append(desk, person, "erased", ALL, "erasure", source, anonymous=True)
+    keys = _consent_keys(desk, person)
+    _end_consents(desk, person, keys, "erased", "")
+    desk.connection.execute(table.update().where(table.c.key.in_(person.hashes)).values(sealed=None))
+    desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(list(keys))))
+    erased = desk.ledger.erase(desk.connection, person.hashes, now=desk.now)
+    return {"subject": person.hashes[0].hex(), "erased": erased > 0}
+
+
+def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str, source: str) -> bool:
+    """Record that a person leaves; false where exactly this stood already and nothing had to change."""
+    standing = [entry for entries in suppression.standing(desk.connection, person.hashes).values() for entry in entries]
+    same = next((entry for entry in standing if entry.scope == scope and entry.reason == reason), None)
+    desk.note(scope=scope, reason=reason)
+    if same is not None and not same.lifted:
+        return False
+    subject_id = _append(desk, person, event, scope, reason, source)
+    sealed = _sealed_address(desk, person)
+    key = same.key if same is not None else person.hashes[0]
+    entry = Standing(key, scope, reason, desk.now, 0.0, frozenset())
+    suppression.put(desk.connection, person.tenant_id, entry, source=source, subject_id=subject_id, sealed=sealed)
+    if reason != "restriction":
+        _end_consents(desk, person, _consent_keys(desk, person), event, "" if scope == ALL else scope)
+    return True
+
+
+def _bounce(desk: Desk, person: Person, scope: str, source: str) -> bool:
+    exact = desk.keyring.subject_hashes(person_text(person.tenant_id, narrow(person.address)))
+    found = suppression.standing(desk.connection, exact)
+    key = next((entry.key for rows in found.values() for entry in rows if entry.reason == "bounce"), exact[0])
+    entry = Standing(key, scope, "bounce", desk.now, desk.now + suppression.BOUNCE_SECONDS, frozenset())
+    sealed = _sealed_address(desk, person)
+    subject = desk.ledger.subjects(desk.connection, person.tenant_id, [person.hashes])[0]
+    suppression.put(desk.connection, person.tenant_id, entry, source=source, subject_id=subject.id, sealed=sealed)
+    desk.note(scope=scope, reason="bounce")
+    return True
+
+
+def _append(
+    desk: Desk, person: Person, event: str, scope: str, reason: str, source: str, *, anonymous: bool = False
+) -> int:
+    clear = {"scope": scope, "reason": reason, "source": source}
+    sealed = {"email": person.address} if person.address and not anonymous else {}
+    entry = Entry(event, desk.now, person.hashes, b"", "" if scope == ALL else scope, clear, sealed, {})
+    places = desk.ledger.append(desk.connection, person.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)
+    return places[0].subject_id
+
+
+def _sealed_address(desk: Desk, person: Person) -> bytes | None:
+    if not person.address:
+        return None
+    subject = desk.ledger.subjects(desk.connection, person.tenant_id, [person.hashes])[0]
+    return desk.ledger.seal(subject, ADDRESS, {"email": person.address})
+
+
+def _consent_keys(desk: Desk, person: Person) -> dict[bytes, str]:
+    """Keys of every consent that the person may have, with its purpose: from their events, and from the address."""
+    people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
+    events = consent_event.c
+    query = sa.select(events.key, events.purpose).where(
+        events.tenant_id == person.tenant_id, events.subject_id.in_(people), events.key != b""
+    )
+    keys = {row.key: row.purpose for row in desk.connection.execute(query.distinct())}
+    if person.address:
+        names = sa.select(purpose.c.name).where(purpose.c.tenant_id == person.tenant_id)
+        for name in desk.connection.scalars(names):
+            keys.update(dict.fromkeys(desk.consent_keys(person.tenant_id, name, person.address), name))
+    return keys
+
+
+def _end_consents(desk: Desk, person: Person, keys: dict[bytes, str], event: str, only: str) -> None:
+    """Fold the end into each present state that it covers; `only` is a purpose, or "" for all."""
+    wanted = [key for key, name in keys.items() if only in ("", name)]
+    ended = {}
+    for key, (present, proof) in load_states(desk.connection, wanted).items():
+        after = fold(present, Event(present.state.event, event, desk.now, {}))
+        if after is not None:
+            ended[key] = (after, proof)
+    save_states(desk.connection, person.tenant_id, ended)
+
+
+def _token(desk: Desk, text: str) -> Token:
+    token = read(desk.keyring, text)
+    if token is None or token.kind == TokenKind.CONFIRM:
+        raise OwnerError("token.unknown", "this link is not one of ours")
+    return token
+
+
+def _shown(desk: Desk, row: TenantRow) -> dict[str, Any]:
+    address = None
+    if row.sealed is not None and row.subject_id is not None:
+        person = desk.ledger.by_id(desk.connection, row.subject_id)
+        values = desk.ledger.unseal(person, ADDRESS, row.sealed)
+        address = values.get("email") if values is not None else None
+    return {
+        "subject": row.key.hex(),
+        "address": address,
+        "scope": row.scope,
+        "reason": row.reason,
+        "at": format_time(row.at),
+        "expires_at": format_time(row.expires_at) or None,
+        "lifted": row.lifted.split(),
+        "source": row.source,
+    }

@@ -1,0 +1,171 @@
+"""Double opt-in: a request, the mails it allows, and the person's own confirmation (CLASS-7, CONSENT-8, CONSENT-11)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from relay.consent import suppression
+from relay.consent.ledger import Entry, Past
+from relay.consent.parts import text_hash
+from relay.consent.record import format_time
+from relay.consent.state import Event, fold
+from relay.consent.states import load_states, save_states
+from relay.consent.token import TokenKind, make, read
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Person, Result, TenantRow, legal_name
+from relay.owner.error import OwnerError
+from relay.store.schema import confirm_request, consent_text, purpose, tenant
+from relay.store.upsert import upsert
+
+REQUEST_SECONDS = 24 * 3_600  # CLASS-7: this long a request allows its mails
+CONFIRM_SECONDS = 7 * 86_400  # this long the link in them works
+_TEXT = {
+    "nl": "Ja, ik wil {title} van {controller} per e-mail ontvangen. Ik kan mij altijd weer afmelden.",
+    "en": "Yes, I want to receive {title} from {controller} by e-mail. I can unsubscribe at any time.",
+}
+
+
+def request(desk: Desk, args: Args) -> Result:
+    """`tenant`, `address`, `purpose`; optional `source`, `jurisdiction`, `evidence_ip`, `evidence_user_agent`.
+
+    Answers a `token` of kind confirm for the mail. Within 24 hours of a request the count of its mails goes on.
+    """
+    owner = desk.tenant(args.text("tenant"))
+    name = args.text("purpose")
+    desk.purpose(owner, name)
+    address = args.address("address")
+    person = desk.person(owner.id, address)
+    _refuse_restricted(desk, person)
+    keys = desk.consent_keys(owner.id, name, address)
+    pending = _pending(desk, keys)
+    key = pending.key if pending is not None else keys[0]
+    clear = {"jurisdiction": args.text("jurisdiction", "") or "NL"}
+    sealed = {"email": address, "source": args.text("source", "") or desk.actor}
+    evidence = args.rest(frozenset(("evidence_ip", "evidence_user_agent")))
+    entry = Entry(
+        "requested", desk.now, person.hashes, key, name, clear, sealed, {k: str(v) for k, v in evidence.items()}
+    )
+    place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
+    is_recent = pending is not None and desk.now - pending.requested_at < REQUEST_SECONDS
+    row = {
+        "key": key,
+        "tenant_id": owner.id,
+        "purpose": name,
+        "requested_at": pending.requested_at if pending is not None and is_recent else desk.now,
+        "mails_sent": pending.mails_sent if pending is not None and is_recent else 0,
+        "subject_id": place.subject_id,
+        "event": place.seq,
+    }
+    upsert(desk.connection, confirm_request, [row])
+    _fold_into(desk, owner.id, keys, Event(place.seq, "requested", desk.now, {}))
+    token = make(desk.keyring, TokenKind.CONFIRM, owner.id, purpose=name, subject_hash=key, subscriber=str(place.seq))
+    return {
+        "tenant": owner.name,
+        "address": address,
+        "purpose": name,
+        "requested_at": format_time(desk.now),
+        "mails_sent": row["mails_sent"],
+        "token": token,
+    }
+
+
+def sent(desk: Desk, args: Args) -> Result:
+    """`tenant`, `address`, `purpose`: count one confirmation mail; answers how many went out for the request."""
+    owner = desk.tenant(args.text("tenant"))
+    name = args.text("purpose")
+    address = args.address("address")
+    desk.person(owner.id, address)
+    pending = _pending(desk, desk.consent_keys(owner.id, name, address))
+    if pending is None:
+        raise OwnerError(
+            "confirm.unknown", "no double opt-in is pending for this address: start one with `zegel consent request`"
+        )
+    count = pending.mails_sent + 1
+    statement = confirm_request.update().where(confirm_request.c.key == pending.key)
+    desk.connection.execute(statement.values(mails_sent=count))
+    return {"tenant": owner.name, "purpose": name, "mails_sent": count}
+
+
+def confirm(desk: Desk, args: Args) -> Result:
+    """`token` of kind confirm; optional `ip`, `message_id` of the mail, `text`, `text_language`, `policy_url` as shown.
+
+    The one thing that lifts an objection, of this purpose only and only one made before.
+    """
+    token = read(desk.keyring, args.text("token", max_chars=2_000))
+    pending = None
+    if token is not None and token.kind == TokenKind.CONFIRM:
+        pending = _pending(desk, [token.subject_hash])
+        if pending is not None and token.subscriber != str(pending.event):
+            pending = None
+    if token is None or pending is None or desk.now - pending.requested_at > CONFIRM_SECONDS:
+        raise OwnerError("confirm.unknown", "this link is used, replaced or older than 7 days: ask for a new one")
+    owner = desk.connection.execute(sa.select(tenant).where(tenant.c.id == pending.tenant_id)).one()
+    desk.tenant_id = owner.id
+    asked = desk.ledger.event(desk.connection, owner.id, pending.event)
+    if asked is None or asked.personal is None:
+        raise OwnerError("confirm.unknown", "this link is used, replaced or older than 7 days: ask for a new one")
+    address = asked.personal["email"]
+    person = desk.person(owner.id, address)
+    _refuse_restricted(desk, person)
+    clear = _confirmed(desk, owner, pending, asked, args)
+    evidence = {"doi_ip": args.text("ip")} if args.has("ip") else {}
+    sealed = {**asked.personal, **({"doi_message_id": args.text("message_id")} if args.has("message_id") else {})}
+    entry = Entry("confirmed", desk.now, person.hashes, pending.key, pending.purpose, clear, sealed, evidence)
+    place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
+    _fold_into(desk, owner.id, [pending.key], Event(place.seq, "confirmed", desk.now, clear))
+    lifted = suppression.lift(desk.connection, person.hashes, pending.purpose, before=desk.now)
+    desk.connection.execute(confirm_request.delete().where(confirm_request.c.key == pending.key))
+    desk.note(purpose=pending.purpose, lifted=lifted)
+    return {
+        "tenant": owner.name,
+        "address": address,
+        "purpose": pending.purpose,
+        "confirmed_at": format_time(desk.now),
+        "lifted": lifted,
+    }
+
+
+def _confirmed(desk: Desk, owner: TenantRow, pending: TenantRow, asked: Past, args: Args) -> dict[str, object]:
+    """The clear part of a confirmation, and the text behind it stored."""
+    where = sa.and_(purpose.c.tenant_id == owner.id, purpose.c.name == pending.purpose)
+    row = desk.connection.execute(sa.select(purpose).where(where)).one()
+    language = args.choice("text_language", tuple(_TEXT), owner.language)
+    controller = row.controller or legal_name(owner)
+    title = (row.title_nl if language == "nl" else row.title_en) or row.name
+    text = args.text("text", "", max_chars=20_000) or _TEXT[language].format(title=title, controller=controller)
+    name = text_hash(language, text)
+    stored = {"tenant_id": owner.id, "hash": name, "language": language, "text": text, "first_seen_at": desk.now}
+    upsert(desk.connection, consent_text, [stored], keep=True)
+    return {
+        "basis": "consent",
+        "method": "double_optin",
+        "given_at": pending.requested_at,
+        "confirmed_at": desk.now,
+        "text_hash": name.hex(),
+        "text_language": language,
+        "policy_url": args.text("policy_url", ""),
+        "controller": controller,
+        "category": row.category,
+        "jurisdiction": asked.clear.get("jurisdiction", ""),
+        "provenance": "own",
+        "sensitive": bool(owner.sensitive_audience),
+    }
+
+
+def _pending(desk: Desk, keys: list[bytes]) -> TenantRow | None:
+    return desk.connection.execute(sa.select(confirm_request).where(confirm_request.c.key.in_(keys))).first()
+
+
+def _refuse_restricted(desk: Desk, person: Person) -> None:
+    found = suppression.standing(desk.connection, person.hashes)
+    if any(entry.reason == "restriction" for entries in found.values() for entry in entries):
+        raise OwnerError("consent.restricted", "the data of this person are restricted: no mail may go out (GDPR-9)")
+
+
+def _fold_into(desk: Desk, tenant_id: int, keys: list[bytes], event: Event) -> None:
+    found = load_states(desk.connection, keys)
+    key = next(iter(found), keys[0])
+    present, proof = found.get(key, (None, b""))
+    after = fold(present, event)
+    if after is not None and after is not present:
+        save_states(desk.connection, tenant_id, {key: (after, proof)})

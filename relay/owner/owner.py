@@ -1,0 +1,197 @@
+"""The one writer of the shared database: operations in, commits out (design, "embedded").
+
+Theory of operation. One process holds `owner.lock` in the data folder; its owner runs in one thread. Operations that
+wait at the same moment may share a commit (`call_many`), each in a savepoint of its own. An answer leaves only after
+the commit, and only then the generation counters move, so a reader never trusts what might still be undone. Imports
+come in chunks of at most 500 rows, so an opt-out waits for one chunk at most.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, Self
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from relay import store
+from relay.consent.admit import Admission
+from relay.consent.ledger import Ledger
+from relay.keyring import Keyring
+from relay.owner import dkim_keys, domains
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Result
+from relay.owner.error import OwnerError
+from relay.owner.registry import OPERATIONS, READ_ONLY, Operation
+from relay.store.generation import Generation
+
+LOCK = "owner.lock"
+# Erasing must leave nothing behind in the write-ahead log either (GDPR-8).
+_SCRUBS = frozenset(("consent.erase",))
+_ASKS_DNS = {"domain.verify": "domain", "dkim.check": "dkim", "dkim.activate": "dkim"}
+
+
+class _Server(Protocol):
+    @property
+    def data_dir(self) -> Path: ...
+
+
+class _Storage(Protocol):
+    @property
+    def database(self) -> str: ...
+
+
+class Places(Protocol):
+    """The part of the settings that the owner reads."""
+
+    @property
+    def server(self) -> _Server: ...
+
+    @property
+    def storage(self) -> _Storage: ...
+
+
+class Reader:
+    """Answers the reading operations without the owner: for the CLI, the web process and long reads such as `verify`."""
+
+    def __init__(self, engine: Engine, keyring: Keyring, *, now: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._keyring = keyring
+        self._ledger = Ledger(keyring)
+        self._admission = Admission(keyring, self._ledger)
+        self._now = now
+
+    @classmethod
+    def open(cls, settings: Places, keyring: Keyring, *, now: Callable[[], float] = time.time) -> Reader:
+        """Raises StoreUnavailable where there is no database yet."""
+        return cls(store.open_reader(settings.storage.database), keyring, now=now)
+
+    def call(self, op: str, args: Mapping[str, object], *, actor: str = "reader") -> Result:
+        """Answer a reading operation. Raises OwnerError, also for one that writes."""
+        if op not in READ_ONLY:
+            raise OwnerError("op.writes", f"{op} changes something: only the owner does that")
+        with self._engine.connect() as connection:
+            return self._run(connection, op, args, actor)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _desk(self, connection: sa.Connection, actor: str) -> Desk:
+        return Desk(connection, self._keyring, self._ledger, admission=self._admission, now=self._now(), actor=actor)
+
+    def _run(self, connection: sa.Connection, op: str, args: Mapping[str, object], actor: str) -> Result:
+        operation = _operation(op)
+        desk, given = self._desk(connection, actor), Args(args)
+        result = operation.run(desk, given)
+        given.done()
+        if operation.slots:
+            desk.write_audit(op)
+        return result
+
+
+class Owner(Reader):
+    """The writer. One per data folder, used from one thread at a time."""
+
+    def __init__(
+        self, engine: Engine, keyring: Keyring, *, generation: Generation, lock: int, now: Callable[[], float]
+    ) -> None:
+        super().__init__(engine, keyring, now=now)
+        self._generation = generation
+        self._lock = lock
+        self._connection = engine.connect()
+
+    @classmethod
+    def open(cls, settings: Places, keyring: Keyring, *, now: Callable[[], float] = time.time) -> Owner:
+        """Take the folder's lock, bring the schema up to date, and stand ready.
+
+        Raises OwnerError `owner.busy` where another process is the owner, StoreUnavailable where the database is not
+        to be had.
+        """
+        data_dir = Path(settings.server.data_dir)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            engine = store.open(settings.storage.database)
+            return cls(engine, keyring, generation=Generation.open(data_dir), lock=lock, now=now)
+        except BlockingIOError:
+            os.close(lock)
+            text = "another process owns this data folder: talk to it through its control socket, or stop it"
+            raise OwnerError("owner.busy", text) from None
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the folder back. The owner is of no use afterwards."""
+        self._connection.close()
+        super().close()
+        self._generation.close()
+        os.close(self._lock)
+
+    def call(self, op: str, args: Mapping[str, object], *, actor: str = "operator") -> Result:
+        """Run one operation; what it wrote is durable when this returns. Raises OwnerError, and then nothing changed."""
+        answer = self.call_many([(op, args)], actor=actor)[0]
+        if isinstance(answer, OwnerError):
+            raise answer
+        return answer
+
+    def call_many(
+        self, calls: Sequence[tuple[str, Mapping[str, object]]], *, actor: str = "operator"
+    ) -> list[Result | OwnerError]:
+        """Run operations under one commit, in order; one that is refused takes nothing else with it.
+
+        Raises StoreUnavailable where the commit failed: then none of them happened.
+        """
+        answers: list[Result | OwnerError] = []
+        slots: set[int] = set()
+        try:
+            with self._connection.begin():
+                for op, args in calls:
+                    try:
+                        with self._connection.begin_nested():
+                            answers.append(self._run(self._connection, op, args, actor))
+                        slots.update(OPERATIONS[op].slots)
+                    except OwnerError as error:
+                        answers.append(error)
+        except sa.exc.OperationalError as error:
+            raise store.StoreUnavailable(f"the database did not take the change: {error.orig}") from error
+        for slot in sorted(slots):
+            self._generation.bump(slot)
+        if any(op in _SCRUBS for op, _ in calls):
+            self._scrub()
+        return answers
+
+    def questions(self, op: str, args: Mapping[str, object]) -> list[str]:
+        """Names whose TXT records an operation wants to see; empty for nearly all. See `relay.owner.evidence`."""
+        kind = _ASKS_DNS.get(op)
+        if kind is None or args.get("vouched") is True:
+            return []
+        if kind == "domain":
+            return [domains.question(Args(args).domain("domain"))]
+        with self._connection.begin():
+            return dkim_keys.questions(self._desk(self._connection, ""), Args(args))
+
+    def _scrub(self) -> None:
+        if self._connection.dialect.name == "sqlite":
+            raw = self._connection.connection.driver_connection
+            assert raw is not None  # the connection is open
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.rollback()
+
+
+def _operation(op: str) -> Operation:
+    operation = OPERATIONS.get(op)
+    if operation is None:
+        raise OwnerError("op.unknown", f"there is no operation {op}: see `zegel --help`")
+    return operation

@@ -1,0 +1,79 @@
+"""Every operation by its name: what it runs, whether it writes, and whose readers it concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from relay.owner import (
+    consents,
+    credentials,
+    dkim_keys,
+    domains,
+    objections,
+    optins,
+    policies,
+    purposes,
+    retention,
+    tenants,
+)
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Result
+from relay.store.generation import CONSENT, DIRECTORY
+
+
+class Operation(NamedTuple):
+    """`slots` are the generation counters to bump after the commit; none: it only reads and leaves no audit row."""
+
+    run: Callable[[Desk, Args], Result]
+    slots: tuple[int, ...] = ()
+
+
+_D, _C = (DIRECTORY,), (CONSENT,)
+
+OPERATIONS = {
+    "tenant.add": Operation(tenants.add, _D),
+    "tenant.list": Operation(tenants.list_all),
+    "tenant.show": Operation(tenants.show),
+    "tenant.set": Operation(tenants.change, _D),
+    "tenant.suspend": Operation(tenants.suspend, _D),
+    "tenant.resume": Operation(tenants.resume, _D),
+    "domain.add": Operation(domains.add, _D),
+    "domain.verify": Operation(domains.verify, _D),
+    "domain.list": Operation(domains.list_all),
+    "credential.add": Operation(credentials.add, _D),
+    "credential.list": Operation(credentials.list_all),
+    "credential.revoke": Operation(credentials.revoke, _D),
+    "purpose.add": Operation(purposes.add, _D),
+    "purpose.list": Operation(purposes.list_all),
+    "dkim.add": Operation(dkim_keys.add, _D),
+    "dkim.rotate": Operation(dkim_keys.rotate, _D),
+    "dkim.dns": Operation(dkim_keys.dns),
+    "dkim.list": Operation(dkim_keys.list_all),
+    "dkim.check": Operation(dkim_keys.check, _D),
+    "dkim.activate": Operation(dkim_keys.activate, _D),
+    "policy.mode": Operation(policies.mode, _D),
+    "policy.list": Operation(policies.list_all),
+    "apikey.add": Operation(credentials.add_api_key, _D),
+    "apikey.list": Operation(credentials.list_api_keys),
+    "apikey.revoke": Operation(credentials.revoke_api_key, _D),
+    "consent.give": Operation(consents.give, _C),
+    "consent.import_rows": Operation(consents.import_rows, _C),
+    "consent.request": Operation(optins.request, _C),
+    "consent.confirm": Operation(optins.confirm, _C),
+    "confirm.sent": Operation(optins.sent, _C),
+    "consent.withdraw": Operation(objections.withdraw, _C),
+    "consent.erase": Operation(objections.erase, _C),
+    "consent.show": Operation(consents.show),
+    "consent.proof": Operation(consents.proof),
+    "consent.verify": Operation(consents.check_chain),
+    "consent.export": Operation(consents.export),
+    "suppression.add": Operation(objections.add, _C),
+    "suppression.list": Operation(objections.list_all),
+    "suppression.remove": Operation(objections.remove, _C),
+    "optout": Operation(objections.opt_out, _C),
+    "retention.run": Operation(retention.run, _C),
+}
+
+READ_ONLY = frozenset(name for name, operation in OPERATIONS.items() if not operation.slots)
+"""Operations that a reader may answer without the owner: see `relay.owner.Reader`."""

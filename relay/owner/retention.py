@@ -1,0 +1,45 @@
+"""Delete what has had its time: evidence, bounces, requests, audit (GDPR-11, GDPR-14)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Result
+from relay.store.schema import audit, confirm_request, consent_event, suppression
+
+DAY = 86_400
+BATCH_ROWS = 500  # so that an opt-out never waits behind a clean-up
+
+
+def run(desk: Desk, args: Args) -> Result:
+    """`evidence_days` (default 730), `request_days` (30), `audit_days` (1830). One batch of each.
+
+    Answers how many rows of each kind went, and `more` where a kind had a full batch: call again then.
+    """
+    evidence = desk.now - args.number("evidence_days", 730, least=1) * DAY
+    requests = desk.now - args.number("request_days", 30, least=7) * DAY
+    audits = desk.now - args.number("audit_days", 1_830, least=30) * DAY
+    events = consent_event.c
+    old = sa.select(events.tenant_id, events.seq).where(events.evidence.is_not(None), events.at < evidence)
+    numbers = [tuple(row) for row in desk.connection.execute(old.limit(BATCH_ROWS))]
+    # The digest of the evidence stays, so the chain still verifies (CONSENT-14).
+    for tenant_id, seq in numbers:
+        where = sa.and_(events.tenant_id == tenant_id, events.seq == seq)
+        desk.connection.execute(consent_event.update().where(where).values(evidence=None))
+    gone = {
+        "evidence": len(numbers),
+        "bounces": _delete(
+            desk, suppression, sa.and_(suppression.c.expires_at > 0, suppression.c.expires_at < desk.now)
+        ),
+        "requests": _delete(desk, confirm_request, confirm_request.c.requested_at < requests),
+        "audit": _delete(desk, audit, audit.c.at < audits),
+    }
+    desk.note(**gone)
+    return {**gone, "more": any(count >= BATCH_ROWS for count in gone.values())}
+
+
+def _delete(desk: Desk, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
+    key = list(table.primary_key.columns)
+    chosen = sa.select(*key).where(where).limit(BATCH_ROWS)
+    return desk.connection.execute(table.delete().where(sa.tuple_(*key).in_(chosen))).rowcount

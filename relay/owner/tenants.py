@@ -1,0 +1,99 @@
+"""Tenants: who sends through this gateway."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Result, TenantRow
+from relay.owner.error import OwnerError
+from relay.store.schema import tenant
+
+KINDS = ("company", "charity", "government")
+LANGUAGES = ("nl", "en")
+_FLAGS = ("sensitive_audience", "allow_third_party", "allow_published", "allow_non_eea", "german_proof")
+_TEXTS = ("legal_name", "category", "postal_address", "free_tier_reason")
+
+
+def add(desk: Desk, args: Args) -> Result:
+    """`name`, and what `set` takes."""
+    name = args.name("name")
+    taken = desk.connection.scalar(sa.select(tenant.c.name).where(sa.func.lower(tenant.c.name) == name.lower()))
+    if taken is not None:
+        raise OwnerError("tenant.exists", f"there is a tenant {taken} already: change it with `zegel tenant set`")
+    values = _values(args)
+    desk.connection.execute(tenant.insert().values(name=name, created_at=desk.now, **values))
+    desk.note(**values)
+    return _shown(desk.tenant(name))
+
+
+def change(desk: Desk, args: Args) -> Result:
+    """`name`, and any of: legal_name kind category sensitive_audience language contact postal_address allow_third_party
+    allow_published allow_non_eea free_tier_reason german_proof. What is not given stays."""
+    row = desk.tenant(args.text("name"))
+    values = _values(args)
+    if not values:
+        raise OwnerError("args.missing", "nothing to set: name at least one property")
+    desk.connection.execute(tenant.update().where(tenant.c.id == row.id).values(**values))
+    desk.note(**values)
+    return _shown(desk.tenant(row.name))
+
+
+def suspend(desk: Desk, args: Args) -> Result:
+    """`name`, `reason`: nothing of this tenant is accepted or sent until `resume` (THROTTLE-9)."""
+    return _set_suspended(desk, args, suspended=True)
+
+
+def resume(desk: Desk, args: Args) -> Result:
+    """`name`."""
+    return _set_suspended(desk, args, suspended=False)
+
+
+def show(desk: Desk, args: Args) -> Result:
+    """`name`."""
+    return _shown(desk.tenant(args.text("name")))
+
+
+def list_all(desk: Desk, args: Args) -> Result:
+    """No arguments."""
+    return [_shown(row) for row in desk.connection.execute(sa.select(tenant).order_by(tenant.c.name))]
+
+
+def _set_suspended(desk: Desk, args: Args, *, suspended: bool) -> Result:
+    row = desk.tenant(args.text("name"))
+    reason = args.text("reason", "") if suspended else ""
+    statement = tenant.update().where(tenant.c.id == row.id)
+    desk.connection.execute(statement.values(suspended=suspended, suspended_reason=reason))
+    desk.note(reason=reason)
+    return _shown(desk.tenant(row.name))
+
+
+def _values(args: Args) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name in _TEXTS:
+        if args.has(name):
+            values[name] = args.text(name, "")
+    for name in _FLAGS:
+        if args.has(name):
+            values[name] = args.flag(name)
+    if args.has("kind"):
+        values["kind"] = args.choice("kind", KINDS)
+    if args.has("language"):
+        values["language"] = args.choice("language", LANGUAGES)
+    if args.has("contact"):
+        values["contact"] = args.address("contact", "")
+    return values
+
+
+def _shown(row: TenantRow) -> dict[str, object]:
+    names = ("name", "legal_name", "kind", "category", "sensitive_audience", "language", "contact", "postal_address")
+    rest = (
+        "suspended",
+        "suspended_reason",
+        "allow_third_party",
+        "allow_published",
+        "allow_non_eea",
+        "free_tier_reason",
+    )
+    values = row._asdict()
+    return {name: values[name] for name in (*names, *rest, "german_proof", "id", "created_at")}
