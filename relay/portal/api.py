@@ -20,8 +20,6 @@ from relay.portal.api_models import (
     ConsentAnswer,
     ConsentEvents,
     ConsentReport,
-    FieldError,
-    ItemAnswer,
     Lookup,
     Problem,
     Removal,
@@ -30,6 +28,7 @@ from relay.portal.api_models import (
     SuppressionReport,
     consent_report,
 )
+from relay.portal.consents import record
 from relay.portal.gateway import OpRefused, OpUnavailable
 from relay.portal.pages import Site
 
@@ -46,13 +45,12 @@ TITLES = {
     500: "Something went wrong on our side",
     503: "The gateway cannot store anything right now",
 }
-OPS = {
-    "requested": "consent.request",
-    "given": "consent.give",
-    "confirmed": "consent.confirm",
-    "withdrawn": "consent.withdraw",
+REFUSED_STATUS = {
+    "suppression.objection_stands": 409,
+    "consent.objected": 409,
+    "consent.restricted": 409,
+    "suppression.unknown": 404,
 }
-REFUSED_STATUS = {"not_found": 404, "objected": 409, "objection": 409, "conflict": 409, "forbidden": 403}
 
 
 BEARER = HTTPBearer(auto_error=False, description="An API key of the tenant.")
@@ -83,7 +81,12 @@ def create_api(site: Site) -> FastAPI:
         status: {"model": Problem, "description": TITLES[status]} for status in (401, 403, 422, 503)
     }
     api = FastAPI(
-        title="Zegel", version="1", docs_url=None, redoc_url=None, openapi_url="/openapi.json", responses=shared,
+        title="Zegel",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        responses=shared,
         description="Consents and suppressions in, traces out. Keys are made by `zegel`, one tenant each.",
         redirect_slashes=False,
     )
@@ -97,10 +100,7 @@ def _add_routes(api: FastAPI, site: Site) -> None:
     @api.post("/consents", response_model=ConsentReport, responses={207: {"model": ConsentReport}})
     async def record_consents(events: ConsentEvents, tenant: Caller) -> JSONResponse:
         """Record one consent event or up to 500. Each item has its own answer: 200 all in, 207 some, 422 none."""
-        items = events.root if isinstance(events.root, list) else [events.root]
-        answers = []
-        for index, item in enumerate(items):
-            answers.append(await _record(site, tenant, index, OPS[item.event], item.arguments()))
+        answers = await record(site.gateway, tenant, events.items)
         recorded = sum(answer.ok for answer in answers)
         status = 200 if recorded == len(answers) else 207 if recorded else 422
         return _json(ConsentReport(recorded=recorded, refused=len(answers) - recorded, results=answers), status)
@@ -119,13 +119,13 @@ def _add_routes(api: FastAPI, site: Site) -> None:
     @api.post("/suppressions", response_model=SuppressionReport)
     async def suppress(entry: Suppression, tenant: Caller) -> JSONResponse:
         """Stop mail to an address: for one purpose, or with scope `all` for every marketing purpose. Idempotent."""
-        await _change(site, tenant, "suppression.add", entry.model_dump())
+        await _change(site, tenant, "suppression.add", entry)
         return _json(SuppressionReport(scope=entry.scope, reason=entry.reason))
 
     @api.post("/suppressions/remove", response_model=Removed)
     async def unsuppress(entry: Removal, tenant: Caller) -> JSONResponse:
-        """Lift a bounce or complaint. An objection stays: only the person himself can come back (CONSENT-11)."""
-        await _change(site, tenant, "suppression.remove", entry.model_dump())
+        """Lift a bounce or a restriction. Objections and complaints stay: only the person himself can come back (CONSENT-11)."""
+        await _change(site, tenant, "suppression.remove", entry)
         return _json(Removed(removed=True))
 
     @api.get("/messages/{message_id}", responses={404: {"model": Problem, "description": TITLES[404]}})
@@ -139,19 +139,10 @@ def _add_routes(api: FastAPI, site: Site) -> None:
         return _json(trace)
 
 
-async def _record(site: Site, tenant: Tenant, index: int, op: str, arguments: dict[str, Any]) -> ItemAnswer:
-    """One item of a list. Raises OpUnavailable: what was recorded before it stays, and sending all again is safe."""
+async def _change(site: Site, tenant: Tenant, op: str, entry: Suppression | Removal) -> None:
+    arguments = {"tenant": tenant.name, "address": entry.email, "scope": entry.scope, "reason": entry.reason}
     try:
-        await site.gateway.op(op, {"tenant": tenant.name, **arguments})
-    except OpRefused as error:
-        errors = [FieldError(**{"field": "", "reason": error.text} | dict(item)) for item in error.errors]
-        return ItemAnswer(index=index, ok=False, code=error.code, errors=errors or [FieldError(field="", reason=error.text)])
-    return ItemAnswer(index=index, ok=True)
-
-
-async def _change(site: Site, tenant: Tenant, op: str, arguments: dict[str, Any]) -> None:
-    try:
-        await site.gateway.op(op, {"tenant": tenant.name, **arguments})
+        await site.gateway.op(op, arguments)
     except OpRefused as error:
         raise HTTPException(REFUSED_STATUS.get(error.code, 422), error.text) from None
 
@@ -177,24 +168,34 @@ def _add_error_answers(api: FastAPI) -> None:
 
     @api.exception_handler(OpUnavailable)
     async def wait(request: Request, error: OpUnavailable) -> JSONResponse:
-        return _problem(503, "try again; sending the same again is safe", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        return _problem(
+            503, "try again; sending the same again is safe", headers={"Retry-After": str(RETRY_AFTER_SECONDS)}
+        )
 
 
 def _problem(
     status: int, detail: str = "", *, errors: list[dict[str, str]] | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    body: dict[str, Any] = {"type": "about:blank", "status": status, "title": TITLES.get(status, "The request was refused")}
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "status": status,
+        "title": TITLES.get(status, "The request was refused"),
+    }
     if detail:
         body["detail"] = detail
     if errors:
         body["errors"] = errors
-    return JSONResponse(body, status, {"Cache-Control": "no-store"} | (headers or {}), media_type="application/problem+json")
+    return JSONResponse(
+        body, status, {"Cache-Control": "no-store"} | (headers or {}), media_type="application/problem+json"
+    )
 
 
 def _field(location: tuple[int | str, ...]) -> str:
     """Path of a field as people write it: `3.given_at` for the fourth item's given_at."""
     # Pydantic names the branch of "one or a list" in the path; the sender does not know those names.
-    return ".".join(str(part) for part in location if part not in ("body", "path", "ConsentEvent") and "[" not in str(part))
+    return ".".join(
+        str(part) for part in location if part not in ("body", "path", "ConsentEvent") and "[" not in str(part)
+    )
 
 
 def _json(value: Any, status: int = 200) -> JSONResponse:

@@ -21,7 +21,9 @@ MAX_TEXT = 10_000
 Short = Annotated[str, Field(max_length=500)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Time = Annotated[str, Field(max_length=40, description="RFC 3339 with an offset", examples=["2026-01-02T10:00:00Z"])]
-YesNo = Annotated[Literal["yes", "no"] | bool, Field(description="yes or no")]
+YesNo = Annotated[
+    bool | Literal["yes", "no"], Field(description="yes or no, true or false", union_mode="left_to_right")
+]
 Email = Annotated[str, Field(min_length=3, max_length=320, examples=["ann@example.net"])]
 
 
@@ -78,14 +80,18 @@ class ConsentEvent(WithEmail):
     country: Short | None = None
     local_rule: Text | None = None
 
-    def arguments(self) -> dict[str, Any]:
-        """Arguments of the owner's op: the columns that were given, yes/no as the import has them."""
-        values = self.model_dump(exclude={"event"}, exclude_none=True)
-        return {name: ("yes" if value else "no") if isinstance(value, bool) else value for name, value in values.items()}
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that were given, by name."""
+        return self.model_dump(exclude={"event"}, exclude_none=True)
 
 
 class ConsentEvents(RootModel[ConsentEvent | Annotated[list[ConsentEvent], Field(min_length=1, max_length=MAX_ITEMS)]]):
     """One event, or a list of at most 500."""
+
+    @property
+    def items(self) -> list[ConsentEvent]:
+        return self.root if isinstance(self.root, list) else [self.root]
 
 
 class FieldError(BaseModel):
@@ -98,7 +104,6 @@ class ItemAnswer(BaseModel):
 
     index: int
     ok: bool
-    code: str | None = None
     errors: list[FieldError] | None = None
 
 
@@ -165,7 +170,9 @@ def consent_report(
     purpose: str, state: ConsentState | None, pending: PendingRequest | None, stops: Sequence[SuppressionEntry]
 ) -> ConsentAnswer:
     """The answer of a lookup, from what the ledger holds."""
-    stopped = [StopAnswer(scope=stop.scope, reason=stop.reason, at=datetime.fromtimestamp(stop.at, UTC)) for stop in stops]
+    stopped = [
+        StopAnswer(scope=stop.scope, reason=stop.reason, at=datetime.fromtimestamp(stop.at, UTC)) for stop in stops
+    ]
     requested = _time(pending.requested_at) if pending else None
     if state is None:
         status = "requested" if pending else "none"

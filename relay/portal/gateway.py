@@ -16,13 +16,12 @@ from relay.store.outbox import Stored
 
 
 class OpRefused(Exception):
-    """The owner looked at the op and said no. `text` is for the one who asked and holds no secret."""
+    """The owner looked at the op and said no; nothing changed. `text` is for the one who asked and holds no secret."""
 
-    def __init__(self, code: str, text: str, errors: Sequence[Mapping[str, str]] = ()) -> None:
+    def __init__(self, code: str, text: str) -> None:
         super().__init__(code)
         self.code = code
         self.text = text
-        self.errors = tuple(errors)  # {"field", "reason"} each, where fields were at fault
 
 
 class OpUnavailable(Exception):
@@ -59,9 +58,7 @@ class DirectoryView(Protocol):
 class LookupView(Protocol):
     """Point reads of consent and suppression (relay.consent.lookup.Lookup)."""
 
-    def consents(
-        self, tenant_id: int, purpose: str, addresses: Sequence[str]
-    ) -> Mapping[str, ConsentState | None]: ...
+    def consents(self, tenant_id: int, purpose: str, addresses: Sequence[str]) -> Mapping[str, ConsentState | None]: ...
 
     def suppressions(
         self, tenant_id: int, addresses: Sequence[str], *, purpose: str = ""
@@ -104,12 +101,15 @@ class Gateway(Protocol):
         """Sends an op to the owner and returns its result once it is committed. Raises OpRefused or OpUnavailable."""
         ...
 
-    async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
-        """Counts one use of `key`; 0.0 where it is allowed, else the seconds until it would be."""
+    async def hit(self, key: str, window_seconds: float) -> int:
+        """Counts one use of `key`; how many there were in the window, this one included (relay.counters)."""
         ...
 
     async def submit_notice(self, notice: Notice) -> None:
-        """Queues a mail of our own, durably. Raises OpUnavailable where it cannot be kept."""
+        """Queues a mail of our own, durably. Raises OpUnavailable where it cannot be kept.
+
+        It takes the road of every mail, where a confirmation is counted (CLASS-7).
+        """
         ...
 
     async def message_trace(self, tenant: str, queue_id: str) -> dict[str, Any] | None:

@@ -5,21 +5,20 @@ The answer to a request is the same whether the address may be mailed or not, so
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from email_validator import EmailNotValidError, validate_email
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from relay.consent import token as tokens
-from relay.consent.subject import consent_text
-from relay.mail.address import narrow
 from relay.mail.envelope import Purpose, Tenant
 from relay.portal.gateway import DirectoryView, Notice, OpRefused, OpUnavailable, purpose_title, sender_title
 from relay.portal.pages import Site
 
+HOUR = 3600
 CLIENT_LIMIT = 20  # requests of one client address an hour
-ADDRESS_LIMIT = 2  # confirmation mails to one address a day: one mail and one reminder (CLASS-7)
+MAILS_PER_REQUEST = 2  # one confirmation mail and one reminder (CLASS-7)
 MAX_EMAIL_CHARS = 320
 
 
@@ -30,7 +29,7 @@ class OptIn(NamedTuple):
     tenant: Tenant
     purpose: Purpose
 
-    def names(self, language: str) -> dict[str, str]:
+    def names(self, language: str) -> dict[str, Any]:
         return {
             "title": purpose_title(self.purpose, self.purpose.name, language),
             "sender": sender_title(self.tenant, self.purpose),
@@ -48,23 +47,25 @@ def routes(site: Site) -> APIRouter:
 
     @router.api_route("/optin/confirm/{token}", methods=["GET", "HEAD"])
     async def ask(request: Request, token: str) -> Response:
-        optin = _confirmable(site, token)
+        optin = _confirmable(site, request, token)
         if optin is None:
             return site.note(request, "confirm_gone", status=404)
-        return site.page(request, "optin_confirm.html", token=token, **optin[1].names(site.language(request)))
+        return site.page(
+            request, "optin_confirm.html", token=token, key=optin.key, **optin.names(site.language(request))
+        )
 
     @router.post("/optin/confirm/{token}")
     async def confirm(request: Request, token: str) -> Response:
-        found = _confirmable(site, token)
+        found = _confirmable(site, request, token)
         if found is None:
             return site.note(request, "confirm_gone", status=404)
         try:
-            await site.gateway.op("consent.confirm", _confirmation(site, request, *found))
+            await site.gateway.op("consent.confirm", _confirmation(site, request, token, found))
         except OpUnavailable:
             return site.note(request, "optin_down", status=503, headers={"Retry-After": "120"})
         except OpRefused:
             return site.note(request, "confirm_gone", status=410)
-        return site.note(request, "confirm_done", status=200, **found[1].names(site.language(request)))
+        return site.note(request, "confirm_done", status=200, **found.names(site.language(request)))
 
     @router.api_route("/optin/{key}", methods=["GET", "HEAD"])
     async def form(request: Request, key: str) -> Response:
@@ -80,11 +81,8 @@ def routes(site: Site) -> APIRouter:
         if address is None:
             return _form(site, request, optin, wrong=True)
         try:
-            wait = await site.gateway.hit(
-                f"optin:{site.client(request)}", limit=CLIENT_LIMIT, per_seconds=3600
-            )
-            if wait > 0:
-                return site.note(request, "optin_busy", status=429, headers={"Retry-After": str(int(wait) + 1)})
+            if await site.gateway.hit(f"optin:{site.client(request)}", HOUR) > CLIENT_LIMIT:
+                return site.note(request, "optin_busy", status=429, headers={"Retry-After": str(HOUR // 24)})
             await _request(site, request, optin, address)
         except OpUnavailable:
             return site.note(request, "optin_down", status=503, headers={"Retry-After": "120"})
@@ -96,7 +94,13 @@ def routes(site: Site) -> APIRouter:
 def _form(site: Site, request: Request, optin: OptIn, *, wrong: bool = False) -> Response:
     names = optin.names(site.language(request))
     return site.page(
-        request, "optin_form.html", status=422 if wrong else 200, wrong=wrong, key=optin.key, tenant=optin.tenant, **names
+        request,
+        "optin_form.html",
+        status=422 if wrong else 200,
+        wrong=wrong,
+        key=optin.key,
+        tenant=optin.tenant,
+        **names,
     )
 
 
@@ -117,24 +121,31 @@ async def _posted_address(request: Request) -> str | None:
 
 async def _request(site: Site, request: Request, optin: OptIn, address: str) -> None:
     """Records the request and queues its confirmation mail. A refusal is silent: it would tell who is on the list."""
-    keyring, tenant, purpose = site.gateway.keyring, optin.tenant, optin.purpose.name
-    subject = keyring.subject_hash(consent_text(tenant.id, purpose, narrow(address)))
-    if await site.gateway.hit(f"optin-address:{subject.hex()}", limit=ADDRESS_LIMIT, per_seconds=86_400) > 0:
-        return
-    language = site.language(request)
+    tenant, purpose = optin.tenant.name, optin.purpose.name
+    arguments = {
+        "tenant": tenant,
+        "address": address,
+        "purpose": purpose,
+        "source": _page(site, optin),
+        "jurisdiction": site.settings.server.region,
+        "evidence_ip": site.client(request),
+        "evidence_user_agent": _user_agent(request),
+    }
     try:
-        await site.gateway.op(
-            "consent.request",
-            {"tenant": tenant.name, "email": address, "purpose": purpose} | _evidence(site, request, optin, language),
-        )
+        result = await site.gateway.op("consent.request", arguments)
     except OpRefused:
         return
-    text = tokens.make(keyring, tokens.TokenKind.CONFIRM, tenant.id, purpose=purpose, subject_hash=subject)
-    link = f"{site.settings.web.public_url.rstrip('/')}/optin/confirm/{text}?lang={language}"
-    await site.gateway.submit_notice(Notice("optin.confirm", tenant.name, purpose, address, language, link))
+    if result["mails_sent"] >= MAILS_PER_REQUEST:
+        return
+    language = site.language(request)
+    link = (
+        f"{site.settings.web.public_url.rstrip('/')}/optin/confirm/{result['token']}?lang={language}&form={optin.key}"
+    )
+    await site.gateway.submit_notice(Notice("optin.confirm", tenant, purpose, address, language, link))
 
 
-def _confirmable(site: Site, text: str) -> tuple[tokens.Token, OptIn] | None:
+def _confirmable(site: Site, request: Request, text: str) -> OptIn | None:
+    key = request.query_params.get("form", "")
     token = tokens.read(site.gateway.keyring, text)
     if token is None or token.kind is not tokens.TokenKind.CONFIRM:
         return None
@@ -142,33 +153,29 @@ def _confirmable(site: Site, text: str) -> tuple[tokens.Token, OptIn] | None:
     purpose = tenant.purposes.get(token.purpose) if tenant else None
     if tenant is None or purpose is None:
         return None
-    return token, OptIn("", tenant, purpose)
+    # The link names the form that it came from; it counts only where it is a form of the same list.
+    form = find(site.gateway.directory(), key)
+    is_same = form is not None and (form.tenant.id, form.purpose.name) == (tenant.id, purpose.name)
+    return OptIn(key if is_same else "", tenant, purpose)
 
 
-def _confirmation(site: Site, request: Request, token: tokens.Token, optin: OptIn) -> dict[str, object]:
-    evidence = _evidence(site, request, optin, site.language(request))
+def _confirmation(site: Site, request: Request, text: str, optin: OptIn) -> dict[str, object]:
+    """Arguments of the owner's op: the token, and what the person saw when he pressed the button (CONSENT-2)."""
+    language = site.language(request)
     return {
-        "tenant": optin.tenant.name,
-        "purpose": optin.purpose.name,
-        "subject_hash": token.subject_hash.hex(),
-        "doi_ip": site.client(request),
-    } | evidence
-
-
-def _evidence(site: Site, request: Request, optin: OptIn, language: str) -> dict[str, object]:
-    """The columns of the consent record that this form can vouch for (rulebook section 5, minimal consent record)."""
-    page = f"{site.settings.web.public_url.rstrip('/')}/optin/{optin.key or 'confirm'}"
-    return {
-        "basis": "consent",
-        "method": "double_optin",
-        "source": page,
+        "token": text,
+        "ip": site.client(request),
         "text": site.texts[language]["optin_statement"].format(**optin.names(language)),
         "text_language": language,
-        "policy_url": page,
-        "evidence_ip": site.client(request),
-        "evidence_user_agent": request.headers.get("user-agent", "")[:300],
-        "jurisdiction": site.settings.server.region,
-        "provenance": "own",
-        "controller": optin.purpose.controller or optin.tenant.legal_name,
-        "sensitive_audience": "yes" if optin.tenant.sensitive_audience else "no",
+        "policy_url": _page(site, optin) if optin.key else "",
     }
+
+
+def _page(site: Site, optin: OptIn) -> str:
+    return f"{site.settings.web.public_url.rstrip('/')}/optin/{optin.key}"
+
+
+def _user_agent(request: Request) -> str:
+    """What the browser calls itself, cut and without characters that could break a line."""
+    given = request.headers.get("user-agent", "")[:300]
+    return "".join(char for char in given if char.isprintable())

@@ -27,10 +27,10 @@ PAGE_ENTRIES = 50
 LIVE_SECONDS = 5
 MAX_SHOWN_RECIPIENTS = 10
 MAX_SUBJECT_CHARS = 200
+# Kinds of edit that texts.toml has a sentence for.
 EDIT_KINDS = frozenset(
-    ("prepend", "append", "remove", "rename", "replace", "refold", "to_self", "undisclosed")
-    + ("unsubscribe", "placeholders", "recode")
-)  # kinds that texts.toml has a sentence for
+    "prepend append remove rename replace refold to_self undisclosed unsubscribe placeholders recode".split()
+)
 Number = Annotated[int, Path(ge=1, le=2**53)]
 Before = Annotated[int, Query(ge=0, le=2**53)]
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -154,4 +154,3 @@ def _linker(request: Request, *, verdict: str, live: bool) -> object:
         return f"/outbox?{given}" if given else "/outbox"
 
     return link
-

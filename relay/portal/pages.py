@@ -55,7 +55,13 @@ class Site:
         return self.texts[self.language(request)][key].format(**values)
 
     def page(
-        self, request: Request, template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any
+        self,
+        request: Request,
+        template: str,
+        *,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+        **values: Any,
     ) -> HTMLResponse:
         """A rendered page in the visitor's language. Values are escaped by the template."""
         language = self.language(request)

@@ -7,7 +7,7 @@ owner has committed the opt-out; while it cannot, the answer is 503 and nobody i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
@@ -53,17 +53,17 @@ def routes(site: Site) -> APIRouter:
             return site.note(request, "bad_token", status=404)
         if not await asks_one_click(request):
             return site.note(request, "bad_request", status=400)
-        scope = "all" if request.query_params.get("scope") == "all" else link.token.purpose or "all"
-        channel = "page" if wants_html(request) else "one_click"
+        everything = request.query_params.get("scope") == "all" or not link.token.purpose
+        arguments = {"token": token, "channel": "page" if wants_html(request) else "one_click"}
         try:
-            await site.gateway.op("optout", _optout(link.token, scope, channel))
-        except OpUnavailable:
-            return site.note(request, "down", status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+            await site.gateway.op("optout", arguments | ({"scope": "all"} if everything else {}))
         except OpRefused as error:
-            if error.code == "not_found":
+            if error.code == "token.unknown":
                 return site.note(request, "bad_token", status=404)
-            return site.note(request, "down", status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-        return _done(site, request, link, token, everything=scope == "all")
+            return _not_now(site, request)
+        except OpUnavailable:
+            return _not_now(site, request)
+        return _done(site, request, link, token, everything=everything)
 
     @router.api_route("/my/{token}", methods=["GET", "HEAD"])
     async def mine(request: Request, token: str) -> Response:
@@ -102,19 +102,11 @@ def _read(site: Site, text: str) -> Link | None:
     return Link(token, tenant, tenant.purposes.get(token.purpose) if tenant else None)
 
 
-def _optout(token: tokens.Token, scope: str, channel: str) -> dict[str, object]:
-    """Arguments of the owner's op: the person only as the keyed hash that the token carries (UNSUB-20)."""
-    return {
-        "tenant_id": token.tenant_id,
-        "subject_hash": token.subject_hash.hex(),
-        "scope": scope,
-        "purpose": token.purpose,
-        "subscriber": token.subscriber,
-        "channel": channel,
-    }
+def _not_now(site: Site, request: Request) -> Response:
+    return site.note(request, "down", status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def _names(site: Site, request: Request, link: Link) -> dict[str, str]:
+def _names(site: Site, request: Request, link: Link) -> dict[str, Any]:
     language = site.language(request)
     sender = link.sender or site.text(request, "this_sender")
     return {"title": purpose_title(link.purpose, link.token.purpose, language) or sender, "sender": sender}

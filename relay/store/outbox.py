@@ -128,7 +128,8 @@ class Outbox:
 
     def entries(self, *, verdict: str = "", before: int = 0, limit: int = 50) -> list[Stored]:
         """Entries, newest first; of one verdict, and older than number `before`, where given. Bodies are left out."""
-        clauses, values = ["1"], []
+        clauses: list[str] = ["1"]
+        values: list[str | int] = []
         if verdict:
             clauses.append("verdict = ?")
             values.append(verdict)
@@ -142,8 +143,10 @@ class Outbox:
 
     def entry(self, number: int) -> Stored | None:
         """One entry whole, bodies included; None where there is none any more."""
-        sql = "select e.id, e.sealed, i.sealed, o.sealed from entries e left join bodies i on i.digest = e.in_body " \
+        sql = (
+            "select e.id, e.sealed, i.sealed, o.sealed from entries e left join bodies i on i.digest = e.in_body "
             "left join bodies o on o.digest = e.out_body where e.id = ?"
+        )
         with self._lock:
             row = self._db.execute(sql, (number,)).fetchone()
         stored = self._open(row[0], row[1]) if row else None
@@ -259,7 +262,11 @@ def _trim(db: sqlite3.Connection, newest: int) -> None:
             "delete from bodies where digest not in (select in_body from entries where in_body is not null "
             "union select out_body from entries where out_body is not null)"
         )
-        total, count = db.execute("select coalesce(sum(size), 0), (select count(*) from entries) from bodies").fetchone()
+        total, count = db.execute(
+            "select coalesce(sum(size), 0), (select count(*) from entries) from bodies"
+        ).fetchone()
         if total <= KEEP_BYTES or count <= 1:
             return
-        db.execute("delete from entries where id in (select id from entries order by id limit ?)", (max(1, count // 4),))
+        db.execute(
+            "delete from entries where id in (select id from entries order by id limit ?)", (max(1, count // 4),)
+        )
