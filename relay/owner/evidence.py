@@ -1,0 +1,1 @@
+async def gather_evidence(r, names): return {}
