@@ -183,8 +183,9 @@ def wait_until_quiet(limit_seconds: float, *, cores: float = 0.2) -> bool:
 class Watch(threading.Thread):
     """Samples the memory of a group until `finish`; keeps the highest value."""
 
-    def __init__(self, measure: Callable[[], int]) -> None:
+    def __init__(self, measure: Callable[[], int], *, every_seconds: float = PSS_EVERY_SECONDS) -> None:
         super().__init__(daemon=True)
+        self._every = every_seconds
         self._measure = measure
         self._over = threading.Event()
         self.peak_bytes = 0
@@ -192,7 +193,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while True:
             self.peak_bytes = max(self.peak_bytes, self._measure())
-            if self._over.wait(PSS_EVERY_SECONDS):
+            if self._over.wait(self._every):
                 return
 
     def finish(self) -> int:

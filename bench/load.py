@@ -52,11 +52,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to send: port, login (empty: none), and the DKIM key that its mail must verify with (empty: unsigned)."""
+    """Where to send: port, login (empty: none), sender, and the DKIM key that its mail must verify with (empty: unsigned)."""
 
     port: int
     username: str = ""
     password: str = ""
+    sender: str = SENDER
     public_key: str = ""  # base64 of the SubjectPublicKeyInfo, the p= of a DKIM record
 
 
@@ -171,7 +172,7 @@ def source_command(target: Target, cell: Cell, *, run: int, seconds: float, extr
         "per-connection": cell.per_connection,
         "tls": cell.tls,
         "rate": cell.rate,
-        "from": SENDER,
+        "from": target.sender,
         "recipient": RECIPIENT_PATTERN,
         "domains": RECIPIENT_DOMAINS,
         "recipients": RECIPIENTS,

@@ -99,7 +99,9 @@ def print_result(result: Result, cells: Sequence[Cell], console: Console, *, own
         subject.title: subject.skipped or f"{subject.versions}; {subject.durability}" for subject in result.subjects
     }
     console.print(_facts("Versions and durability", states))
-    console.print(_figures(result, cells))
+    for cell in cells:
+        if any(subject.runs.get(cell.label) for subject in result.subjects):
+            console.print(_figures(result, cell))
     if result.subject(own):
         console.print(_ratios(result, cells, own, peers))
     for line in _remarks(result):
@@ -115,17 +117,16 @@ def _facts(title: str, facts: dict[str, str]) -> Table:
     return table
 
 
-def _figures(result: Result, cells: Sequence[Cell]) -> Table:
-    table = Table(title="Messages that reached the sink, median (lowest to highest)", title_justify="left")
-    table.add_column("load")
-    table.add_column("relay")
+def _figures(result: Result, cell: Cell) -> Table:
+    table = Table(
+        title=f"\n{cell.label}: messages that reached the sink, median (lowest to highest)", title_justify="left"
+    )
+    table.add_column("relay", no_wrap=True)
     for name in COLUMNS:
         table.add_column(name, justify="right")
-    for cell in cells:
-        for subject in result.subjects:
-            if subject.runs.get(cell.label):
-                table.add_row(cell.label, subject.title, *_row(subject, cell))
-        table.add_section()
+    for subject in result.subjects:
+        if subject.runs.get(cell.label):
+            table.add_row(subject.title, *_row(subject, cell))
     return table
 
 

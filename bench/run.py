@@ -216,7 +216,7 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print, store; 1 when a run of the gateway did not count."""
+    """Run, print, store; 1 when a run of the gateway did not count, 3 when it could not be measured at all."""
     options = read_options(sys.argv[1:] if arguments is None else arguments)
     try:
         build.programs()
@@ -235,8 +235,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_result(result, cells, options.console, own=OWN, peers=peers)
         print_near_peak(result.extra, options.console)
         options.console.print(f"[dim]every run: {path}[/]", highlight=False)
-    own = result.subject(OWN)
-    return int(bool(own and any(run.faults for runs in own.runs.values() for run in runs)))
+    own = next((subject for subject in result.subjects if subject.name == OWN), None)
+    if own is not None and own.skipped:
+        return 3
+    return int(own is not None and any(run.faults for runs in own.runs.values() for run in runs))
 
 
 if __name__ == "__main__":
