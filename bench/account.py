@@ -95,6 +95,8 @@ class Group:
 
     def stop(self, *, patience_seconds: float = 20.0) -> None:
         """Ask every process started here to end, then insist; removes the cgroup."""
+        # Taken down before anything ends: without a cgroup, a child whose parent has gone can no longer be found.
+        members = {pid: _started(pid) for pid in self.pids()}
         for root in self.roots:
             if root.poll() is None:
                 root.terminate()
@@ -102,15 +104,15 @@ class Group:
         for root in self.roots:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 root.wait(max(0.1, deadline - time.monotonic()))
-        self._end_rest()
+        self._end_rest(members)
         self.roots.clear()
         if self.cgroup:
             with contextlib.suppress(OSError):
                 self.cgroup.rmdir()
 
-    def _end_rest(self) -> None:
+    def _end_rest(self, members: Mapping[int, str]) -> None:
         for attempt in range(50):
-            rest = self.pids()
+            rest = {*self.pids(), *(pid for pid, started in members.items() if started and _started(pid) == started)}
             if not rest:
                 return
             for pid in rest:
@@ -137,6 +139,14 @@ def _make_cgroup(name: str) -> Path | None:
 def _stat(pid: int) -> list[str]:
     """Fields of /proc/<pid>/stat from the third on (proc(5)): [1] parent, [11:15] own and waited-for CPU ticks."""
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+
+
+def _started(pid: int) -> str:
+    """When a living process started, in clock ticks; tells it from a later one with its number. "" when it has ended."""
+    with contextlib.suppress(OSError, IndexError):
+        fields = _stat(pid)
+        return "" if fields[0] == "Z" else fields[19]
+    return ""
 
 
 def _lives(pid: int) -> bool:
