@@ -44,6 +44,7 @@ class ConsentState(NamedTuple):
     jurisdiction: str = ""
     sensitive: bool = False
     event: int = 0
+    purpose: str = ""  # the purpose that it was given for, where that is not the one asked for (CONSENT-4)
 
 
 class SuppressionEntry(NamedTuple):

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from relay.mail.edits import Edit
-from relay.mail.envelope import MailClass
+from relay.mail.envelope import MailClass, Stream
+
+STREAM_CLASS: Mapping[Stream, MailClass] = {
+    Stream.MARKETING: MailClass.COMMERCIAL,
+    Stream.TRANSACTIONAL: MailClass.TRANSACTIONAL,
+    Stream.PERSONAL: MailClass.PERSONAL,
+}
+"""What a stream fixes before any content is seen (CLASS-1)."""
+
+
+class Stage(StrEnum):
+    """When a policy speaks: before the facts, with the facts, or last, when only the limits can still stop the mail."""
+
+    SHAPE = "shape"
+    JUDGE = "judge"
+    ADMIT = "admit"
 
 
 class Action(IntEnum):
@@ -47,7 +63,13 @@ class Note(NamedTuple):
     number: int = 0
 
 
-Change = Edit | Classify | DropRecipient | Note
+class Park(NamedTuple):
+    """Admit only: the mail is accepted and leaves at `due`, seconds since the epoch (THROTTLE-1)."""
+
+    due: float
+
+
+Change = Edit | Classify | DropRecipient | Note | Park
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +82,9 @@ class Verdict:
     detail: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
-    def accept(*changes: Change, reason: str = "") -> Verdict:
-        return Verdict(Action.ACCEPT, reason, changes) if changes or reason else ACCEPTED
+    def accept(*changes: Change, reason: str = "", **detail: str) -> Verdict:
+        """Let it pass. At RCPT an accept with a reason is provisional: the end of data decides."""
+        return Verdict(Action.ACCEPT, reason, changes, tuple(detail.items())) if changes or reason else ACCEPTED
 
     @staticmethod
     def reject(reason: str, **detail: str) -> Verdict:

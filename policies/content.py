@@ -1,0 +1,117 @@
+"""A mail has the form that the standards ask for, and nothing in it that only a server may write.
+
+More than 100 Received fields are a loop (SMTP-22). Fields that may occur once occur once (MSG-3). A missing Date or
+Message-ID is added (MSG-4). Header lines over 998 octets are folded at a blank; body lines are re-encoded, which a signed
+or encrypted part cannot bear (MSG-5, MSG-6). Letters with accents in a header need SMTPUTF8 (MSG-8). Parts nested too
+deep or too many are refused (MSG-2). Taken out: hidden recipients and other fields of the transport (CC-15), fields that
+claim a check by this server, foreign feedback ids and every X-Zegel field (MSG-9, CLASS-11). A tenant may have a
+smaller largest message than the server (SMTP-8).
+"""
+
+from dataclasses import dataclass
+
+from relay.mail.address import narrow, parse_list
+from relay.mail.edits import Edit, fold
+from relay.mail.envelope import Submission
+from relay.mail.lines import long_line_at
+from relay.mail.message import MAX_LINE_OCTETS, Malformed, Message, name_of
+from relay.mail.mime import Structure, structure
+from relay.mail.stamps import date_value, message_id
+from relay.policy.facts import Facts
+from relay.policy.options import option
+from relay.policy.verdict import Change, Note, Stage, Verdict
+
+STAGE = Stage.JUDGE
+NEEDS = ()
+_ONCE = frozenset(
+    b"from sender reply-to to cc bcc message-id in-reply-to references subject date".split()
+)  # RFC 5322 section 3.6
+_REMOVED = {
+    b"bcc": "CC-15",
+    b"resent-bcc": "CC-15",
+    b"return-path": "CC-15",
+    b"content-length": "CC-15",
+    b"feedback-id": "MSG-9",
+    b"cfbl-address": "MSG-9",
+    b"cfbl-feedback-id": "MSG-9",
+    b"x-zegel-class": "CLASS-11",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    max_received: int = option(100, "Received fields before a mail counts as looping (SMTP-22).", minimum=30)
+    max_message_bytes: int = option(0, "Largest message; 0: only the limit of the server (SMTP-8).")
+    eight_bit_header: str = option("refuse", "Raw accented letters in a header (MSG-8).", choices=("refuse", "warn"))
+    authserv_id: str = option("", "Authentication-Results of this name are removed; empty: all of them (MSG-9).")
+
+
+def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
+    message = mail.message
+    if message is None:
+        return Verdict.accept()
+    if settings.max_message_bytes and message.size > settings.max_message_bytes:
+        return Verdict.reject("content.too_big", limit=str(settings.max_message_bytes))
+    names: dict[bytes, int] = {}
+    for name, _ in message.fields:
+        names[name] = names.get(name, 0) + 1
+    if names.get(b"received", 0) > settings.max_received:
+        return Verdict.reject("content.loop", limit=str(settings.max_received))
+    for name in _ONCE & names.keys():
+        if names[name] > 1:
+            return Verdict.reject("content.duplicate_field", field=name.decode())
+    made = structure(message)
+    if isinstance(made, Malformed):
+        return Verdict.reject(made.reason)
+    changes = _removals(message, names, settings) + _stamps(mail, message, names)
+    if not message.is_ascii and not mail.envelope.smtputf8:
+        raw = next((raw for _, raw in message.fields if not raw.isascii()), None)
+        if raw is not None and settings.eight_bit_header == "refuse":
+            return Verdict.reject("content.eight_bit_header", field=name_of(raw).decode("ascii", "replace"))
+        changes += [Note("warn", "content.eight_bit_allowed")] if raw is not None else []
+    wrong = _lines(message, made, changes) if long_line_at(message.raw) >= 0 else None
+    return wrong or Verdict.accept(*changes)
+
+
+def _removals(message: Message, names: dict[bytes, int], settings: Settings) -> list[Change]:
+    changes: list[Change] = []
+    for name in names:
+        rule = _REMOVED.get(name) or ("MSG-9" if name.startswith(b"x-zegel-") else "")
+        if name == b"authentication-results" and _claims_us(message, settings.authserv_id):
+            rule = "MSG-9"
+        if rule:
+            written = next(name_of(raw) for field, raw in message.fields if field == name)
+            changes.append(Edit("remove", written.decode("ascii"), "", rule))
+    return changes
+
+
+def _claims_us(message: Message, authserv_id: str) -> bool:
+    ours = authserv_id.lower().encode()
+    values = message.get_all(b"authentication-results")
+    return not ours or any(value.partition(b";")[0].split(b" ")[0].lower() == ours for value in values)
+
+
+def _stamps(mail: Submission, message: Message, names: dict[bytes, int]) -> list[Change]:
+    changes: list[Change] = []
+    if b"date" not in names:
+        changes.append(Edit("append", "Date", date_value(mail.now), "MSG-4"))
+    if b"message-id" not in names:
+        authors = parse_list(message.get(b"from") or b"") or []
+        address = narrow(authors[0].address if authors else mail.envelope.mail_from)
+        domain = address.rpartition("@")[2] or "localhost"
+        changes.append(Edit("append", "Message-ID", message_id(message, mail.now, domain), "MSG-4"))
+    return changes
+
+
+def _lines(message: Message, made: Structure, changes: list[Change]) -> Verdict | None:
+    """Mends long lines by adding to `changes`; a verdict where that cannot be done."""
+    for name, raw in message.fields:
+        if len(raw) > MAX_LINE_OCTETS and long_line_at(raw) >= 0:
+            if long_line_at(fold(raw)) >= 0:
+                return Verdict.reject("content.line_too_long", field=name.decode("ascii", "replace"))
+            changes.append(Edit("refold", name_of(raw).decode("ascii"), "", "MSG-5"))
+    if long_line_at(message.raw, message.body_start) >= 0:
+        if any(part.signed and long_line_at(message.raw, part.start, part.end) >= 0 for part in made.parts):
+            return Verdict.reject("content.signed_long_line")
+        changes.append(Edit("recode", "", "quoted-printable", "MSG-5"))
+    return None

@@ -1,0 +1,82 @@
+"""Who said stop gets no advertising, whatever list he is on and whatever was imported since.
+
+An opt-out or a spam complaint stops the list that it was given for, or all advertising where it was given for all;
+password resets, invoices and personal letters still come (UNSUB-13). It beats every consent record (CONSENT-11). An
+address that bounced gets nothing from programs; a letter by a person may still try (REP-3). Who had his data blocked gets
+no mail at all: advertising is refused, anything else waits for a person of the tenant (GDPR-9). Objections, complaints
+and blocks are compared widely, `jan+nieuws@` being `jan@`; bounces exactly (CONSENT-16; the store does that).
+
+An opt-out does not stop the one confirmation mail that the person asked for since (CLASS-7).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relay.mail.envelope import MailClass, Purpose, Stream, Submission
+from relay.policy.facts import Fact, Facts, SuppressionEntry
+from relay.policy.verdict import DropRecipient, Stage, Verdict
+
+STAGE = Stage.JUDGE
+NEEDS = (Fact.SUPPRESSIONS, Fact.CONSENTS)
+AT_RCPT = True
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    pass
+
+
+def asks(mail: Submission, settings: Settings) -> Sequence[Fact]:
+    return NEEDS if _may_be_confirmation(mail) else (Fact.SUPPRESSIONS,)
+
+
+def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
+    entries = facts.suppressions
+    drops: list[DropRecipient] = []
+    restricted = asked_again = False
+    for recipient in mail.recipients:
+        standing = entries.get(recipient.address)
+        if not standing:
+            continue
+        reason = _reason(mail, standing)
+        if reason == "suppression.restricted_hold":
+            restricted = True
+        elif reason == "suppression.objected" and _may_be_confirmation(mail) and _asked_again(facts, recipient.address):
+            asked_again = True
+        elif reason:
+            drops.append(DropRecipient(recipient.address, reason))
+    if restricted:
+        return Verdict.hold("suppression.restricted_hold", *drops)
+    if asked_again and not drops:
+        return Verdict.accept(reason="suppression.pending_request")
+    return Verdict.accept(*drops)
+
+
+def _reason(mail: Submission, entries: Sequence[SuppressionEntry]) -> str:
+    """Why this recipient gets no copy of a mail of this class; "" if nothing that stands covers it."""
+    kind, found = mail.mail_class, {entry.reason for entry in entries if _covers(entry, mail.purpose)}
+    commercial = kind is MailClass.COMMERCIAL
+    if "restriction" in found and kind is not MailClass.SYSTEM:
+        return "suppression.restricted" if commercial else "suppression.restricted_hold"
+    if commercial and "objection" in found:
+        return "suppression.objected"
+    if commercial and "complaint" in found:
+        return "suppression.complained"
+    return "suppression.bounced" if "bounce" in found and kind is not MailClass.PERSONAL else ""
+
+
+def _covers(entry: SuppressionEntry, purpose: Purpose | None) -> bool:
+    if entry.scope == "all" or entry.reason in ("bounce", "restriction"):
+        return True
+    # A mail of no list is refused by consent when it is advertising; until then every opt-out counts against it.
+    return purpose is None or entry.scope == purpose.name
+
+
+def _may_be_confirmation(mail: Submission) -> bool:
+    """At RCPT of a list nobody knows yet whether the mail will be the confirmation that was asked for."""
+    return mail.message is None and mail.stream is Stream.MARKETING and mail.purpose is not None
+
+
+def _asked_again(facts: Facts, address: str) -> bool:
+    state = facts.consents.get(address)
+    return state is not None and state.status == "requested"

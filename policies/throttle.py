@@ -1,0 +1,54 @@
+"""Nobody sends faster than agreed, and a flood of letters is an alarm.
+
+The limits of the login, its tenant, its address and its From domain are counted outside, once for each accepted mail and
+exactly over all workers; the strictest one answers (THROTTLE-1, THROTTLE-2). Mail of programs (marketing, transactional) over
+the pace is taken and waits for its turn, because tools lose mail on a temporary refusal; it is refused only when too much
+waits already. A person's mail over the pace gets a temporary refusal that names the limit and when it frees: the
+mail client sends it again by itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relay.mail.envelope import Submission
+from relay.policy.facts import Allowance, Fact, Facts
+from relay.policy.options import PerStream, option
+from relay.policy.verdict import Park, Stage, Verdict
+
+STAGE = Stage.ADMIT
+NEEDS: Sequence[Fact] = (Fact.ALLOWANCE,)
+_OVER = PerStream(marketing="park", transactional="park", personal="defer")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    over: PerStream = option(_OVER, "Mail over the pace (THROTTLE-1).", choices=("park", "defer"))  # noqa: RUF009 a field
+    personal_messages_per_minute: int = option(30, "Messages a minute of one personal login; 0: no limit (THROTTLE-1).")
+    personal_recipients_per_day: int = option(10_000, "Recipients in 24 hours of one personal login (THROTTLE-1).")
+    transactional_messages_per_minute: int = option(600, "Messages a minute of one transactional login (THROTTLE-1).")
+    transactional_recipients_per_day: int = option(100_000, "Recipients in 24 hours of one transactional login (THROTTLE-1).")
+    marketing_messages_per_minute: int = option(600, "Messages a minute of one marketing login (THROTTLE-1).")
+    marketing_recipients_per_day: int = option(100_000, "Recipients in 24 hours of one marketing login (THROTTLE-1).")
+    stream_messages_per_minute: int = option(1_200, "Messages a minute of one tenant in one stream (THROTTLE-2).")
+    tenant_messages_per_minute: int = option(1_800, "Messages a minute of one tenant (THROTTLE-2).")
+    tenant_recipients_per_day: int = option(300_000, "Recipients in 24 hours of one tenant (THROTTLE-2).")
+    domain_messages_per_minute: int = option(1_800, "Messages a minute from one From domain (THROTTLE-2).")
+    client_messages_per_minute: int = option(1_800, "Messages a minute from one client address (THROTTLE-2).")
+    max_parked_recipients: int = option(100_000, "Recipients of a tenant that may wait for their turn (THROTTLE-1).")
+
+
+def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
+    allowance = facts.allowance
+    if allowance.granted and allowance.due <= mail.now:
+        return Verdict.accept()
+    wait = str(max(1, -int((mail.now - allowance.due) // 1)))
+    if settings.over.of(mail.stream) == "defer":
+        return Verdict.defer("throttle.over", seconds=wait, **_named(allowance))
+    if allowance.backlog + len(mail.recipients) > settings.max_parked_recipients:
+        backlog, most = str(allowance.backlog), str(settings.max_parked_recipients)
+        return Verdict.defer("throttle.backlog", backlog=backlog, limit=most)
+    return Verdict.accept(Park(allowance.due), reason="throttle.parked", seconds=wait, limit=allowance.limit)
+
+
+def _named(allowance: Allowance) -> dict[str, str]:
+    return {"limit": allowance.limit, "allowed": str(allowance.allowed), "scope": allowance.scope}

@@ -1,0 +1,94 @@
+"""Facts for the policies: which are needed, read together, each present or Unavailable, never a guess.
+
+Reads are point lookups in a memory-mapped database and take microseconds, so they run where they are asked for; what
+has been read stays good while the generation counter of the store has not moved.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+
+from relay.consent.lookup import Lookup
+from relay.counters.contract import Counters
+from relay.mail.address import narrow
+from relay.mail.envelope import Submission
+from relay.mail.fingerprint import fingerprint
+from relay.mail.visible import Unreadable, visible_addresses
+from relay.observe import metrics
+from relay.policy.facts import Fact, Facts, ThreadParent, Unavailable
+from relay.store.threads import Threads
+
+DAY_SECONDS = 86_400
+Address = str
+
+
+class Gather:
+    """The facts of one process. Its lookups are for the event loop's thread."""
+
+    def __init__(self, lookup: Lookup, threads: Threads, counters: Counters, *, dry: bool = False) -> None:
+        """`dry`: look without counting, for `explain` (PIPE-4)."""
+        self.lookup = lookup
+        self.threads = threads
+        self.counters = counters
+        self.dry = dry
+
+    def facts(self, needs: Iterable[Fact], mail: Submission, addresses: Sequence[Address]) -> Facts:
+        """The facts in `needs` for `mail`, per recipient for `addresses` only."""
+        values: dict[Fact, object] = {}
+        for fact in needs:
+            read = _READ.get(fact)
+            if read is None:
+                continue  # the allowance is taken last, by intake
+            try:
+                values[fact] = read(self, mail, addresses)
+            except (sqlite3.Error, OSError) as error:
+                metrics.FACTS_UNAVAILABLE.inc((fact.value,))
+                values[fact] = Unavailable(type(error).__name__)
+        return Facts(values)
+
+    def _consents(self, mail: Submission, addresses: Sequence[Address]) -> object:
+        return self.lookup.consents(mail.account.tenant.id, _purpose(mail), addresses)
+
+    def _suppressions(self, mail: Submission, addresses: Sequence[Address]) -> object:
+        return self.lookup.suppressions(mail.account.tenant.id, addresses, purpose=_purpose(mail))
+
+    def _requests(self, mail: Submission, addresses: Sequence[Address]) -> object:
+        return self.lookup.requests(mail.account.tenant.id, _purpose(mail), addresses)
+
+    def _thread(self, mail: Submission, addresses: Sequence[Address]) -> ThreadParent | None:
+        if mail.message is None:
+            return None
+        parents = mail.message.get_all(b"in-reply-to") + mail.message.get_all(b"references")
+        if not parents:
+            return None
+        shown = visible_addresses(mail.message)
+        if isinstance(shown, Unreadable):
+            return None
+        by_key = {narrow(address): address for address in shown}
+        seen = self.threads.seen(mail.account.tenant.id, b" ".join(parents), list(by_key), now=mail.now)
+        return None if seen is None else ThreadParent(frozenset(by_key[key].lower() for key in seen))
+
+    def _fingerprint(self, mail: Submission, addresses: Sequence[Address]) -> int:
+        if mail.message is None:
+            return 0
+        digest = fingerprint(mail.message)
+        if not digest:
+            return 1
+        key = f"text:{mail.account.credential.name}:{digest.hex()}"
+        if self.dry:
+            return self.counters.count(key, DAY_SECONDS, mail.now) + 1
+        return self.counters.hit(key, DAY_SECONDS, mail.now)
+
+
+def _purpose(mail: Submission) -> str:
+    return mail.purpose.name if mail.purpose else ""
+
+
+_READ: dict[Fact, Callable[[Gather, Submission, Sequence[Address]], object]] = {
+    Fact.CONSENTS: Gather._consents,
+    Fact.SUPPRESSIONS: Gather._suppressions,
+    Fact.REQUESTS: Gather._requests,
+    Fact.THREAD: Gather._thread,
+    Fact.FINGERPRINT: Gather._fingerprint,
+}

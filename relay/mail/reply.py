@@ -1,0 +1,89 @@
+"""Every reason that Zegel gives, and the one SMTP reply line that goes with it (rulebook section 2).
+
+The sentences live in reasons.toml, because people edit them more often than code. A policy or the session names a
+reason code; nothing but this file writes "550".
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import NamedTuple
+
+MAX_LINE_OCTETS = 510  # RFC 5321 section 4.5.3.1.5: 512 with CRLF
+MAX_SLOT_OCTETS = 80
+
+_SLOT = re.compile(r"\{([a-z_]+)\}")
+_UNSAFE = re.compile(r"[^ -~]+")
+_CODE = re.compile(r"(?:\*|[a-z_]+)\.[a-z0-9_]+")
+
+
+class Reason(NamedTuple):
+    """One entry of reasons.toml. `basic` and `enhanced` are the SMTP codes; 250 marks what lets the mail go on."""
+
+    code: str
+    rule: str
+    basic: str
+    enhanced: str
+    nl: str
+    en: str
+
+    def sentence(self, language: str, detail: Iterable[tuple[str, str]] = ()) -> str:
+        """The sentence in "nl" or "en" with its slots filled; ASCII on one line. A slot without a value becomes "?"."""
+        slots = {name: to_ascii(value)[:MAX_SLOT_OCTETS] for name, value in detail}
+        return _SLOT.sub(lambda match: slots.get(match[1]) or "?", self.nl if language == "nl" else self.en)
+
+
+class _Reasons(dict[str, Reason]):
+    """Reasons by code; "*.cause" answers for every policy that has no entry of its own."""
+
+    def __missing__(self, code: str) -> Reason:
+        policy, dot, cause = code.partition(".")
+        general = self.get(f"*.{cause}") if dot and policy else None
+        if general is None:
+            raise KeyError(code)
+        reason = self[code] = general._replace(code=code)
+        return reason
+
+
+def _load() -> _Reasons:
+    table = tomllib.loads(files("relay.mail").joinpath("reasons.toml").read_text("utf-8"))
+    reasons = _Reasons()
+    for code, entry in table.items():
+        reason = Reason(code, **entry)
+        if not (_CODE.fullmatch(code) and reason.nl.isascii() and reason.en.isascii()):
+            raise ValueError(f"reasons.toml: {code}")
+        reasons[code] = reason
+    return reasons
+
+
+REASONS = _load()
+"""Every reason by its code; a code that is not there raises KeyError."""
+
+
+def rule_of(code: str) -> str:
+    """Rule id behind a reason code; "" for no reason."""
+    return REASONS[code].rule if code else ""
+
+
+def to_ascii(text: str) -> str:
+    """Text for a reply line: accents dropped, everything else outside printable ASCII as "?"."""
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return _UNSAFE.sub("?", text)
+
+
+def reply_line(code: str, detail: Iterable[tuple[str, str]], language: str, public_url: str) -> str:
+    """The reply for a reason: `550 5.7.1 [CONSENT-1] sentence; see <public_url>/why/CONSENT-1`.
+
+    ASCII, one line, at most 510 octets without CRLF; a sentence that is too long is cut and the link kept.
+    `language` is "nl" or "en". Raises KeyError for a code that is not in reasons.toml.
+    """
+    reason = REASONS[code]
+    head = f"{reason.basic} {reason.enhanced} [{reason.rule}] "
+    tail = f"; {'zie' if language == 'nl' else 'see'} {to_ascii(public_url).rstrip('/')}/why/{reason.rule}"
+    room = MAX_LINE_OCTETS - len(head) - len(tail)
+    return head + reason.sentence(language, detail)[: max(room, 0)] + tail

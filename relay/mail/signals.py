@@ -1,0 +1,151 @@
+"""Marks of advertising in a mail (CLASS-8): facts about head and text, without points; `policies/classification.py` weighs.
+
+Searches are `str.find` for fixed words first and bounded expressions after, on at most 64 KB of text (MSG-11).
+"""
+
+from __future__ import annotations
+
+import re
+
+from relay.mail.links import NEAR, OPT_OUT_WORDS, links, plain_links
+from relay.mail.message import Message
+from relay.mail.texts import Texts
+
+HEAD_SIGNALS = ("list_unsubscribe", "list_id", "campaign_header", "precedence", "feedback_id", "marketing_mailer")
+BODY_SIGNALS = ("tracking", "opt_out_word", "price", "shop_links", "survey")
+
+_CAMPAIGN = (
+    b"x-campaign",
+    b"x-mailchimp",
+    b"x-mc-",
+    b"x-listmonk",
+    b"x-mautic",
+    b"x-newsletter",
+    b"x-mailing-",
+    b"x-csa-",
+)
+_MAILERS = (
+    b"listmonk mailchimp mautic sendy phplist klaviyo brevo sendinblue laposta mailblue activecampaign spotler "
+    b"acymailing mailpoet copernica hubspot mailerlite mailcampaigns tripolis deployteq campaign monitor newsletter "
+    b"sendgrid marketing cloud emma constantcontact getresponse cleverreach rapidmail mailjet moosend iconneqt"
+).split()
+_DISCOUNT = re.compile(
+    r"\d{1,3}\s?(?:%|procent|percent|prozent)\s{0,3}(?:extra\s)?(?:korting|off\b|discount|rabatt|sale\b|goedkoper|reduction)"
+    r"|(?:korting|discount|rabatt|réduction)[^.\n<]{0,30}\d{1,3}\s?%"
+    r"|(?:nu|now|only|maar|slechts|nur|vanaf|from|jetzt)\s(?:voor\s|for\s|slechts\s|maar\s|only\s)?[€$£]\s?\d"
+)
+_DISCOUNT_WORDS = (
+    "kortingscode",
+    "kortingsactie",
+    "actieprijs",
+    "actiecode",
+    "discount code",
+    "promo code",
+    "promocode",
+    "coupon",
+    "voucher code",
+    "rabattcode",
+    "gutscheincode",
+    "code promo",
+    "aanbieding van de week",
+    "limited time offer",
+)
+_SURVEY_WORDS = (
+    "beoordeel ons",
+    "tevredenheidsonderzoek",
+    "klantonderzoek",
+    "laat een review achter",
+    "schrijf een review",
+    "hoe tevreden",
+    "rate us",
+    "rate your experience",
+    "leave a review",
+    "leave us a review",
+    "write a review",
+    "satisfaction survey",
+    "take our survey",
+    "bewerten sie uns",
+    "kundenzufriedenheit",
+)
+_SHOP = (
+    *("/shop", "/product", "/winkel", "/artikel", "/aanbieding", "/sale", "/collection", "/cart", "/deal", "/koop"),
+    *("shop.", "webshop"),
+)
+_REDIRECT = re.compile(
+    r"/(?:c|cl|click|track|r|ls|link|wf|trk|redirect|go|e)/[\w%=-]{8,}|[?&](?:url|redirect|target|u)=http"
+)
+_PIXEL_SIZE = re.compile(r"""\b(?:width|height)\s{0,5}[=:]\s{0,5}["']?[01](?:px)?(?![\d.%])""")
+MAX_PIXELS = 200  # images looked at
+
+
+def head_signals(message: Message) -> frozenset[str]:
+    """The marks in the header section."""
+    found = set()
+    for name, raw in message.fields:
+        if name in _NAMED:
+            found.add(_NAMED[name])
+        elif name == b"precedence":
+            if raw[11:].strip().lower() in (b"bulk", b"list", b"junk"):
+                found.add("precedence")
+        elif name in (b"x-mailer", b"user-agent"):
+            lower = raw.lower()
+            if any(mailer in lower for mailer in _MAILERS):
+                found.add("marketing_mailer")
+        elif name.startswith(b"x-") and name.startswith(_CAMPAIGN):
+            found.add("campaign_header")
+    return frozenset(found)
+
+
+_NAMED = {b"list-unsubscribe": "list_unsubscribe", b"list-id": "list_id", b"feedback-id": "feedback_id"}
+
+
+def body_signals(texts: Texts) -> frozenset[str]:
+    """The marks in the shown text."""
+    html, plain = texts.html.lower(), texts.plain.lower()
+    both = f"{html}\n{plain}"
+    targets = links(html) if html else plain_links(plain)
+    found = set()
+    if _has_pixel(html) and sum(1 for target in targets if _REDIRECT.search(target[:500])) >= 2:
+        found.add("tracking")
+    if any(_word_at_link(both, word) for word in OPT_OUT_WORDS):
+        found.add("opt_out_word")
+    if any(word in both for word in _DISCOUNT_WORDS) or _DISCOUNT.search(both):
+        found.add("price")
+    if len({target for target in targets if any(mark in target for mark in _SHOP)}) > 3:
+        found.add("shop_links")
+    if any(word in both for word in _SURVEY_WORDS):
+        found.add("survey")
+    return frozenset(found)
+
+
+def confirm_blemishes(texts: Texts) -> frozenset[str]:
+    """What a confirmation mail may not hold (CLASS-7): images, shop links, prices, surveys."""
+    found = set(body_signals(texts) & {"price", "survey", "tracking"})
+    html = texts.html.lower()
+    if "<img" in html or "background-image" in html:
+        found.add("image")
+    targets = links(html) + plain_links(texts.plain.lower())
+    if any(mark in target for target in targets for mark in _SHOP if mark.startswith("/")):
+        found.add("shop_link")
+    return frozenset(found)
+
+
+def _word_at_link(lower: str, word: str) -> bool:
+    place = lower.rfind(word)
+    if place < 0:
+        return False
+    near = lower[max(0, place - NEAR) : place + NEAR]
+    return "href" in near or "http" in near or "mailto:" in near
+
+
+def _has_pixel(html: str) -> bool:
+    place, seen = html.find("<img"), 0
+    while place >= 0 and seen < MAX_PIXELS:
+        end = html.find(">", place)
+        if end < 0:
+            return False
+        if len(_PIXEL_SIZE.findall(html, place, min(end, place + 2_000))) >= 2:
+            return True
+        seen += 1
+        place = html.find("<img", end)
+    return False

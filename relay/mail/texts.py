@@ -1,0 +1,60 @@
+"""The text that a person reads: HTML and plain parts of a message, decoded and cut to a bounded length (MSG-11)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from relay.mail.message import Message
+from relay.mail.mime import decode_text, walk
+
+MAX_TEXT_BYTES = 64 * 1024  # of both kinds together
+PLACEHOLDER = b"{{zegel_"
+
+
+class Texts(NamedTuple):
+    """HTML and plain text of the parts that are shown, each "" when there is none."""
+
+    html: str
+    plain: str
+
+
+def read_texts(message: Message, limit: int = MAX_TEXT_BYTES) -> Texts:
+    """The shown texts of a message, from at most `limit` octets of it. Attachments are left out. Never raises."""
+    html: list[str] = []
+    plain: list[str] = []
+    left = limit
+    for part in walk(message):
+        if left <= 0:
+            break
+        kind = part.content_type
+        if kind not in ("text/html", "text/plain") or part.is_attachment:
+            continue
+        text = decode_text(part, message.raw, left)
+        left -= len(text)
+        (html if kind == "text/html" else plain).append(text)
+    return Texts("\n".join(html), "\n".join(plain))
+
+
+def has_placeholder(message: Message) -> bool:
+    """Whether an unsigned text part asks for the copy's own links, `{{zegel_unsubscribe}}` or `{{zegel_my}}` (UNSUB-16).
+
+    One search over the octets; a walk only where the mark was found or base64 could hide it.
+    """
+    raw = message.raw
+    if raw.find(PLACEHOLDER, message.body_start) < 0 and not _may_hide(message):
+        return False
+    mark = PLACEHOLDER.decode()
+    return any(
+        part.content_type in ("text/html", "text/plain")
+        and not part.signed
+        and mark in decode_text(part, raw, MAX_TEXT_BYTES)
+        for part in walk(message)
+    )
+
+
+def _may_hide(message: Message) -> bool:
+    """Whether a text part may be in base64, where the mark cannot be seen."""
+    encoding = message.get(b"content-transfer-encoding")
+    if encoding is not None:
+        return encoding.lower().startswith(b"base64")
+    return message.raw.find(b"base64", message.body_start) >= 0

@@ -1,0 +1,74 @@
+"""The visible set of a mail (rulebook section 7): whose addresses its readers see, and how many parties they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from relay.mail.address import narrow, parse_list, party, visible
+from relay.mail.message import Message, value_of
+
+DESTINATIONS = (b"to", b"cc", b"resent-to", b"resent-cc")  # of every Resent block (MSG-10)
+_SEEN = frozenset((*DESTINATIONS, b"reply-to"))
+
+
+class Unreadable(NamedTuple):
+    """A destination field that cannot be read and holds nothing that looks like an address (CC-7)."""
+
+    field: str
+
+
+class Audience(NamedTuple):
+    """The addresses outside the tenant's own organisation that readers see, and the parties they belong to."""
+
+    addresses: frozenset[str]  # in `narrow` form
+    parties: frozenset[str]
+
+
+def visible_addresses(message: Message) -> frozenset[str] | Unreadable:
+    """Every address that a reader of the header sees, in `narrow` form; the sender's own are among them.
+
+    Repeated fields are united, groups opened, encoded-words decoded, names looked into. Reply-To counts when it holds
+    more than one address.
+    """
+    found: set[str] = set()
+    for name, raw in message.fields:
+        if name not in _SEEN:
+            continue
+        value = value_of(raw)
+        if name == b"reply-to" and value.count(b"@") < 2 and b"=?" not in value:
+            continue
+        seen = visible(value)
+        if seen is None:
+            if name == b"reply-to":
+                continue
+            return Unreadable(name.decode("ascii", "replace"))
+        if name != b"reply-to" or len(seen) > 1:
+            found.update(map(narrow, seen))
+    return frozenset(found)
+
+
+def own_addresses(message: Message) -> frozenset[str]:
+    """The author's own addresses: From and Sender, in `narrow` form."""
+    boxes = [parse_list(value_of(raw)) or [] for name, raw in message.fields if name in (b"from", b"sender")]
+    return frozenset(narrow(box.address) for listed in boxes for box in listed)
+
+
+def audience(
+    addresses: Collection[str], internal: Collection[str], groups: Mapping[str, str], freemail: Collection[str]
+) -> Audience:
+    """Those of `addresses` that are of no domain or party in `internal`, and the parties that they are.
+
+    `groups` maps a domain to the name of the party that it belongs to; `freemail` are more domains whose users share
+    nothing but their provider (CC-5, CC-6).
+    """
+    outside: set[str] = set()
+    parties: set[str] = set()
+    for address in addresses:
+        domain = address.rpartition("@")[2]
+        of = address if domain in freemail else party(address)
+        if of in internal or domain in internal:
+            continue
+        outside.add(address)
+        parties.add(groups.get(domain) or groups.get(of) or of)
+    return Audience(frozenset(outside), frozenset(parties))

@@ -1,0 +1,63 @@
+"""The web application: routes together, error pages, static file. Built once per web process by `relay.serve`."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from relay.portal import api, machine, optin, outbox_pages, unsubscribe, why
+from relay.portal.gateway import Gateway, PortalSettings
+from relay.portal.guard import API_PREFIX, Guard
+from relay.portal.pages import HERE, Site
+
+ERROR_TEXTS = {404: "not_found", 405: "not_allowed", 413: "too_large"}
+
+
+def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
+    """The application for one node. It writes nothing itself: every change is an op of `gateway`."""
+    site = Site(gateway, settings)
+    app = FastAPI(title="Zegel", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    for part in (unsubscribe, optin, why):
+        app.include_router(part.routes(site))
+    app.include_router(machine.routes(gateway, only_local=not settings.web.expose_machine_routes))
+    if settings.delivery.mode == "capture" and gateway.outbox is not None:
+        app.include_router(outbox_pages.routes(site, gateway.outbox))
+    app.mount("/api/v1", api.create_api(site))
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def home(request: Request) -> Response:
+        return site.page(request, "home.html")
+
+    @app.exception_handler(HTTPException)
+    async def refuse(request: Request, error: HTTPException) -> Response:
+        key = ERROR_TEXTS.get(error.status_code, "error")
+        return site.note(request, key, status=error.status_code, headers=dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def misread(request: Request, error: RequestValidationError) -> Response:
+        # Pages take no input but paths and queries; one that does not fit leads nowhere.
+        return site.note(request, "not_found", status=404)
+
+    def answer(scope: Scope, key: str, status: int) -> ASGIApp:
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+            await _plain_answer(site, Request(scope), key, status)(scope, receive, send)
+
+        return respond
+
+    app.add_middleware(Guard, answer=answer, is_https=settings.web.public_url.startswith("https://"))
+    return app
+
+
+def _plain_answer(site: Site, request: Request, key: str, status: int) -> Response:
+    """The guard's own answers; JSON for the API, a page or a line for the rest."""
+    # A body that was not read to its end would be taken for the next request.
+    headers = {"Connection": "close"}
+    if request.url.path.startswith(API_PREFIX):
+        problem = {"type": "about:blank", "status": status, "title": site.texts["en"][f"{key}_title"]}
+        return JSONResponse(problem, status, headers, media_type="application/problem+json")
+    return site.note(request, key, status=status, headers=headers)

@@ -1,0 +1,183 @@
+"""What the portal needs of the rest of the gateway: one protocol, so that pages and API do no writes of their own.
+
+`relay.serve` hands in the real one: ops go to the owner over its socket, reads to read-only connections. Tests use
+`tests/fakes/gateway.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from relay.mail.envelope import Purpose, Tenant
+from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
+from relay.store.outbox import Stored
+
+
+class OpRefused(Exception):
+    """The owner looked at the op and said no; nothing changed. `text` is for the one who asked and holds no secret."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.text = text
+
+
+class OpUnavailable(Exception):
+    """The owner could not be asked or did not answer in time: nothing may be taken as done."""
+
+
+class Notice(NamedTuple):
+    """A mail of our own to a person (class system). `link` is the one thing he can do with it."""
+
+    kind: str  # optin.confirm
+    tenant: str
+    purpose: str
+    recipient: str
+    language: str  # nl | en
+    link: str
+
+
+class DirectoryView(Protocol):
+    """The current snapshot of tenants; one attribute lookup or dictionary get each, no I/O."""
+
+    def tenant(self, name: str) -> Tenant | None: ...
+
+    def tenant_by_id(self, tenant_id: int) -> Tenant | None: ...
+
+    def optin(self, purpose_key: str) -> tuple[Tenant, Purpose] | None:
+        """Tenant and purpose behind the public key of an opt-in form."""
+        ...
+
+    def api_tenant(self, secret: str) -> Tenant | None:
+        """The tenant whose API key this is; the time it takes tells nothing of the key."""
+        ...
+
+
+class LookupView(Protocol):
+    """Point reads of consent and suppression (relay.consent.lookup.Lookup)."""
+
+    def consents(self, tenant_id: int, purpose: str, addresses: Sequence[str]) -> Mapping[str, ConsentState | None]: ...
+
+    def suppressions(
+        self, tenant_id: int, addresses: Sequence[str], *, purpose: str = ""
+    ) -> Mapping[str, tuple[SuppressionEntry, ...]]: ...
+
+    def requests(
+        self, tenant_id: int, purpose: str, addresses: Sequence[str]
+    ) -> Mapping[str, PendingRequest | None]: ...
+
+
+class OutboxView(Protocol):
+    """The reading half of relay.store.outbox.Outbox; called in a thread."""
+
+    def entries(self, *, verdict: str = "", before: int = 0, limit: int = 50) -> list[Stored]: ...
+
+    def entry(self, number: int) -> Stored | None: ...
+
+    def siblings(self, queue_id: str) -> list[Stored]: ...
+
+    def counts(self) -> dict[str, int]: ...
+
+
+class Gateway(Protocol):
+    """Everything behind the pages."""
+
+    @property
+    def keyring(self) -> Any: ...
+
+    @property
+    def lookup(self) -> LookupView: ...
+
+    @property
+    def outbox(self) -> OutboxView | None:
+        """None where delivery is not in capture mode."""
+        ...
+
+    def directory(self) -> DirectoryView: ...
+
+    async def op(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Sends an op to the owner and returns its result once it is committed. Raises OpRefused or OpUnavailable."""
+        ...
+
+    async def hit(self, key: str, window_seconds: float) -> int:
+        """Counts one use of `key`; how many there were in the window, this one included (relay.counters)."""
+        ...
+
+    async def submit_notice(self, notice: Notice) -> None:
+        """Queues a mail of our own, durably. Raises OpUnavailable where it cannot be kept.
+
+        It takes the road of every mail, where a confirmation is counted (CLASS-7).
+        """
+        ...
+
+    async def message_trace(self, tenant: str, queue_id: str) -> dict[str, Any] | None:
+        """What `zegel trace` tells of one message of this tenant; None where he has no such message."""
+        ...
+
+    async def metrics_text(self) -> str:
+        """Prometheus text of the whole node."""
+        ...
+
+    async def ready(self) -> list[str]:
+        """Reasons why this node is not ready; empty when it is."""
+        ...
+
+
+class WebSettings(Protocol):
+    @property
+    def public_url(self) -> str: ...
+
+    @property
+    def endpoint(self) -> object: ...
+
+    @property
+    def expose_machine_routes(self) -> bool:
+        """Whether /healthz, /readyz and /metrics answer others than this machine itself."""
+        ...
+
+
+class ServerSettings(Protocol):
+    @property
+    def language(self) -> str: ...
+
+    @property
+    def region(self) -> str:
+        """Country whose law the portal's own opt-in forms go by."""
+        ...
+
+    @property
+    def private_networks(self) -> Sequence[str]: ...
+
+
+class DeliverySettings(Protocol):
+    @property
+    def mode(self) -> str: ...
+
+
+class PortalSettings(Protocol):
+    """The settings the portal reads; relay.settings.model.Settings is one."""
+
+    @property
+    def web(self) -> WebSettings: ...
+
+    @property
+    def server(self) -> ServerSettings: ...
+
+    @property
+    def delivery(self) -> DeliverySettings: ...
+
+
+def purpose_title(purpose: Purpose | None, name: str, language: str) -> str:
+    """How a list is called to people: its title in their language, else in the other, else its name."""
+    if purpose is None:
+        return name
+    titles = (purpose.title_nl, purpose.title_en) if language == "nl" else (purpose.title_en, purpose.title_nl)
+    return titles[0] or titles[1] or purpose.name
+
+
+def sender_title(tenant: Tenant | None, purpose: Purpose | None = None) -> str:
+    """Who mails, to people: the list's controller, else the tenant's legal name, else its name; "" if it is gone."""
+    if tenant is None:
+        return ""
+    return (purpose.controller if purpose else "") or tenant.legal_name or tenant.name

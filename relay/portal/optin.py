@@ -1,0 +1,181 @@
+"""Double opt-in: somebody asks, the person confirms from his own mailbox, and only that is consent (CLASS-7, CONSENT-8).
+
+The answer to a request is the same whether the address may be mailed or not, so that nobody learns who is on a list.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from email_validator import EmailNotValidError, validate_email
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+
+from relay.consent import token as tokens
+from relay.mail.envelope import Purpose, Tenant
+from relay.portal.gateway import DirectoryView, Notice, OpRefused, OpUnavailable, purpose_title, sender_title
+from relay.portal.pages import Site
+
+HOUR = 3600
+CLIENT_LIMIT = 20  # requests of one client address an hour
+MAILS_PER_REQUEST = 2  # one confirmation mail and one reminder (CLASS-7)
+MAX_EMAIL_CHARS = 320
+
+
+class OptIn(NamedTuple):
+    """A list that people can sign up for."""
+
+    key: str
+    tenant: Tenant
+    purpose: Purpose
+
+    def names(self, language: str) -> dict[str, Any]:
+        return {
+            "title": purpose_title(self.purpose, self.purpose.name, language),
+            "sender": sender_title(self.tenant, self.purpose),
+        }
+
+
+def find(directory: DirectoryView, key: str) -> OptIn | None:
+    """The list behind a purpose key, or None."""
+    found = directory.optin(key)
+    return OptIn(key, *found) if found else None
+
+
+def routes(site: Site) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route("/optin/confirm/{token}", methods=["GET", "HEAD"])
+    async def ask(request: Request, token: str) -> Response:
+        optin = _confirmable(site, request, token)
+        if optin is None:
+            return site.note(request, "confirm_gone", status=404)
+        return site.page(
+            request, "optin_confirm.html", token=token, key=optin.key, **optin.names(site.language(request))
+        )
+
+    @router.post("/optin/confirm/{token}")
+    async def confirm(request: Request, token: str) -> Response:
+        found = _confirmable(site, request, token)
+        if found is None:
+            return site.note(request, "confirm_gone", status=404)
+        try:
+            await site.gateway.op("consent.confirm", _confirmation(site, request, token, found))
+        except OpUnavailable:
+            return site.note(request, "optin_down", status=503, headers={"Retry-After": "120"})
+        except OpRefused:
+            return site.note(request, "confirm_gone", status=410)
+        return site.note(request, "confirm_done", status=200, **found.names(site.language(request)))
+
+    @router.api_route("/optin/{key}", methods=["GET", "HEAD"])
+    async def form(request: Request, key: str) -> Response:
+        optin = find(site.gateway.directory(), key)
+        return _form(site, request, optin) if optin else site.note(request, "optin_unknown", status=404)
+
+    @router.post("/optin/{key}")
+    async def start(request: Request, key: str) -> Response:
+        optin = find(site.gateway.directory(), key)
+        if optin is None:
+            return site.note(request, "optin_unknown", status=404)
+        address = await _posted_address(request)
+        if address is None:
+            return _form(site, request, optin, wrong=True)
+        try:
+            if await site.gateway.hit(f"optin:{site.client(request)}", HOUR) > CLIENT_LIMIT:
+                return site.note(request, "optin_busy", status=429, headers={"Retry-After": str(HOUR // 24)})
+            await _request(site, request, optin, address)
+        except OpUnavailable:
+            return site.note(request, "optin_down", status=503, headers={"Retry-After": "120"})
+        return site.note(request, "optin_sent", status=202)
+
+    return router
+
+
+def _form(site: Site, request: Request, optin: OptIn, *, wrong: bool = False) -> Response:
+    names = optin.names(site.language(request))
+    return site.page(
+        request,
+        "optin_form.html",
+        status=422 if wrong else 200,
+        wrong=wrong,
+        key=optin.key,
+        tenant=optin.tenant,
+        **names,
+    )
+
+
+async def _posted_address(request: Request) -> str | None:
+    """The one address of field `email`, or None where there is none that mail could go to."""
+    try:
+        async with request.form(max_files=0, max_fields=20) as form:
+            values = form.getlist("email")
+    except HTTPException:
+        return None
+    if len(values) != 1 or not isinstance(values[0], str) or len(values[0]) > MAX_EMAIL_CHARS:
+        return None
+    try:
+        return validate_email(values[0].strip(), check_deliverability=False).normalized
+    except EmailNotValidError:
+        return None
+
+
+async def _request(site: Site, request: Request, optin: OptIn, address: str) -> None:
+    """Records the request and queues its confirmation mail. A refusal is silent: it would tell who is on the list."""
+    tenant, purpose = optin.tenant.name, optin.purpose.name
+    arguments = {
+        "tenant": tenant,
+        "address": address,
+        "purpose": purpose,
+        "source": _page(site, optin),
+        "jurisdiction": site.settings.server.region,
+        "evidence_ip": site.client(request),
+        "evidence_user_agent": _user_agent(request),
+    }
+    try:
+        result = await site.gateway.op("consent.request", arguments)
+    except OpRefused:
+        return
+    if result["mails_sent"] >= MAILS_PER_REQUEST:
+        return
+    language = site.language(request)
+    link = (
+        f"{site.settings.web.public_url.rstrip('/')}/optin/confirm/{result['token']}?lang={language}&form={optin.key}"
+    )
+    await site.gateway.submit_notice(Notice("optin.confirm", tenant, purpose, address, language, link))
+
+
+def _confirmable(site: Site, request: Request, text: str) -> OptIn | None:
+    key = request.query_params.get("form", "")
+    token = tokens.read(site.gateway.keyring, text)
+    if token is None or token.kind is not tokens.TokenKind.CONFIRM:
+        return None
+    tenant = site.gateway.directory().tenant_by_id(token.tenant_id)
+    purpose = tenant.purposes.get(token.purpose) if tenant else None
+    if tenant is None or purpose is None:
+        return None
+    # The link names the form that it came from; it counts only where it is a form of the same list.
+    form = find(site.gateway.directory(), key)
+    is_same = form is not None and (form.tenant.id, form.purpose.name) == (tenant.id, purpose.name)
+    return OptIn(key if is_same else "", tenant, purpose)
+
+
+def _confirmation(site: Site, request: Request, text: str, optin: OptIn) -> dict[str, object]:
+    """Arguments of the owner's op: the token, and what the person saw when he pressed the button (CONSENT-2)."""
+    language = site.language(request)
+    return {
+        "token": text,
+        "ip": site.client(request),
+        "text": site.texts[language]["optin_statement"].format(**optin.names(language)),
+        "text_language": language,
+        "policy_url": _page(site, optin) if optin.key else "",
+    }
+
+
+def _page(site: Site, optin: OptIn) -> str:
+    return f"{site.settings.web.public_url.rstrip('/')}/optin/{optin.key}"
+
+
+def _user_agent(request: Request) -> str:
+    """What the browser calls itself, cut and without characters that could break a line."""
+    given = request.headers.get("user-agent", "")[:300]
+    return "".join(char for char in given if char.isprintable())

@@ -1,0 +1,186 @@
+"""Combinations that cannot work, as values: each names the key to change and what to write.
+
+Pure: only what the settings themselves say. Whether files exist and fit is asked by `relay.settings.load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from relay.settings.endpoint import Networks, Smarthost
+from relay.settings.model import Listener, Settings
+
+# OUT-2, RFC 5321 section 4.5.4.1: a failing destination at most every 30 minutes, after one or two shorter steps.
+SHORT_RETRIES = 2
+MIN_RETRY_SECONDS = 1800.0
+
+
+class Clash(NamedTuple):
+    """A combination that cannot work; `key` is dotted, list items by their place ("listener.0.tls")."""
+
+    key: str
+    wrong: str
+    remedy: str
+
+
+def clashes(settings: Settings) -> list[Clash]:
+    """Every combination in `settings` that cannot work, empty when it can start."""
+    return [
+        *_folders(settings),
+        *_listeners(settings),
+        *_addresses(settings),
+        *_storage(settings),
+        *_delivery(settings),
+        *_smarthost_login(settings),
+        *_limits(settings),
+    ]
+
+
+def _folders(settings: Settings) -> Iterator[Clash]:
+    data, keys = _plain(settings.server.data_dir), _plain(settings.server.keys_dir)
+    if keys == data or data in keys.parents:
+        # A copy of the data folder must not hold the keys that open it (GDPR-19).
+        remedy = f'Write a folder beside it, for instance "{data.parent / "zegel-keys"}"'
+        yield Clash(
+            "server.keys_dir", "keys_dir lies inside data_dir, so a copy of the data would hold its keys", remedy
+        )
+
+
+def _plain(path: Path) -> Path:
+    """The path without `..`, so that no detour hides what lies inside what."""
+    parts: list[str] = []
+    for part in path.parts:
+        if part == ".." and parts and parts[-1] not in ("..", path.anchor):
+            parts.pop()
+        else:
+            parts.append(part)
+    return Path(*parts)
+
+
+def _listeners(settings: Settings) -> Iterator[Clash]:
+    for place, listener in enumerate(settings.listener):
+        for key, wrong, remedy in (*_listener_tls(listener, settings.private), *_listener_place(listener, settings)):
+            yield Clash(f"listener.{place}.{key}", wrong, remedy)
+
+
+def _listener_tls(listener: Listener, private: Networks) -> Iterator[Clash]:
+    pair = (listener.certificate is not None, listener.key is not None)
+    if pair in ((True, False), (False, True)):
+        missing = "key" if pair[0] else "certificate"
+        yield Clash(missing, "certificate and key belong together", f"Write {missing} too, or neither")
+    if listener.kind == "submissions" and listener.tls != "required":
+        yield Clash(
+            "tls",
+            f'"submissions" is TLS from the first byte, so tls cannot be "{listener.tls}"',
+            'Write tls = "required"',
+        )
+    elif listener.tls != "off" and not any(pair):
+        yield Clash(
+            "certificate", f'tls = "{listener.tls}" needs a certificate', "Write certificate and key, both PEM files"
+        )
+    elif listener.tls == "off" and listener.kind == "submission" and not listener.endpoint.is_loopback:
+        # SMTP-2: AUTH only inside TLS or on loopback, and nothing is relayed without AUTH.
+        yield Clash(
+            "tls",
+            f"nobody could log in on {listener.address}: passwords in clear are taken on loopback only",
+            'Write tls = "required" with certificate and key, or an address on 127.0.0.1',
+        )
+    elif listener.tls == "off" and listener.endpoint.host not in private:
+        yield Clash(
+            "tls",
+            f'tls = "off" on {listener.address}, which is neither loopback nor in server.private_networks',
+            'Write tls = "opportunistic" with certificate and key, or add the network to server.private_networks',
+        )
+
+
+def _listener_place(listener: Listener, settings: Settings) -> Iterator[Clash]:
+    if listener.proxy_protocol and not listener.endpoint.is_loopback and not settings.server.private_networks:
+        yield Clash(
+            "proxy_protocol",
+            "nobody could connect: no balancer is in server.private_networks",
+            "Write the balancers' network in server.private_networks, or proxy_protocol = false",
+        )
+
+
+def _addresses(settings: Settings) -> Iterator[Clash]:
+    wanted = [(f"listener.{place}.address", listener.endpoint) for place, listener in enumerate(settings.listener)]
+    wanted.append(("web.address", settings.web.endpoint))
+    taken: dict[object, str] = {}
+    for key, endpoint in wanted:
+        if endpoint.port and endpoint in taken:
+            yield Clash(key, f"{endpoint} is the address of {taken[endpoint]} already", "Write another port")
+        taken[endpoint] = key
+    public = [key for key, endpoint in wanted if key.startswith("listener") and not endpoint.is_loopback]
+    if public and "." not in settings.server.hostname:
+        remedy = 'Write the full name of this machine, for instance "relay.example.org"'
+        yield Clash(
+            "server.hostname", f"{settings.server.hostname!r} means nothing to those who reach {public[0]}", remedy
+        )
+
+
+def _storage(settings: Settings) -> Iterator[Clash]:
+    database, counters = settings.storage.database, settings.storage.counters
+    if database.startswith("postgresql"):
+        wrong = "PostgreSQL comes with a later release"
+        yield Clash("storage.database", wrong, 'Write "sqlite:///zegel.db" and run one node')
+    elif not database.startswith("sqlite:///") or database in ("sqlite:///", "sqlite:///:memory:"):
+        wrong = (
+            f"{database!r} is no database that keeps anything"
+            if "memory" in database
+            else f"{database!r} is no database"
+        )
+        yield Clash("storage.database", wrong, 'Write "sqlite:///zegel.db"; a relative file lies in data_dir')
+    if counters.startswith(("redis://", "rediss://", "redis+cluster://")):
+        yield Clash("storage.counters", "Redis comes with a later release", 'Write "embedded": exact for one node')
+    elif counters != "embedded":
+        yield Clash("storage.counters", f"{counters!r} is no place for counters", 'Write "embedded"')
+
+
+def _delivery(settings: Settings) -> Iterator[Clash]:
+    delivery = settings.delivery
+    if delivery.mode == "mx":
+        remedy = 'Write mode = "smarthost" and the server of your provider in smarthosts'
+        yield Clash("delivery.mode", "delivery by MX comes with a later release", remedy)
+    if delivery.mode == "smarthost" and not delivery.hops:
+        remedy = 'Write for instance smarthosts = ["smtp://mail.example.org:587"]'
+        yield Clash("delivery.smarthosts", 'mode = "smarthost" has nowhere to send', remedy)
+    foreign = _foreign(settings)
+    if delivery.tls == "off" and foreign:
+        wrong = f'tls = "off" to {foreign[0].host}, which is neither loopback nor in server.private_networks'
+        yield Clash("delivery.tls", wrong, 'Write tls = "required"')
+    if delivery.tls == "off" and any(hop.implicit_tls for hop in delivery.hops):
+        yield Clash(
+            "delivery.tls", 'tls = "off" to a smtps:// smarthost', 'Write tls = "required", or smtp://host:port'
+        )
+    early = [seconds for seconds in delivery.retry_after_seconds[SHORT_RETRIES:] if seconds < MIN_RETRY_SECONDS]
+    if early and foreign:
+        wrong = f"{early[0]:g} s is too soon for a third or later attempt at somebody else's server (RFC 5321 4.5.4.1)"
+        yield Clash("delivery.retry_after_seconds", wrong, f"Write at least {MIN_RETRY_SECONDS:g} from the third on")
+
+
+def _foreign(settings: Settings) -> list[Smarthost]:
+    """Smarthosts that are not known to be on this machine or in a private network; names are not looked up."""
+    return [hop for hop in settings.delivery.hops if not hop.is_loopback and hop.host not in settings.private]
+
+
+def _smarthost_login(settings: Settings) -> Iterator[Clash]:
+    delivery = settings.delivery
+    if delivery.username and delivery.password_file is None:
+        yield Clash(
+            "delivery.password_file", "username without a password", "Write password_file, a file with one line"
+        )
+    if delivery.password_file is not None and not delivery.username:
+        yield Clash("delivery.username", "password_file without a username", "Write username, or remove password_file")
+    beyond = [hop for hop in delivery.hops if not hop.is_loopback]
+    if delivery.username and delivery.tls != "required" and beyond:
+        wrong = f'tls = "{delivery.tls}" could give the password to whoever listens on the way to {beyond[0].host}'
+        yield Clash("delivery.tls", wrong, 'Write tls = "required"')
+
+
+def _limits(settings: Settings) -> Iterator[Clash]:
+    limits = settings.limits
+    if limits.max_message_bytes > limits.max_in_flight_bytes:
+        wrong = "a message of max_message_bytes would never be let in"
+        yield Clash("limits.max_in_flight_bytes", wrong, f"Write at least {limits.max_message_bytes}")

@@ -1,0 +1,358 @@
+"""Every setting: its name with its unit, its type, its default and one line of explanation.
+
+`config/zegel.toml` is generated from this file. What only makes sense in combination is checked in checks.py.
+Nothing here switches AUTH off: a listener that relays without a login cannot be written down.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from relay.settings.endpoint import (
+    Endpoint,
+    Networks,
+    Smarthost,
+    is_loopback_name,
+    parse_endpoint,
+    parse_ip,
+    parse_smarthost,
+)
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+# Members of the European Economic Area, where data may lie without further ground (GDPR-15; Regulation 2016/679 art. 44).
+_EEA = "AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE IS LI NO"
+EEA = frozenset(_EEA.split())
+_HOSTNAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+
+
+def _refuse(wrong: str, remedy: str) -> PydanticCustomError:
+    return PydanticCustomError("setting", "{wrong}", {"wrong": wrong, "remedy": remedy})
+
+
+def _hostname(text: str) -> str:
+    if not _HOSTNAME.fullmatch(text.lower()):
+        raise _refuse(f"{text!r} is not a host name", 'Write a name as in DNS, for instance "relay.example.org"')
+    return text.lower()
+
+
+def _region(text: str) -> str:
+    if text.upper() not in EEA:
+        raise _refuse(f"{text!r} is not a country of the EEA", 'Write its two-letter code, for instance "NL" (GDPR-15)')
+    return text.upper()
+
+
+def _network(text: str) -> str:
+    try:
+        Networks([text])
+    except ValueError as error:
+        raise _refuse(str(error), 'Write networks as in "10.0.0.0/8" or "fd00::/8"') from None
+    return text
+
+
+def _endpoint(text: str) -> str:
+    if parse_endpoint(text) is None:
+        raise _refuse(f"{text!r} is no address with a port", 'Write for instance "127.0.0.1:2525" or "[::1]:2525"')
+    return text
+
+
+def _smarthost(text: str) -> str:
+    if parse_smarthost(text) is None:
+        remedy = 'Write "smtp://host:port", or "smtps://host:port" for TLS from the first byte'
+        if "@" in text:
+            raise _refuse("a smarthost holds credentials", f"{remedy}; put them in username and password_file")
+        raise _refuse(f"{text!r} is no smarthost", remedy)
+    return text
+
+
+def _public_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname if parts.port != 0 else None
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in ("http", "https") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise _refuse(f"{text!r} is no web address", 'Write for instance "https://relay.example.org"')
+    if parts.scheme == "http" and not is_loopback_name(host) and not _is_private(host):
+        raise _refuse("one-click unsubscribe needs https (RFC 8058 section 3.1)", f'Write "https://{parts.netloc}"')
+    return text.rstrip("/")
+
+
+def _is_private(host: str) -> bool:
+    ip = parse_ip(host)
+    return ip is not None and ip.is_private
+
+
+Host = Annotated[str, AfterValidator(_hostname)]
+Region = Annotated[str, AfterValidator(_region)]
+ListenAddress = Annotated[str, AfterValidator(_endpoint)]
+NetworkList = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Field(strict=False)]
+SmarthostList = Annotated[tuple[Annotated[str, AfterValidator(_smarthost)], ...], Field(strict=False)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+FilePath = Annotated[Path, Field(strict=False)]
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Schedule = Annotated[tuple[Seconds, ...], Field(strict=False, min_length=1)]
+
+
+class Section(BaseModel):
+    """One table of the file: closed (an unknown key is an error), strict (no "30" for 30) and frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+class Server(Section):
+    """The machine and its folders."""
+
+    hostname: Host = Field(
+        default="localhost", description="Name of this gateway in greetings, EHLO and Received, as in DNS."
+    )
+    data_dir: FilePath = Field(
+        default=Path("zegel-data"),
+        description="Folder for queue, database and counters; a relative path counts from the folder of this file.",
+    )
+    keys_dir: FilePath = Field(
+        default=Path("zegel-keys"),
+        description="Folder for keys (queue, tokens, hashes, DKIM); never inside data_dir (GDPR-19).",
+    )
+    workers: int = Field(default=0, ge=0, le=64, description="Worker processes; 0: one per core.")
+    language: Literal["nl", "en"] = Field(default="nl", description="Language of replies where no tenant is known yet.")
+    region: Region = Field(default="NL", description="EEA country where data, logs and backups lie (GDPR-15).")
+    private_networks: NetworkList = Field(
+        default=(),
+        description="Networks that are yours: balancers and web proxies in them are believed about client addresses.",
+    )
+    drain_timeout_seconds: Seconds = Field(
+        default=30.0, description="Time that running sessions and deliveries get at SIGTERM."
+    )
+
+
+class Listener(Section):
+    """One SMTP port. Repeat [[listener]] for more; AUTH is always required before mail is relayed."""
+
+    kind: Literal["submission", "submissions", "feedback"] = Field(
+        default="submission",
+        description="submission: STARTTLS; submissions: TLS from the first byte; feedback: bounces and reports, relays nothing.",
+    )
+    address: ListenAddress = Field(default="127.0.0.1:2525", description="IP address and port.")
+    tls: Literal["required", "opportunistic", "off"] = Field(
+        default="required",
+        description="required | opportunistic | off; off only on loopback, for feedback in private_networks too.",
+    )
+    proxy_protocol: bool = Field(
+        default=False,
+        description="A PROXY header (v1 or v2) comes first; only loopback and private_networks may then connect.",
+    )
+    certificate: FilePath | None = Field(
+        default=None,
+        description="PEM file with the certificate and its chain.",
+        examples=["/etc/zegel/tls/fullchain.pem"],
+    )
+    key: FilePath | None = Field(
+        default=None,
+        description="PEM file with the private key of the certificate.",
+        examples=["/etc/zegel/tls/privkey.pem"],
+    )
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        endpoint = parse_endpoint(self.address)
+        assert endpoint is not None, "validated above"
+        return endpoint
+
+
+class Web(Section):
+    """Unsubscribe pages, console and API."""
+
+    address: ListenAddress = Field(
+        default="127.0.0.1:8025", description="IP address and port; TLS is the web proxy's in front."
+    )
+    public_url: PublicUrl = Field(
+        default="http://127.0.0.1:8025",
+        description="Address under which recipients and senders reach it; https unless on loopback.",
+    )
+    expose_machine_routes: bool = Field(
+        default=False,
+        description="Whether /healthz, /readyz and /metrics answer others than this machine itself.",
+    )
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        endpoint = parse_endpoint(self.address)
+        assert endpoint is not None, "validated above"
+        return endpoint
+
+
+class Storage(Section):
+    """Where the state lies."""
+
+    database: str = Field(
+        default="sqlite:///zegel.db",
+        description="Directory, consent ledger, suppressions; a relative file lies in data_dir.",
+    )
+    counters: str = Field(
+        default="embedded", description="Limits and fan-out counters: embedded shares them among the workers."
+    )
+
+
+class Delivery(Section):
+    """What happens to mail that may leave."""
+
+    mode: Literal["capture", "smarthost", "mx"] = Field(
+        default="capture",
+        description="capture: nothing leaves, see /outbox, smarthosts rest; smarthost: all goes to the hosts below.",
+    )
+    smarthosts: SmarthostList = Field(
+        default=(), description='Next hops, tried in order: "smtp://host:port" (STARTTLS) or "smtps://host:port".'
+    )
+    tls: Literal["required", "opportunistic", "off"] = Field(
+        default="required",
+        description="required: encrypted to a verified certificate; off only to loopback and private_networks.",
+    )
+    ca_file: FilePath | None = Field(
+        default=None,
+        description="PEM file with the authorities to trust instead of the system's.",
+        examples=["/etc/zegel/ca.pem"],
+    )
+    username: str = Field(default="", description="Login at the smarthosts; empty: none.")
+    password_file: FilePath | None = Field(
+        default=None,
+        description="File whose first line is the password of that login.",
+        examples=["/etc/zegel/smarthost.secret"],
+    )
+    connections_per_destination: Positive = Field(
+        default=20, description="Parallel connections to one host, per node (OUT-11)."
+    )
+    messages_per_connection: Positive = Field(
+        default=100, description="Messages before a connection is closed (OUT-11)."
+    )
+    recipients_per_transaction: Positive = Field(
+        default=100, description="Copies with equal bytes that share one transaction."
+    )
+    connect_timeout_seconds: Seconds = Field(default=30.0, description="Time to connect.")
+    command_timeout_seconds: Seconds = Field(
+        default=300.0, description="Time for a reply to a command (RFC 5321 4.5.3.2)."
+    )
+    data_timeout_seconds: Seconds = Field(
+        default=600.0, description="Time for the reply after the final dot (RFC 5321 4.5.3.2.6)."
+    )
+    idle_timeout_seconds: Seconds = Field(default=30.0, description="Time that an unused connection is kept.")
+    retry_after_seconds: Schedule = Field(
+        default=(300.0, 900.0, 1800.0, 3600.0, 3600.0, 7200.0, 14400.0),
+        description="Waits between attempts, the last one repeats; at least 1800 from the third on (OUT-2).",
+    )
+    give_up_after_hours: Seconds = Field(
+        default=120.0, description="Age at which an undelivered message is returned (OUT-2)."
+    )
+    transactional_give_up_after_hours: Seconds = Field(
+        default=120.0,
+        description="The same for transactional streams, if smaller; 4 suits codes and password resets (OUT-2).",
+    )
+    warn_after_hours: Seconds = Field(
+        default=4.0, description="Age at which the sender is told of a delay, once, if it is still tried (OUT-2)."
+    )
+
+    @cached_property
+    def hops(self) -> tuple[Smarthost, ...]:
+        """The smarthosts, parsed, in the order in which they are tried."""
+        return tuple(hop for hop in map(parse_smarthost, self.smarthosts) if hop is not None)
+
+
+class Limits(Section):
+    """What the gateway bears; limits of tenants and credentials are set with `zegel limit`."""
+
+    max_message_bytes: Positive = Field(default=26_214_400, description="Largest message, offered as SIZE (SMTP-8).")
+    max_in_flight_bytes: Positive = Field(
+        default=268_435_456, description="Message bytes in memory on this node; over it 452 4.3.1."
+    )
+    max_recipients: int = Field(
+        default=500, ge=100, description="Recipients of one transaction (SMTP-10, at least 100)."
+    )
+    max_connections: Positive = Field(default=20_000, description="SMTP connections to this node at one time.")
+    connections_per_address: Positive = Field(default=20, description="Of these, from one client address (SMTP-11).")
+    connections_exempt_networks: NetworkList = Field(
+        default=LOOPBACK, description="Networks without connections_per_address; add your own servers here."
+    )
+    command_timeout_seconds: Seconds = Field(
+        default=300.0, description="Time that a client gets for its next command (SMTP-11)."
+    )
+    data_timeout_seconds: Seconds = Field(
+        default=900.0, description="Time that a client gets for one message (SMTP-11)."
+    )
+    data_min_bytes_per_minute: Positive = Field(default=1024, description="Slowest transfer of a message (SMTP-11).")
+    max_errors: Positive = Field(default=10, description="Protocol errors before the session ends with 421 (SMTP-23).")
+    failed_logins_per_10_minutes: Positive = Field(
+        default=10, description="Failed logins of an address before a block (THROTTLE-10)."
+    )
+    login_block_seconds: Seconds = Field(
+        default=900.0, description="First block after these; each further one doubles (THROTTLE-10)."
+    )
+    facts_timeout_seconds: Seconds = Field(
+        default=5.0, description="Time for all look-ups of one decision, then on_unavailable."
+    )
+    reply_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
+        default=30.0, description="Time from the end of data to the reply, then 451 4.3.0 (PIPE-6)."
+    )
+    min_free_disk_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=268_435_456, description="Free space in data_dir below which new mail gets 452 4.3.1."
+    )
+
+
+class Privacy(Section):
+    """How long personal data are kept, and what logs show. A tenant may choose shorter periods (GDPR-13)."""
+
+    address_in_logs: Literal["hash", "clear"] = Field(
+        default="hash", description="hash: keyed hash and domain; clear: the address itself (OPS-2)."
+    )
+    client_address_in_received: Literal["hide", "show"] = Field(
+        default="hide", description="Whether Received shows the sender's own IP address to recipients (SMTP-22)."
+    )
+    delivery_log_days: Positive = Field(default=28, description="Outcome of each delivery (GDPR-14).")
+    campaign_addresses_days: Positive = Field(
+        default=28, description="Recipient lists, from the invoice date of a mailing (GDPR-12)."
+    )
+    security_log_days: Positive = Field(default=90, description="Logins and changes by people (GDPR-14).")
+    consent_ip_months: Positive = Field(default=24, description="IP addresses in proofs of consent (GDPR-14).")
+    consent_proof_years: Positive = Field(default=5, description="Proof of consent, after its last use (CONSENT-15).")
+    bounce_suppression_days: Positive = Field(default=90, description="Suppression after a hard bounce (REP-3).")
+    statistics_months: Positive = Field(default=25, description="Counters without addresses (GDPR-14).")
+
+
+# One listener on loopback: what runs without any file serves this machine only.
+DEFAULT_LISTENERS = (Listener(tls="off"),)
+
+
+class Settings(Section):
+    """The whole configuration. Paths are absolute after `relay.settings.load.load`."""
+
+    server: Server = Server()
+    listener: Annotated[tuple[Listener, ...], Field(strict=False, min_length=1)] = DEFAULT_LISTENERS
+    web: Web = Web()
+    storage: Storage = Storage()
+    delivery: Delivery = Delivery()
+    limits: Limits = Limits()
+    privacy: Privacy = Privacy()
+    # Raw: relay.policy.catalogue knows the policies and checks their tables.
+    policies: dict[str, dict[str, Any]] = {}
+
+    @cached_property
+    def private(self) -> Networks:
+        """Loopback and `server.private_networks`: whose word about client addresses is taken."""
+        return Networks((*LOOPBACK, *self.server.private_networks))
+
+    @cached_property
+    def connections_exempt(self) -> Networks:
+        """Clients that `limits.connections_per_address` does not hold for."""
+        return Networks(self.limits.connections_exempt_networks)
+
+    @property
+    def database_path(self) -> Path:
+        """File of the embedded database."""
+        return self.server.data_dir / self.storage.database.removeprefix("sqlite:///")
