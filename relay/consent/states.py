@@ -34,7 +34,7 @@ def save_states(connection: sa.Connection, tenant_id: int, states: Mapping[bytes
             {
                 "key": key,
                 "tenant_id": tenant_id,
-                **present.state._asdict(),
+                **{name: value for name, value in present.state._asdict().items() if name != "purpose"},
                 "ended_at": present.ended_at,
                 "proof": proof,
             }
