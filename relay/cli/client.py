@@ -146,9 +146,9 @@ async def _answer_nothing(channel: Channel, op: str, args: dict[str, Any]) -> An
 
 async def _seen(names: list[str], op: str, args: dict[str, Any]) -> dict[str, Any]:
     from relay.dns import Resolver
-    from relay.owner import evidence
+    from relay.owner.evidence import gather_evidence
 
-    return await evidence.gather(Resolver(), names, op, args)
+    return {**args, **await gather_evidence(Resolver(), names)}
 
 
 async def queue_op(settings: Settings, op: str, args: dict[str, Any]) -> Any:
