@@ -133,12 +133,12 @@ class _Rebuilt:
         """New octets of a part's head; the message's own head goes to `fields`."""
         if part.depth == 0:
             if encoding:
-                self.fields = _declare(part, self.raw, encoding, is_message)
+                self.fields = _declare(part, self.raw, encoding, is_message=is_message)
             return b""
         head = self.raw[part.head_start : part.start]
         if not encoding and not needs_recode(head):
             return head
-        fields = _declare(part, self.raw, encoding, is_message) if encoding else part.head
+        fields = _declare(part, self.raw, encoding, is_message=is_message) if encoding else part.head
         return join_head([(name, fold(_ascii_field(raw)) if needs_recode(raw) else raw) for name, raw in fields])
 
     def _between(self, end: int) -> None:
@@ -156,7 +156,7 @@ class _Rebuilt:
         self.pieces.append(between)
 
 
-def _declare(part: Part, raw: bytes, encoding: str, is_message: bool) -> list[Field]:
+def _declare(part: Part, raw: bytes, encoding: str, *, is_message: bool) -> list[Field]:
     """The head of `part` saying that its body is in `encoding`, exactly once."""
     line = (CTE, b"Content-Transfer-Encoding: " + encoding.encode("ascii") + b"\r\n")
     result: list[Field] = []
