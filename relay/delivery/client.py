@@ -81,7 +81,7 @@ class Client:
         self.host = host
         self.out: list[bytes] = []
         self.begun = 0  # transactions that were begun on this session
-        self.settled = 0  # of these, the ones that the peer answered
+        self.settled = 0  # of these, the ones that the peer answered and went on
         self._source = source
         self._reader = ReplyReader()
         self._expected: deque[tuple[Stage, _Transaction | None, int]] = deque()
@@ -93,6 +93,11 @@ class Client:
     def idle(self) -> bool:
         """Nothing is on its way."""
         return not self._expected and self._stream is None
+
+    @property
+    def carries(self) -> bool:
+        """A message is on this session whose outcome is not known."""
+        return bool(self._open)
 
     @property
     def streaming(self) -> bool:
@@ -142,6 +147,7 @@ class Client:
 
     def lost(self, why: str, reply: Reply | None = None) -> None:
         """The session is gone: give every open recipient its outcome. May be called again; then nothing is left to do."""
+        begun = self._open[0] if self._stream is not None else None
         self._stream = None
         self._expected.clear()
         while self._open:
@@ -151,7 +157,8 @@ class Client:
             elif transaction.dot_sent:
                 outcome = Deferred("4.4.2", f"{why}, after the message was sent", self.host, doubt=True)
             else:
-                outcome = Deferred("4.4.2", why, self.host, scope=Scope.HOST)
+                scope = Scope.MESSAGE if transaction is begun else Scope.HOST
+                outcome = Deferred("4.4.2", why, self.host, scope=scope)
             self._report(transaction, outcome)
 
     # Beginning a transaction
@@ -280,9 +287,9 @@ class Client:
         if 300 <= reply.code < 400:
             raise Broken("the message was answered out of turn", reply)
         self._answer(transaction, reply, _DOT)
-        self._finish(transaction)
-        if ends_session(reply):
+        if ends_session(reply):  # `lost` tells the job: the host has not answered for a message yet
             raise Broken("the host closes the session", reply)
+        self._finish(transaction)
 
     def _check(self, reply: Reply) -> None:
         if 300 <= reply.code < 400:
@@ -293,6 +300,7 @@ class Client:
     def _unasked(self, reply: Reply | None) -> None:
         """A reply to nothing. While content is being written it is the peer's last word on that message."""
         if reply is not None and self._stream is not None and reply.code >= 400:
+            self._stream = None
             self._answer(self._open[0], reply, _DOT)
             self._finish(self._open[0])
         if reply is not None and reply.code == 421:

@@ -183,7 +183,8 @@ class Connection(asyncio.Protocol):
         if self._ended or self._quitting or self._transport is None:
             return
         self._quitting = True
-        self._transport.write(b"QUIT\r\n")
+        if not self._transport.is_closing():
+            self._transport.write(b"QUIT\r\n")
         self._set_timer(self._loop.time() + self._terms.timeouts.quit)
 
     async def finish(self) -> None:
@@ -218,6 +219,8 @@ class Connection(asyncio.Protocol):
     def _write(self, client: Client) -> None:
         out = client.out
         if out and self._transport is not None:
+            if self._transport.is_closing():  # `connection_lost` is on its way; uvloop raises on a write
+                return
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
         if client.streaming and not self._paused and not self._pumping:
@@ -293,7 +296,7 @@ class Connection(asyncio.Protocol):
     def _blame(self, why: str, reply: Reply | None) -> Failure | None:
         """A session that has carried mail may end when it likes; one that fails its first message tells of the host."""
         client = self.client
-        if client is None or client.idle:
+        if client is None or not client.carries:
             return None
         if reply is not None and reply.code in OUR_LOGIN:
             return Failure("auth", text_of(reply))
