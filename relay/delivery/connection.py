@@ -8,6 +8,8 @@ moved lazily, so a message in a busy stream costs no task, no future and no time
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -357,4 +359,11 @@ async def _dial(connection: Connection, peer: Peer, timeouts: Timeouts, trust: C
     except TimeoutError:
         raise SetupFailed("connect", f"no connection within {timeouts.connect:g} s", "4.4.1") from None
     except OSError as error:
-        raise SetupFailed("connect", clean(f"cannot connect: {error.strerror or error}"), "4.4.1") from None
+        raise SetupFailed("connect", clean(f"cannot connect: {_words(error)}"), "4.4.1") from None
+
+
+def _words(error: OSError) -> str:
+    """The system's words; asyncio puts the address in their place, and resolver errors have numbers of their own."""
+    if error.errno is None or error.errno <= 0 or isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno)

@@ -96,11 +96,31 @@ def test_without_smtputf8_a_wide_domain_is_encoded_and_a_wide_local_part_is_refu
 
 @pytest.mark.parametrize(
     "address",
-    ["ann@dest.example\r\nRCPT TO:<evil@x.example>", "ann\r@dest.example", "ann\n@dest.example", "ann\0@dest.example", "ann@dest.example\r\n",
-     "ann@dest.example> SIZE=1", "<ann@dest.example", "a b@dest.example", "ann@dest.example ", "ann", "", "@dest.example", "ann@",
-     '"a\r\nb"@dest.example', '"a\\\nb"@dest.example', '"open@dest.example', "ann@dest\u2028.example", "ann@dest\x85.example",
-     "ann\ud800@dest.example", "x" * 400 + "@dest.example", "ann@dest.example,bob@dest.example", "<>"],
-)  # fmt: skip
+    [
+        "ann@dest.example\r\nRCPT TO:<evil@x.example>",
+        "ann\r@dest.example",
+        "ann\n@dest.example",
+        "ann\0@dest.example",
+        "ann@dest.example\r\n",
+        "ann@dest.example> SIZE=1",
+        "<ann@dest.example",
+        "a b@dest.example",
+        "ann@dest.example ",
+        "ann",
+        "",
+        "@dest.example",
+        "ann@",
+        '"a\r\nb"@dest.example',
+        '"a\\\nb"@dest.example',
+        '"open@dest.example',
+        "ann@dest\u2028.example",
+        "ann@dest\x85.example",
+        "ann\ud800@dest.example",
+        "x" * 400 + "@dest.example",
+        "ann@dest.example,bob@dest.example",
+        "<>",
+    ],
+)
 def test_what_is_no_address_ends_here(address: str) -> None:
     assert not is_address(address)
     made = good(Letter([address, "bob@dest.example"]), EVERYTHING)
@@ -112,9 +132,18 @@ def test_what_is_no_address_ends_here(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["ann@dest.example", "o'brien+tag@dest.example", '"a b"@dest.example', '"a\\"b>c"@dest.example', "ann@[192.0.2.1]", "ann@[IPv6:2001:db8::1]",
-     "postmaster", "jörg@bücher.example", "用户@例子.example"],
-)  # fmt: skip
+    [
+        "ann@dest.example",
+        "o'brien+tag@dest.example",
+        '"a b"@dest.example',
+        '"a\\"b>c"@dest.example',
+        "ann@[192.0.2.1]",
+        "ann@[IPv6:2001:db8::1]",
+        "postmaster",
+        "jörg@bücher.example",
+        "用户@例子.example",
+    ],
+)
 def test_addresses_of_the_wild_pass(address: str) -> None:
     assert is_address(address)
 

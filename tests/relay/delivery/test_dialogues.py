@@ -51,7 +51,7 @@ async def test_dialogue(path: Path, authority: Authority) -> None:
         if words[0] == "job":
             check_job(script.jobs[int(words[1])], words[2:], waiting)
         else:
-            assert [state.peers[0].state, state.peers[0].stage] == (words[1:] + [""])[:2]
+            assert [state.peers[0].state, state.peers[0].stage] == [*words[1:], ""][:2]
 
 
 def is_over(script: Script, peer: Peer, waiting: list[Letter], pool: Pool) -> bool:
