@@ -148,13 +148,15 @@ class Client:
     def lost(self, why: str, reply: Reply | None = None) -> None:
         """The session is gone: give every open recipient its outcome. May be called again; then nothing is left to do."""
         begun = self._open[0] if self._stream is not None else None
+        unwritten = [id(piece) for piece in self.out]
+        self.out.clear()
         self._stream = None
         self._expected.clear()
         while self._open:
             transaction = self._open.popleft()
             if reply is not None and ends_session(reply) and not transaction.dot_sent:
                 outcome = judge(reply, self.host, _MAIL)
-            elif transaction.dot_sent:
+            elif transaction.dot_sent and id(transaction.content.small) not in unwritten:
                 outcome = Deferred("4.4.2", f"{why}, after the message was sent", self.host, doubt=True)
             else:
                 scope = Scope.MESSAGE if transaction is begun else Scope.HOST
