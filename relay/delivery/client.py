@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from relay.delivery.commands import lines_for
+from relay.delivery.commands import Lines, lines_for
 from relay.delivery.content import Content, prepare
 from relay.delivery.job import Features, Job, Rendered
 from relay.delivery.outcome import Deferred, Failed, Outcome, Scope, Stage, ends_session, judge
@@ -175,7 +175,7 @@ class Client:
         if not isinstance(content, Content):
             self._tell(job, [content for _ in outcomes])
             return True
-        lines = lines_for(job, content, self.features, self.host)
+        lines = lines_for(job, content, self.features, host=self.host)
         if isinstance(lines, Failed):
             self._tell(job, [lines for _ in outcomes])
             return True
@@ -187,9 +187,9 @@ class Client:
             return True
         self._open.append(transaction)
         if self.features.pipelining:
-            self._write_all(transaction, lines.mail, lines.rcpt, lines.asked)
+            self._write_all(transaction, lines)
         else:
-            transaction.todo = self._one_by_one(lines.mail, lines.rcpt, lines.asked)
+            transaction.todo = self._one_by_one(lines)
             self._write_next(transaction)
         return True
 
@@ -203,21 +203,21 @@ class Client:
             return rendered
         return prepare(rendered) or Failed("5.6.0", "bare CR or LF in the message", self.host)
 
-    def _write_all(self, transaction: _Transaction, mail: bytes, rcpt: list[bytes], asked: list[int]) -> None:
+    def _write_all(self, transaction: _Transaction, lines: Lines) -> None:
         expect = self._expected.append
         if self._unclean:
             self._reset()
-        self.out.append(mail)
+        self.out.append(lines.mail)
         expect((_MAIL, transaction, 0))
-        self.out += rcpt
-        for index in asked:
+        self.out += lines.rcpt
+        for index in lines.asked:
             expect((_RCPT, transaction, index))
         self.out.append(b"DATA\r\n")
         expect((_DATA, transaction, 0))
 
-    def _one_by_one(self, mail: bytes, rcpt: list[bytes], asked: list[int]) -> Iterator[tuple[Stage, int, bytes]]:
-        yield _MAIL, 0, mail
-        for index, line in zip(asked, rcpt, strict=True):
+    def _one_by_one(self, lines: Lines) -> Iterator[tuple[Stage, int, bytes]]:
+        yield _MAIL, 0, lines.mail
+        for index, line in zip(lines.asked, lines.rcpt, strict=True):
             yield _RCPT, index, line
         yield _DATA, 0, b"DATA\r\n"
 

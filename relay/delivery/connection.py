@@ -319,27 +319,27 @@ class Connection(asyncio.Protocol):
             self._owner.gone(self, failure)
 
 
-async def connect(peer: Peer, terms: Terms, owner: Owner, trust: Callable[[], ssl.SSLContext]) -> Connection:
+async def connect(peer: Peer, terms: Terms, owner: Owner, *, trust: Callable[[], ssl.SSLContext]) -> Connection:
     """A connection that is ready for mail; call `work` on it. Raises SetupFailed, and ValueError where `trust` does.
 
     Where TLS is merely opportunistic and its handshake fails, a second connection goes without (RFC 7435).
     """
     starttls = peer.starttls
     try:
-        return await _connect(peer, terms, owner, trust, starttls=starttls)
+        return await _connect(peer, terms, owner, trust=trust, starttls=starttls)
     except SetupFailed as failed:
         if failed.stage != "tls" or starttls != "offered":
             raise
-    return await _connect(peer, terms, owner, trust, starttls="no")
+    return await _connect(peer, terms, owner, trust=trust, starttls="no")
 
 
 async def _connect(
-    peer: Peer, terms: Terms, owner: Owner, trust: Callable[[], ssl.SSLContext], *, starttls: str
+    peer: Peer, terms: Terms, owner: Owner, *, trust: Callable[[], ssl.SSLContext], starttls: str
 ) -> Connection:
     connection = Connection(peer, terms, owner)
     manners = Manners(terms.hello, starttls, peer.user, peer.password, peer.may_auth_in_clear, peer.implicit_tls)
     try:
-        await _dial(connection, peer, terms.timeouts, trust)
+        await _dial(connection, terms.timeouts, trust)
         await connection.set_up(handshake(manners), trust)
     except BaseException:
         connection.abort("set-up failed")
@@ -347,7 +347,8 @@ async def _connect(
     return connection
 
 
-async def _dial(connection: Connection, peer: Peer, timeouts: Timeouts, trust: Callable[[], ssl.SSLContext]) -> None:
+async def _dial(connection: Connection, timeouts: Timeouts, trust: Callable[[], ssl.SSLContext]) -> None:
+    peer = connection.peer
     loop = asyncio.get_running_loop()
     shield = trust() if peer.implicit_tls else None
     name = peer.host if peer.implicit_tls else None

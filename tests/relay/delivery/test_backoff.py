@@ -9,7 +9,7 @@ DOWN = Failure("connect", "cannot connect: Connection refused")
 def dead_for(times: int, failure: Failure = DOWN) -> tuple[HostState, list[float]]:
     state, now, waits = FRESH, 0.0, []
     for _ in range(times):
-        state = failed(state, failure, now, PLAN)
+        state = failed(state, failure, now, plan=PLAN)
         waits.append(state.until - now)
         now = state.until
     return state, waits
@@ -32,19 +32,19 @@ def test_refused_login_waits_longer_at_once() -> None:
 
 
 def test_jitter_only_lengthens() -> None:
-    assert failed(FRESH, DOWN, 100.0, PLAN, jitter=1.0).until == 106.0
+    assert failed(FRESH, DOWN, 100.0, plan=PLAN, jitter=1.0).until == 106.0
 
 
 def test_eight_connections_that_fail_together_count_once() -> None:
-    state = failed(FRESH, DOWN, 100.0, PLAN)
+    state = failed(FRESH, DOWN, 100.0, plan=PLAN)
     for _ in range(7):
-        state = failed(state, Failure("session", "connection lost"), 101.0, PLAN)
+        state = failed(state, Failure("session", "connection lost"), 101.0, plan=PLAN)
     assert (state.failures, state.until) == (1, 105.0)
     assert state.why == "connection lost"
 
 
 def test_after_the_wait_one_connection_is_a_trial_and_only_mail_proves_it() -> None:
-    state = failed(FRESH, DOWN, 100.0, PLAN)
+    state = failed(FRESH, DOWN, 100.0, plan=PLAN)
     assert not allows(state, 104.9, 0)
     assert name_of(state, 104.9) == "waiting"
     assert allows(state, 105.0, 0)

@@ -19,7 +19,7 @@ EVERYTHING = Features(pipelining=True, eightbitmime=True, smtputf8=True, dsn=Tru
 def lines(letter: Letter, features: Features) -> Lines | Failed:
     made = prepare(Rendered(HEAD, letter.body, letter.is_ascii))
     assert made is not None
-    return lines_for(letter, made, features, "mx.example")
+    return lines_for(letter, made, features, host="mx.example")
 
 
 def good(letter: Letter, features: Features) -> Lines:
