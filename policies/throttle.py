@@ -9,9 +9,10 @@ mail client sends it again by itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from relay.mail.envelope import Submission
-from relay.policy.facts import Allowance, Fact, Facts
+from relay.policy.facts import Fact, Facts
 from relay.policy.options import PerStream, option
 from relay.policy.verdict import Park, Stage, Verdict
 
@@ -26,7 +27,9 @@ class Settings:
     personal_messages_per_minute: int = option(30, "Messages a minute of one personal login; 0: no limit (THROTTLE-1).")
     personal_recipients_per_day: int = option(10_000, "Recipients in 24 hours of one personal login (THROTTLE-1).")
     transactional_messages_per_minute: int = option(600, "Messages a minute of one transactional login (THROTTLE-1).")
-    transactional_recipients_per_day: int = option(100_000, "Recipients in 24 hours of one transactional login (THROTTLE-1).")
+    transactional_recipients_per_day: int = option(
+        100_000, "Recipients in 24 hours of one transactional login (THROTTLE-1)."
+    )
     marketing_messages_per_minute: int = option(600, "Messages a minute of one marketing login (THROTTLE-1).")
     marketing_recipients_per_day: int = option(100_000, "Recipients in 24 hours of one marketing login (THROTTLE-1).")
     stream_messages_per_minute: int = option(1_200, "Messages a minute of one tenant in one stream (THROTTLE-2).")
@@ -35,20 +38,35 @@ class Settings:
     domain_messages_per_minute: int = option(1_800, "Messages a minute from one From domain (THROTTLE-2).")
     client_messages_per_minute: int = option(1_800, "Messages a minute from one client address (THROTTLE-2).")
     max_parked_recipients: int = option(100_000, "Recipients of a tenant that may wait for their turn (THROTTLE-1).")
+    personal_messages_per_minute: int = option(30, "Messages of one personal login a minute; 0: no limit.")
+    personal_recipients_per_day: int = option(10_000, "Recipients of one personal login in 24 hours; 0: no limit.")
+    transactional_messages_per_minute: int = option(600, "Messages of one transactional login a minute; 0: no limit.")
+    transactional_recipients_per_day: int = option(100_000, "Recipients of one transactional login in 24 hours.")
+    marketing_messages_per_minute: int = option(600, "Messages of one marketing login a minute; 0: no limit.")
+    marketing_recipients_per_day: int = option(100_000, "Recipients of one marketing login in 24 hours; 0: no limit.")
+    stream_messages_per_minute: int = option(
+        0, "Messages of one stream of a tenant a minute; 0: no limit (THROTTLE-2)."
+    )
+    stream_recipients_per_day: int = option(0, "Recipients of one stream of a tenant in 24 hours; 0: no limit.")
+    tenant_messages_per_minute: int = option(0, "Messages of one tenant a minute; 0: no limit (THROTTLE-2).")
+    tenant_recipients_per_day: int = option(0, "Recipients of one tenant in 24 hours; 0: no limit (THROTTLE-2).")
+    domain_messages_per_minute: int = option(0, "Messages from one From domain a minute; 0: no limit (THROTTLE-2).")
+    domain_recipients_per_day: int = option(0, "Recipients of one From domain in 24 hours; 0: no limit.")
+    client_messages_per_minute: int = option(0, "Messages from one client address a minute; 0: no limit (THROTTLE-2).")
+    client_recipients_per_day: int = option(0, "Recipients from one client address in 24 hours; 0: no limit.")
 
 
 def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     allowance = facts.allowance
     if allowance.granted and allowance.due <= mail.now:
         return Verdict.accept()
-    wait = str(max(1, -int((mail.now - allowance.due) // 1)))
-    if settings.over.of(mail.stream) == "defer":
-        return Verdict.defer("throttle.over", seconds=wait, **_named(allowance))
-    if allowance.backlog + len(mail.recipients) > settings.max_parked_recipients:
-        backlog, most = str(allowance.backlog), str(settings.max_parked_recipients)
-        return Verdict.defer("throttle.backlog", backlog=backlog, limit=most)
-    return Verdict.accept(Park(allowance.due), reason="throttle.parked", seconds=wait, limit=allowance.limit)
-
-
-def _named(allowance: Allowance) -> dict[str, str]:
-    return {"limit": allowance.limit, "allowed": str(allowance.allowed), "scope": allowance.scope}
+    wait = str(max(1, ceil(allowance.due - mail.now)))
+    if allowance.granted and settings.over.of(mail.stream) == "park":
+        return Verdict.accept(Park(allowance.due), reason="throttle.parked", seconds=wait, limit=allowance.limit)
+    if settings.over.of(mail.stream) == "park" and allowance.backlog > settings.max_parked_recipients:
+        most = str(settings.max_parked_recipients)
+        return Verdict.defer("throttle.backlog", backlog=str(allowance.backlog), limit=most)
+    named = {"limit": allowance.limit, "allowed": str(allowance.allowed), "scope": allowance.scope}
+    if not allowance.due:
+        return Verdict.defer("throttle.never", **named)
+    return Verdict.defer("throttle.over", seconds=wait, **named)

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from relay.mail.edits import Edit
 from relay.mail.envelope import MailClass, Recipient, Submission
+from relay.mail.message import Message
 from relay.policy.catalogue import Catalogue, Plan, Step
 from relay.policy.facts import NO_FACTS, Fact, Facts, Unavailable
 from relay.policy.ruling import Detail, Ruling, TraceEntry
@@ -29,6 +30,7 @@ _ALLOWED: dict[Stage, frozenset[type]] = {
     Stage.JUDGE: frozenset((DropRecipient, Edit, Note)),
     Stage.ADMIT: frozenset((Park, Note)),
 }
+_READ = Message(b"", [], 0)  # stands for a content that was judged at intake
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -72,6 +74,19 @@ class Pipeline:
         """The answer at RCPT for a submission with one recipient and no message. HOLD counts as a pass there."""
         fold = _Fold(Ruling(_with_stream_class(mail)), facts)
         return self._run(fold, self._plan(mail).rcpt)
+
+    def recheck(self, mail: Submission, facts: Facts) -> Ruling:
+        """The answer directly before delivery (CONSENT-12): RCPT once more, with the class that the mail turned out to have.
+
+        What the content says has been judged and counts as read, so nothing is put off to later.
+        """
+        return self._run(_Fold(Ruling(replace(mail, message=_READ)), facts), self._plan(mail).rcpt)
+
+    def settings_of(self, policy: str, mail: Submission) -> object | None:
+        """The settings in force of one policy for this mail's sender; None where it is off."""
+        plan = self._plan(mail)
+        steps = (*plan.shape, *plan.judge, *plan.admit)
+        return next((step.settings for step in steps if step.policy.name == policy), None)
 
     def shape(self, mail: Submission, facts: Facts = NO_FACTS) -> Ruling:
         """End of data, first: what the mail is. The ruling's `mail` is the submission to gather facts for."""
