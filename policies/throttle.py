@@ -9,7 +9,6 @@ mail client sends it again by itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 
 from relay.mail.envelope import Submission
 from relay.policy.facts import Fact, Facts
@@ -38,29 +37,16 @@ class Settings:
     domain_messages_per_minute: int = option(1_800, "Messages a minute from one From domain (THROTTLE-2).")
     client_messages_per_minute: int = option(1_800, "Messages a minute from one client address (THROTTLE-2).")
     max_parked_recipients: int = option(100_000, "Recipients of a tenant that may wait for their turn (THROTTLE-1).")
-    personal_messages_per_minute: int = option(30, "Messages of one personal login a minute; 0: no limit.")
-    personal_recipients_per_day: int = option(10_000, "Recipients of one personal login in 24 hours; 0: no limit.")
-    transactional_messages_per_minute: int = option(600, "Messages of one transactional login a minute; 0: no limit.")
-    transactional_recipients_per_day: int = option(100_000, "Recipients of one transactional login in 24 hours.")
-    marketing_messages_per_minute: int = option(600, "Messages of one marketing login a minute; 0: no limit.")
-    marketing_recipients_per_day: int = option(100_000, "Recipients of one marketing login in 24 hours; 0: no limit.")
-    stream_messages_per_minute: int = option(
-        0, "Messages of one stream of a tenant a minute; 0: no limit (THROTTLE-2)."
-    )
-    stream_recipients_per_day: int = option(0, "Recipients of one stream of a tenant in 24 hours; 0: no limit.")
-    tenant_messages_per_minute: int = option(0, "Messages of one tenant a minute; 0: no limit (THROTTLE-2).")
-    tenant_recipients_per_day: int = option(0, "Recipients of one tenant in 24 hours; 0: no limit (THROTTLE-2).")
-    domain_messages_per_minute: int = option(0, "Messages from one From domain a minute; 0: no limit (THROTTLE-2).")
-    domain_recipients_per_day: int = option(0, "Recipients of one From domain in 24 hours; 0: no limit.")
-    client_messages_per_minute: int = option(0, "Messages from one client address a minute; 0: no limit (THROTTLE-2).")
-    client_recipients_per_day: int = option(0, "Recipients from one client address in 24 hours; 0: no limit.")
+    stream_recipients_per_day: int = option(0, "Recipients in 24 hours of one tenant in one stream; 0: no limit.")
+    domain_recipients_per_day: int = option(0, "Recipients in 24 hours from one From domain; 0: no limit.")
+    client_recipients_per_day: int = option(0, "Recipients in 24 hours from one client address; 0: no limit.")
 
 
 def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     allowance = facts.allowance
     if allowance.granted and allowance.due <= mail.now:
         return Verdict.accept()
-    wait = str(max(1, ceil(allowance.due - mail.now)))
+    wait = str(max(1, -int((mail.now - allowance.due) // 1)))
     if allowance.granted and settings.over.of(mail.stream) == "park":
         return Verdict.accept(Park(allowance.due), reason="throttle.parked", seconds=wait, limit=allowance.limit)
     if settings.over.of(mail.stream) == "park" and allowance.backlog > settings.max_parked_recipients:

@@ -82,12 +82,6 @@ class Pipeline:
         """
         return self._run(_Fold(Ruling(replace(mail, message=_READ)), facts), self._plan(mail).rcpt)
 
-    def settings_of(self, policy: str, mail: Submission) -> object | None:
-        """The settings in force of one policy for this mail's sender; None where it is off."""
-        plan = self._plan(mail)
-        steps = (*plan.shape, *plan.judge, *plan.admit)
-        return next((step.settings for step in steps if step.policy.name == policy), None)
-
     def shape(self, mail: Submission, facts: Facts = NO_FACTS) -> Ruling:
         """End of data, first: what the mail is. The ruling's `mail` is the submission to gather facts for."""
         fold = _Fold(Ruling(_with_stream_class(mail)), facts)
@@ -107,10 +101,6 @@ class Pipeline:
             return judged
         ruling = self._run(_Fold(judged, facts), self._plan(judged.mail).admit)
         return ruling if ruling.passes else replace(ruling, notes=_undelivered(ruling.notes))
-
-    def recheck(self, mail: Submission, facts: Facts) -> Ruling:
-        """Before an attempt, for one recipient: what RCPT asks, with class and purpose as judged at intake (CONSENT-12)."""
-        return self._run(_Fold(Ruling(mail), facts), self._plan(mail).rcpt)
 
     def settings_of(self, name: str, mail: Submission) -> object | None:
         """The settings of the policy `name` as they hold for this mail's tenant and stream; None where it is off."""
