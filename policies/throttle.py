@@ -23,6 +23,17 @@ _OVER = PerStream(marketing="park", transactional="park", personal="defer")
 @dataclass(frozen=True, slots=True)
 class Settings:
     over: PerStream = option(_OVER, "Mail over the pace (THROTTLE-1).", choices=("park", "defer"))  # noqa: RUF009 a field
+    personal_messages_per_minute: int = option(30, "Messages a minute of one personal login; 0: no limit (THROTTLE-1).")
+    personal_recipients_per_day: int = option(10_000, "Recipients in 24 hours of one personal login (THROTTLE-1).")
+    transactional_messages_per_minute: int = option(600, "Messages a minute of one transactional login (THROTTLE-1).")
+    transactional_recipients_per_day: int = option(100_000, "Recipients in 24 hours of one transactional login (THROTTLE-1).")
+    marketing_messages_per_minute: int = option(600, "Messages a minute of one marketing login (THROTTLE-1).")
+    marketing_recipients_per_day: int = option(100_000, "Recipients in 24 hours of one marketing login (THROTTLE-1).")
+    stream_messages_per_minute: int = option(1_200, "Messages a minute of one tenant in one stream (THROTTLE-2).")
+    tenant_messages_per_minute: int = option(1_800, "Messages a minute of one tenant (THROTTLE-2).")
+    tenant_recipients_per_day: int = option(300_000, "Recipients in 24 hours of one tenant (THROTTLE-2).")
+    domain_messages_per_minute: int = option(1_800, "Messages a minute from one From domain (THROTTLE-2).")
+    client_messages_per_minute: int = option(1_800, "Messages a minute from one client address (THROTTLE-2).")
     max_parked_recipients: int = option(100_000, "Recipients of a tenant that may wait for their turn (THROTTLE-1).")
 
 

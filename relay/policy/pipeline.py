@@ -93,6 +93,18 @@ class Pipeline:
         ruling = self._run(_Fold(judged, facts), self._plan(judged.mail).admit)
         return ruling if ruling.passes else replace(ruling, notes=_undelivered(ruling.notes))
 
+    def recheck(self, mail: Submission, facts: Facts) -> Ruling:
+        """Directly before an attempt, for one recipient: what RCPT asks, with class and purpose as they were judged (CONSENT-12)."""
+        return self._run(_Fold(Ruling(mail), facts), self._plan(mail).rcpt)
+
+    def settings_of(self, name: str, mail: Submission) -> object | None:
+        """The settings of the policy `name` as they hold for this mail's tenant and stream; None where it is off."""
+        plan = self._plan(mail)
+        for step in (*plan.shape, *plan.judge, *plan.admit):
+            if step.policy.name == name:
+                return step.settings
+        return None
+
     def _plan(self, mail: Submission) -> Plan:
         return self._catalogue.plan(mail.account.tenant, mail.account.credential.stream)
 

@@ -1,0 +1,105 @@
+"""From outcomes to the reports that the sender gets, as messages for our own queue (OUT-12, PIPE-1, PIPE-2, SMTP-14)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from relay.clock import Clock
+from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome
+from relay.mail import dsn
+from relay.mail.envelope import Recipient
+from relay.mail.reply import REASONS
+from relay.mail.words import decode_words
+from relay.spool.item import Fate, Item, encode_id
+
+EXPIRED = Failed("4.4.7", "delivery time expired", "")
+
+
+class Reporter:
+    """Makes delivery reports. `next_id` gives queue ids; `host` is the gateway's name."""
+
+    def __init__(self, host: str, next_id: Callable[[], int], clock: Clock) -> None:
+        self._host = host
+        self._next_id = next_id
+        self._clock = clock
+
+    def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, warn: bool) -> list[Item]:
+        """Reports for one concluded attempt; empty when nobody is to be told."""
+        fates = []
+        recipients = item.recipients
+        for index, outcome in outcomes.items():
+            fate = self._fate(recipients[index], outcome, item.fates[index], gave_up=gave_up, warn=warn)
+            if fate is not None:
+                fates.append(fate)
+        return self._items(item, fates)
+
+    def refused(self, item: Item, refused: Sequence[tuple[Recipient, str]]) -> list[Item]:
+        """The report for recipients that a policy refused in partial mode (PIPE-1), or that a hold ended for (PIPE-2)."""
+        language = str(item.meta.get("language", "nl"))
+        fates = [
+            dsn.Fate(recipient, dsn.Action.FAILED, "5.7.1", REASONS[reason].sentence(language))
+            for recipient, reason in refused
+        ]
+        return self._items(item, fates)
+
+    def _fate(
+        self, recipient: Recipient, outcome: Outcome, now_is: Fate, *, gave_up: bool, warn: bool
+    ) -> dsn.Fate | None:
+        now = self._clock.now()
+        if isinstance(outcome, Delivered):
+            if "SUCCESS" not in recipient.notify or outcome.dsn:
+                return None
+            return dsn.Fate(recipient, dsn.Action.RELAYED, outcome.status, outcome.reply, outcome.code, outcome.host, now)
+        if isinstance(outcome, Failed):
+            return dsn.Fate(
+                recipient, dsn.Action.FAILED, outcome.status, _words(outcome.reply), outcome.code, outcome.host, now
+            )
+        if gave_up and now_is is Fate.FAILED:
+            return dsn.Fate(recipient, dsn.Action.EXPIRED, "4.4.7", outcome.reply, outcome.code, outcome.host, now)
+        if warn and isinstance(outcome, Deferred):
+            return dsn.Fate(recipient, dsn.Action.DELAYED, outcome.status, outcome.reply, outcome.code, outcome.host, now)
+        return None
+
+    def _items(self, item: Item, fates: list[dsn.Fate]) -> list[Item]:
+        if not fates:
+            return []
+        message = item.parsed()
+        subject = message.get(b"subject")
+        original = dsn.Original(
+            item.meta["from"],
+            message,
+            item.meta["at"],
+            item.meta.get("ret", ""),
+            item.meta.get("envid", ""),
+            decode_words(subject) if subject else "",
+        )
+        number = self._next_id()
+        stamp = dsn.Stamp(self._host, self._clock.now(), encode_id(number).lower())
+        report = dsn.build(original, fates, stamp, language=str(item.meta.get("language", "nl")))
+        return [] if report is None else [system_item(number, item, report.recipient, report.raw, utf8=report.smtputf8, now=stamp.now)]
+
+
+def system_item(number: int, about: Item, recipient: str, raw: bytes, *, utf8: bool, now: float) -> Item:
+    """A message of our own for the queue: null return path, no reports about it, the tenant's language kept."""
+    meta = {
+        "tenant_id": about.meta["tenant_id"],
+        "tenant": about.meta["tenant"],
+        "credential": "",
+        "stream": "transactional",
+        "class": "system",
+        "purpose": "",
+        "from": "",
+        "rcpt": [[recipient, ("NEVER",), ""]],
+        "utf8": utf8,
+        "edits": [],
+        "domain": "",
+        "language": about.meta.get("language", "nl"),
+        "at": now,
+        "about": about.queue_id,
+    }
+    return Item(number, meta, raw, due=now)
+
+
+def _words(reply: str) -> str:
+    """A reason code of ours in words; a server's reply as it is."""
+    return REASONS[reply].en if reply in REASONS else reply

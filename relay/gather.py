@@ -1,0 +1,87 @@
+"""Facts for the policies: which are needed, read together, each present or Unavailable, never a guess.
+
+Reads are point lookups in a memory-mapped database and take microseconds, so they run where they are asked for; what
+has been read stays good while the generation counter of the store has not moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+
+from relay.consent.lookup import Lookup
+from relay.counters.embedded import Counters
+from relay.mail.address import narrow
+from relay.mail.envelope import Submission
+from relay.mail.fingerprint import text_of
+from relay.observe import metrics
+from relay.policy.facts import Fact, Facts, ThreadParent, Unavailable
+from relay.store.threads import Threads
+
+DAY_SECONDS = 86_400
+Address = str
+
+
+class Gather:
+    """The facts of one process. Its lookups are for the event loop's thread."""
+
+    def __init__(self, lookup: Lookup, threads: Threads, counters: Counters) -> None:
+        self.lookup = lookup
+        self.threads = threads
+        self.counters = counters
+
+    def facts(self, needs: Iterable[Fact], mail: Submission, addresses: Sequence[Address]) -> Facts:
+        """The facts in `needs` for `mail`, per recipient for `addresses` only."""
+        values: dict[Fact, object] = {}
+        for fact in needs:
+            read = _READ.get(fact)
+            if read is None:
+                continue  # the allowance is taken last, by intake
+            try:
+                values[fact] = read(self, mail, addresses)
+            except (sqlite3.Error, OSError) as error:
+                metrics.FACTS_UNAVAILABLE.inc((fact.value,))
+                values[fact] = Unavailable(type(error).__name__)
+        return Facts(values)
+
+    def _consents(self, mail: Submission, addresses: Sequence[Address]) -> object:
+        return self.lookup.consents(mail.account.tenant.id, _purpose(mail), addresses)
+
+    def _suppressions(self, mail: Submission, addresses: Sequence[Address]) -> object:
+        return self.lookup.suppressions(mail.account.tenant.id, addresses, purpose=_purpose(mail))
+
+    def _requests(self, mail: Submission, addresses: Sequence[Address]) -> object:
+        return self.lookup.requests(mail.account.tenant.id, _purpose(mail), addresses)
+
+    def _thread(self, mail: Submission, addresses: Sequence[Address]) -> ThreadParent | None:
+        if mail.message is None:
+            return None
+        parents = mail.message.get_all(b"in-reply-to") + mail.message.get_all(b"references")
+        if not parents:
+            return None
+        return self.threads.parent(mail.account.tenant.id, b" ".join(parents), now=mail.now)
+
+    def _fingerprint(self, mail: Submission, addresses: Sequence[Address]) -> int:
+        if mail.message is None:
+            return 0
+        digest = hashlib.blake2b(text_of(mail.message), digest_size=12).hexdigest()
+        return self.counters.hit(f"text:{mail.account.credential.name}:{digest}", DAY_SECONDS, mail.now)
+
+
+def _purpose(mail: Submission) -> str:
+    return mail.purpose.name if mail.purpose else ""
+
+
+_READ: dict[Fact, Callable[[Gather, Submission, Sequence[Address]], object]] = {
+    Fact.CONSENTS: Gather._consents,
+    Fact.SUPPRESSIONS: Gather._suppressions,
+    Fact.REQUESTS: Gather._requests,
+    Fact.THREAD: Gather._thread,
+    Fact.FINGERPRINT: Gather._fingerprint,
+}
+
+
+def visible_keys(addresses: Iterable[str]) -> list[str]:
+    """Addresses as the thread memory compares them."""
+    return [narrow(address) for address in addresses]

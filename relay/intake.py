@@ -1,0 +1,239 @@
+"""One submission from the end of data to its reply: the heart of the program.
+
+Everything a mail needs to be judged is gathered, the policies decide, the limits are charged last, and only a durable
+commit lets the answer be 250 (OUT-1). Replies are whole SMTP replies without CRLF.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from relay.gather import Gather
+from relay.limits import charges, parks
+from relay.mail.edits import Edit
+from relay.mail.envelope import Submission
+from relay.mail.message import Malformed, Message
+from relay.mail.received import received_value
+from relay.mail.reply import REASONS, reply_line
+from relay.mail.sender import from_domain
+from relay.observe import events, metrics
+from relay.observe.log import log
+from relay.policy.facts import Fact, Facts
+from relay.policy.pipeline import Pipeline, unsettled
+from relay.policy.ruling import Ruling
+from relay.policy.verdict import Action, Note, Stage
+from relay.spool.contract import SpoolUnavailable
+from relay.spool.item import Item, encode_id
+from relay.trace import Trace
+
+NOBODY: frozenset[str] = frozenset()
+
+
+class Queue(Protocol):
+    """What intake uses of the spool."""
+
+    def next_id(self) -> int: ...
+
+    def commit(self, item: Item) -> asyncio.Future[None]: ...
+
+    def pressure(self) -> str | None: ...
+
+
+class Watcher(Protocol):
+    """Told of every answer, for the captured mail of the demo and for notices. Must not block."""
+
+    def refused(self, number: int, ruling: Ruling, reply: str) -> None: ...
+
+    def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None: ...
+
+
+class House(NamedTuple):
+    """What the gateway says of itself: its name, its pages, the language before a tenant is known."""
+
+    hostname: str
+    public_url: str
+    language: str
+    show_client: bool = False
+
+
+class Intake:
+    """Judges, commits, answers. One for a process."""
+
+    def __init__(
+        self, pipeline: Pipeline, gather: Gather, queue: Queue, trace: Trace, *, house: House, watcher: Watcher
+    ) -> None:
+        self.pipeline = pipeline
+        self.gather = gather
+        self.queue = queue
+        self.trace = trace
+        self.house = house
+        self.watcher = watcher
+
+    # -- before the content -----------------------------------------------------------------------------------------
+
+    def sender(self, mail: Submission) -> str | None:
+        """The refusal of MAIL, or None."""
+        ruling = self.pipeline.sender(mail)
+        return None if ruling.passes else self._refusal_at_rcpt(ruling)
+
+    def recipient(self, mail: Submission) -> tuple[str | None, bool]:
+        """`(refusal or None, settled)` of one RCPT; settled: the end of data need not ask again (PIPE-1)."""
+        needs = self.pipeline.needs(mail)
+        facts = self.gather.facts(needs, mail, [recipient.address for recipient in mail.recipients])
+        ruling = self.pipeline.recipient(mail, facts)
+        if ruling.passes:
+            return None, ruling.settled
+        return self._refusal_at_rcpt(ruling), False
+
+    def _refusal_at_rcpt(self, ruling: Ruling) -> str:
+        reply = ruling.reply(ruling.mail.account.tenant.language, self.house.public_url)
+        self._count_refusal(ruling)
+        self.trace.answered(self.queue.next_id(), ruling, ruling.action.word, reply=reply, message_id="", size=0)
+        self.watcher.refused(0, ruling, reply)
+        return reply
+
+    # -- end of data ------------------------------------------------------------------------------------------------
+
+    async def submit(self, mail: Submission, raw: bytes, settled: frozenset[str] = NOBODY) -> str:
+        """The reply to the end of data; 250 only after the commit."""
+        message = Message.split(raw)
+        language = mail.account.tenant.language
+        if isinstance(message, Malformed):
+            return self.malformed(message, language)
+        if self.queue.pressure() is not None:
+            return reply_line("queue.unavailable", (), language, self.house.public_url)
+        number = self.queue.next_id()
+        ruling = self.judge(_with_message(mail, message), settled)
+        if ruling.passes:
+            ruling = self.pipeline.admit(ruling, self._allowance(ruling))
+        if not ruling.passes:
+            return self._refused(number, ruling)
+        item = make_item(number, ruling, self.house)
+        try:
+            await self.queue.commit(item)
+        except SpoolUnavailable:
+            log.error(events.QUEUE_FAILED, queue_id=item.queue_id)
+            return reply_line("queue.unavailable", (), language, self.house.public_url)
+        reply = f"250 2.0.0 queued as {item.queue_id}"
+        self._accepted(item, ruling, reply)
+        return reply
+
+    def judge(self, mail: Submission, settled: frozenset[str] = NOBODY) -> Ruling:
+        """Shape and judge, without charging anything: what `explain` and the live gateway share."""
+        pipeline, gather = self.pipeline, self.gather
+        everyone = [recipient.address for recipient in mail.recipients]
+        shaped = pipeline.shape(mail, gather.facts(pipeline.needs(mail, Stage.SHAPE), mail, everyone))
+        mail = shaped.mail
+        asked = [recipient.address for recipient in unsettled(mail, settled)]
+        facts = gather.facts(pipeline.needs(mail, Stage.JUDGE, settled), mail, asked)
+        return pipeline.judge(shaped, facts, settled)
+
+    def _allowance(self, ruling: Ruling, *, charge: bool = True) -> Facts:
+        mail = ruling.mail
+        settings = self.pipeline.settings_of("throttle", mail)
+        if settings is None or Fact.ALLOWANCE not in self.pipeline.needs(mail, Stage.ADMIT):
+            return Facts({})
+        costs = charges(mail, settings)
+        park, most = parks(mail, settings)
+        counters = self.gather.counters
+        take = counters.take if charge else counters.peek
+        return Facts({Fact.ALLOWANCE: take(costs, mail.now, park=park, max_parked=most)})
+
+    def malformed(self, malformed: Malformed, language: str) -> str:
+        """The reply to what is no message; counted by its rule."""
+        metrics.REFUSALS.inc((REASONS[malformed.reason].rule,))
+        log.info(events.MESSAGE_MALFORMED, reason=malformed.reason, detail=malformed.detail)
+        return reply_line(malformed.reason, (), language, self.house.public_url)
+
+    def _refused(self, number: int, ruling: Ruling) -> str:
+        reply = ruling.reply(ruling.mail.account.tenant.language, self.house.public_url)
+        self._count_refusal(ruling)
+        message = ruling.mail.message
+        self.trace.answered(
+            number,
+            ruling,
+            "refused" if ruling.action is Action.REJECT else "deferred",
+            reply=reply,
+            message_id=message_id(message),
+            size=message.size if message else 0,
+        )
+        self.watcher.refused(number, ruling, reply)
+        return reply
+
+    def _count_refusal(self, ruling: Ruling) -> None:
+        rule = REASONS[ruling.reason].rule
+        metrics.MESSAGES.inc((ruling.mail.stream.value, ruling.action.word))
+        metrics.REFUSALS.inc((rule,))
+        if rule.startswith("THROTTLE"):
+            metrics.THROTTLED.inc((dict(ruling.detail).get("scope", "credential"),))
+        log.info(
+            events.POLICY_REJECTED,
+            tenant=ruling.mail.account.tenant.name,
+            credential=ruling.mail.account.credential.name,
+            reason=ruling.reason,
+            rule=rule,
+            recipient_count=len(ruling.mail.recipients),
+        )
+
+    def _accepted(self, item: Item, ruling: Ruling, reply: str) -> None:
+        word = "held" if ruling.action is Action.HOLD else "parked" if item.due > ruling.mail.now else "accepted"
+        message = ruling.mail.message
+        self.trace.answered(
+            item.id, ruling, word, reply=reply, message_id=message_id(message), size=message.size if message else 0
+        )
+        metrics.MESSAGES.inc((ruling.mail.stream.value, "hold" if word == "held" else "accept"))
+        for policy in ruling.bypassed:
+            metrics.POLICY_BYPASS.inc((policy,))
+        self.watcher.accepted(item, ruling, ruling.notes)
+
+
+def _with_message(mail: Submission, message: Message) -> Submission:
+    return Submission(mail.account, mail.envelope, mail.session, mail.now, message, purpose=mail.account.purpose)
+
+
+def message_id(message: Message | None) -> str:
+    """Message-ID of a message as text, or ""."""
+    value = message.get(b"message-id") if message else None
+    return value.decode("utf-8", "replace")[:998] if value else ""
+
+
+def make_item(number: int, ruling: Ruling, house: House) -> Item:
+    """The queued form of a mail that passes: everything delivery needs, and nothing else."""
+    mail = ruling.mail
+    message, envelope, account = mail.message, mail.envelope, mail.account
+    assert message is not None
+    received = received_value(
+        mail.session, house.hostname, encode_id(number), mail.now, envelope.recipients, show_client=house.show_client
+    )
+    subscriber = message.get(b"x-zegel-subscriber")
+    meta = {
+        "tenant_id": account.tenant.id,
+        "tenant": account.tenant.name,
+        "credential": account.credential.name,
+        "stream": mail.stream.value,
+        "class": mail.mail_class.value,
+        "purpose": mail.purpose.name if mail.purpose else "",
+        "confirm": mail.confirm,
+        "from": envelope.mail_from,
+        "rcpt": [[r.address, r.notify, r.orcpt] for r in envelope.recipients],
+        "ret": envelope.ret,
+        "envid": envelope.envid,
+        "utf8": envelope.smtputf8,
+        "edits": [*ruling.edits, Edit("prepend", "Received", received, "SMTP-22")],
+        "domain": from_domain(message),
+        "subscriber": subscriber.decode("utf-8", "replace") if subscriber else "",
+        "language": account.tenant.language,
+        "at": mail.now,
+    }
+    if ruling.action is Action.HOLD:
+        meta["held"] = ruling.reason
+    if ruling.dropped:
+        meta["dropped"] = [[r.address, r.notify, r.orcpt, reason] for r, reason in ruling.dropped]
+    item = Item(number, meta, message.raw, due=max(ruling.due, mail.now))
+    item.message = message
+    return item
+
+
+SubmitNotice = Callable[[Item], None]

@@ -1,0 +1,45 @@
+"""The entry of every child process: `python -m relay.serve.child`, told what to be on standard input."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+
+from relay.observe.log import configure
+from relay.serve.boot import Boot, read_boot
+
+
+def main() -> None:
+    """Run as what the supervisor says. Exit code 0 after a drain, 1 when it could not start."""
+    boot = read_boot()
+    configure(boot.settings)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # a message makes hundreds of objects and no cycles
+    sys.setswitchinterval(0.0005)  # the writer's thread must not wait 5 ms for the loop between two statements
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    with runner:
+        runner.run(_serve(boot))
+
+
+async def _serve(boot: Boot) -> None:
+    if boot.place < 0:
+        from relay.serve import web
+
+        await web.main(boot)
+    else:
+        from relay.serve import worker
+
+        await worker.main(boot)
+
+
+def _loop_factory() -> object:
+    try:
+        import uvloop
+    except ImportError:  # stated as optional: the standard loop does the same, slower
+        return None
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    main()

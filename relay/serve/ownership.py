@@ -1,0 +1,169 @@
+"""The owner of the data folder inside the supervisor: one thread that writes, and what else only one process may do.
+
+Operations that arrive while one commit runs share the next (relay.owner). The thread also keeps thread memory and
+small counts; nothing of it touches the path of a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from relay.clock import SystemClock
+from relay.counters.embedded import Embedded
+from relay.dns import Resolver
+from relay.keyring import Keyring, KeyringError
+from relay.observe import events, metrics
+from relay.observe.log import log
+from relay.owner import Owner, OwnerError
+from relay.owner.evidence import gather_evidence
+from relay.serve.boot import HISTORY
+from relay.serve.channel import OpRefused, OpUnavailable
+from relay.settings.model import Settings
+from relay.store import StoreUnavailable
+from relay.store.history import forget_before
+from relay.store.threads import Threads
+
+DAY_SECONDS = 86_400.0
+UPKEEP_SECONDS = 3600.0
+MAX_TOGETHER = 64
+
+Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]"]
+
+
+class Ownership:
+    """Holds the owner's lock from `take` to `release`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="owner")
+        self._waiting: list[Waiting] = []
+        self._running: asyncio.Task[None] | None = None
+        self._failure = ""
+        self._owner: Owner | None = None
+
+    def take(self) -> None:
+        """Open keys, database, memory and counters. Raises OwnerError, KeyringError or StoreUnavailable, each with a remedy."""
+        data = self._settings.server.data_dir
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.keyring = Keyring.open(self._settings.server.keys_dir, create=False)
+        self._owner = Owner.open(_Places(self._settings), self.keyring)
+        self._threads = Threads(data, self.keyring, writable=True)
+        self._counters = Embedded.open(data)
+        self._resolver = Resolver()
+
+    def release(self) -> None:
+        self._thread.shutdown(wait=True)
+        if self._owner is not None:
+            self._owner.close()
+            self._threads.close()
+
+    def vacate(self, place: int) -> None:
+        """A worker ended: nothing of it is present any more."""
+        if place >= 0:
+            self._counters.vacate(place)
+
+    def problems(self) -> list[str]:
+        """Why the gateway is not ready, as far as the shared database goes."""
+        return [self._failure] if self._failure else []
+
+    async def call(self, op: str, args: dict[str, Any]) -> Any:
+        """One operation of relay.owner, or one of the small ones here. Raises OpRefused or OpUnavailable."""
+        small = _SMALL.get(op)
+        if small is not None:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, small, self, args)
+        assert self._owner is not None
+        try:
+            names = await self._in_thread(self._owner.questions, op, args)
+            if names:
+                args = {**args, **await gather_evidence(self._resolver, names)}
+        except OwnerError as error:
+            raise OpRefused(error.code, error.text) from None
+        return await self._queue(op, args)
+
+    def _queue(self, op: str, args: dict[str, Any]) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((op, args, future))
+        if self._running is None or self._running.done():
+            self._running = asyncio.get_running_loop().create_task(self._work())
+        return future
+
+    async def _work(self) -> None:
+        assert self._owner is not None
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+            calls = [(op, args) for op, args, _ in batch]
+            try:
+                answers = await self._in_thread(self._owner.call_many, calls)
+                self._failure = ""
+            except (StoreUnavailable, sqlite3.Error, OSError) as error:
+                self._failure = "the shared database cannot be written"
+                log.error(events.STORE_FAILED, kind=type(error).__name__)
+                answers = [OpUnavailable("store")] * len(batch)
+            except Exception as error:  # a bug in one operation: the others of the batch must be answered too
+                log.error(events.OP_CRASHED, op=calls[0][0], kind=type(error).__name__)
+                metrics.CRASHES.inc(("owner",))
+                answers = [OpUnavailable("owner")] * len(batch)
+            for (_, _, future), answer in zip(batch, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(answer, OwnerError):
+                    future.set_exception(OpRefused(answer.code, answer.text))
+                elif isinstance(answer, BaseException):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+    async def _in_thread(self, function: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    async def upkeep(self, stopping: asyncio.Event) -> None:
+        """Once an hour: what is older than its class is forgotten (GDPR-11, GDPR-14)."""
+        while not stopping.is_set():
+            now = self._clock.now()
+            privacy = self._settings.privacy
+            try:
+                await self._in_thread(self._threads.forget, now)
+                days = privacy.delivery_log_days
+                await self._in_thread(forget_before, self._settings.server.data_dir / HISTORY, now - days * DAY_SECONDS)
+                await self._queue("retention.run", {})
+            except (sqlite3.Error, OSError, OpRefused, OpUnavailable) as error:
+                log.error(events.UPKEEP_FAILED, kind=type(error).__name__)
+            await asyncio.sleep(UPKEEP_SECONDS)
+
+    # -- small operations, in the owner's thread --------------------------------------------------------------------
+
+    def _remember(self, args: dict[str, Any]) -> None:
+        try:
+            self._threads.remember(int(args["key"]), args["shown"], float(args["at"]))
+        except sqlite3.Error as error:
+            log.error(events.STORE_FAILED, kind=type(error).__name__)
+
+    def _once(self, args: dict[str, Any]) -> bool:
+        """True the first time in a day for this key (CC-18)."""
+        return self._counters.hit("notice:" + str(args["key"]), DAY_SECONDS, self._clock.now()) == 1
+
+    def _hit(self, args: dict[str, Any]) -> float:
+        """0.0, or the seconds until `key` may be used again, for pages that are open to everybody."""
+        count = self._counters.hit("web:" + str(args["key"]), float(args["per_seconds"]), self._clock.now())
+        return 0.0 if count <= int(args["limit"]) else float(args["per_seconds"]) / 2
+
+
+class _Places:
+    """The settings with the database's path made whole, as relay.owner wants them."""
+
+    class _Storage:
+        def __init__(self, database: str) -> None:
+            self.database = database
+
+    def __init__(self, settings: Settings) -> None:
+        self.server = settings.server
+        self.storage = self._Storage(f"sqlite:///{settings.database_path}")
+
+
+_SMALL = {"thread.remember": Ownership._remember, "notice.once": Ownership._once, "hit": Ownership._hit}
+
+__all__ = ["KeyringError", "Ownership"]

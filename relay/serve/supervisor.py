@@ -1,0 +1,230 @@
+"""The supervisor: opens sockets, owns the shared database, keeps workers and the web process alive, merges metrics.
+
+Theory of operation. `run` binds every port, takes the owner's lock, opens the control socket, then starts children. A
+child that dies is started again in its place, with the same sockets; its last metrics stay as a base so that merged
+counters never fall. SIGTERM drains: children finish what they have begun, then all leave. SIGHUP reloads certificates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import Any
+
+from relay.observe import events, metrics
+from relay.observe.log import log
+from relay.serve import notify
+from relay.serve.boot import Boot, control_path
+from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
+from relay.serve.ownership import Ownership
+from relay.serve.sockets import open_sockets
+from relay.settings.model import Settings
+
+RESTART_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0)
+STEADY_SECONDS = 30.0
+SNAPSHOT_SECONDS = 1.0
+WEB = -1
+
+
+class Child:
+    """One place: the process in it, its channel, and the metrics of those before it."""
+
+    def __init__(self, place: int, sockets: list[tuple[int, int]]) -> None:
+        self.place = place
+        self.sockets = sockets
+        self.process: asyncio.subprocess.Process | None = None
+        self.channel: Channel | None = None
+        self.ready = asyncio.Event()
+        self.snapshot: dict[str, Any] | None = None
+
+
+class Supervisor:
+    """One gateway. Call `start`, then `run`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.workers = settings.server.workers or os.cpu_count() or 1
+        self.children: dict[int, Child] = {}
+        self.stopping = asyncio.Event()
+        self._base = metrics.Base()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ownership = Ownership(settings)
+        self._turn = 0
+
+    # -- build ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Everything up and ready. Raises PortTaken, ownership.Busy, KeyringError and others, each with what to do."""
+        settings = self.settings
+        self._ownership.take()
+        places: dict[int, list[tuple[int, int]]] = {place: [] for place in range(self.workers)}
+        self._sockets = []
+        for index, listener in enumerate(settings.listener):
+            opened = open_sockets(listener.endpoint.host, listener.endpoint.port, self.workers)
+            self._sockets += opened
+            for place, sock in enumerate(opened):
+                places[place].append((index, sock.fileno()))
+        web = open_sockets(settings.web.endpoint.host, settings.web.endpoint.port, 1)
+        self._sockets += web
+        path = control_path(settings)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._connected, str(path), limit=MAX_LINE)
+        path.chmod(0o600)
+        for place, sockets in places.items():
+            self.children[place] = Child(place, sockets)
+        self.children[WEB] = Child(WEB, [(0, web[0].fileno())])
+        for child in self.children.values():
+            self._later(self._keep(child))
+        self._later(self._collect())
+        self._later(self._ownership.upkeep(self.stopping))
+        await asyncio.gather(*(child.ready.wait() for child in self.children.values()))
+        notify.ready()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; then drain."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._later(self._reload()))
+        await self.stopping.wait()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Ask every child to drain, wait, then leave."""
+        notify.stopping()
+        self.stopping.set()
+        running = [child.process for child in self.children.values() if child.process is not None]
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        patience = 2 * self.settings.server.drain_timeout_seconds + 10.0
+        try:
+            async with asyncio.timeout(patience):
+                await asyncio.gather(*(process.wait() for process in running))
+        except TimeoutError:
+            for process in running:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        for task in list(self._tasks):
+            task.cancel()
+        self._server.close()
+        control_path(self.settings).unlink(missing_ok=True)
+        for sock in self._sockets:
+            sock.close()
+        self._ownership.release()
+
+    # -- children -----------------------------------------------------------------------------------------------------
+
+    async def _keep(self, child: Child) -> None:
+        """Start the child, and start it again whenever it ends."""
+        failures = 0
+        loop = asyncio.get_running_loop()
+        while not self.stopping.is_set():
+            began = loop.time()
+            await self._spawn(child)
+            assert child.process is not None
+            code = await child.process.wait()
+            child.channel = None
+            if child.snapshot is not None:
+                self._base.add(child.snapshot)
+                child.snapshot = None
+            self._ownership.vacate(child.place)
+            if self.stopping.is_set():
+                return
+            failures = 0 if loop.time() - began > STEADY_SECONDS else failures + 1
+            metrics.CHILD_RESTARTS.inc(("web" if child.place == WEB else "worker",))
+            log.error(events.CHILD_ENDED, place=child.place, code=code)
+            await asyncio.sleep(RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)])
+
+    async def _spawn(self, child: Child) -> None:
+        descriptors = tuple(fd for _, fd in child.sockets)
+        child.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "relay.serve.child", stdin=asyncio.subprocess.PIPE, pass_fds=descriptors
+        )
+        assert child.process.stdin is not None
+        with contextlib.suppress(ConnectionError):
+            child.process.stdin.write(Boot(self.settings, child.place, child.sockets).dump())
+            await child.process.stdin.drain()
+            child.process.stdin.close()
+
+    async def _collect(self) -> None:
+        """Keep every worker's last metrics, for the scrape and for the day it dies."""
+        while True:
+            await asyncio.sleep(SNAPSHOT_SECONDS)
+            for child in self.children.values():
+                if child.channel is not None:
+                    with contextlib.suppress(OpUnavailable, OpRefused):
+                        child.snapshot = await child.channel.call("metrics.snapshot", timeout=2.0)
+
+    async def _reload(self) -> None:
+        """SIGHUP: certificates from disk; a bad pair leaves the old one in force and is said."""
+        for child in self.children.values():
+            if child.channel is not None and child.place != WEB:
+                for problem in await child.channel.call("worker.reload"):
+                    log.error(events.RELOAD_REFUSED, problem=problem)
+        log.info(events.RELOADED)
+
+    # -- control socket -----------------------------------------------------------------------------------------------
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        channel = Channel(reader, writer, self._handle)
+        channel.crashed = lambda op, error: log.error(events.OP_CRASHED, op=op, kind=type(error).__name__, error=str(error)[:200])
+        self._later(channel.run())
+
+    async def _handle(self, channel: Channel, op: str, args: dict[str, Any]) -> Any:
+        if op == "worker.hello":
+            child = self.children[int(args["place"])]
+            child.channel = channel
+            child.ready.set()
+            return {}
+        if op == "metrics.text":
+            return metrics.merge([c.snapshot for c in self.children.values() if c.snapshot] + [metrics.snapshot()], self._base)
+        if op == "ready":
+            return self._not_ready()
+        if op == "worker.submit":
+            return await self._any_worker().call(op, args)
+        if op.startswith(("queue.", "held.")):
+            return await self._ask_workers(op, args)
+        return await self._ownership.call(op, args)
+
+    def _not_ready(self) -> list[str]:
+        reasons = [
+            f"worker {child.place} is not running"
+            for child in self.children.values()
+            if child.place != WEB and child.channel is None
+        ]
+        return reasons + self._ownership.problems()
+
+    def _any_worker(self) -> Channel:
+        """The workers in turn."""
+        for _ in range(self.workers):
+            self._turn += 1
+            channel = self.children[self._turn % self.workers].channel
+            if channel is not None:
+                return channel
+        raise OpUnavailable("worker")
+
+    async def _ask_workers(self, op: str, args: dict[str, Any]) -> Any:
+        """Ask every worker and join the answers: sums for stats, one list for lists, else the one that has it."""
+        channels = [c.channel for c in self.children.values() if c.channel is not None and c.place != WEB]
+        answers = await asyncio.gather(*(channel.call(op, args) for channel in channels))
+        if op == "queue.stats":
+            return {key: sum(answer[key] for answer in answers) for key in (answers[0] if answers else {})}
+        if op in ("queue.list", "held.list"):
+            joined = sorted((row for answer in answers for row in answer), key=lambda row: str(row["id"]))
+            return joined[: int(args.get("limit", 100))]
+        return next((answer for answer in answers if answer is not None), None)
+
+    def _later(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error(events.SUPERVISOR_CRASHED, kind=type(task.exception()).__name__, error=str(task.exception())[:200])

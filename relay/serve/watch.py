@@ -1,0 +1,254 @@
+"""What happens beside the road of a message: the delivery log, captured mail, notices to senders, gauges.
+
+Nothing here may hold up a session or a delivery: writing to the outbox runs in threads, notices are tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from relay.clock import Clock
+from relay.delivery.job import Rendered
+from relay.delivery.outcome import Deferred, Delivered, Outcome
+from relay.delivery.report import Reporter, system_item
+from relay.delivery.scheduler import Attempt
+from relay.keyring import Keyring
+from relay.mail import notice
+from relay.mail.address import narrow
+from relay.mail.envelope import Recipient
+from relay.mail.visible import visible_addresses
+from relay.observe import events, metrics
+from relay.observe.log import log
+from relay.policy.ruling import Ruling
+from relay.policy.verdict import Action, Note
+from relay.serve.channel import Channel, OpRefused
+from relay.settings.model import Settings
+from relay.smtp.front import Gate, InFlight
+from relay.spool.contract import SpoolUnavailable
+from relay.spool.files import QueueFiles
+from relay.spool.item import Fate, Item, encode_id
+from relay.store.outbox import Entry, Outbox
+from relay.store.threads import Threads
+from relay.trace import Trace
+
+DAY_SECONDS = 86_400
+THREAD_WORTH = 2  # visible addresses from which a message is remembered (CC-11)
+
+
+class Watch:
+    """Keeps relay.intake.Watcher and relay.delivery.scheduler.Recorder. One for a worker."""
+
+    queue: QueueFiles
+
+    def __init__(
+        self, settings: Settings, keyring: Keyring, trace: Trace, reporter: Reporter, clock: Clock, *, owner: Channel
+    ) -> None:
+        self._settings = settings
+        self._trace = trace
+        self._reporter = reporter
+        self._clock = clock
+        self._owner = owner
+        self._threads = Threads(settings.server.data_dir, keyring, writable=False)
+        capture = settings.delivery.mode == "capture"
+        self._outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- intake's answers -------------------------------------------------------------------------------------------
+
+    def refused(self, number: int, ruling: Ruling, reply: str) -> None:
+        if self._outbox is not None:
+            self._keep(self._outbox.record_refusal, self._entry(number, ruling, reply, "data" if number else "rcpt"))
+
+    def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
+        waits = ruling.action is Action.HOLD or item.due > ruling.mail.now
+        if self._outbox is not None and waits:
+            entry = self._entry(item.id, ruling, f"250 2.0.0 queued as {item.queue_id}", "data")
+            self._keep(self._outbox.record_waiting, entry)
+        if ruling.dropped or notes or ruling.mail.confirm or ruling.mail.stream != "marketing":
+            self._later(self._after(item, ruling, notes))
+
+    async def _after(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
+        if ruling.dropped:
+            for report in self._reporter.refused(item, ruling.dropped):
+                await self._commit(report)
+        for note in notes:
+            await self._notice(item, note)
+        if ruling.mail.confirm:
+            for recipient in ruling.recipients:
+                args = {"tenant": item.meta["tenant"], "purpose": item.meta["purpose"], "address": recipient.address}
+                self._owner.tell("confirm.sent", args)
+        self._remember_thread(item)
+
+    def _remember_thread(self, item: Item) -> None:
+        message = item.message
+        reference = message.get(b"message-id") if message is not None else None
+        if message is None or not reference or item.meta["class"] not in ("personal", "transactional"):
+            return
+        shown = visible_addresses(message)
+        if len(shown) >= THREAD_WORTH:
+            key, hashes = self._threads.entry(item.tenant, reference, [narrow(address) for address in shown])
+            self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now()})
+
+    async def _notice(self, item: Item, note: Note) -> None:
+        """Tell the sender, at most once a day for each kind (CC-18); log near misses and incidents (CC-20)."""
+        if note.kind in ("near_miss", "incident"):
+            log.info(events.EXPOSURE, queue_id=item.queue_id, kind=note.kind, reason=note.reason, address_count=note.number)
+            return
+        sender = item.meta["from"]
+        if not sender:
+            return
+        allowed = await self._owner.call("notice.once", {"key": f"{note.reason}:{item.meta['credential']}:{sender}"})
+        if allowed:
+            number = self.queue.next_id()
+            stamp = notice.Stamp(self._settings.server.hostname, self._clock.now(), encode_id(number).lower())
+            raw = notice.build(
+                note.reason, sender, note.number, stamp, language=item.meta["language"], url=self._settings.web.public_url
+            )
+            await self._commit(system_item(number, item, sender, raw, utf8=not sender.isascii(), now=stamp.now))
+
+    async def submit(self, args: dict[str, Any]) -> dict[str, str]:
+        """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns."""
+        tenant = args["tenant"]
+        number = self.queue.next_id()
+        meta = {
+            "tenant_id": tenant["id"],
+            "tenant": tenant["name"],
+            "credential": "",
+            "stream": "transactional",
+            "class": "system",
+            "purpose": args.get("purpose", ""),
+            "from": "",
+            "rcpt": [[args["recipient"], ["NEVER"], ""]],
+            "utf8": not args["recipient"].isascii(),
+            "edits": [],
+            "domain": args.get("domain", ""),
+            "language": args.get("language", "nl"),
+            "at": self._clock.now(),
+        }
+        raw = args["raw"].encode("utf-8")
+        item = Item(number, meta, raw, due=0.0)
+        try:
+            await self.queue.commit(item)
+        except SpoolUnavailable:
+            raise OpRefused("storage", "the queue cannot be written; try again") from None
+        return {"id": item.queue_id}
+
+    async def _commit(self, item: Item) -> None:
+        try:
+            await self.queue.commit(item)
+        except SpoolUnavailable:
+            log.error(events.QUEUE_FAILED, queue_id=item.queue_id)
+
+    # -- delivery's outcomes ----------------------------------------------------------------------------------------
+
+    def concluded(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None:
+        """The delivery log of one attempt."""
+        now = self._clock.now()
+        recipients = item.recipients
+        rows = [
+            [recipients[index].address, _word(outcome, item.fates[index]), outcome.status, outcome.reply, outcome.host]
+            for index, outcome in outcomes.items()
+        ]
+        word = "attempted" if Fate.WAITING in item.fates else "finished"
+        self._trace.say(item, word, now, outcomes=rows, tries=item.state.get("tries", 0), due=item.due, gave_up=gave_up)
+
+    def keep_copy(self, attempt: Attempt, rendered: Rendered) -> None:
+        """One captured copy; in a thread."""
+        assert self._outbox is not None
+        item = attempt.item
+        edits = item.edits
+        self._outbox.record_copy(
+            Entry(
+                queue_id=item.queue_id,
+                at=self._clock.now(),
+                tenant=item.meta["tenant"],
+                credential=item.meta["credential"],
+                stream=item.meta["stream"],
+                verdict="accept",
+                mail_class=item.meta["class"],
+                rule=edits[0].rule if edits else "",
+                reply=f"250 2.0.0 queued as {item.queue_id}",
+                mail_from=item.meta["from"],
+                recipients=tuple(recipient.address for recipient in attempt.recipients),
+                incoming=item.raw or b"",
+                outgoing=rendered.head + bytes(rendered.body),
+                edits=tuple(edits),
+                stage="delivery",
+            )
+        )
+
+    def _entry(self, number: int, ruling: Ruling, reply: str, stage: str) -> Entry:
+        mail = ruling.mail
+        waits = ruling.action is Action.HOLD
+        return Entry(
+            queue_id=encode_id(number) if number else "",
+            at=mail.now,
+            tenant=mail.account.tenant.name,
+            credential=mail.account.credential.name,
+            stream=mail.stream.value,
+            verdict="hold" if waits else "parked" if ruling.passes else ruling.action.word,
+            mail_class=mail.mail_class.value,
+            rule=next((entry.rule for entry in ruling.trace if entry.reason == ruling.reason and entry.rule), ""),
+            reason=ruling.reason,
+            reply=reply,
+            mail_from=mail.envelope.mail_from,
+            recipients=tuple(recipient.address for recipient in mail.envelope.recipients),
+            incoming=mail.message.raw if mail.message else b"",
+            edits=ruling.edits,
+            trace=tuple(entry.as_json() for entry in ruling.trace),
+            due=ruling.due,
+            stage=stage,
+        )
+
+    def _keep(self, record: Any, entry: Entry) -> None:
+        self._later(self._in_thread(record, entry))
+
+    async def _in_thread(self, record: Any, entry: Entry) -> None:
+        try:
+            await asyncio.to_thread(record, entry)
+        except sqlite3.Error:
+            log.error(events.OUTBOX_FAILED, queue_id=entry.queue_id)
+
+    # -- gauges -----------------------------------------------------------------------------------------------------
+
+    def measure(self, queue: QueueFiles, gate: Gate, in_flight: InFlight) -> None:
+        """Set the gauges of this worker."""
+        metrics.QUEUE_MESSAGES.set(queue.hot.size + queue.backlog.ready, ("ready",))
+        metrics.QUEUE_MESSAGES.set(queue.backlog.later, ("waiting",))
+        metrics.QUEUE_MESSAGES.set(len(queue.in_flight), ("in_flight",))
+        metrics.HELD_MESSAGES.set(len(queue.held))
+        metrics.CORRUPT_ROWS.set(queue.corrupt)
+        metrics.SESSIONS.set(len(gate.sessions))
+        metrics.IN_FLIGHT_BYTES.set(in_flight.used)
+
+    def _later(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            metrics.CRASHES.inc(("watch",))
+            log.error(events.WATCH_CRASHED, kind=type(task.exception()).__name__)
+
+    async def drain(self) -> None:
+        """Returns when nothing is being written."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=1.0)
+
+
+def _word(outcome: Outcome, fate: Fate) -> str:
+    if isinstance(outcome, Delivered):
+        return "delivered"
+    if isinstance(outcome, Deferred):
+        return "expired" if fate is Fate.FAILED else "deferred"
+    return "failed"
+
+
+def recipients_of(ruling: Ruling) -> tuple[Recipient, ...]:
+    """Who gets a copy."""
+    return ruling.recipients

@@ -1,0 +1,154 @@
+"""The web process: portal and API over the control socket and read-only connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from relay.consent.lookup import Lookup
+from relay.directory import Directory
+from relay.keyring import Keyring
+from relay.mail.letters import confirmation
+from relay.observe import metrics
+from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
+from relay.portal.app import create_app
+from relay.portal.gateway import Notice, OpRefused, OpUnavailable
+from relay.portal.server import serve
+from relay.serve import channel as control
+from relay.serve.boot import HISTORY, Boot, control_path
+from relay.serve.channel import Channel
+from relay.spool.cipher import Cipher
+from relay.spool.item import decode_id
+from relay.store import history
+from relay.store.generation import DIRECTORY, Generation
+from relay.store.outbox import Outbox
+
+RELOAD_SECONDS = 0.5
+
+
+class SharedLookup:
+    """relay.consent.lookup.Lookup for several threads: one at a time."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._lock = threading.Lock()
+
+    def consents(self, tenant_id: int, purpose: str, addresses: Sequence[str]) -> Mapping[str, ConsentState | None]:
+        with self._lock:
+            return self._lookup.consents(tenant_id, purpose, addresses)
+
+    def suppressions(
+        self, tenant_id: int, addresses: Sequence[str], *, purpose: str = ""
+    ) -> Mapping[str, tuple[SuppressionEntry, ...]]:
+        with self._lock:
+            return self._lookup.suppressions(tenant_id, addresses, purpose=purpose)
+
+    def requests(self, tenant_id: int, purpose: str, addresses: Sequence[str]) -> Mapping[str, PendingRequest | None]:
+        with self._lock:
+            return self._lookup.requests(tenant_id, purpose, addresses)
+
+
+class Gateway:
+    """Keeps relay.portal.gateway.Gateway over the control socket."""
+
+    def __init__(self, boot: Boot, keyring: Keyring, channel: Channel) -> None:
+        settings = boot.settings
+        self.settings = settings
+        self.keyring = keyring
+        self._channel = channel
+        self._generation = Generation.open(settings.server.data_dir)
+        self._seen = self._generation.read(DIRECTORY)
+        self._directory = Directory.load(settings.database_path, keyring)
+        self.lookup = SharedLookup(Lookup(settings.database_path, keyring))
+        capture = settings.delivery.mode == "capture"
+        self.outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
+        self._cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+
+    def directory(self) -> Directory:
+        return self._directory
+
+    async def follow(self) -> None:
+        """Take in changes of the directory."""
+        while True:
+            await asyncio.sleep(RELOAD_SECONDS)
+            seen = self._generation.read(DIRECTORY)
+            if seen != self._seen:
+                self.keyring.reload()
+                self._directory = await asyncio.to_thread(Directory.load, self.settings.database_path, self.keyring)
+                self._seen = seen
+
+    async def _call(self, op: str, args: dict[str, Any]) -> Any:
+        try:
+            return await self._channel.call(op, args)
+        except control.OpRefused as error:
+            raise OpRefused(error.code, error.text) from None
+        except control.OpUnavailable:
+            raise OpUnavailable(op) from None
+
+    async def op(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._call(name, args)
+        return answer if isinstance(answer, dict) else {"items": answer}
+
+    async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
+        return float(await self._call("hit", {"key": key, "limit": limit, "per_seconds": per_seconds}))
+
+    async def submit_notice(self, notice: Notice) -> None:
+        tenant = self._directory.tenant(notice.tenant)
+        if tenant is None:
+            raise OpUnavailable("tenant")
+        letter = confirmation(tenant, notice.purpose, notice.recipient, notice.link, language=notice.language)
+        args = {
+            "tenant": {"id": tenant.id, "name": tenant.name},
+            "purpose": notice.purpose,
+            "recipient": notice.recipient,
+            "language": notice.language,
+            "domain": letter.domain,
+            "raw": letter.raw,
+        }
+        await self._call("worker.submit", args)
+
+    async def message_trace(self, tenant: str, queue_id: str) -> dict[str, Any] | None:
+        number = decode_id(queue_id)
+        if number is None:
+            return None
+        folder = self.settings.server.data_dir / HISTORY
+        try:
+            found = await asyncio.to_thread(history.read, folder, [number], self._cipher.open)
+        except sqlite3.Error:
+            raise OpUnavailable("history") from None
+        if not found or found[0].data.get("tenant") != tenant:
+            return None
+        return {"id": queue_id, "events": [{"at": e.at, "event": e.word, **e.data} for e in found]}
+
+    async def metrics_text(self) -> str:
+        return str(await self._call("metrics.text", {}))
+
+    async def ready(self) -> list[str]:
+        return [str(reason) for reason in await self._call("ready", {})]
+
+
+async def main(boot: Boot) -> None:
+    """Run the web process until SIGTERM or until the supervisor is gone."""
+    keyring = Keyring.open(boot.settings.server.keys_dir, create=False)
+
+    async def refuse(channel: Channel, op: str, args: dict[str, Any]) -> Any:
+        if op == "metrics.snapshot":
+            return metrics.snapshot()
+        raise control.OpRefused("unknown", f"{op} is no command of the web process")
+
+    channel = await control.connect(str(control_path(boot.settings)), refuse)
+    link = asyncio.get_running_loop().create_task(channel.run())
+    gateway = Gateway(boot, keyring, channel)
+    follow = asyncio.get_running_loop().create_task(gateway.follow())
+    app = create_app(gateway, boot.settings)
+    sock = socket.socket(fileno=boot.sockets[0][1])
+    serving = asyncio.get_running_loop().create_task(serve(app, sock))
+    await channel.call("worker.hello", {"place": boot.place, "pid": os.getpid()})
+    await asyncio.wait((link, serving), return_when=asyncio.FIRST_COMPLETED)
+    follow.cancel()
+    serving.cancel()

@@ -1,0 +1,264 @@
+"""One worker process: sessions in, queue files, delivery out. Built, run and drained here, in that order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+from relay.clock import SystemClock
+from relay.consent.lookup import Lookup
+from relay.consent.subject import person_hash
+from relay.consent.token import TokenKind
+from relay.consent.token import make as make_token
+from relay.counters.embedded import Embedded
+from relay.delivery import route
+from relay.delivery.capture import Capture
+from relay.delivery.pool import Doors, PeerState, Pool
+from relay.delivery.render import Links, Signer
+from relay.delivery.report import Reporter
+from relay.delivery.scheduler import Scheduler
+from relay.directory import Directory
+from relay.gather import Gather
+from relay.intake import House, Intake
+from relay.keyring import Keyring
+from relay.observe import events, metrics
+from relay.observe.log import log
+from relay.policy.catalogue import Catalogue
+from relay.policy.pipeline import Pipeline
+from relay.recheck import Recheck
+from relay.serve import queue_ops
+from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
+from relay.serve.channel import Channel, OpRefused, connect
+from relay.serve.watch import Watch
+from relay.smtp.desk import Desk, LoginLimits, place_of
+from relay.smtp.front import Gate, InFlight, Limits
+from relay.smtp.listener import Listeners
+from relay.spool.cipher import Cipher
+from relay.spool.files import QueueFiles
+from relay.spool.item import Item
+from relay.store.generation import DIRECTORY, Generation
+from relay.store.history import History
+from relay.store.threads import Threads
+from relay.trace import Trace
+
+TICK_SECONDS = 0.25
+ADOPT_EVERY_TICKS = 20
+LAG_PROBE_SECONDS = 0.25
+
+
+class Worker:
+    """Everything of one worker. Call `start`, then `run`."""
+
+    def __init__(self, boot: Boot) -> None:
+        self.boot = boot
+        self.settings = boot.settings
+        self.clock = SystemClock()
+        data = self.settings.server.data_dir
+        self.keyring = Keyring.open(self.settings.server.keys_dir, create=False)
+        self.generation = Generation.open(data)
+        self._directory_seen = self.generation.read(DIRECTORY)
+        self._directory = Directory.load(self.settings.database_path, self.keyring)
+        self.counters = Embedded.open(data, member=boot.place)
+        self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
+        self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
+        self.stopping = asyncio.Event()
+        self._ticks = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def directory(self) -> Directory:
+        return self._directory
+
+    # -- build ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Queue first, then delivery, then the doors: nothing is accepted before it can be kept and sent."""
+        settings, data = self.settings, self.settings.server.data_dir
+        self.lookup = Lookup(settings.database_path, self.keyring)
+        self.queue = QueueFiles(data / QUEUE, self.cipher, self.clock, on_work=lambda: self.pool.wake())
+        self.trace = Trace(self.history, self.keyring)
+        self.history.start()
+        self.channel = await connect(str(control_path(settings)), self._command)
+        self._later(self.channel.run())
+        await self._build_delivery()
+        await self.queue.start()
+        self._build_front()
+        self.listeners = Listeners(settings, self.desk, self.gate, self.in_flight)
+        await self.listeners.start(self.boot.sockets)
+        await self.channel.call("worker.hello", {"place": self.boot.place, "pid": os.getpid()})
+
+    async def _build_delivery(self) -> None:
+        settings = self.settings
+        self.reporter = Reporter(settings.server.hostname, lambda: self.queue.next_id(), self.clock)
+        self.watch = Watch(settings, self.keyring, self.trace, self.reporter, self.clock, owner=self.channel)
+        self.catalogue = Catalogue.load(settings.policies)
+        self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=_record_policy)
+        signer = Signer(lambda domain, tenant: self._directory.keys_for(domain, tenant), self.clock.now, self._links)
+        self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock)
+        self.scheduler = Scheduler(
+            self.queue,
+            self.clock,
+            signer,
+            recheck=self.recheck,
+            report=self.reporter,
+            record=self.watch.concluded,
+            crashed=self._crashed,
+            plans=route.plans(settings.delivery),
+        )
+        self.pool: Pool | Capture
+        if settings.delivery.mode == "capture":
+            self.pool = Capture(self.scheduler.take, self.watch.keep_copy)
+        else:
+            workers = settings.server.workers or os.cpu_count() or 1
+            doors = Doors(noticed=_noticed, crashed=self._crashed)
+            self.pool = Pool(route.pool_settings(settings, workers), self.scheduler.take, doors=doors)
+
+    def _build_front(self) -> None:
+        settings, limits = self.settings, self.settings.limits
+        workers = settings.server.workers or os.cpu_count() or 1
+        threads = Threads(settings.server.data_dir, self.keyring, writable=False)
+        gather = Gather(self.lookup, threads, self.counters)
+        house = House(
+            settings.server.hostname,
+            settings.web.public_url,
+            settings.server.language,
+            settings.privacy.client_address_in_received == "show",
+        )
+        self.intake = Intake(self.pipeline, gather, self.queue, self.trace, house=house, watcher=self.watch)
+        self.watch.queue = self.queue
+        self.desk = Desk(
+            self.intake,
+            self.directory,
+            self.counters,
+            self.generation,
+            self.clock,
+            limits=Limits(
+                limits.max_message_bytes,
+                limits.max_recipients,
+                limits.command_timeout_seconds,
+                limits.data_timeout_seconds,
+                limits.data_min_bytes_per_minute,
+                limits.max_errors,
+            ),
+            logins=LoginLimits(limits.failed_logins_per_10_minutes, limits.login_block_seconds),
+        )
+        self.gate = Gate(
+            total=max(1, limits.max_connections // workers),
+            per_address=limits.connections_per_address,
+            counters=self.counters,
+            member=self.boot.place,
+        )
+        self.in_flight = InFlight(max(limits.max_message_bytes, limits.max_in_flight_bytes // workers))
+
+    def _links(self, item: Item, recipient: str) -> Links:
+        subject = person_hash(self.keyring, item.tenant, recipient)
+        url = self.settings.web.public_url.rstrip("/")
+        purpose, tenant = item.meta["purpose"], item.tenant
+        subscriber = item.meta.get("subscriber", "")
+        unsubscribe = make_token(
+            self.keyring, TokenKind.UNSUBSCRIBE, tenant, purpose=purpose, subject_hash=subject, subscriber=subscriber
+        )
+        my = make_token(self.keyring, TokenKind.MY, tenant, purpose=purpose, subject_hash=subject, subscriber=subscriber)
+        return Links(f"{url}/u/{unsubscribe}", f"{url}/my/{my}")
+
+    # -- run --------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until SIGTERM, or until the supervisor is gone."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        self._later(self._tick())
+        self._later(self._probe_lag())
+        await self.stopping.wait()
+        await self.stop()
+
+    async def _tick(self) -> None:
+        while not self.stopping.is_set():
+            await asyncio.sleep(TICK_SECONDS)
+            self._ticks += 1
+            try:
+                await self._upkeep()
+            except Exception as error:  # upkeep must go on: the next tick tries again
+                self._crashed(error)
+
+    async def _upkeep(self) -> None:
+        seen = self.generation.read(DIRECTORY)
+        if seen != self._directory_seen:
+            self.keyring.reload()
+            self._directory = await asyncio.to_thread(Directory.load, self.settings.database_path, self.keyring)
+            self._directory_seen = seen
+        self.queue.tick()
+        self.watch.measure(self.queue, self.gate, self.in_flight)
+        if self._ticks % ADOPT_EVERY_TICKS == 0:
+            adopted = await self.queue.adopt_orphans()
+            if adopted:
+                log.info(events.QUEUE_ADOPTED, message_count=adopted)
+
+    async def _probe_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            start = loop.time()
+            await asyncio.sleep(LAG_PROBE_SECONDS)
+            metrics.LOOP_LAG.observe(max(0.0, loop.time() - start - LAG_PROBE_SECONDS))
+
+    async def stop(self) -> None:
+        """Drain: doors, then deliveries, then the queue; what is left stays in the queue files for the next worker."""
+        seconds = self.settings.server.drain_timeout_seconds
+        await self.listeners.drain(seconds)
+        self.scheduler.paused = True
+        await self.pool.drain(seconds)
+        await self.scheduler.drain()
+        await self.watch.drain()
+        await self.queue.stop()
+        await self.history.stop()
+        self.channel.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _later(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._crashed(task.exception())
+        if not self.stopping.is_set() and not task.cancelled():
+            self.stopping.set()  # the channel ended: without a supervisor a worker drains and goes
+
+    def _crashed(self, error: BaseException | None) -> None:
+        metrics.CRASHES.inc(("worker",))
+        if error is not None:
+            log.error(events.WORKER_CRASHED, kind=type(error).__name__, place=place_of(error))
+
+    # -- commands from the supervisor ---------------------------------------------------------------------------------
+
+    async def _command(self, channel: Channel, op: str, args: dict[str, Any]) -> Any:
+        if op == "metrics.snapshot":
+            return metrics.snapshot()
+        if op == "worker.reload":
+            return self.listeners.reload_certificates()
+        if op == "worker.submit":
+            return await self.watch.submit(args)
+        if op.startswith(("queue.", "held.")):
+            return await queue_ops.run(self.queue, self.scheduler, op, args, wake=self.pool.wake, reporter=self.reporter)
+        raise OpRefused("unknown", f"{op} is no command of a worker")
+
+
+def _record_policy(name: str, seconds: float) -> None:
+    metrics.POLICY_SECONDS.observe(seconds, (name,))
+
+
+def _noticed(state: PeerState) -> None:
+    log.info(events.PEER_CHANGED, peer=state.name, state=state.state, stage=state.stage, why=state.why)
+
+
+async def main(boot: Boot) -> None:
+    """Run one worker to its end."""
+    worker = Worker(boot)
+    await worker.start()
+    await worker.run()
+

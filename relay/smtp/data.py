@@ -1,0 +1,32 @@
+"""Finding the end of DATA and telling a clean message from a smuggled one. Pure.
+
+Only the five octets CR LF . CR LF end a message (RFC 5321 section 4.1.1.4, rule SMTP-4). A CR or LF that stands alone
+makes the whole message refused (SMTP-5), whatever other servers would have made of it.
+"""
+
+from __future__ import annotations
+
+END = b"\r\n.\r\n"
+
+
+def find_end(buffer: bytearray, scanned: int) -> int:
+    """Index of the end-of-data mark in `buffer`, or -1. Octets before `scanned` were searched before.
+
+    A buffer that starts with `.` CR LF is an empty message: its mark starts at -2, told as index 0 by `cut`.
+    """
+    return buffer.find(END, max(0, scanned - 4))
+
+
+def has_bare_line_end(data: bytes) -> bool:
+    """A CR without LF or an LF without CR stands somewhere in `data`."""
+    pairs = data.count(b"\r\n")
+    return data.count(b"\n") != pairs or data.count(b"\r") != pairs
+
+
+def unstuff(data: bytes) -> bytes:
+    """Without the dots that the client put in front of lines that start with one (SMTP-6). No copy where there are none."""
+    if data.startswith(b"."):
+        data = data[1:]
+    if b"\r\n." in data:
+        data = data.replace(b"\r\n.", b"\r\n")
+    return data

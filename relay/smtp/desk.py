@@ -1,0 +1,144 @@
+"""The desk between sessions and the rest: logins, MAIL, RCPT and the message, each turned into a submission."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from relay.clock import Clock
+from relay.counters.contract import Counters
+from relay.directory import Directory
+from relay.intake import Intake
+from relay.mail.address import Address
+from relay.mail.envelope import Account, Envelope, Recipient, Submission
+from relay.mail.reply import reply_line
+from relay.observe import events, metrics
+from relay.observe.log import log
+from relay.smtp.auth import Login
+from relay.smtp.front import Limits, Transaction
+from relay.store.generation import CONSENT, Generation
+
+LOGIN_WINDOW_SECONDS = 600.0
+MAX_LOGIN_DELAY_SECONDS = 8.0
+
+
+class Desk:
+    """Keeps relay.smtp.front.Front. `directory` answers the snapshot in force now."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        directory: Callable[[], Directory],
+        counters: Counters,
+        generation: Generation,
+        clock: Clock,
+        *,
+        limits: Limits,
+        logins: LoginLimits,
+    ) -> None:
+        self.hostname = intake.house.hostname
+        self.limits = limits
+        self._intake = intake
+        self._directory = directory
+        self._counters = counters
+        self._generation = generation
+        self._clock = clock
+        self._logins = logins
+
+    # -- who ------------------------------------------------------------------------------------------------------
+
+    async def login(self, login: Login, client_ip: str) -> Account | str:
+        """The account, or the reply that refuses it. Wrong passwords are counted per address and per pair (THROTTLE-10)."""
+        now = self._clock.now()
+        name = login.username.partition("+")[0].lower()
+        keys = (f"login:{client_ip}", f"login:{client_ip}:{name}")
+        if client_ip and any(self._counters.blocked_until(key, now) > now for key in keys):
+            metrics.AUTH_FAILURES.inc(("blocked",))
+            return "454 4.7.0 Too many failed logins from this address; wait and try again"
+        account = self._directory().authenticate(login.username, login.password)
+        if account is None:
+            metrics.AUTH_FAILURES.inc(("wrong",))
+            log.info(events.LOGIN_REFUSED, client=client_ip)
+            failed = max(self._counters.hit(key, LOGIN_WINDOW_SECONDS, now) for key in keys)
+            if client_ip and failed >= self._logins.failures:
+                self._block(keys, now)
+            await asyncio.sleep(min(MAX_LOGIN_DELAY_SECONDS, 0.05 * 2 ** min(failed, 8)))
+            return "535 5.7.8 Wrong user name or password"
+        if account.tenant.suspended:
+            metrics.AUTH_FAILURES.inc(("suspended",))
+            return reply_line("account.suspended", (), account.tenant.language, self._intake.house.public_url)
+        return account
+
+    def _block(self, keys: tuple[str, ...], now: float) -> None:
+        """Each further block within a day is twice as long."""
+        for key in keys:
+            if self._counters.count(key, LOGIN_WINDOW_SECONDS, now) >= self._logins.failures:
+                times = self._counters.hit(f"{key}:blocks", 86_400.0, now)
+                self._counters.block(key, now + self._logins.block_seconds * 2 ** min(times - 1, 6), now)
+                self._counters.reset(key)
+
+    def _current(self, account: Account) -> Account | None:
+        """The account as the directory has it now; None when it was revoked or suspended meanwhile."""
+        fresh = self._directory().renew(account)
+        return None if fresh is None or fresh.tenant.suspended else fresh
+
+    # -- envelope -------------------------------------------------------------------------------------------------
+
+    def mail(self, transaction: Transaction) -> str | None:
+        account = self._current(transaction.account)
+        if account is None:
+            return "421 4.7.0 This account is not in force any more"
+        transaction.account = account
+        transaction.generation = self._generation.read(CONSENT)
+        return self._intake.sender(self._submission(transaction, ()))
+
+    def recipient(self, transaction: Transaction, address: Address, recipient: Recipient) -> str | None:
+        refusal, settled = self._intake.recipient(self._submission(transaction, (recipient,)))
+        if settled:
+            transaction.settled.add(recipient.address)
+        return refusal
+
+    def _submission(self, transaction: Transaction, recipients: tuple[Recipient, ...]) -> Submission:
+        mail = transaction.mail
+        envelope = Envelope(transaction.mail_from, recipients, mail.smtputf8, mail.ret, mail.envid)
+        account = transaction.account
+        return Submission(account, envelope, transaction.session, self._clock.now(), purpose=account.purpose)
+
+    # -- message --------------------------------------------------------------------------------------------------
+
+    def message(self, transaction: Transaction, raw: bytes) -> Awaitable[str]:
+        settled = frozenset(transaction.settled)
+        if self._generation.read(CONSENT) != transaction.generation:
+            settled = frozenset()  # somebody left or joined since: ask again (CONSENT-12)
+        return self._timed(self._submission(transaction, tuple(transaction.recipients)), raw, settled)
+
+    async def _timed(self, mail: Submission, raw: bytes, settled: frozenset[str]) -> str:
+        start = self._clock.monotonic()
+        reply = await self._intake.submit(mail, raw, settled)
+        metrics.ACCEPT_SECONDS.observe(self._clock.monotonic() - start)
+        return reply
+
+    # -- what the session reports -----------------------------------------------------------------------------------
+
+    def count(self, event: str) -> None:
+        metrics.SMTP_EVENTS.inc((event,))
+
+    def crashed(self, error: BaseException) -> None:
+        metrics.CRASHES.inc(("session",))
+        log.error(events.SESSION_CRASHED, kind=type(error).__name__, place=place_of(error))
+
+
+class LoginLimits:
+    """How many wrong passwords in ten minutes, and how long the first block is."""
+
+    def __init__(self, failures: int, block_seconds: float) -> None:
+        self.failures = failures
+        self.block_seconds = block_seconds
+
+
+def place_of(error: BaseException) -> str:
+    """File and line where an error was raised; its text may hold addresses and stays out of the log."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"{frame.tb_frame.f_code.co_filename.rpartition('/')[2]}:{frame.tb_lineno}" if frame else ""

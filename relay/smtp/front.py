@@ -1,0 +1,111 @@
+"""What a session asks of the rest of the gateway, and the values that pass between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from relay.mail.address import Address
+from relay.mail.envelope import Account, Envelope, Recipient, SessionInfo
+from relay.smtp.auth import Login
+from relay.smtp.syntax import MailCommand
+
+
+class Limits(NamedTuple):
+    """What a session may use; names and defaults are those of the [limits] table."""
+
+    max_message_bytes: int = 26_214_400
+    max_recipients: int = 500
+    command_timeout_seconds: float = 300.0
+    data_timeout_seconds: float = 900.0
+    data_min_bytes_per_minute: int = 1024
+    max_errors: int = 10
+
+
+@dataclass(slots=True)
+class Transaction:
+    """MAIL and RCPT so far. `settled` holds what the RCPT decision point has judged, for the end of data."""
+
+    account: Account
+    session: SessionInfo
+    mail: MailCommand
+    recipients: list[Recipient] = field(default_factory=list)
+    settled: set[str] = field(default_factory=set)
+    generation: int = 0  # of the consent store when `settled` was judged
+
+    @property
+    def mail_from(self) -> str:
+        return self.mail.address.text if self.mail.address else ""
+
+    def envelope(self) -> Envelope:
+        mail = self.mail
+        return Envelope(self.mail_from, tuple(self.recipients), mail.smtputf8, mail.ret, mail.envid)
+
+
+class Front(Protocol):
+    """The gateway as a session sees it. Replies are whole SMTP replies without the closing CRLF; None means go on."""
+
+    hostname: str
+    limits: Limits
+
+    def login(self, login: Login, client_ip: str) -> Awaitable[Account | str]: ...
+
+    def mail(self, transaction: Transaction) -> str | None: ...
+
+    def recipient(
+        self, transaction: Transaction, address: Address, recipient: Recipient
+    ) -> str | Awaitable[str | None] | None: ...
+
+    def message(self, transaction: Transaction, raw: bytes) -> Awaitable[str]: ...
+
+    def count(self, event: str) -> None: ...
+
+    def crashed(self, error: BaseException) -> None: ...
+
+
+class InFlight:
+    """Octets of unfinished messages in this process, under one cap (then `452 4.3.1`)."""
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.used = 0
+
+    def take(self, octets: int) -> bool:
+        """Count `octets` in, unless that would pass the cap."""
+        if self.used + octets > self.cap:
+            return False
+        self.used += octets
+        return True
+
+    def give(self, octets: int) -> None:
+        self.used -= octets
+
+
+class Gate:
+    """Open sessions of this process, in all and by client address."""
+
+    def __init__(self, *, total: int, per_address: int) -> None:
+        self.total = total
+        self.per_address = per_address
+        self.sessions: set[asyncio.BaseProtocol] = set()
+        self._by_address: dict[str, int] = {}
+
+    def enter(self, session: asyncio.BaseProtocol, address: str, *, counted: bool) -> bool:
+        """Let a session in; False when a cap is reached. `counted` is False for addresses without a cap of their own."""
+        held = self._by_address.get(address, 0)
+        if len(self.sessions) >= self.total or (counted and held >= self.per_address):
+            return False
+        self.sessions.add(session)
+        self._by_address[address] = held + 1
+        return True
+
+    def leave(self, session: asyncio.BaseProtocol, address: str) -> None:
+        if session in self.sessions:
+            self.sessions.discard(session)
+            held = self._by_address.get(address, 0) - 1
+            if held > 0:
+                self._by_address[address] = held
+            else:
+                self._by_address.pop(address, None)

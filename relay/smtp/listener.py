@@ -1,0 +1,85 @@
+"""Listeners of one worker: sockets from the supervisor, sessions on them, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+from relay.settings.model import Listener, Settings
+from relay.smtp import tls
+from relay.smtp.front import Front, Gate, InFlight
+from relay.smtp.session import ListenerKind, Session
+
+
+class Listeners:
+    """Every listener of this process."""
+
+    def __init__(self, settings: Settings, front: Front, gate: Gate, in_flight: InFlight) -> None:
+        self._settings = settings
+        self._front = front
+        self._gate = gate
+        self._in_flight = in_flight
+        self._contexts: list[tuple[Listener, ssl.SSLContext]] = []
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self, sockets: Sequence[tuple[int, int]]) -> None:
+        """Serve the descriptors, each for the listener of its index. Raises CertificateError."""
+        loop = asyncio.get_running_loop()
+        for index, descriptor in sockets:
+            listener = self._settings.listener[index]
+            context = None
+            if listener.certificate is not None and listener.key is not None and listener.tls != "off":
+                context = tls.make_context(listener.certificate, listener.key)
+                self._contexts.append((listener, context))
+            kind = self._kind(listener)
+            sock = socket.socket(fileno=descriptor)
+            immediate = context if kind.implicit and not kind.proxy else None
+            server = await loop.create_server(self._factory(loop, context, kind), sock=sock, ssl=immediate)
+            self._servers.append(server)
+
+    def _kind(self, listener: Listener) -> ListenerKind:
+        exempt = self._settings.connections_exempt
+        return ListenerKind(
+            implicit=listener.kind == "submissions",
+            plain_auth=listener.tls == "off",
+            proxy=listener.proxy_protocol,
+            uncounted=lambda address: not address or address in exempt,
+        )
+
+    def _factory(
+        self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None, kind: ListenerKind
+    ) -> Callable[[], Session]:
+        def make() -> Session:
+            return Session(loop, self._front, self._gate, self._in_flight, tls=context, listener=kind)
+
+        return make
+
+    def reload_certificates(self) -> list[str]:
+        """Take renewed certificates; what could not be taken, in words."""
+        problems = []
+        for listener, context in self._contexts:
+            assert listener.certificate is not None and listener.key is not None
+            try:
+                tls.load(context, listener.certificate, listener.key)
+            except tls.CertificateError as error:
+                problems.append(str(error))
+        return problems
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new session; let those that are in a transaction end, at most `seconds`; say 421 to the rest."""
+        for server in self._servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._gate.sessions and loop.time() < end:
+            for session in list(self._gate.sessions):
+                if isinstance(session, Session) and session.transaction is None:
+                    session.send_away("421 4.3.2 The gateway is shutting down; try again later")
+            await asyncio.sleep(0.05)
+        for session in list(self._gate.sessions):
+            if isinstance(session, Session):
+                session.send_away("421 4.3.2 The gateway is shutting down; try again later")
+        while any(isinstance(s, Session) and s.busy for s in self._gate.sessions) and loop.time() < end + 5.0:
+            await asyncio.sleep(0.05)

@@ -1,0 +1,72 @@
+"""PROXY protocol, versions 1 and 2: who the client behind a balancer is. Pure.
+
+Specification: HAProxy, "The PROXY protocol", versions 1 and 2. Only TCP over IPv4 and IPv6 counts; LOCAL and UNKNOWN
+keep the address of the connection itself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from typing import NamedTuple
+
+SIGNATURE_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
+MAX_V1 = 107
+MAX_V2 = 16 + 4096
+
+
+class Proxied(NamedTuple):
+    """`address` is the client's, or "" for the connection's own; `length` octets of the buffer were the header."""
+
+    address: str
+    length: int
+
+
+class BadProxyHeader(NamedTuple):
+    """The connection must be closed; `why` is for the log."""
+
+    why: str
+
+
+def read_header(buffer: bytes | bytearray) -> Proxied | BadProxyHeader | None:
+    """The header at the start of `buffer`; None while more octets are needed."""
+    if buffer[:12] == SIGNATURE_V2[: len(buffer)]:
+        return _version_2(buffer)
+    if buffer[:6] == b"PROXY "[: len(buffer)]:
+        return _version_1(buffer)
+    return BadProxyHeader("no PROXY header")
+
+
+def _version_1(buffer: bytes | bytearray) -> Proxied | BadProxyHeader | None:
+    end = buffer.find(b"\r\n", 0, MAX_V1)
+    if end < 0:
+        return BadProxyHeader("version 1 header too long") if len(buffer) >= MAX_V1 else None
+    words = bytes(buffer[:end]).split(b" ")
+    if len(words) >= 2 and words[1] == b"UNKNOWN":
+        return Proxied("", end + 2)
+    if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6"):
+        return BadProxyHeader("version 1 header malformed")
+    try:
+        address = ipaddress.ip_address(words[2].decode("ascii"))
+        ports = [int(words[4]), int(words[5])]
+    except ValueError:
+        return BadProxyHeader("version 1 address malformed")
+    if (address.version == 4) != (words[1] == b"TCP4") or not all(0 <= port <= 65535 for port in ports):
+        return BadProxyHeader("version 1 family or port wrong")
+    return Proxied(str(address), end + 2)
+
+
+def _version_2(buffer: bytes | bytearray) -> Proxied | BadProxyHeader | None:
+    if len(buffer) < 16:
+        return None
+    version_command, family, length = struct.unpack_from("!BBH", buffer, 12)
+    if version_command >> 4 != 2 or version_command & 15 > 1 or 16 + length > MAX_V2:
+        return BadProxyHeader("version 2 header malformed")
+    if len(buffer) < 16 + length:
+        return None
+    if version_command & 15 == 0 or family >> 4 not in (1, 2):  # LOCAL, or neither IPv4 nor IPv6
+        return Proxied("", 16 + length)
+    size = 4 if family >> 4 == 1 else 16
+    if length < 2 * size + 4:
+        return BadProxyHeader("version 2 address too short")
+    return Proxied(str(ipaddress.ip_address(bytes(buffer[16 : 16 + size]))), 16 + length)

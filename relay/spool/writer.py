@@ -1,0 +1,95 @@
+"""One thread that writes for everybody: whatever waits when the disk is free goes into one transaction.
+
+While one transaction is being synced the next one gathers, so the batch grows with the load and nobody waits for a
+timer (design.md: batch across sessions).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+Op = TypeVar("Op")
+
+MAX_BATCH = 256
+
+
+class Writer(Generic[Op]):
+    """Runs `write(batch)` in its own thread. `submit` is for the event loop's thread only.
+
+    `write` answers one exception or None for each op of the batch; `done(op, error)` then runs on the loop.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        write: Callable[[Sequence[Op]], Sequence[BaseException | None]],
+        done: Callable[[Op, BaseException | None], None],
+        *,
+        name: str,
+    ) -> None:
+        self._loop = loop
+        self._write = write
+        self._done = done
+        self._waiting: list[Op] = []
+        self._busy = False
+        self._wake: SimpleQueue[list[Op] | None] = SimpleQueue()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.batches = 0
+        self.rows = 0
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, op: Op) -> None:
+        """Take `op` into the next transaction."""
+        self._waiting.append(op)
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            # One turn of the loop later, so that what arrives in the same turn shares the sync.
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+        self._wake.put(batch)
+
+    def _run(self) -> None:
+        while (batch := self._wake.get()) is not None:
+            try:
+                errors: Sequence[BaseException | None] = self._write(batch)
+            except Exception as error:  # the disk, the file: every op of the batch failed for the same reason
+                errors = [error] * len(batch)
+            try:
+                self._loop.call_soon_threadsafe(self._finish, batch, errors)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                return
+
+    def _finish(self, batch: Sequence[Op], errors: Sequence[BaseException | None]) -> None:
+        self.batches += 1
+        self.rows += len(batch)
+        if self._waiting:
+            self._hand_over()
+        else:
+            self._busy = False
+            self._idle.set()
+        for op, error in zip(batch, errors, strict=True):
+            self._done(op, error)
+
+    @property
+    def busy(self) -> bool:
+        """Something waits or is being written."""
+        return self._busy
+
+    async def drain(self) -> None:
+        """Returns when nothing waits."""
+        while self._busy:
+            await self._idle.wait()
+
+    def stop(self) -> None:
+        """End the thread after what it has in hand. Call `drain` first."""
+        self._wake.put(None)
+        self._thread.join()

@@ -1,0 +1,140 @@
+"""The delivery log: what happened to each message, for `zegel trace` and the API, kept for a limited time.
+
+One file a day and process, written by a thread in small batches: it is a record for people and stays out of the
+durable path of a message. Rows hold the id of the message, the time, a word and a sealed JSON object; addresses are
+found by keyed hash (GDPR-14, OPS-2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+Seal = Callable[[int, bytes], bytes]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS event(seq INTEGER PRIMARY KEY, id INTEGER NOT NULL, at REAL NOT NULL, word TEXT NOT NULL, data BLOB);
+CREATE INDEX IF NOT EXISTS event_id ON event(id);
+CREATE TABLE IF NOT EXISTS who(hash INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(hash, id)) WITHOUT ROWID;
+"""
+FLUSH_SECONDS = 0.5
+DAY = 86_400.0
+
+
+class Event(NamedTuple):
+    """One line of a message's history. `word` is e.g. accepted, refused, delivered, deferred, failed, dropped."""
+
+    id: int
+    at: float
+    word: str
+    data: dict[str, Any]
+    who: tuple[int, ...] = ()  # 63-bit keyed hashes of addresses and of the Message-ID
+
+
+def short_hash(digest: bytes) -> int:
+    """63 bits of a keyed hash, to be found by."""
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class History:
+    """Collects events and writes them twice a second. `add` is for the loop's thread and never waits."""
+
+    def __init__(self, folder: Path, process: str, seal: Seal) -> None:
+        self.folder = folder
+        self.process = process
+        self._seal = seal
+        self._waiting: list[Event] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.failed = 0
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._thread = threading.Thread(target=self._run, name="history", daemon=True)
+        self._thread.start()
+
+    def add(self, event: Event) -> None:
+        self._waiting.append(event)
+
+    def _run(self) -> None:
+        while not self._stop.wait(FLUSH_SECONDS):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if not batch:
+            return
+        try:
+            with sqlite3.connect(self.folder / f"{_day(batch[0].at)}-{self.process}.history", isolation_level=None) as db:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=NORMAL")
+                db.executescript(_SCHEMA)
+                db.execute("BEGIN IMMEDIATE")
+                db.executemany(
+                    "INSERT INTO event(id, at, word, data) VALUES(?,?,?,?)",
+                    [(e.id, e.at, e.word, self._seal(e.id, orjson.dumps(e.data))) for e in batch],
+                )
+                db.executemany("INSERT OR IGNORE INTO who VALUES(?,?)", [(h, e.id) for e in batch for h in e.who])
+                db.execute("COMMIT")
+            db.close()
+        except sqlite3.Error:
+            self.failed += len(batch)
+
+    async def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+
+def read(folder: Path, ids: Iterable[int], open_blob: Callable[[int, bytes], bytes]) -> list[Event]:
+    """Every event of the messages `ids`, oldest first, from all processes' files."""
+    wanted = list(ids)
+    events: list[Event] = []
+    for db in _files(folder):
+        for number in wanted:
+            for row in db.execute("SELECT id, at, word, data FROM event WHERE id=? ORDER BY seq", (number,)):
+                events.append(Event(row[0], row[1], row[2], orjson.loads(open_blob(row[0], row[3]))))
+    return sorted(events, key=lambda event: event.at)
+
+
+def find(folder: Path, hashes: Sequence[int], limit: int = 1000) -> list[int]:
+    """Ids of the messages with one of these hashes, newest first."""
+    found: set[int] = set()
+    for db in _files(folder):
+        for value in hashes:
+            found.update(row[0] for row in db.execute("SELECT id FROM who WHERE hash=? LIMIT ?", (value, limit)))
+    return sorted(found, reverse=True)[:limit]
+
+
+def forget_before(folder: Path, moment: float) -> int:
+    """Delete the files of days that ended before `moment`; how many (GDPR-14)."""
+    gone = 0
+    for path in folder.glob("*.history"):
+        if path.name[:10] < _day(moment):
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+            gone += 1
+    return gone
+
+
+def _files(folder: Path) -> Iterator[sqlite3.Connection]:
+    for path in sorted(folder.glob("*.history")):
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            yield db
+        except sqlite3.OperationalError:
+            continue  # a file that is being made: it has no tables yet
+        finally:
+            db.close()
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(moment))

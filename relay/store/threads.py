@@ -1,0 +1,86 @@
+"""Thread memory: which addresses a message that went out showed, as keyed hashes, for 90 days (CC-11).
+
+A reply-all to a mail whose addresses everybody has already seen exposes nobody anew. Only messages that show several
+outsiders are remembered. The owner writes; workers read.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from relay.keyring import Keyring
+
+KEEP_SECONDS = 90 * 86_400.0
+FILE = "threads.db"
+MAX_PARENTS = 20
+_MESSAGE_ID = re.compile(rb"<[^<>\s]{1,500}>")
+
+
+class Threads:
+    """The memory of one data folder."""
+
+    def __init__(self, data_dir: Path, keyring: Keyring, *, writable: bool) -> None:
+        self._keyring = keyring
+        self._path = data_dir / FILE
+        self._db: sqlite3.Connection | None = None
+        if writable:
+            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS thread(key INTEGER PRIMARY KEY, at REAL NOT NULL, shown BLOB NOT NULL)"
+            )
+            self._db.execute("CREATE INDEX IF NOT EXISTS thread_at ON thread(at)")
+
+    def _reader(self) -> sqlite3.Connection | None:
+        if self._db is None and self._path.exists():
+            self._db = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, check_same_thread=False)
+        return self._db
+
+    def _hash(self, tenant_id: int, text: str) -> int:
+        return int.from_bytes(self._keyring.subject_hash(f"thread\0{tenant_id}\0{text}")[:8], "big") >> 1
+
+    def entry(self, tenant_id: int, message_id: bytes, shown: Iterable[str]) -> tuple[int, list[int]]:
+        """What `remember` takes: keyed hashes of a Message-ID and of the addresses (narrow) that the message shows."""
+        key = self._hash(tenant_id, message_id.decode("latin-1"))
+        return key, [self._hash(tenant_id, address) for address in shown]
+
+    def remember(self, key: int, shown: Sequence[int], at: float) -> None:
+        """Owner only. Raises sqlite3.Error."""
+        assert self._db is not None
+        self._db.execute("INSERT OR REPLACE INTO thread VALUES(?,?,?)", (key, at, array("q", shown).tobytes()))
+
+    def forget(self, now: float) -> int:
+        """Owner only: drop what is older than 90 days; how many."""
+        assert self._db is not None
+        return self._db.execute("DELETE FROM thread WHERE at < ?", (now - KEEP_SECONDS,)).rowcount
+
+    def seen(self, tenant_id: int, references: bytes, addresses: Sequence[str], *, now: float) -> frozenset[str] | None:
+        """Which of `addresses` (narrow) a known parent showed; None when no parent is known.
+
+        `references` is In-Reply-To and References as they came. Raises sqlite3.Error.
+        """
+        db = self._reader()
+        if db is None:
+            return None
+        shown: set[int] = set()
+        known = False
+        for match in _MESSAGE_ID.findall(references)[-MAX_PARENTS:]:
+            key = self._hash(tenant_id, match.decode("latin-1"))
+            row = db.execute("SELECT shown FROM thread WHERE key=? AND at>=?", (key, now - KEEP_SECONDS)).fetchone()
+            if row:
+                known = True
+                numbers = array("q")
+                numbers.frombytes(row[0])
+                shown.update(numbers)
+        if not known:
+            return None
+        return frozenset(address for address in addresses if self._hash(tenant_id, address) in shown)
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()

@@ -1,0 +1,64 @@
+"""The delivery log's entries: what is written down of a message when it is answered and after each attempt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relay.keyring import Keyring
+from relay.mail.address import narrow
+from relay.policy.ruling import Ruling
+from relay.spool.item import Item
+from relay.store.history import Event, History, short_hash
+
+
+def who(keyring: Keyring, texts: list[str]) -> tuple[int, ...]:
+    """Hashes to find a message by: addresses (narrow) and Message-IDs, under the current key."""
+    return tuple(short_hash(keyring.subject_hash("trace\0" + text)) for text in texts if text)
+
+
+def who_any(keyring: Keyring, text: str) -> list[int]:
+    """The same for a search, under every live key."""
+    return [short_hash(digest) for digest in keyring.subject_hashes("trace\0" + text)]
+
+
+class Trace:
+    """Writes the events of one process."""
+
+    def __init__(self, history: History, keyring: Keyring) -> None:
+        self._history = history
+        self._keyring = keyring
+
+    def answered(self, number: int, ruling: Ruling, word: str, *, reply: str, message_id: str, size: int) -> None:
+        """The answer at the end of data: accepted, held, parked, refused or deferred."""
+        mail = ruling.mail
+        envelope = mail.envelope
+        data: dict[str, Any] = {
+            "tenant": mail.account.tenant.name,
+            "credential": mail.account.credential.name,
+            "stream": mail.stream,
+            "class": mail.mail_class,
+            "from": envelope.mail_from,
+            "rcpt": [recipient.address for recipient in envelope.recipients],
+            "message_id": message_id,
+            "size": size,
+            "reply": reply,
+        }
+        if ruling.dropped:
+            data["dropped"] = [[recipient.address, reason] for recipient, reason in ruling.dropped]
+        if ruling.edits:
+            data["edits"] = [edit[:2] + edit[3:] for edit in ruling.edits]
+        if ruling.due:
+            data["due"] = ruling.due
+        said = [[e.policy, e.mode, e.action.word, e.reason] for e in ruling.trace if e.reason]
+        if said:
+            data["policies"] = said
+        found_by = [narrow(recipient.address) for recipient in envelope.recipients]
+        found_by += [narrow(recipient.address) for recipient, _ in ruling.dropped]
+        if envelope.mail_from:
+            found_by.append(narrow(envelope.mail_from))
+        found_by.append(message_id)
+        self._history.add(Event(number, mail.now, word, data, who(self._keyring, found_by)))
+
+    def say(self, item: Item, word: str, at: float, **data: Any) -> None:
+        """Something that happened to a queued message."""
+        self._history.add(Event(item.id, at, word, data))
