@@ -6,15 +6,15 @@ has been read stays good while the generation counter of the store has not moved
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
 from relay.consent.lookup import Lookup
-from relay.counters.embedded import Counters
+from relay.counters.contract import Counters
 from relay.mail.address import narrow
 from relay.mail.envelope import Submission
-from relay.mail.fingerprint import text_of
+from relay.mail.fingerprint import fingerprint
+from relay.mail.visible import Unreadable, visible_addresses
 from relay.observe import metrics
 from relay.policy.facts import Fact, Facts, ThreadParent, Unavailable
 from relay.store.threads import Threads
@@ -26,10 +26,12 @@ Address = str
 class Gather:
     """The facts of one process. Its lookups are for the event loop's thread."""
 
-    def __init__(self, lookup: Lookup, threads: Threads, counters: Counters) -> None:
+    def __init__(self, lookup: Lookup, threads: Threads, counters: Counters, *, dry: bool = False) -> None:
+        """`dry`: look without counting, for `explain` (PIPE-4)."""
         self.lookup = lookup
         self.threads = threads
         self.counters = counters
+        self.dry = dry
 
     def facts(self, needs: Iterable[Fact], mail: Submission, addresses: Sequence[Address]) -> Facts:
         """The facts in `needs` for `mail`, per recipient for `addresses` only."""
@@ -60,13 +62,23 @@ class Gather:
         parents = mail.message.get_all(b"in-reply-to") + mail.message.get_all(b"references")
         if not parents:
             return None
-        return self.threads.parent(mail.account.tenant.id, b" ".join(parents), now=mail.now)
+        shown = visible_addresses(mail.message)
+        if isinstance(shown, Unreadable):
+            return None
+        by_key = {narrow(address): address for address in shown}
+        seen = self.threads.seen(mail.account.tenant.id, b" ".join(parents), list(by_key), now=mail.now)
+        return None if seen is None else ThreadParent(frozenset(by_key[key].lower() for key in seen))
 
     def _fingerprint(self, mail: Submission, addresses: Sequence[Address]) -> int:
         if mail.message is None:
             return 0
-        digest = hashlib.blake2b(text_of(mail.message), digest_size=12).hexdigest()
-        return self.counters.hit(f"text:{mail.account.credential.name}:{digest}", DAY_SECONDS, mail.now)
+        digest = fingerprint(mail.message)
+        if not digest:
+            return 1
+        key = f"text:{mail.account.credential.name}:{digest.hex()}"
+        if self.dry:
+            return self.counters.count(key, DAY_SECONDS, mail.now) + 1
+        return self.counters.hit(key, DAY_SECONDS, mail.now)
 
 
 def _purpose(mail: Submission) -> str:
@@ -80,8 +92,3 @@ _READ: dict[Fact, Callable[[Gather, Submission, Sequence[Address]], object]] = {
     Fact.THREAD: Gather._thread,
     Fact.FINGERPRINT: Gather._fingerprint,
 }
-
-
-def visible_keys(addresses: Iterable[str]) -> list[str]:
-    """Addresses as the thread memory compares them."""
-    return [narrow(address) for address in addresses]

@@ -12,7 +12,6 @@ from typing import NamedTuple, Protocol
 
 from relay.gather import Gather
 from relay.limits import charges, parks
-from relay.mail.edits import Edit
 from relay.mail.envelope import Submission
 from relay.mail.message import Malformed, Message
 from relay.mail.received import received_value
@@ -62,14 +61,24 @@ class Intake:
     """Judges, commits, answers. One for a process."""
 
     def __init__(
-        self, pipeline: Pipeline, gather: Gather, queue: Queue, trace: Trace, *, house: House, watcher: Watcher
+        self,
+        pipeline: Pipeline,
+        gather: Gather,
+        queue: Queue,
+        trace: Trace,
+        *,
+        house: House,
+        watcher: Watcher,
+        generation: Callable[[], int],
     ) -> None:
+        """`generation` tells the state of the consent store, so that delivery need not ask again while it stands."""
         self.pipeline = pipeline
         self.gather = gather
         self.queue = queue
         self.trace = trace
         self.house = house
         self.watcher = watcher
+        self.generation = generation
 
     # -- before the content -----------------------------------------------------------------------------------------
 
@@ -105,12 +114,14 @@ class Intake:
         if self.queue.pressure() is not None:
             return reply_line("queue.unavailable", (), language, self.house.public_url)
         number = self.queue.next_id()
+        generation = self.generation()
         ruling = self.judge(_with_message(mail, message), settled)
         if ruling.passes:
             ruling = self.pipeline.admit(ruling, self._allowance(ruling))
         if not ruling.passes:
             return self._refused(number, ruling)
         item = make_item(number, ruling, self.house)
+        item.generation = generation
         try:
             await self.queue.commit(item)
         except SpoolUnavailable:
@@ -221,7 +232,7 @@ def make_item(number: int, ruling: Ruling, house: House) -> Item:
         "ret": envelope.ret,
         "envid": envelope.envid,
         "utf8": envelope.smtputf8,
-        "edits": [*ruling.edits, Edit("prepend", "Received", received, "SMTP-22")],
+        "edits": [*map(tuple, ruling.edits), ("prepend", "Received", received, "SMTP-22")],
         "domain": from_domain(message),
         "subscriber": subscriber.decode("utf-8", "replace") if subscriber else "",
         "language": account.tenant.language,
@@ -235,5 +246,3 @@ def make_item(number: int, ruling: Ruling, house: House) -> Item:
     item.message = message
     return item
 
-
-SubmitNotice = Callable[[Item], None]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from relay.clock import Clock
 from relay.consent.lookup import Lookup
 from relay.directory import Directory
-from relay.mail.envelope import Account, Envelope, MailClass, SessionInfo, Submission
+from relay.mail.envelope import Account, Credential, Envelope, MailClass, SessionInfo, Stream, Submission
 from relay.observe import metrics
 from relay.policy.facts import Fact, Facts
 from relay.policy.pipeline import Pipeline
@@ -31,7 +31,12 @@ class Recheck:
     """Asks the same policies as RCPT did, over facts of now. Skipped while nothing changed in the store since intake."""
 
     def __init__(
-        self, pipeline: Pipeline, lookup: Lookup, generation: Generation, directory: Callable[[], Directory], clock: Clock
+        self,
+        pipeline: Pipeline,
+        lookup: Lookup,
+        generation: Generation,
+        directory: Callable[[], Directory],
+        clock: Clock,
     ) -> None:
         self._pipeline = pipeline
         self._lookup = lookup
@@ -58,12 +63,13 @@ class Recheck:
         return gone
 
     def _account(self, item: Item) -> Account | None:
-        directory = self._directory()
-        tenant = directory.tenant_by_id(item.tenant)
-        account = directory.any_account(item.meta["credential"])
-        if tenant is None or account is None:
+        """The account that sent it, as far as the policies look: a login that was revoked since has sent lawfully."""
+        tenant = self._directory().tenant_by_id(item.tenant)
+        if tenant is None:
             return None
-        return Account(tenant, account.credential, tenant.purposes.get(item.meta["purpose"]))
+        name = item.meta["credential"]
+        credential = Credential(name, name, tenant.name, Stream(item.meta["stream"]), item.meta["purpose"])
+        return Account(tenant, credential, tenant.purposes.get(item.meta["purpose"]))
 
     def _ask(self, item: Item, account: Account, waiting: Sequence[int]) -> list[Gone] | None:
         everyone = item.recipients

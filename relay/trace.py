@@ -46,7 +46,7 @@ class Trace:
         if ruling.dropped:
             data["dropped"] = [[recipient.address, reason] for recipient, reason in ruling.dropped]
         if ruling.edits:
-            data["edits"] = [edit[:2] + edit[3:] for edit in ruling.edits]
+            data["edits"] = [(edit.kind, edit.name, edit.rule) for edit in ruling.edits]
         if ruling.due:
             data["due"] = ruling.due
         said = [[e.policy, e.mode, e.action.word, e.reason] for e in ruling.trace if e.reason]

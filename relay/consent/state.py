@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from relay.policy.facts import ConsentState
 
@@ -19,7 +19,7 @@ class Event(NamedTuple):
     seq: int
     event: str
     at: float
-    clear: Mapping[str, object]
+    clear: Mapping[str, Any]  # JSON that `relay.consent.parts` wrote
 
 
 class Present(NamedTuple):
@@ -82,25 +82,20 @@ def _newest(state: ConsentState) -> float:
 
 
 def _from_clear(event: Event) -> ConsentState:
-    clear = event.clear
-
-    def number(name: str) -> float:
-        value = clear.get(name, 0.0)
-        return float(value) if isinstance(value, int | float) else 0.0
-
-    confirmed_at = number("confirmed_at")
+    get = event.clear.get
+    confirmed_at = get("confirmed_at", 0.0)
     return ConsentState(
-        status="confirmed" if confirmed_at else "given",
-        basis=str(clear.get("basis", "consent")),
-        given_at=number("given_at"),
-        confirmed_at=confirmed_at,
-        expires_at=number("expires_at"),
-        controller=str(clear.get("controller", "")),
-        category=str(clear.get("category", "")),
-        sale_kind=str(clear.get("sale_kind", "")),
-        sale_at=number("sale_at"),
-        provenance=str(clear.get("provenance", "own")),
-        jurisdiction=str(clear.get("jurisdiction", "")),
-        sensitive=clear.get("sensitive") is True,
-        event=event.seq,
+        "confirmed" if confirmed_at else "given",
+        get("basis", "consent"),
+        get("given_at", 0.0),
+        confirmed_at,
+        get("expires_at", 0.0),
+        get("controller", ""),
+        get("category", ""),
+        get("sale_kind", ""),
+        get("sale_at", 0.0),
+        get("provenance", "own"),
+        get("jurisdiction", ""),
+        get("sensitive", False),
+        event.seq,
     )

@@ -26,6 +26,7 @@ def load_states(connection: sa.Connection, keys: Iterable[bytes]) -> dict[bytes,
 
 def save_states(connection: sa.Connection, tenant_id: int, states: Mapping[bytes, tuple[Present, bytes]]) -> None:
     """Write states under their keys, new or not."""
+    # In the order of the keys, so that rows of one page are written together.
     upsert(
         connection,
         consent_state,
@@ -37,6 +38,6 @@ def save_states(connection: sa.Connection, tenant_id: int, states: Mapping[bytes
                 "ended_at": present.ended_at,
                 "proof": proof,
             }
-            for key, (present, proof) in states.items()
+            for key, (present, proof) in sorted(states.items())
         ],
     )

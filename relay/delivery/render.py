@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Deferred, Failed
-from relay.dkim.sign import SigningKey, body_hash, sign
+from relay.dkim.sign import Signer as Key
+from relay.dkim.sign import body_hash, sign
 from relay.mail import edits
 from relay.mail.edits import PER_COPY, Edit
 from relay.mail.message import Field, Malformed, join_head
@@ -32,7 +33,7 @@ class Links(NamedTuple):
 class Signer(NamedTuple):
     """What rendering needs from outside: keys in force for a domain, the time, and links for one recipient of a message."""
 
-    keys: Callable[[str, int], Sequence[SigningKey]]
+    keys: Callable[[str, int], Sequence[Key]]
     now: Callable[[], float]
     links: Callable[[Item, str], Links]
 

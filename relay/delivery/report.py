@@ -49,7 +49,9 @@ class Reporter:
         if isinstance(outcome, Delivered):
             if "SUCCESS" not in recipient.notify or outcome.dsn:
                 return None
-            return dsn.Fate(recipient, dsn.Action.RELAYED, outcome.status, outcome.reply, outcome.code, outcome.host, now)
+            return dsn.Fate(
+                recipient, dsn.Action.RELAYED, outcome.status, outcome.reply, outcome.code, outcome.host, now
+            )
         if isinstance(outcome, Failed):
             return dsn.Fate(
                 recipient, dsn.Action.FAILED, outcome.status, _words(outcome.reply), outcome.code, outcome.host, now
@@ -57,7 +59,9 @@ class Reporter:
         if gave_up and now_is is Fate.FAILED:
             return dsn.Fate(recipient, dsn.Action.EXPIRED, "4.4.7", outcome.reply, outcome.code, outcome.host, now)
         if warn and isinstance(outcome, Deferred):
-            return dsn.Fate(recipient, dsn.Action.DELAYED, outcome.status, outcome.reply, outcome.code, outcome.host, now)
+            return dsn.Fate(
+                recipient, dsn.Action.DELAYED, outcome.status, outcome.reply, outcome.code, outcome.host, now
+            )
         return None
 
     def _items(self, item: Item, fates: list[dsn.Fate]) -> list[Item]:
@@ -76,7 +80,11 @@ class Reporter:
         number = self._next_id()
         stamp = dsn.Stamp(self._host, self._clock.now(), encode_id(number).lower())
         report = dsn.build(original, fates, stamp, language=str(item.meta.get("language", "nl")))
-        return [] if report is None else [system_item(number, item, report.recipient, report.raw, utf8=report.smtputf8, now=stamp.now)]
+        return (
+            []
+            if report is None
+            else [system_item(number, item, report.recipient, report.raw, utf8=report.smtputf8, now=stamp.now)]
+        )
 
 
 def system_item(number: int, about: Item, recipient: str, raw: bytes, *, utf8: bool, now: float) -> Item:

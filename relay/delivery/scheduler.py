@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from relay.clock import Clock
 from relay.delivery.job import Features, Rendered
@@ -29,17 +29,13 @@ UNKNOWN_WAIT_SECONDS = 60.0
 RECORD_RETRY_SECONDS = 5.0
 
 
-class Dropped(NamedTuple):
-    """A recipient who may not get the mail any more, and the reason of reasons.toml."""
-
-    index: int
-    reason: str
-
-
 class Recheck(Protocol):
-    """Asks consent and suppression again; None when the store cannot be read (then the mail waits, PIPE-3)."""
+    """Asks consent and suppression again (CONSENT-12): `(index, reason)` of who may not get the mail any more.
 
-    def __call__(self, item: Item, waiting: Sequence[int]) -> list[Dropped] | None: ...
+    None when the store cannot be read; then the mail waits (PIPE-3).
+    """
+
+    def __call__(self, item: Item, waiting: Sequence[int]) -> Sequence[tuple[int, str]] | None: ...
 
 
 class Reporter(Protocol):
@@ -186,8 +182,10 @@ class Scheduler:
             gave_up, warn = self._plan_next(item, outcomes, now)
         self._record(item, outcomes, gave_up=gave_up)
         count(item, outcomes, now)
-        reports = [] if item.meta["class"] == "system" and not item.meta["from"] else self._report(
-            item, outcomes, gave_up=gave_up, warn=warn
+        reports = (
+            []
+            if item.meta["class"] == "system" and not item.meta["from"]
+            else self._report(item, outcomes, gave_up=gave_up, warn=warn)
         )
         if reports:
             self._later(self._report_then_write(item, reports))
@@ -202,7 +200,11 @@ class Scheduler:
         if deferred and all(outcome.scope is Scope.EXCESS for outcome in deferred):
             item.due = now
             return False, False
-        if deferred and all(outcome.scope is Scope.HOST for outcome in deferred) and now < queued + plan.give_up_seconds:
+        if (
+            deferred
+            and all(outcome.scope is Scope.HOST for outcome in deferred)
+            and now < queued + plan.give_up_seconds
+        ):
             item.due = now + HOST_WAIT_SECONDS
         else:
             tries = item.state["tries"] = item.state.get("tries", 0) + 1
@@ -258,7 +260,9 @@ def count(item: Item, outcomes: dict[int, Outcome], now: float) -> None:
     """The metrics of a concluded attempt."""
     final = Fate.WAITING not in item.fates
     for outcome in outcomes.values():
-        word = "delivered" if isinstance(outcome, Delivered) else "deferred" if isinstance(outcome, Deferred) else "failed"
+        word = (
+            "delivered" if isinstance(outcome, Delivered) else "deferred" if isinstance(outcome, Deferred) else "failed"
+        )
         metrics.DELIVERIES.inc(("smarthost", word))
     if final:
         metrics.DELIVERY_SECONDS.observe(now - item.meta["at"])

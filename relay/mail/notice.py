@@ -28,7 +28,11 @@ def build(reason: str, sender: str, number: int, stamp: Stamp, *, language: str,
     texts = _TEXTS.get(reason, _TEXTS["*"])
     tongue = "nl" if language == "nl" else "en"
     rule = REASONS[reason].rule
-    words = {"number": str(number), "link": f"{url.rstrip('/')}/why/{rule}", "sentence": REASONS[reason].sentence(tongue)}
+    words = {
+        "number": str(number),
+        "link": f"{url.rstrip('/')}/why/{rule}",
+        "sentence": REASONS[reason].sentence(tongue),
+    }
     body = texts[f"body_{tongue}"].format(**words)
     fields = [
         field("From", f"Zegel <postmaster@{stamp.host}>"),

@@ -28,9 +28,7 @@ def received_value(
     to = ""
     if len(recipients) == 1 and recipients[0].address.isascii() and len(recipients[0].address) < 200:
         to = f"\r\n for <{recipients[0].address}>"
-    return (
-        f"from {client}\r\n by {hostname} (Zegel) with {session.protocol} id {queue_id}{tls}{to};\r\n {rfc5322_date(int(now))}"
-    )
+    return f"from {client}\r\n by {hostname} (Zegel) with {session.protocol} id {queue_id}{tls}{to};\r\n {rfc5322_date(int(now))}"
 
 
 @lru_cache(maxsize=8)
@@ -38,5 +36,6 @@ def rfc5322_date(second: int) -> str:
     """A moment as RFC 5322 section 3.3 writes it, in UTC."""
     moment = time.gmtime(second)
     day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[moment.tm_wday]
-    month = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()[moment.tm_mon - 1]
-    return f"{day}, {moment.tm_mday:02d} {month} {moment.tm_year} {moment.tm_hour:02d}:{moment.tm_min:02d}:{moment.tm_sec:02d} +0000"
+    month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][moment.tm_mon - 1]
+    clock = f"{moment.tm_hour:02d}:{moment.tm_min:02d}:{moment.tm_sec:02d}"
+    return f"{day}, {moment.tm_mday:02d} {month} {moment.tm_year} {clock} +0000"

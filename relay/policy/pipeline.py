@@ -94,7 +94,7 @@ class Pipeline:
         return ruling if ruling.passes else replace(ruling, notes=_undelivered(ruling.notes))
 
     def recheck(self, mail: Submission, facts: Facts) -> Ruling:
-        """Directly before an attempt, for one recipient: what RCPT asks, with class and purpose as they were judged (CONSENT-12)."""
+        """Before an attempt, for one recipient: what RCPT asks, with class and purpose as judged at intake (CONSENT-12)."""
         return self._run(_Fold(Ruling(mail), facts), self._plan(mail).rcpt)
 
     def settings_of(self, name: str, mail: Submission) -> object | None:

@@ -23,8 +23,7 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     app = FastAPI(title="Zegel", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     for part in (unsubscribe, optin, why):
         app.include_router(part.routes(site))
-    if settings.web.machine_endpoint == settings.web.endpoint:
-        app.include_router(machine.routes(gateway, only_local=True))
+    app.include_router(machine.routes(gateway, only_local=not settings.web.expose_machine_routes))
     if settings.delivery.mode == "capture" and gateway.outbox is not None:
         app.include_router(outbox_pages.routes(site, gateway.outbox))
     app.mount("/api/v1", api.create_api(site))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from fastapi import Request
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 
-def client_address(request: Request, trusted: Sequence[IPv4Network | IPv6Network] = ()) -> str:
+def client_address(request: Request, trusted: Sequence[str] = ()) -> str:
     """The client's address in canonical form; "unknown" where there is none.
 
     A proxy on this machine or in a `trusted` network is believed about whom it serves (last entry of
@@ -19,7 +19,7 @@ def client_address(request: Request, trusted: Sequence[IPv4Network | IPv6Network
     peer = _address(request.client.host if request.client else "")
     if peer is None:
         return "unknown"
-    if peer.is_loopback or any(peer.version == network.version and peer in network for network in trusted):
+    if peer.is_loopback or any(peer in ip_network(network) for network in trusted):
         named = _address(request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip())
         return str(named or peer)
     return str(peer)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple, Protocol
 
 from relay.mail.envelope import Purpose, Tenant
@@ -133,8 +132,8 @@ class WebSettings(Protocol):
     def endpoint(self) -> object: ...
 
     @property
-    def machine_endpoint(self) -> object | None:
-        """Where machines ask; equal to `endpoint` when both share it, None: nowhere."""
+    def expose_machine_routes(self) -> bool:
+        """Whether /healthz, /readyz and /metrics answer others than this machine itself."""
         ...
 
 
@@ -148,7 +147,7 @@ class ServerSettings(Protocol):
         ...
 
     @property
-    def private_networks(self) -> Sequence[IPv4Network | IPv6Network]: ...
+    def private_networks(self) -> Sequence[str]: ...
 
 
 class DeliverySettings(Protocol):

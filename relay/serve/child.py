@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from collections.abc import Callable
 
 from relay.observe.log import configure
 from relay.serve.boot import Boot, read_boot
@@ -33,7 +34,7 @@ async def _serve(boot: Boot) -> None:
         await worker.main(boot)
 
 
-def _loop_factory() -> object:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:  # stated as optional: the standard loop does the same, slower

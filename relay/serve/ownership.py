@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from relay.clock import SystemClock
-from relay.counters.embedded import Embedded
+from relay.counters.embedded import EmbeddedCounters
 from relay.dns import Resolver
 from relay.keyring import Keyring, KeyringError
 from relay.observe import events, metrics
@@ -52,7 +52,7 @@ class Ownership:
         self.keyring = Keyring.open(self._settings.server.keys_dir, create=False)
         self._owner = Owner.open(_Places(self._settings), self.keyring)
         self._threads = Threads(data, self.keyring, writable=True)
-        self._counters = Embedded.open(data)
+        self._counters = EmbeddedCounters(data)
         self._resolver = Resolver()
 
     def release(self) -> None:

@@ -18,6 +18,7 @@ from relay.spool.files import QueueFiles
 from relay.spool.item import Fate, Item, decode_id, encode_id
 
 LIST_LIMIT = 1000
+Rows = list[dict[str, Any]]
 
 
 class QueueOps:
@@ -52,13 +53,16 @@ class QueueOps:
             "bytes": sum(segment.bytes for segment in queue.segments.values()),
         }
 
-    async def list(self, args: dict[str, Any]) -> list[dict[str, Any]]:
+    async def list(self, args: dict[str, Any]) -> Rows:
         """At most `limit` messages, oldest first within what this process holds; `tenant` and `held` narrow."""
         limit = min(int(args.get("limit", 100)), LIST_LIMIT)
         return await asyncio.to_thread(self._list, limit, args.get("tenant", ""), bool(args.get("held")))
 
-    def _list(self, limit: int, tenant: str, held: bool) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+    async def list_held(self, args: dict[str, Any]) -> Rows:
+        return await self.list({**args, "held": True})
+
+    def _list(self, limit: int, tenant: str, held: bool) -> Rows:
+        found: Rows = []
         for ref in self._references(held=held):
             if len(found) >= limit:
                 break
@@ -209,6 +213,7 @@ _OPS = {
     "queue.hold": QueueOps.hold,
     "queue.release": QueueOps.release,
     "queue.delete": QueueOps.delete,
+    "held.list": QueueOps.list_held,
     "held.show": QueueOps.show,
     "held.release": QueueOps.release,
     "held.refuse": QueueOps.refuse,

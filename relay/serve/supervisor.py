@@ -172,7 +172,9 @@ class Supervisor:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         channel = Channel(reader, writer, self._handle)
-        channel.crashed = lambda op, error: log.error(events.OP_CRASHED, op=op, kind=type(error).__name__, error=str(error)[:200])
+        channel.crashed = lambda op, error: log.error(
+            events.OP_CRASHED, op=op, kind=type(error).__name__, error=str(error)[:200]
+        )
         self._later(channel.run())
 
     async def _handle(self, channel: Channel, op: str, args: dict[str, Any]) -> Any:
@@ -182,7 +184,9 @@ class Supervisor:
             child.ready.set()
             return {}
         if op == "metrics.text":
-            return metrics.merge([c.snapshot for c in self.children.values() if c.snapshot] + [metrics.snapshot()], self._base)
+            return metrics.merge(
+                [c.snapshot for c in self.children.values() if c.snapshot] + [metrics.snapshot()], self._base
+            )
         if op == "ready":
             return self._not_ready()
         if op == "worker.submit":
@@ -227,4 +231,6 @@ class Supervisor:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error(events.SUPERVISOR_CRASHED, kind=type(task.exception()).__name__, error=str(task.exception())[:200])
+            log.error(
+                events.SUPERVISOR_CRASHED, kind=type(task.exception()).__name__, error=str(task.exception())[:200]
+            )

@@ -18,8 +18,7 @@ from relay.delivery.scheduler import Attempt
 from relay.keyring import Keyring
 from relay.mail import notice
 from relay.mail.address import narrow
-from relay.mail.envelope import Recipient
-from relay.mail.visible import visible_addresses
+from relay.mail.visible import Unreadable, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.policy.ruling import Ruling
@@ -88,14 +87,16 @@ class Watch:
         if message is None or not reference or item.meta["class"] not in ("personal", "transactional"):
             return
         shown = visible_addresses(message)
-        if len(shown) >= THREAD_WORTH:
+        if not isinstance(shown, Unreadable) and len(shown) >= THREAD_WORTH:
             key, hashes = self._threads.entry(item.tenant, reference, [narrow(address) for address in shown])
             self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now()})
 
     async def _notice(self, item: Item, note: Note) -> None:
         """Tell the sender, at most once a day for each kind (CC-18); log near misses and incidents (CC-20)."""
         if note.kind in ("near_miss", "incident"):
-            log.info(events.EXPOSURE, queue_id=item.queue_id, kind=note.kind, reason=note.reason, address_count=note.number)
+            log.info(
+                events.EXPOSURE, queue_id=item.queue_id, kind=note.kind, reason=note.reason, address_count=note.number
+            )
             return
         sender = item.meta["from"]
         if not sender:
@@ -105,7 +106,12 @@ class Watch:
             number = self.queue.next_id()
             stamp = notice.Stamp(self._settings.server.hostname, self._clock.now(), encode_id(number).lower())
             raw = notice.build(
-                note.reason, sender, note.number, stamp, language=item.meta["language"], url=self._settings.web.public_url
+                note.reason,
+                sender,
+                note.number,
+                stamp,
+                language=item.meta["language"],
+                url=self._settings.web.public_url,
             )
             await self._commit(system_item(number, item, sender, raw, utf8=not sender.isascii(), now=stamp.now))
 
@@ -247,8 +253,3 @@ def _word(outcome: Outcome, fate: Fate) -> str:
     if isinstance(outcome, Deferred):
         return "expired" if fate is Fate.FAILED else "deferred"
     return "failed"
-
-
-def recipients_of(ruling: Ruling) -> tuple[Recipient, ...]:
-    """Who gets a copy."""
-    return ruling.recipients

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import uvicorn
+
 from relay.consent.lookup import Lookup
 from relay.directory import Directory
 from relay.keyring import Keyring
@@ -18,7 +20,7 @@ from relay.observe import metrics
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.portal.app import create_app
 from relay.portal.gateway import Notice, OpRefused, OpUnavailable
-from relay.portal.server import serve
+from relay.portal.server import server_config
 from relay.serve import channel as control
 from relay.serve.boot import HISTORY, Boot, control_path
 from relay.serve.channel import Channel
@@ -147,8 +149,10 @@ async def main(boot: Boot) -> None:
     follow = asyncio.get_running_loop().create_task(gateway.follow())
     app = create_app(gateway, boot.settings)
     sock = socket.socket(fileno=boot.sockets[0][1])
-    serving = asyncio.get_running_loop().create_task(serve(app, sock))
+    server = uvicorn.Server(server_config(app))
+    serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
     await channel.call("worker.hello", {"place": boot.place, "pid": os.getpid()})
     await asyncio.wait((link, serving), return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await asyncio.wait((serving,), timeout=boot.settings.server.drain_timeout_seconds)
     follow.cancel()
-    serving.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 from relay.clock import SystemClock
@@ -12,7 +13,7 @@ from relay.consent.lookup import Lookup
 from relay.consent.subject import person_hash
 from relay.consent.token import TokenKind
 from relay.consent.token import make as make_token
-from relay.counters.embedded import Embedded
+from relay.counters.embedded import EmbeddedCounters
 from relay.delivery import route
 from relay.delivery.capture import Capture
 from relay.delivery.pool import Doors, PeerState, Pool
@@ -20,6 +21,7 @@ from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
 from relay.delivery.scheduler import Scheduler
 from relay.directory import Directory
+from relay.dkim.sign import Signer as Key
 from relay.gather import Gather
 from relay.intake import House, Intake
 from relay.keyring import Keyring
@@ -28,9 +30,9 @@ from relay.observe.log import log
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
 from relay.recheck import Recheck
-from relay.serve import queue_ops
 from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
 from relay.serve.channel import Channel, OpRefused, connect
+from relay.serve.queue_ops import QueueOps
 from relay.serve.watch import Watch
 from relay.smtp.desk import Desk, LoginLimits, place_of
 from relay.smtp.front import Gate, InFlight, Limits
@@ -38,7 +40,7 @@ from relay.smtp.listener import Listeners
 from relay.spool.cipher import Cipher
 from relay.spool.files import QueueFiles
 from relay.spool.item import Item
-from relay.store.generation import DIRECTORY, Generation
+from relay.store.generation import CONSENT, DIRECTORY, Generation
 from relay.store.history import History
 from relay.store.threads import Threads
 from relay.trace import Trace
@@ -60,7 +62,7 @@ class Worker:
         self.generation = Generation.open(data)
         self._directory_seen = self.generation.read(DIRECTORY)
         self._directory = Directory.load(self.settings.database_path, self.keyring)
-        self.counters = Embedded.open(data, member=boot.place)
+        self.counters = EmbeddedCounters(data)
         self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
         self.stopping = asyncio.Event()
@@ -70,13 +72,16 @@ class Worker:
     def directory(self) -> Directory:
         return self._directory
 
+    def _wake(self) -> None:
+        self.pool.wake()
+
     # -- build ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Queue first, then delivery, then the doors: nothing is accepted before it can be kept and sent."""
         settings, data = self.settings, self.settings.server.data_dir
         self.lookup = Lookup(settings.database_path, self.keyring)
-        self.queue = QueueFiles(data / QUEUE, self.cipher, self.clock, on_work=lambda: self.pool.wake())
+        self.queue = QueueFiles(data / QUEUE, self.cipher, self.clock, on_work=self._wake)
         self.trace = Trace(self.history, self.keyring)
         self.history.start()
         self.channel = await connect(str(control_path(settings)), self._command)
@@ -90,11 +95,11 @@ class Worker:
 
     async def _build_delivery(self) -> None:
         settings = self.settings
-        self.reporter = Reporter(settings.server.hostname, lambda: self.queue.next_id(), self.clock)
+        self.reporter = Reporter(settings.server.hostname, self.queue.next_id, self.clock)
         self.watch = Watch(settings, self.keyring, self.trace, self.reporter, self.clock, owner=self.channel)
         self.catalogue = Catalogue.load(settings.policies)
         self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=_record_policy)
-        signer = Signer(lambda domain, tenant: self._directory.keys_for(domain, tenant), self.clock.now, self._links)
+        signer = Signer(self._keys_for, self.clock.now, self._links)
         self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock)
         self.scheduler = Scheduler(
             self.queue,
@@ -125,8 +130,17 @@ class Worker:
             settings.server.language,
             settings.privacy.client_address_in_received == "show",
         )
-        self.intake = Intake(self.pipeline, gather, self.queue, self.trace, house=house, watcher=self.watch)
+        self.intake = Intake(
+            self.pipeline,
+            gather,
+            self.queue,
+            self.trace,
+            house=house,
+            watcher=self.watch,
+            generation=lambda: self.generation.read(CONSENT),
+        )
         self.watch.queue = self.queue
+        self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter)
         self.desk = Desk(
             self.intake,
             self.directory,
@@ -146,10 +160,13 @@ class Worker:
         self.gate = Gate(
             total=max(1, limits.max_connections // workers),
             per_address=limits.connections_per_address,
-            counters=self.counters,
+            presence=self.counters,
             member=self.boot.place,
         )
         self.in_flight = InFlight(max(limits.max_message_bytes, limits.max_in_flight_bytes // workers))
+
+    def _keys_for(self, domain: str, tenant: int) -> Sequence[Key]:
+        return self._directory.keys_for(domain, tenant)
 
     def _links(self, item: Item, recipient: str) -> Links:
         subject = person_hash(self.keyring, item.tenant, recipient)
@@ -159,7 +176,9 @@ class Worker:
         unsubscribe = make_token(
             self.keyring, TokenKind.UNSUBSCRIBE, tenant, purpose=purpose, subject_hash=subject, subscriber=subscriber
         )
-        my = make_token(self.keyring, TokenKind.MY, tenant, purpose=purpose, subject_hash=subject, subscriber=subscriber)
+        my = make_token(
+            self.keyring, TokenKind.MY, tenant, purpose=purpose, subject_hash=subject, subscriber=subscriber
+        )
         return Links(f"{url}/u/{unsubscribe}", f"{url}/my/{my}")
 
     # -- run --------------------------------------------------------------------------------------------------------
@@ -244,7 +263,7 @@ class Worker:
         if op == "worker.submit":
             return await self.watch.submit(args)
         if op.startswith(("queue.", "held.")):
-            return await queue_ops.run(self.queue, self.scheduler, op, args, wake=self.pool.wake, reporter=self.reporter)
+            return await self.queue_ops.run(op, args)
         raise OpRefused("unknown", f"{op} is no command of a worker")
 
 
@@ -261,4 +280,3 @@ async def main(boot: Boot) -> None:
     worker = Worker(boot)
     await worker.start()
     await worker.run()
-

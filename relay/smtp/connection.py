@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from asyncio.streams import FlowControlMixin  # type: ignore[attr-defined]  # not in the stubs; aiosmtpd's own base
-from typing import Any
+from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
 
@@ -53,8 +53,7 @@ class Connection(SMTP):
     # -- asyncio.Protocol -----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
         peer = transport.get_extra_info("peername")
         self.peer_address = str(peer[0]) if isinstance(peer, tuple) else ""
         self.begin()

@@ -79,7 +79,11 @@ class Desk:
 
     def _current(self, account: Account) -> Account | None:
         """The account as the directory has it now; None when it was revoked or suspended meanwhile."""
-        fresh = self._directory().renew(account)
+        credential, purpose = account.credential, account.purpose
+        name = credential.name
+        if purpose is not None and purpose.name != credential.purpose:
+            name = f"{name}+{purpose.name}"
+        fresh = self._directory().account(name)
         return None if fresh is None or fresh.tenant.suspended else fresh
 
     # -- envelope -------------------------------------------------------------------------------------------------

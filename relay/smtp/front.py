@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -83,29 +84,36 @@ class InFlight:
         self.used -= octets
 
 
-class Gate:
-    """Open sessions of this process, in all and by client address."""
+class Presence(Protocol):
+    """Counts of who is present in all workers (relay.counters.contract.Counters)."""
 
-    def __init__(self, *, total: int, per_address: int) -> None:
+    def enter(self, key: str, member: int, now: float) -> int: ...
+
+    def leave(self, key: str, member: int, now: float) -> int: ...
+
+
+class Gate:
+    """Open sessions: those of this process in all, and by client address those of every worker."""
+
+    def __init__(self, *, total: int, per_address: int, presence: Presence, member: int) -> None:
         self.total = total
         self.per_address = per_address
         self.sessions: set[asyncio.BaseProtocol] = set()
-        self._by_address: dict[str, int] = {}
+        self._presence = presence
+        self._member = member
 
     def enter(self, session: asyncio.BaseProtocol, address: str, *, counted: bool) -> bool:
         """Let a session in; False when a cap is reached. `counted` is False for addresses without a cap of their own."""
-        held = self._by_address.get(address, 0)
-        if len(self.sessions) >= self.total or (counted and held >= self.per_address):
+        if len(self.sessions) >= self.total:
+            return False
+        if counted and self._presence.enter(f"client:{address}", self._member, time.time()) > self.per_address:
+            self._presence.leave(f"client:{address}", self._member, time.time())
             return False
         self.sessions.add(session)
-        self._by_address[address] = held + 1
         return True
 
-    def leave(self, session: asyncio.BaseProtocol, address: str) -> None:
+    def leave(self, session: asyncio.BaseProtocol, address: str, *, counted: bool) -> None:
         if session in self.sessions:
             self.sessions.discard(session)
-            held = self._by_address.get(address, 0) - 1
-            if held > 0:
-                self._by_address[address] = held
-            else:
-                self._by_address.pop(address, None)
+            if counted:
+                self._presence.leave(f"client:{address}", self._member, time.time())

@@ -81,5 +81,6 @@ class Listeners:
         for session in list(self._gate.sessions):
             if isinstance(session, Session):
                 session.send_away("421 4.3.2 The gateway is shutting down; try again later")
-        while any(isinstance(s, Session) and s.busy for s in self._gate.sessions) and loop.time() < end + 5.0:
-            await asyncio.sleep(0.05)
+        busy = [s.finished() for s in list(self._gate.sessions) if isinstance(s, Session)]
+        if busy:
+            await asyncio.wait([asyncio.ensure_future(wait) for wait in busy], timeout=5.0)

@@ -55,7 +55,12 @@ class Session(Receiving):
     # -- life -----------------------------------------------------------------------------------------------------
 
     def ended(self) -> None:
-        self.gate.leave(self, self.peer_address)
+        self.gate.leave(self, self.peer_address, counted=self.listener.counts(self.peer_address))
+
+    async def finished(self) -> None:
+        """Returns when the session's task has ended: a commit must end before the process does."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
 
     async def _handle_client(self) -> None:
         try:

@@ -309,7 +309,9 @@ class QueueFiles:
 
     def hot_items(self) -> list[Item]:
         """What stands in line with its body."""
-        return [item for lines in self.hot.lines for line in lines.values() if isinstance(line, _ItemLine) for item in line]
+        return [
+            item for lines in self.hot.lines for line in lines.values() if isinstance(line, _ItemLine) for item in line
+        ]
 
     def withdraw(self, item: Item, ref: int) -> bool:
         """Take a waiting message out of where it waits; False when an attempt has it."""
@@ -318,7 +320,9 @@ class QueueFiles:
         if self.held.pop(item.id, None) is None and not self.backlog.discard(ref):
             for lines in self.hot.lines:
                 for tenant, line in lines.items():
-                    match = next((hot for hot in line if hot.id == item.id), None) if isinstance(line, _ItemLine) else None
+                    match = (
+                        next((hot for hot in line if hot.id == item.id), None) if isinstance(line, _ItemLine) else None
+                    )
                     if match is not None and isinstance(line, _ItemLine):
                         line.remove(match)
                         self.hot.size -= 1

@@ -30,7 +30,21 @@ class Item:
     `fates` runs beside `meta["rcpt"]`. `seq` and `segment` say where the log row lies.
     """
 
-    __slots__ = ("body_hash", "due", "fates", "generation", "id", "message", "meta", "rank", "raw", "segment", "seq", "state", "tenant")
+    __slots__ = (
+        "body_hash",
+        "due",
+        "fates",
+        "generation",
+        "id",
+        "message",
+        "meta",
+        "rank",
+        "raw",
+        "segment",
+        "seq",
+        "state",
+        "tenant",
+    )
 
     def __init__(self, id: int, meta: dict[str, Any], raw: bytes | None, *, due: float) -> None:
         self.id = id

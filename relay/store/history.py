@@ -73,7 +73,9 @@ class History:
         if not batch:
             return
         try:
-            with sqlite3.connect(self.folder / f"{_day(batch[0].at)}-{self.process}.history", isolation_level=None) as db:
+            with sqlite3.connect(
+                self.folder / f"{_day(batch[0].at)}-{self.process}.history", isolation_level=None
+            ) as db:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=NORMAL")
                 db.executescript(_SCHEMA)

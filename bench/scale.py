@@ -1,0 +1,325 @@
+"""`make bench-scale`: whether a message costs the same when there is much of everything else.
+
+Each function below measures one promise of the design (section 4, "Growth") on a gateway of its own, and gives a figure
+with its bound. Run them all, or name some: python -m bench.scale idle-plain fairness
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench import account, build, load, machine
+from bench.gateway import TENANT, Gateway, gateway
+from bench.load import Cell, Sink, Target
+from bench.packages import Unavailable
+from bench.peers import Site, make_site
+from bench.run import scratch_folder
+
+FLAT = 1.10  # a cost may be this many times that of the small case
+ROUNDS = 3
+LOAD_SECONDS = 8.0
+SMALL_CONSENTS, LARGE_CONSENTS, LARGE_TENANTS, BUSY_TENANTS = 10_000, 10_000_000, 1_000, 10
+QUEUED = 1_000_000
+IDLE_SESSIONS = 5_000
+IDLE_BOUND_KB = {"off": 30.0, "starttls": 64.0}
+SETTLE_SECONDS = 3.0
+BIG_BYTES, BIG_MESSAGES, BIG_SESSIONS, COPIES_AT_A_TIME = 50_000_000, 24, 2, 2
+CAMPAIGN, SMARTHOST_RATE, NOTICE_RATE, NOTICE_SECONDS, NOTICE_BOUND_SECONDS = 100_000, 100.0, 2.0, 60.0, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One figure with its bound; `kept` says whether it is within. `detail` is what it was made of."""
+
+    name: str
+    figure: float
+    bound: float
+    unit: str
+    detail: dict[str, Any]
+
+    @property
+    def kept(self) -> bool:
+        """The bound is an upper one, itself included."""
+        return self.figure <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every function here works with."""
+
+    folder: Path
+    console: Console
+
+    def say(self, text: str) -> None:
+        """Progress, for a person who waits."""
+        self.console.print(f"[dim]{text}[/]", highlight=False)
+
+
+@contextmanager
+def running(relay: Gateway, site: Site) -> Iterator[Gateway]:
+    """The gateway between start and stop."""
+    try:
+        relay.install()
+        relay.start(site)
+        yield relay
+    finally:
+        relay.stop()
+
+
+@contextmanager
+def site_with_sink(bench: Bench, name: str, **options: float) -> Iterator[tuple[Site, Sink]]:
+    """A folder and a sink for one function; the folder is removed, since some of them are large."""
+    sink = Sink(**options)
+    site = make_site(bench.folder / name, sink.port)
+    try:
+        yield site, sink
+    finally:
+        sink.close()
+        shutil.rmtree(site.folder, ignore_errors=True)
+
+
+def cost_ms(
+    relay: Gateway, sink: Sink, targets: Sequence[Target], *, recipients: int, seconds: float = LOAD_SECONDS
+) -> float:
+    """CPU milliseconds per message at 20 sessions and 10 KB, the sessions shared out over the targets.
+
+    Raises Unavailable when a message was refused or lost: a cost without the work is none.
+    """
+    assert relay.group is not None
+    cell = Cell(sessions=max(1, 20 // len(targets)))
+    sink.ask("reset")
+    account.wait_until_quiet(20)
+    before = relay.group.cpu_seconds()
+    started = []
+    for target in targets:
+        run = load.next_run()
+        extra = ["--recipients", str(recipients), "--first-recipient", str(run * 48_271 % recipients)]
+        started.append((run, load.start_source(target, cell, run=run, seconds=seconds, extra=extra)))
+    arrived = 0
+    for run, process in started:
+        sent = load.source_result(process)
+        got = sink.wait_for(run, sent["accepted"])
+        arrived += got
+        if sent["failed"] or got < sent["accepted"] or not got:
+            raise Unavailable(f"{sent['failed']} refused, {sent['accepted'] - got} lost: {sent['first_error']}")
+    return (relay.group.cpu_seconds() - before) * 1000 / arrived
+
+
+def consents(bench: Bench) -> Finding:
+    """Cost per message with 10 million consents of 1,000 tenants against 10 thousand of one."""
+    with site_with_sink(bench, "consents") as (site, sink):
+        small = gateway(name="small", consents=SMALL_CONSENTS)
+        each = LARGE_CONSENTS // LARGE_TENANTS
+        large = gateway(name="large", consents=each)
+        bench.say(f"filling {LARGE_CONSENTS:,} consents of {LARGE_TENANTS:,} tenants")
+        with running(large, site):
+            names = [TENANT, *(f"tenant{number}" for number in range(1, LARGE_TENANTS))]
+            for number, name in enumerate(names[1:], 1):
+                large.add_tenant(name, f"sender{number}.example")
+                large.seed(name, each)
+        busy = names[:: LARGE_TENANTS // BUSY_TENANTS]
+        costs: dict[str, list[float]] = {"small": [], "large": []}
+        for _ in range(ROUNDS):
+            for relay, tenants in ((small, [TENANT]), (large, busy)):
+                with running(relay, site):
+                    targets = [relay.target(tenant=name) for name in tenants]
+                    cost_ms(relay, sink, targets, recipients=each, seconds=2.0)
+                    costs[relay.name].append(cost_ms(relay, sink, targets, recipients=each))
+        return ratio_finding("consents-10m", costs)
+
+
+def ratio_finding(name: str, costs: dict[str, list[float]]) -> Finding:
+    """Median cost of the large case over that of the small one."""
+    ratio = statistics.median(costs["large"]) / statistics.median(costs["small"])
+    return Finding(name, ratio, FLAT, "times the CPU per message of the small case", {"cpu_ms": costs})
+
+
+def queue(bench: Bench) -> Finding:
+    """Cost per message with 1 million messages waiting in the queue, against an empty one.
+
+    They wait as a tenant's mail over its pace does (THROTTLE-1): accepted, parked, due later.
+    """
+    throttle = {"policies.throttle": f"max_parked_recipients = {2 * QUEUED}\n"}
+    with site_with_sink(bench, "queue") as (site, sink), running(gateway(more_config=throttle), site) as relay:
+        relay.add_tenant("waiting", "waiting.example")
+        relay.seed("waiting", load.RECIPIENTS)
+        relay.zegel("limit", "set", "waiting", "messages_per_minute", "1")
+        own = [relay.target()]
+        cost_ms(relay, sink, own, recipients=load.RECIPIENTS, seconds=2.0)
+        costs = {"small": [cost_ms(relay, sink, own, recipients=load.RECIPIENTS) for _ in range(ROUNDS)], "large": []}
+        bench.say(f"parking {QUEUED:,} messages")
+        fill(relay.target(tenant="waiting"), QUEUED)
+        costs["large"] = [cost_ms(relay, sink, own, recipients=load.RECIPIENTS) for _ in range(ROUNDS)]
+        return ratio_finding("queue-1m", costs)
+
+
+def fill(target: Target, count: int) -> None:
+    """Have exactly `count` messages of 2 KB accepted. Raises Unavailable when some were refused."""
+    cell = Cell(size_bytes=2_048)
+    options = ["--count", str(count)]
+    sent = load.source_result(load.start_source(target, cell, run=load.next_run(), seconds=7_200, extra=options))
+    if sent["accepted"] < count:
+        raise Unavailable(f"only {sent['accepted']} of {count} messages were accepted: {sent['first_error']}")
+
+
+def idle_plain(bench: Bench) -> Finding:
+    """Memory of one session that has logged in and is silent, 5,000 of them, without TLS."""
+    return idle(bench, "idle-plain", "off")
+
+
+def idle_tls(bench: Bench) -> Finding:
+    """The same after STARTTLS."""
+    return idle(bench, "idle-tls", "starttls")
+
+
+def idle(bench: Bench, name: str, tls: str) -> Finding:
+    """Growth of the gateway's proportional set size over opening the sessions, per session."""
+    with site_with_sink(bench, name) as (site, sink), running(gateway(consents=1_000), site) as relay:
+        assert relay.group is not None
+        # A little work first, so that what every process loads on first use is not counted as the sessions'.
+        cost_ms(relay, sink, [relay.target(tls=tls)], recipients=1_000, seconds=2.0)
+        time.sleep(SETTLE_SECONDS)
+        before = relay.group.pss_bytes()
+        cell = Cell(sessions=IDLE_SESSIONS, tls=tls)
+        source = load.start_source(relay.target(tls=tls), cell, run=load.next_run(), seconds=0, extra=["--hold"])
+        held = wait_ready(source)
+        time.sleep(SETTLE_SECONDS)
+        grown = relay.group.pss_bytes() - before
+        ended = load.source_result(source)
+        detail = {"sessions": held, "grown_mb": grown / 1e6, "still_open": ended["held"], "errors": ended["errors"]}
+        if ended["held"] < IDLE_SESSIONS:
+            raise Unavailable(f"{ended['held']} of {IDLE_SESSIONS} sessions stayed open: {ended['first_error']}")
+        return Finding(name, grown / held / 1024, IDLE_BOUND_KB[tls], "KB a session", detail)
+
+
+def wait_ready(source: subprocess.Popen[str]) -> int:
+    """Wait for a source started with --hold; the number of sessions that stand."""
+    assert source.stdout is not None
+    line = source.stdout.readline()
+    if not line.startswith("ready "):
+        source.terminate()
+        raise Unavailable(f"the sessions could not be opened: {line[:300]}")
+    return int(line.split()[1])
+
+
+def big(bench: Bench) -> Finding:
+    """Peak memory while messages of 50 MB pass, over that before; and whether it comes back."""
+    limits = {"limits": f"max_message_bytes = {BIG_BYTES + 10_000_000}\n"}
+    with (
+        site_with_sink(bench, "big") as (site, sink),
+        running(gateway(consents=1_000, more_config=limits), site) as relay,
+    ):
+        assert relay.group is not None
+        cost_ms(relay, sink, [relay.target()], recipients=1_000, seconds=2.0)
+        peaks, after = [], []
+        before = relay.group.pss_bytes()
+        for _ in range(ROUNDS):
+            memory = account.Watch(relay.group.pss_bytes, every_seconds=0.1)
+            memory.start()
+            run = load.next_run()
+            cell = Cell(size_bytes=BIG_BYTES, sessions=BIG_SESSIONS)
+            options = ["--count", str(BIG_MESSAGES // ROUNDS), "--recipients", "1000"]
+            sent = load.source_result(load.start_source(relay.target(), cell, run=run, seconds=600, extra=options))
+            arrived = sink.wait_for(run, sent["accepted"], stalled_seconds=60)
+            peaks.append((memory.finish() - before) / 1e6)
+            if sent["failed"] or arrived < sent["accepted"] or not arrived:
+                raise Unavailable(f"{sent['failed']} refused, {sent['accepted'] - arrived} lost: {sent['first_error']}")
+            time.sleep(SETTLE_SECONDS)
+            after.append((relay.group.pss_bytes() - before) / 1e6)
+        detail = {"messages": BIG_MESSAGES, "sessions": BIG_SESSIONS, "peaks_mb": peaks, "left_mb": after}
+        return Finding(
+            "big-50mb", max(peaks), COPIES_AT_A_TIME * BIG_SESSIONS * BIG_BYTES / 1e6, "MB over idle", detail
+        )
+
+
+def fairness(bench: Bench) -> Finding:
+    """Slowest transactional mail of one tenant while 100,000 of another's campaign wait for a smarthost of 100 msg/s."""
+    with site_with_sink(bench, "fairness", rate=SMARTHOST_RATE) as (site, sink), running(gateway(), site) as relay:
+        relay.add_tenant("shop", "shop.example")
+        bench.say(f"queueing a campaign of {CAMPAIGN:,}")
+        fill(relay.target(), CAMPAIGN)
+        run = load.next_run()
+        cell = Cell(size_bytes=2_048, sessions=4, rate=NOTICE_RATE)
+        options = ["--notice"]
+        target = relay.target(tenant="shop", stream="transactional")
+        sent = load.source_result(load.start_source(target, cell, run=run, seconds=NOTICE_SECONDS, extra=options))
+        got = sink.run_report(run)
+        deadline = time.monotonic() + 30
+        while got["unique"] < sent["accepted"] and time.monotonic() < deadline:
+            time.sleep(0.2)
+            got = sink.run_report(run)
+        if sent["failed"] or got["unique"] < sent["accepted"] or not sent["accepted"]:
+            raise Unavailable(f"{got['unique']} of {sent['accepted']} notices arrived: {sent['first_error']}")
+        waiting = CAMPAIGN - sink.report()["taken"] + got["unique"]
+        detail = {"notices": got["unique"], "way_ms": got["way_ms"], "campaign_still_waiting": waiting}
+        return Finding(
+            "fairness", got["way_ms"]["max"] / 1000, NOTICE_BOUND_SECONDS, "s from sender to smarthost, slowest", detail
+        )
+
+
+FUNCTIONS: dict[str, Callable[[Bench], Finding]] = {
+    "consents-10m": consents,
+    "queue-1m": queue,
+    "idle-plain": idle_plain,
+    "idle-tls": idle_tls,
+    "big-50mb": big,
+    "fairness": fairness,
+}
+
+
+def line(finding: Finding) -> str:
+    """A finding as one line."""
+    verdict = "[green]kept[/]" if finding.kept else "[red]NOT kept[/]"
+    return f"{finding.name}: [bold]{finding.figure:.2f}[/] {finding.unit}; bound {finding.bound:g} {verdict}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was named, or all; 1 when a bound was not kept, 3 when something could not be measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(FUNCTIONS)}")
+    parser.add_argument("--json", action="store_true", help="the findings as a JSON list on standard output")
+    parser.add_argument("--scratch", default="/var/tmp", metavar="FOLDER", help="where queues live: a real disk")
+    options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    unknown = set(options.names) - set(FUNCTIONS)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(FUNCTIONS)}")
+    if machine.on_memory_disk(Path(options.scratch)):
+        parser.error(
+            f"{options.scratch} is in memory, where durability costs nothing; name a folder on a disk with --scratch"
+        )
+    console = Console(stderr=options.json)
+    findings, failed = [], 0
+    with scratch_folder(options.scratch) as folder:
+        for name in options.names or FUNCTIONS:
+            try:
+                findings.append(FUNCTIONS[name](Bench(folder, console)))
+                console.print(line(findings[-1]), highlight=False)
+                console.print(f"[dim]{json.dumps(findings[-1].detail)}[/]", highlight=False)
+            except Unavailable as why:
+                failed += 1
+                console.print(f"{name}: [red]not measured[/]: {why}", highlight=False)
+    stored = [{**asdict(finding), "kept": finding.kept} for finding in findings]
+    build.OUT.mkdir(parents=True, exist_ok=True)
+    (build.OUT / "scale.json").write_text(
+        json.dumps({"machine": machine.describe(build.OUT), "findings": stored}, indent=1) + "\n"
+    )
+    if options.json:
+        print(json.dumps(stored))
+    return 3 if failed else int(not all(finding.kept for finding in findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The arithmetic of limits, pure: the generic cell rate algorithm and the sliding window of 24 counters.
+
+Cell rate (GCRA, ITU-T I.371): one number per key, the theoretical arrival time `tat` at which the bucket would be full
+again. Times are whole nanoseconds, so that a limit of n lets exactly n through and not n - 1 by a rounding error.
+
+Window: counts of 24 past steps, this one included, and of the 48 to come, which hold reservations. A charge at step t weighs
+on every window that contains t, so it may only go where all of these have room: what is charged now can never push a
+reservation of earlier over the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+NANOSECONDS = 1_000_000_000
+PAST = 24  # steps of one window, the present one included
+FUTURE = 48  # steps ahead that may be reserved
+CELLS = PAST + FUTURE
+NOW = PAST - 1  # index of the present step in a row of counts
+
+
+def step_of(now: float, window_seconds: float) -> int:
+    """Number of the step that `now` lies in, of a window of `window_seconds`."""
+    return int(now * PAST // window_seconds)
+
+
+def interval_ns(amount: int, period_seconds: float) -> int:
+    """Nanoseconds that one unit takes."""
+    return max(1, int(period_seconds * NANOSECONDS) // amount)
+
+
+def cell_rate(tat_ns: int, now_ns: int, interval: int, burst: int, cost: int) -> tuple[int, int]:
+    """(new tat, time when `cost` units are allowed), both in nanoseconds; allowed now where the latter is not after now."""
+    new_tat = (tat_ns if tat_ns > now_ns else now_ns) + cost * interval
+    return new_tat, new_tat - max(burst, 1) * interval
+
+
+def windows(counts: Sequence[int]) -> list[int]:
+    """Sums of the windows that end at the present step and at each of the 48 to come; `counts` has CELLS entries."""
+    sums = [0, *accumulate(counts)]
+    return [sums[end + PAST] - sums[end] for end in range(FUTURE + 1)]
+
+
+def first_room(sums: Sequence[int], amount: int, cost: int, start: int = 0) -> int | None:
+    """First step from `start` (0: now) where `cost` fits into every window that it weighs on; None within no 48 steps."""
+    step = start
+    while step <= FUTURE:
+        last = min(step + NOW, FUTURE)
+        full = next((end for end in range(last, step - 1, -1) if sums[end] + cost > amount), None)
+        if full is None:
+            return step
+        # Every step up to `full` weighs on the window that ends there.
+        step = full + 1
+    return None
+
+
+def spread(counts: Sequence[int], amount: int, cost: int, start: int = 0) -> list[tuple[int, int]] | None:
+    """(step, units) pieces that pay for a charge larger than the limit, as early as there is room; None: 48 are too few."""
+    row = list(counts)
+    pieces: list[tuple[int, int]] = []
+    for step in range(start, FUTURE + 1):
+        sums = windows(row)
+        piece = min(cost, amount - max(sums[step : step + PAST]))
+        if piece > 0:
+            pieces.append((step, piece))
+            row[NOW + step] += piece
+            cost -= piece
+        if not cost:
+            return pieces
+    return None

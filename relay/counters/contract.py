@@ -1,0 +1,99 @@
+"""What counts and limits: exact across all workers of a node, and over restarts.
+
+Guarantees every implementation gives, whatever dies in between:
+
+- `take` is all or nothing: either every limit is charged or none, and no two callers both get the last unit.
+- A limit that was charged is never forgotten by a restart or a killed process; an error is on the side of having charged.
+- A parked message has its future capacity reserved, so what comes later cannot overtake it into the same room.
+
+Calls block for microseconds, never for I/O or the network, so they may be made from an event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from relay.policy.facts import Allowance
+
+MINUTE = 60
+DAY = 86_400
+PARK_HORIZON_SECONDS = 48 * 3600
+"""How far ahead capacity may be reserved. A message that would wait longer is refused."""
+
+
+class Limit(NamedTuple):
+    """One limit: at most `amount` units in `period_seconds` for `key`, a tenant or an address or whatever `scope` counts.
+
+    Periods under a day are a rate with room for `burst` units at once (GCRA); a day is a sliding window of 24 hourly
+    counters, where `burst` means nothing (THROTTLE-1).
+    """
+
+    name: str  # e.g. "messages_per_minute"
+    scope: str  # credential | tenant | client | domain | stream
+    key: str
+    amount: int
+    period_seconds: int  # MINUTE or DAY
+    burst: int = 0
+
+
+Charge = tuple[Limit, int]
+"""A limit and how many units of it."""
+
+
+class Counters(Protocol):
+    """Limits and counts of one node. `now` is wall time in seconds: limits outlive the machine's own uptime."""
+
+    def take(self, charges: Sequence[Charge], now: float, *, park: bool, max_parked: int = 0) -> Allowance:
+        """Charge every limit or none.
+
+        `park=False`: granted when all have room now; else refused, with `due` the time when the strictest frees, 0.0 if it
+        never does because the charge is larger than the limit. `park=True`: reserves future capacity, granted with `due`
+        when the message may leave; refused where that is beyond PARK_HORIZON_SECONDS, or where more than `max_parked` units
+        (0: any number) would wait. A charge above a whole daily limit pays for as many days as it takes and leaves with
+        the last. `limit`, `scope` and `allowed` name what bit, "" if nothing did; `backlog` is the units that wait.
+        """
+        ...
+
+    def peek(self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0) -> Allowance:
+        """What `take` would answer now, without charging and without a lock; may be behind by one charge in flight."""
+        ...
+
+    def used(self, limit: Limit, now: float) -> int:
+        """Units of `limit` that are taken at `now`, for people to look at."""
+        ...
+
+    def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
+        """Count `amount` more of `key` and return how many there were in the last `window_seconds`, these included.
+
+        The window slides in 24 steps. Always call a key with the same window.
+        """
+        ...
+
+    def count(self, key: str, window_seconds: float, now: float) -> int:
+        """What `hit` would return, without counting."""
+        ...
+
+    def block(self, key: str, until: float, now: float) -> None:
+        """Remember that `key` is blocked until `until`; an earlier end does not shorten a block (THROTTLE-10)."""
+        ...
+
+    def blocked_until(self, key: str, now: float) -> float:
+        """When the block of `key` ends; 0.0 if it is not blocked at `now`."""
+        ...
+
+    def enter(self, key: str, member: int, now: float) -> int:
+        """One more of `key` is present in worker number `member` (0 to 71); returns how many are, in all workers."""
+        ...
+
+    def leave(self, key: str, member: int, now: float) -> int:
+        """One less; returns how many are left in all workers."""
+        ...
+
+    def vacate(self, member: int) -> None:
+        """Nothing is present in worker `member` any more: it has ended or been killed."""
+        ...
+
+    def reset(self, *keys: str | Limit) -> None:
+        """Forget what was counted, charged, reserved or blocked for these."""
+        ...

@@ -1,0 +1,206 @@
+"""What every implementation of `relay.counters.contract.Counters` promises, from the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, Counters, Limit
+from relay.counters.embedded import EmbeddedCounters
+from tests.fakes.clock import START
+
+HOUR = 3600
+PERSON = Limit("messages_per_minute", "credential", "ann", 30, MINUTE, 30)
+TOOL = Limit("messages_per_minute", "credential", "shop", 600, MINUTE, 600)
+DAILY = Limit("recipients_per_day", "tenant", "shop", 100, DAY)
+
+
+@pytest.fixture(params=["embedded"])
+def counters(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counters]:
+    assert request.param == "embedded"
+    counters = EmbeddedCounters(tmp_path)
+    yield counters
+    counters.close()
+
+
+def test_message_31_sent_in_one_go_is_refused(counters: Counters) -> None:
+    """THROTTLE-1, personal: 30 a minute, then a 4xx that says when."""
+    granted = [counters.take([(PERSON, 1)], START, park=False).granted for _ in range(31)]
+    assert granted == [True] * 30 + [False]
+    refused = counters.take([(PERSON, 1)], START, park=False)
+    assert (refused.limit, refused.scope, refused.allowed) == ("messages_per_minute", "credential", 30)
+    assert refused.due == pytest.approx(START + 2, abs=1e-6)
+    assert counters.take([(PERSON, 1)], START + 1.9, park=False).granted is False
+    assert counters.take([(PERSON, 1)], START + 2, park=False).granted is True
+
+
+def test_message_601_is_parked_and_leaves_in_the_next_minute(counters: Counters) -> None:
+    """THROTTLE-1, marketing: over the pace the message waits for its turn, in the order it came."""
+    dues = [counters.take([(TOOL, 1)], START, park=True).due for _ in range(1200)]
+    assert dues[:600] == [0.0] * 600
+    assert dues[600] == pytest.approx(START + 0.1, abs=1e-6)
+    assert dues[1199] == pytest.approx(START + 60, abs=1e-6)
+    assert sorted(dues[600:]) == dues[600:]
+
+
+def test_a_backlog_that_grows_past_its_bound_is_refused(counters: Counters) -> None:
+    for _ in range(600):
+        counters.take([(TOOL, 1)], START, park=True, max_parked=50)
+    waiting = [counters.take([(TOOL, 1)], START, park=True, max_parked=50) for _ in range(60)]
+    assert [allowance.granted for allowance in waiting] == [True] * 50 + [False] * 10
+    assert waiting[49].backlog == 50
+    assert counters.take([(TOOL, 1)], START + 1, park=True, max_parked=50).granted, "ten have left meanwhile"
+
+
+def test_nothing_is_parked_for_more_than_two_days(counters: Counters) -> None:
+    slow = Limit("messages_per_minute", "credential", "slow", 1, MINUTE, 1)
+    ahead = PARK_HORIZON_SECONDS // 60
+    assert counters.take([(slow, ahead + 1)], START, park=True).due == pytest.approx(START + PARK_HORIZON_SECONDS)
+    assert not counters.take([(slow, 1)], START, park=True).granted
+
+
+def test_the_strictest_limit_wins_and_either_all_are_charged_or_none(counters: Counters) -> None:
+    """THROTTLE-2: two accounts of one tenant share the tenant's bucket; what is refused costs nothing."""
+    tenant = Limit("messages_per_minute", "tenant", "shop", 3, MINUTE, 3)
+    first, second = (Limit("messages_per_minute", "credential", name, 2, MINUTE, 2) for name in ("a", "b"))
+    assert [counters.take([(first, 1), (tenant, 1)], START, park=False).scope for _ in range(3)] == [
+        "",
+        "",
+        "credential",
+    ]
+    assert counters.take([(second, 1), (tenant, 1)], START, park=False).granted
+    refused = counters.take([(second, 1), (tenant, 1)], START, park=False)
+    assert (refused.granted, refused.scope, refused.allowed) == (False, "tenant", 3)
+    assert counters.used(second, START) == 1, "the refused message was not charged to its credential"
+    assert counters.used(tenant, START) == 3
+
+
+def test_a_look_charges_nothing(counters: Counters) -> None:
+    for _ in range(100):
+        assert counters.peek([(PERSON, 30), (DAILY, 100)], START).granted
+    assert counters.take([(PERSON, 30), (DAILY, 100)], START, park=False).granted
+    assert not counters.peek([(PERSON, 1)], START).granted
+    assert counters.peek([(DAILY, 1)], START, park=True) == counters.take([(DAILY, 1)], START, park=True)
+
+
+def test_a_day_slides_by_the_hour(counters: Counters) -> None:
+    assert counters.take([(DAILY, 60)], START, park=False).granted
+    assert counters.take([(DAILY, 40)], START + 5 * HOUR, park=False).granted
+    assert not counters.take([(DAILY, 1)], START + 24 * HOUR - 1, park=False).granted
+    assert counters.take([(DAILY, 60)], START + 24 * HOUR, park=False).granted
+    refused = counters.take([(DAILY, 1)], START + 24 * HOUR, park=False)
+    assert refused.due == START + 29 * HOUR
+
+
+def test_day_one_recipient_51_waits_for_day_two(counters: Counters) -> None:
+    """THROTTLE-3: a new account is parked, not refused."""
+    warming = Limit("recipients_per_day", "credential", "new", 50, DAY)
+    dues = [counters.take([(warming, 1)], START, park=True).due for _ in range(51)]
+    assert dues[:50] == [0.0] * 50
+    assert dues[50] == START + 24 * HOUR
+    assert counters.take([(warming, 1)], START, park=True).backlog == 2
+
+
+def test_what_is_parked_for_one_hour_does_not_leave_in_one_heap(counters: Counters) -> None:
+    counters.take([(DAILY, 100)], START, park=True)
+    dues = [counters.take([(DAILY, 10)], START, park=True).due for _ in range(10)]
+    assert dues == pytest.approx([START + 24 * HOUR + part * 360 for part in range(10)])
+
+
+def test_a_small_charge_now_does_not_take_what_is_reserved(counters: Counters) -> None:
+    counters.take([(DAILY, 50)], START, park=True)
+    assert counters.take([(DAILY, 60)], START + 5 * HOUR, park=True).due == START + 24 * HOUR
+    # 50 would fit into today's window, but with the 60 of hour 24 they would be 110 within one day.
+    second = counters.take([(DAILY, 50)], START + 6 * HOUR, park=True)
+    assert second.due == START + 48 * HOUR
+    assert counters.take([(DAILY, 40)], START + 6 * HOUR, park=True).due == 0.0
+
+
+def test_a_charge_above_the_whole_limit_pays_by_the_day_or_is_refused(counters: Counters) -> None:
+    refused = counters.take([(DAILY, 250)], START, park=False)
+    assert (refused.granted, refused.due) == (False, 0.0), "it never frees"
+    parked = counters.take([(DAILY, 250)], START, park=True)
+    assert parked.granted and parked.due == START + 48 * HOUR
+    assert not counters.take([(DAILY, 150)], START, park=True).granted, "beyond two days"
+
+
+def test_a_message_parked_by_the_minute_is_charged_to_the_day_it_leaves(counters: Counters) -> None:
+    slow = Limit("messages_per_minute", "credential", "slow", 1, MINUTE, 1)
+    assert counters.take([(slow, 121), (DAILY, 100)], START, park=True).due == START + 2 * HOUR
+    # The hundred leave in hour 2, so hour 24 is still within their day and hour 26 is not.
+    assert counters.take([(DAILY, 1)], START + 25 * HOUR, park=False).granted is False
+    assert counters.take([(DAILY, 1)], START + 26 * HOUR, park=False).granted is True
+
+
+def test_daily_limits_agree_on_one_hour(counters: Counters) -> None:
+    other = Limit("recipients_per_day", "domain", "shop.example", 100, DAY)
+    counters.take([(DAILY, 100)], START, park=True)
+    counters.take([(other, 100)], START + 3 * HOUR, park=True)
+    parked = counters.take([(DAILY, 10), (other, 10)], START + 4 * HOUR, park=True)
+    assert parked.due == START + 27 * HOUR and parked.scope == "domain"
+
+
+def test_a_limit_of_nothing_lets_nothing_through(counters: Counters) -> None:
+    for limit in (PERSON._replace(amount=0), DAILY._replace(amount=0)):
+        for park in (False, True):
+            assert counters.take([(limit, 1)], START, park=park).granted is False
+
+
+def test_no_limits_no_refusal(counters: Counters) -> None:
+    assert counters.take([], START, park=False).granted
+
+
+def test_a_raised_limit_holds_at_once(counters: Counters) -> None:
+    counters.take([(DAILY, 100)], START, park=False)
+    assert not counters.take([(DAILY, 1)], START, park=False).granted
+    assert counters.take([(DAILY._replace(amount=200), 100)], START, park=False).granted
+
+
+def test_a_clock_set_back_gives_no_new_room_and_one_that_was_wrong_blocks_nobody(counters: Counters) -> None:
+    counters.take([(DAILY, 100), (PERSON, 30)], START, park=False)
+    assert not counters.take([(DAILY, 1)], START - 2 * HOUR, park=False).granted
+    assert not counters.take([(PERSON, 1)], START - 2 * HOUR, park=False).granted
+    year = 365 * 86400
+    lost = DAILY._replace(key="lost"), PERSON._replace(key="lost")
+    assert counters.take([(limit, 30) for limit in lost], START + 10 * year, park=False).granted
+    assert counters.take([(limit, 30) for limit in lost], START, park=False).granted
+
+
+def test_hits_are_counted_over_a_sliding_window(counters: Counters) -> None:
+    assert [counters.hit("login:192.0.2.1", 600, START + second) for second in range(10)] == list(range(1, 11))
+    assert counters.count("login:192.0.2.1", 600, START + 300) == 10
+    assert counters.hit("login:192.0.2.1", 600, START + 300, 5) == 15
+    assert counters.count("login:192.0.2.1", 600, START + 600) == 5
+    assert counters.count("login:192.0.2.1", 600, START + 2000) == 0
+    assert counters.count("login:192.0.2.2", 600, START) == 0
+
+
+def test_a_block_is_never_shortened(counters: Counters) -> None:
+    counters.block("192.0.2.1", START + 900, START)
+    counters.block("192.0.2.1", START + 60, START)
+    assert counters.blocked_until("192.0.2.1", START + 899) == START + 900
+    assert counters.blocked_until("192.0.2.1", START + 900) == 0.0
+    assert counters.blocked_until("192.0.2.2", START) == 0.0
+
+
+def test_presence_is_counted_over_workers_and_ends_with_them(counters: Counters) -> None:
+    assert [counters.enter("192.0.2.1", member, START) for member in (0, 0, 1)] == [1, 2, 3]
+    assert counters.enter("192.0.2.2", 1, START) == 1
+    assert counters.leave("192.0.2.1", 0, START) == 2
+    counters.vacate(1)
+    assert counters.leave("192.0.2.2", 1, START) == 0, "the session of a killed worker is not counted twice"
+    assert counters.enter("192.0.2.1", 2, START) == 2
+    with pytest.raises(ValueError, match="worker number 72"):
+        counters.enter("192.0.2.1", 72, START)
+
+
+def test_reset_forgets_what_it_names_and_nothing_else(counters: Counters) -> None:
+    counters.take([(PERSON, 30), (DAILY, 100)], START, park=False)
+    counters.hit("a", 600, START)
+    counters.block("a", START + 60, START)
+    counters.reset(PERSON, "a", "never seen")
+    assert counters.used(PERSON, START) == 0 and counters.used(DAILY, START) == 100
+    assert counters.count("a", 600, START) == 0 and counters.blocked_until("a", START) == 0.0
+    assert counters.take([(PERSON, 30)], START, park=False).granted

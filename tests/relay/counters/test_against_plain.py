@@ -1,0 +1,69 @@
+"""The shared table against limits written plainly, over histories that hypothesis makes up."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.counters.contract import DAY, MINUTE, Limit
+from relay.counters.embedded import EmbeddedCounters
+from tests.relay.counters.plain import PlainLimits
+
+# Amounts that divide a minute into whole nanoseconds, so that fractions and nanoseconds are the same numbers.
+RATES = [
+    Limit("messages_per_minute", "credential", name, amount, MINUTE, burst)
+    for name, amount, burst in (("a", 6, 6), ("b", 30, 3))
+]
+DAYS = [Limit("recipients_per_day", "tenant", name, amount, DAY) for name, amount in (("a", 20), ("b", 50))]
+BEGIN = 490_000 * 3600
+
+steps = st.tuples(
+    st.one_of(
+        st.just(0), st.integers(0, 30), st.integers(0, 4 * 3600), st.integers(0, 40 * 3600)
+    ),  # seconds since the last
+    st.lists(st.sampled_from(RATES), unique=True, max_size=2),
+    st.lists(st.sampled_from(DAYS), unique=True, max_size=2),
+    st.integers(1, 7),  # messages
+    st.integers(1, 20),  # recipients
+    st.booleans(),  # park
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(steps, max_size=40))
+def test_every_history_is_answered_as_the_plain_limits_answer_it(history: list[tuple]) -> None:  # type: ignore[type-arg]
+    with tempfile.TemporaryDirectory() as folder:
+        counters, plain, now = EmbeddedCounters(Path(folder)), PlainLimits(), BEGIN
+        for wait, rates, days, messages, recipients, park in history:
+            now += wait
+            charges = [(limit, messages) for limit in rates] + [(limit, recipients) for limit in days]
+            looked = counters.peek(charges, now, park=park)
+            answer = counters.take(charges, now, park=park)
+            expected = plain.take(charges, now, park=park)
+            assert answer == looked
+            assert answer.granted == expected.granted, (charges, now, park)
+            if answer.granted:
+                assert abs(max(answer.due, now) - expected.due) < 1e-3, (charges, now, park)
+                assert bool(answer.limit) == (answer.due > now)
+        counters.close()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3 * 3600), st.integers(1, 30)), max_size=60))
+def test_no_24_hours_ever_hold_more_than_the_limit(history: list[tuple[int, int]]) -> None:
+    """Counted by the time at which messages leave, not by the books of the counters."""
+    limit = Limit("recipients_per_day", "tenant", "shop", 40, DAY)
+    left: list[tuple[int, int]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        counters, now = EmbeddedCounters(Path(folder)), BEGIN
+        for wait, recipients in history:
+            now += wait
+            answer = counters.take([(limit, recipients)], now, park=True)
+            if answer.granted:
+                left.append((int(max(answer.due, now)) // 3600, recipients))
+        counters.close()
+    for end, _ in left:
+        assert sum(units for hour, units in left if end - 24 < hour <= end) <= limit.amount

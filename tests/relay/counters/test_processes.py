@@ -1,0 +1,125 @@
+"""Several processes on one table: never more than the limit, no lock left behind, nothing forgotten."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relay.counters.contract import DAY, MINUTE, Limit
+from relay.counters.embedded import EmbeddedCounters
+from relay.counters.table import Table
+from tests.fakes.clock import START
+
+ROOT = Path(__file__).parents[3]
+LIMITS = [
+    (Limit("messages_per_minute", "tenant", "shop", 1000, MINUTE, 1000), 1),
+    (Limit("recipients_per_day", "tenant", "shop", 4500, DAY), 5),
+]
+TAKER = f"""
+import sys
+from pathlib import Path
+from relay.counters.contract import Limit
+from relay.counters.embedded import EmbeddedCounters
+limits = [(Limit(*limit), cost) for limit, cost in {[(tuple(limit), cost) for limit, cost in LIMITS]!r}]
+counters = EmbeddedCounters(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+granted = sum(counters.take(limits, {START}, park=False).granted for _ in range(2000))
+# New names make the table grow under the others' feet.
+hits = [counters.hit(f"{{sys.argv[2]}}-{{number}}", 600, {START}) for number in range(1500)]
+counters.hit("shared", 600, {START}, 7)
+assert set(hits) == {{1}}
+print(granted, flush=True)
+"""
+HOLDER = """
+import os, sys
+from pathlib import Path
+from relay.counters.table import Table
+table = Table(Path(sys.argv[1]))
+table.lock()
+print("locked", flush=True)
+sys.stdin.readline()
+"""
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_four_processes_take_exactly_what_there_is(tmp_path: Path) -> None:
+    processes = [start(TAKER, str(tmp_path), str(number)) for number in range(4)]
+    assert [line(process) for process in processes] == ["ready"] * 4
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    granted = [int(process.communicate()[0].split()[-1]) for process in processes]
+    assert sum(granted) == 900, "4500 recipients a day, 5 each; the minute would have let 1000 through"
+    counters = EmbeddedCounters(tmp_path)
+    assert [counters.used(limit, START) for limit, _ in LIMITS] == [900, 4500]
+    assert counters.count("shared", 600, START) == 28
+    assert all(counters.count(f"{process}-{number}", 600, START) == 1 for process in range(4) for number in (0, 1499))
+    assert counters._table.slots > 6000, "6000 names do not fit into the first table"
+    assert sorted(path.name.partition(".")[0] for path in tmp_path.iterdir()) == ["counters", "counters"]
+    counters.close()
+
+
+def test_a_holder_that_is_killed_frees_the_lock(tmp_path: Path) -> None:
+    holder = start(HOLDER, str(tmp_path))
+    assert line(holder) == "locked"
+    counters = EmbeddedCounters.__new__(EmbeddedCounters)  # its constructor would wait for the lock, as it should
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    counters.__init__(tmp_path)  # type: ignore[misc]  # see above
+    assert counters.take(LIMITS, START, park=False).granted
+    counters.close()
+    for stream in (holder.stdin, holder.stdout):
+        assert stream is not None
+        stream.close()
+
+
+def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
+    first = EmbeddedCounters(tmp_path)
+    first.take([(limit, 900) for limit, _ in LIMITS], START, park=False)
+    first.block("192.0.2.1", START + 900, START)
+    first.close()
+    second = EmbeddedCounters(tmp_path)
+    assert [second.used(limit, START) for limit, _ in LIMITS] == [900, 900]
+    assert second.blocked_until("192.0.2.1", START) == START + 900
+    second.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_after_a_fork_has_a_lock_of_its_own(tmp_path: Path) -> None:
+    """A lock belongs to the open file: with the parent's descriptor the child would walk straight in."""
+    table = Table(tmp_path)
+    table.lock()
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        table.lock()
+        os.write(write, b"in")
+        os._exit(0)
+    os.close(write)
+    os.set_blocking(read, False)
+    # The child cannot write before unlock, however long it has had.
+    with pytest.raises(BlockingIOError):
+        os.read(read, 2)
+    table.unlock()
+    os.set_blocking(read, True)
+    assert os.read(read, 2) == b"in"
+    os.close(read)
+    assert os.waitpid(child, 0)[1] == 0
+    table.close()
