@@ -84,7 +84,7 @@ def _buckets(metric: Histogram, numbers: Sequence[float]) -> list[tuple[str, flo
     below = 0.0
     for bound, count in zip((*metric.bounds, float("inf")), numbers, strict=False):
         below += count
-        buckets.append((floatToGoString(bound), below))
+        buckets.append((str(floatToGoString(bound)), below))  # type: ignore[no-untyped-call]  # untyped there
     return buckets
 
 
