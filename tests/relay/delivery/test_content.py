@@ -5,8 +5,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.delivery import content
-from relay.delivery.content import is_clean, prepare
+from relay.delivery.content import prepare
 from relay.delivery.job import Rendered
+from relay.mail.lines import has_bare_line_end
 
 lines = st.lists(st.sampled_from([b"", b".", b"..", b".a", b"a.", b"abcdefg", b"...."]), max_size=12)
 
@@ -66,7 +67,7 @@ def test_line_ends_on_the_edge_of_a_piece_are_whole() -> None:
 @given(st.binary(max_size=50))
 def test_clean_means_no_bare_cr_or_lf(data: bytes) -> None:
     rest = data.replace(b"\r\n", b"")
-    assert is_clean(data) == (b"\r" not in rest and b"\n" not in rest)
+    assert (not has_bare_line_end(data)) == (b"\r" not in rest and b"\n" not in rest)
 
 
 def test_size_counts_the_message_without_stuffing_and_final_dot() -> None:
