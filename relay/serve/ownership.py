@@ -51,7 +51,7 @@ class Ownership:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.keyring = Keyring.open(self._settings.server.keys_dir, create=False)
         self._owner = Owner.open(_Places(self._settings), self.keyring)
-        self._threads = Threads(data, self.keyring, writable=True)
+        self._threads = Threads(data, self.keyring.subject_hash, writable=True)
         self._counters = EmbeddedCounters(data)
         self._resolver = Resolver()
 
