@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from relay.keyring import KEY_BYTES, Keyring
 from relay.store.schema import consent_event, ledger_head, subject
+from relay.store.upsert import insert
 
 GENESIS = bytes(32)
 _PLACE = struct.Struct("!QQ")
@@ -114,7 +115,7 @@ class Ledger:
             row["hash"] = previous = chain_hash(previous, tenant_id, seq, row["content_hash"])
             rows.append(row)
             places.append(Appended(seq, person.id))
-        connection.execute(consent_event.insert(), rows)
+        insert(connection, consent_event, rows)
         _set_head(connection, tenant_id, seq, previous)
         return places
 
@@ -138,7 +139,7 @@ class Ledger:
                 next_id += 1
             result.append(person)
         if fresh:
-            connection.execute(subject.insert(), fresh)
+            insert(connection, subject, fresh)
         return result
 
     def find(self, connection: sa.Connection, hashes: Iterable[bytes]) -> list[Subject]:

@@ -25,6 +25,7 @@ OPTIONAL = (
     "published_url", "published_hash", "published_at", "country", "local_rule",
 )  # fmt: skip
 COLUMNS = frozenset(REQUIRED + OPTIONAL)
+_REQUIRED = frozenset(REQUIRED)
 
 BASES = ("consent", "soft_optin", "published_for_marketing", "non_eea_b2b")
 METHODS = ("web_form", "double_optin", "paper", "phone", "point_of_sale", "import", "api")
@@ -89,9 +90,11 @@ def check(row: Mapping[str, object], rules: Rules, *, now: float) -> Record | li
     """The record in `row`, or what is wrong with it, every field at once. `now` is epoch seconds."""
     problems: list[Problem] = []
     values = _texts(row, problems)
-    for name in REQUIRED:
-        if name not in values and not any(problem.field == name for problem in problems):
-            problems.append(Problem(name, "is missing: without it this is no proof of consent"))
+    if not values.keys() >= _REQUIRED:
+        missing = [
+            name for name in REQUIRED if name not in values and not any(known.field == name for known in problems)
+        ]
+        problems.extend(Problem(name, "is missing: without it this is no proof of consent") for name in missing)
     times = _read_times(values, problems, now)
     parsed = parse_path(values["email"]) if "email" in values else None
     if isinstance(parsed, str):
@@ -149,15 +152,15 @@ def _texts(row: Mapping[str, object], problems: list[Problem]) -> dict[str, str]
         if name not in COLUMNS:
             problems.append(Problem(name, "is not a known column"))
             continue
-        if value is True or value is False:
-            text = "yes" if value else "no"
-        elif isinstance(value, str):
+        if isinstance(value, str):
             text = value.strip()
+        elif value is True or value is False:
+            text = "yes" if value else "no"
         else:
             problems.append(Problem(name, "must be text"))
             continue
         if name == "text":
-            is_bad = len(text) > MAX_TEXT_CHARS or _TEXT_CONTROL.search(text) is not None
+            is_bad = len(text) > MAX_TEXT_CHARS or (not text.isprintable() and _TEXT_CONTROL.search(text) is not None)
         else:
             is_bad = len(text) > MAX_VALUE_CHARS or (not text.isprintable() and _CONTROL.search(text) is not None)
         if is_bad:

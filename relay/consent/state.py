@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from relay.policy.facts import ConsentState
 
@@ -19,7 +19,7 @@ class Event(NamedTuple):
     seq: int
     event: str
     at: float
-    clear: Mapping[str, object]
+    clear: Mapping[str, Any]  # JSON that `relay.consent.parts` wrote
 
 
 class Present(NamedTuple):
@@ -36,7 +36,12 @@ def fold(present: Present | None, event: Event) -> Present | None:
     objection at all is asked before the event is written, by `relay.consent.suppression` (CONSENT-11).
     """
     if event.event == "requested":
-        return present or Present(ConsentState("requested", "consent", 0.0, event=event.seq))
+        if present is None:
+            return Present(ConsentState("requested", "consent", 0.0, event=event.seq))
+        if present.state.status in STANDING:
+            return present
+        # Somebody who left asks to come back: nothing may be sent on it but the confirmation (CLASS-7).
+        return present._replace(state=present.state._replace(status="requested", event=event.seq))
     if event.event in GRANTS:
         return _grant(present, event)
     if event.event not in _ENDS:
@@ -82,25 +87,20 @@ def _newest(state: ConsentState) -> float:
 
 
 def _from_clear(event: Event) -> ConsentState:
-    clear = event.clear
-
-    def number(name: str) -> float:
-        value = clear.get(name, 0.0)
-        return float(value) if isinstance(value, int | float) else 0.0
-
-    confirmed_at = number("confirmed_at")
+    get = event.clear.get
+    confirmed_at = get("confirmed_at", 0.0)
     return ConsentState(
-        status="confirmed" if confirmed_at else "given",
-        basis=str(clear.get("basis", "consent")),
-        given_at=number("given_at"),
-        confirmed_at=confirmed_at,
-        expires_at=number("expires_at"),
-        controller=str(clear.get("controller", "")),
-        category=str(clear.get("category", "")),
-        sale_kind=str(clear.get("sale_kind", "")),
-        sale_at=number("sale_at"),
-        provenance=str(clear.get("provenance", "own")),
-        jurisdiction=str(clear.get("jurisdiction", "")),
-        sensitive=clear.get("sensitive") is True,
-        event=event.seq,
+        "confirmed" if confirmed_at else "given",
+        get("basis", "consent"),
+        get("given_at", 0.0),
+        confirmed_at,
+        get("expires_at", 0.0),
+        get("controller", ""),
+        get("category", ""),
+        get("sale_kind", ""),
+        get("sale_at", 0.0),
+        get("provenance", "own"),
+        get("jurisdiction", ""),
+        get("sensitive", False),
+        event.seq,
     )

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from relay.clock import Clock
 from relay.delivery.job import Features, Rendered
@@ -245,8 +245,8 @@ class Scheduler:
         await asyncio.sleep(RECORD_RETRY_SECONDS)
         self._write(item)
 
-    def _later(self, work: object) -> None:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]  # a coroutine of this class
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

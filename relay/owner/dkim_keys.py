@@ -11,7 +11,7 @@ from relay.dkim import keys
 from relay.dkim.sign import SigningKey
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
-from relay.owner.domains import owner_of
+from relay.owner.domains import owner_of, texts_at
 from relay.owner.error import OwnerError
 from relay.store.schema import dkim_key
 
@@ -95,7 +95,7 @@ def check(desk: Desk, args: Args) -> Result:
         if name not in seen:
             answers.append({**_shown(row), "match": "unknown", "sentence": f"no answer from DNS for {name}: try again"})
             continue
-        found = keys.check(_texts(seen[name]), _signer(desk, row))
+        found = keys.check(texts_at(seen, name), _signer(desk, row))
         is_ours = found.match is keys.Match.MATCHES
         values = {"checked_at": desk.now, "mismatch_since": 0.0 if is_ours else row.mismatch_since or desk.now}
         desk.connection.execute(dkim_key.update().where(dkim_key.c.id == row.id).values(**values))
@@ -114,7 +114,7 @@ def activate(desk: Desk, args: Args) -> Result:
     vouched = args.flag("vouched")
     seen = args.table("seen") or {}
     if not vouched:
-        found = keys.check(_texts(seen.get(keys.record_name(row.domain, row.selector), [])), _signer(desk, row))
+        found = keys.check(texts_at(seen, keys.record_name(row.domain, row.selector)), _signer(desk, row))
         if found.match is not keys.Match.MATCHES:
             raise OwnerError(
                 "dkim.not_published", f"{found.sentence}: publish what `zegel dkim dns` prints, or use --vouched"
@@ -177,10 +177,6 @@ def _next_selector(taken: set[str], now: float) -> str:
     names = [f"g{year}{letter}" for letter in ascii_lowercase]
     names += [f"g{year}{first}{second}" for first in ascii_lowercase for second in ascii_lowercase]
     return next(name for name in names if name not in taken)
-
-
-def _texts(value: object) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list | tuple) else []
 
 
 def _shown(row: TenantRow) -> dict[str, object]:

@@ -42,13 +42,13 @@ def add(desk: Desk, args: Args) -> Result:
 
 
 def verify(desk: Desk, args: Args) -> Result:
-    """`tenant`, `domain`; `seen`: the TXT texts found at the record's name (see `relay.owner.questions`).
+    """`tenant`, `domain`; `seen`: {record name: [TXT texts]}, as `relay.owner.evidence` fetched it.
 
     Without `seen` it only tells what to publish. A domain once verified stays so.
     """
     owner = desk.tenant(args.text("tenant"))
     row = _require(desk, owner, args.domain("domain"))
-    seen = args.texts("seen") or []
+    seen = texts_at(args.table("seen"), question(row.name))
     found = any(secrets.compare_digest(text.strip().encode(), f"{PREFIX}{row.challenge}".encode()) for text in seen)
     if found and not row.verified_at:
         _require_free(desk, owner, row.name)
@@ -66,6 +66,12 @@ def list_all(desk: Desk, args: Args) -> Result:
         query = query.where(domain.c.tenant_id == desk.tenant(args.text("tenant")).id)
     active = set(desk.connection.scalars(sa.select(dkim_key.c.domain).where(dkim_key.c.state == "active")))
     return [{**_shown(row.owner, row), "has_key": row.name in active} for row in desk.connection.execute(query)]
+
+
+def texts_at(seen: dict[str, object] | None, name: str) -> list[str]:
+    """The TXT texts that were seen at `name`; none where it was not asked or not answered."""
+    texts = (seen or {}).get(name)
+    return [text for text in texts if isinstance(text, str)] if isinstance(texts, list | tuple) else []
 
 
 def question(name: str) -> str:

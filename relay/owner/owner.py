@@ -173,7 +173,7 @@ class Owner(Reader):
         return answers
 
     def questions(self, op: str, args: Mapping[str, object]) -> list[str]:
-        """Names whose TXT records an operation wants to see; empty for nearly all. See `relay.owner.evidence`."""
+        """Names whose TXT records an operation wants to see; empty for nearly all. See `gather_evidence`."""
         kind = _ASKS_DNS.get(op)
         if kind is None or args.get("vouched") is True:
             return []

@@ -122,7 +122,7 @@ class Worker:
     def _build_front(self) -> None:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
-        threads = Threads(settings.server.data_dir, self.keyring, writable=False)
+        threads = Threads(settings.server.data_dir, self.keyring.subject_hash, writable=False)
         gather = Gather(self.lookup, threads, self.counters)
         house = House(
             settings.server.hostname,

@@ -16,6 +16,8 @@ from sqlalchemy.engine import URL, Engine, make_url
 
 BUSY_TIMEOUT_MS = 5_000
 _CACHE_KIB = 64 * 1024
+# An import touches pages all over the tables: with SQLite's 1000, nearly each of its commits would copy them back.
+_CHECKPOINT_PAGES = 8_000
 
 
 class StoreUnavailable(Exception):
@@ -102,5 +104,6 @@ def _tune(connection: sqlite3.Connection, *, read_only: bool) -> None:
         return
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA secure_delete=ON")  # an erased key must not survive in a free page (GDPR-8)

@@ -1,0 +1,218 @@
+"""Read a file of consents, CSV or JSON Lines, into batches of rows for `consent.import_rows` (contract, `consent import`).
+
+Nothing here decides on consent: a row leaves as it was written, with its line number. What is refused here is what is
+no row at all: bytes that are not UTF-8, values that do not fit the columns, text that is not JSON; and third-party rows
+that share one time of consent with too many others of the file, which only a look at the whole file can tell (CONSENT-7).
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import orjson
+
+from relay.consent.admit import CHUNK_ROWS, SAME_TIME_ROWS, Refusal, crowded_times
+from relay.consent.record import COLUMNS, REQUIRED, parse_time
+
+MAX_LINE_BYTES = 256 * 1024
+_DELIMITERS = (",", ";", "\t")  # spreadsheets in the Netherlands write semicolons
+_NOT_UTF8 = "is not UTF-8: save the file as CSV UTF-8"
+
+
+class Batch(NamedTuple):
+    """Up to 500 rows, each with its `line`, and what was refused on the way; `done_bytes` of the file are read."""
+
+    rows: list[dict[str, object]]
+    refused: list[Refusal]
+    done_bytes: int
+
+
+class _Line(NamedTuple):
+    number: int
+    row: dict[str, object] | Refusal
+    done_bytes: int
+
+
+def batches(path: Path, *, size: int = CHUNK_ROWS) -> Iterator[Batch]:
+    """The rows of the file at `path`, in order. Raises OSError where it cannot be read.
+
+    A file of third-party rows is read twice.
+    """
+    crowded: frozenset[float] = frozenset()
+    if _mentions(path, b"third_party"):
+        with path.open("rb") as file:
+            crowded = crowded_times(line.row for line in _lines(file) if not isinstance(line.row, Refusal))
+    with path.open("rb") as file:
+        yield from _batched(_lines(file), crowded, size)
+
+
+def read(file: BinaryIO, *, size: int = CHUNK_ROWS) -> Iterator[Batch]:
+    """The rows of an open binary file that is read once: the look at shared times is left to the owner."""
+    yield from _batched(_lines(file), frozenset(), size)
+
+
+def _batched(lines: Iterator[_Line], crowded: frozenset[float], size: int) -> Iterator[Batch]:
+    batch = Batch([], [], 0)
+    for line in lines:
+        row = line.row
+        if isinstance(row, Refusal):
+            batch.refused.append(row)
+        elif crowded and _is_crowded(row, crowded):
+            reason = f"more than {SAME_TIME_ROWS} third-party rows of this file share this time of consent (CONSENT-7)"
+            batch.refused.append(Refusal(line.number, "given_at", reason))
+        else:
+            batch.rows.append({**row, "line": line.number})
+        batch = batch._replace(done_bytes=line.done_bytes)
+        if len(batch.rows) + len(batch.refused) >= size:
+            yield batch
+            batch = Batch([], [], line.done_bytes)
+    if batch.rows or batch.refused:
+        yield batch
+
+
+def _is_crowded(row: Mapping[str, object], crowded: frozenset[float]) -> bool:
+    return row.get("provenance") == "third_party" and parse_time(str(row.get("given_at", "")).strip()) in crowded
+
+
+def _mentions(path: Path, word: bytes) -> bool:
+    tail = b""
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            if word in tail + block:
+                return True
+            tail = block[-len(word) :]
+    return False
+
+
+def _lines(file: BinaryIO) -> Iterator[_Line]:
+    start = file.read(64)
+    rest = io.BufferedReader(_Replay(start, file))
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield _Line(1, Refusal(1, "", f"the file {_NOT_UTF8}"), 0)
+        return
+    if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
+        yield from _json_lines(rest)
+    else:
+        yield from _csv_lines(rest)
+
+
+def _json_lines(file: io.BufferedIOBase) -> Iterator[_Line]:
+    done = 0
+    for number, raw in enumerate(_capped(file), 1):
+        done += len(raw)
+        text = raw.removeprefix(codecs.BOM_UTF8).strip()
+        if text:
+            yield _Line(number, _json_row(number, text), done)
+
+
+def _json_row(number: int, text: bytes) -> dict[str, object] | Refusal:
+    if len(text) >= MAX_LINE_BYTES:
+        return Refusal(number, "", "the line is too long")
+    try:
+        row = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        reason = _NOT_UTF8 if "UTF-8" in str(error) or "surrogate" in str(error) else "is not JSON"
+        return Refusal(number, "", f"the line {reason}")
+    if not isinstance(row, dict):
+        return Refusal(number, "", "the line is not a JSON object")
+    return {name: value for name, value in row.items() if name != "line"}
+
+
+def _csv_lines(file: io.BufferedIOBase) -> Iterator[_Line]:
+    feed = _Feed(file)
+    first = next(feed, "").removeprefix("\ufeff")
+    delimiter = max(_DELIMITERS, key=first.count)
+    names = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    problems = _header_problems(names)
+    yield from (_Line(1, problem, feed.done_bytes) for problem in problems)
+    if problems:
+        return
+    reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    while True:
+        number = feed.count + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _Line(number, Refusal(number, "", f"is not CSV: {error}"), feed.done_bytes)
+            continue
+        if any(value.strip() for value in values):
+            yield _Line(number, _csv_row(number, names, values), feed.done_bytes)
+
+
+def _header_problems(names: list[str]) -> list[Refusal]:
+    """What is wrong with the first row; one wrong name may be a misspelt proof, so no row is read then."""
+    if names in ([], [""]):
+        return [Refusal(1, "", "the file is empty: its first row must name the columns")]
+    problems = [
+        Refusal(1, _printable(name), "is not a known column: rename it or take it out")
+        for name in names
+        if name not in COLUMNS
+    ]
+    problems += [
+        Refusal(1, name, "is named twice") for name in dict.fromkeys(names) if name in COLUMNS and names.count(name) > 1
+    ]
+    problems += [Refusal(1, name, "is missing from the first row") for name in REQUIRED if name not in names]
+    return problems
+
+
+def _csv_row(number: int, names: list[str], values: list[str]) -> dict[str, object] | Refusal:
+    if len(values) != len(names):
+        return Refusal(number, "", f"has {len(values)} values where the first row names {len(names)} columns")
+    for name, value in zip(names, values, strict=True):
+        if not value.isascii() and any("\udc80" <= character <= "\udcff" for character in value):
+            return Refusal(number, name, _NOT_UTF8)
+    return dict(zip(names, values, strict=True))
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in name)[:60]
+
+
+def _capped(file: io.BufferedIOBase) -> Iterator[bytes]:
+    """Lines, the rest of an overlong one dropped: memory stays flat whatever the file holds."""
+    while raw := file.readline(MAX_LINE_BYTES):
+        yield raw
+        while len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+            raw = file.readline(MAX_LINE_BYTES)
+
+
+class _Feed:
+    """Lines as text for the csv module; bytes that are not UTF-8 come as lone surrogates and are found by `_csv_row`."""
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._lines = _capped(file)
+        self.count = 0
+        self.done_bytes = 0
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        raw = next(self._lines)
+        self.count += 1
+        self.done_bytes += len(raw)
+        return raw.decode("utf-8", "surrogateescape")
+
+
+class _Replay(io.RawIOBase):
+    """A stream with its first bytes put back, for files that cannot seek."""
+
+    def __init__(self, start: bytes, file: BinaryIO) -> None:
+        self._start = start
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._start[: len(buffer)] if self._start else self._file.read(len(buffer))
+        self._start = self._start[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)

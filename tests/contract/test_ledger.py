@@ -1,0 +1,360 @@
+"""The consent ledger: what may be recorded, what holds, who leaves, and that nobody can rewrite it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from relay import store
+from relay.consent.admit import SAME_TIME_ROWS
+from relay.consent.subject import person_hash
+from relay.consent.token import TokenKind, make
+from relay.keyring import Kind
+from relay.store import schema
+from tests.contract.conftest import START, World
+
+
+def _token(world: World, address: str, purpose: str = "newsletter", kind: TokenKind = TokenKind.UNSUBSCRIBE) -> str:
+    digest = person_hash(world.keyring, 1, address)
+    return make(world.keyring, kind, 1, purpose=purpose, subject_hash=digest, subscriber="4711")
+
+
+def _confirm(world: World, address: str, purpose: str = "newsletter") -> Any:
+    asked = world.call("consent.request", tenant="shop", address=address, purpose=purpose)
+    world.now += 60
+    return world.call("consent.confirm", token=asked["token"], ip="192.0.2.7")
+
+
+def test_a_given_consent_holds_for_its_purpose_only(world: World) -> None:
+    given = world.give()
+    assert (given["status"], given["basis"], given["controller"]) == ("given", "consent", "Shop BV")
+    assert world.status("ann@example.net") == "given"
+    assert world.status("ann@example.net", "offers") == "none"  # CONSENT-4
+    assert world.status("bob@example.net") == "none"
+
+
+def test_consent_is_narrow_and_objection_is_wide(world: World) -> None:
+    """CONSENT-16, each of its four cases."""
+    world.give(email="Jan@x.test")
+    assert world.status("jan@x.test") == "given"
+    world.give(email="Piet+nieuws@x.test")
+    assert world.status("piet@x.test") == "none"
+    assert world.status("piet+NIEUWS@X.test") == "given"
+    world.call("suppression.add", tenant="shop", address="support+123@x.test", reason="bounce")
+    assert world.bars("support@x.test") == set()
+    assert world.bars("Support+123@x.test") == {("all", "bounce")}
+    world.call("suppression.add", tenant="shop", address="jan@x.test")
+    assert world.bars("Jan+Nieuws@X.test") == {("all", "objection")}
+    assert world.bars("ja.n@x.test") == set()  # no dot folding
+
+
+def test_a_unicode_domain_is_the_same_as_its_a_label(world: World) -> None:
+    world.give(email="jan@bücher.example")
+    assert world.status("JAN@xn--bcher-kva.example") == "given"
+
+
+def test_an_import_after_an_opt_out_changes_nothing(world: World) -> None:
+    """CONSENT-11: unsubscribe at 10:00, import at 10:05."""
+    world.give()
+    assert world.call("optout", token=_token(world, "ann@example.net"))["changed"] is True
+    world.now += 300
+    outcome = world.load(world.row(given_at="2026-01-02T10:04:00Z"), world.row(email="bob@example.net"))
+    assert (outcome["imported"], outcome["refused"]) == (1, 1)
+    assert [(error["line"], error["field"], error["reason"]) for error in outcome["errors"]] == [
+        (1, "email", "objected")
+    ]
+    assert world.bars("ann@example.net", "newsletter") == {("newsletter", "objection")}
+    assert world.status("ann@example.net") == "objected"
+    assert world.refused("consent.give", tenant="shop", **world.row()) == "consent.objected"
+    assert (
+        world.refused("suppression.remove", tenant="shop", address="ann@example.net") == "suppression.objection_stands"
+    )
+
+
+def test_an_opt_out_of_one_list_leaves_the_others(world: World) -> None:
+    """UNSUB-13."""
+    world.load(world.row(), world.row(purpose="offers"))
+    answer = world.call("optout", token=_token(world, "ann@example.net"))
+    assert (answer["scope"], answer["subscriber"], answer["tenant"]) == ("newsletter", "4711", "shop")
+    assert world.status("ann@example.net", "offers") == "given"
+    assert world.bars("ann@example.net", "offers") == {("newsletter", "objection")}
+    world.call("optout", token=_token(world, "ann@example.net"), scope="all")
+    assert world.status("ann@example.net", "offers") == "objected"
+    assert ("all", "objection") in world.bars("ann@example.net", "offers")
+
+
+def test_an_opt_out_is_idempotent_and_a_bad_token_changes_nothing(world: World) -> None:
+    token = _token(world, "ann@example.net")
+    assert world.call("optout", token=token)["changed"] is True
+    assert world.call("optout", token=token)["changed"] is False
+    assert world.call("consent.verify", tenant="shop")["events"] == 1
+    broken = token[:-1] + ("A" if token[-1] != "A" else "B")
+    assert world.refused("optout", token=broken) == "token.unknown"
+
+
+def test_only_a_later_confirmation_of_the_person_lifts_an_objection(world: World) -> None:
+    world.load(world.row(), world.row(purpose="offers"))
+    world.call("consent.withdraw", tenant="shop", address="ann@example.net")
+    world.now += 60
+    done = _confirm(world, "ann@example.net")
+    assert (done["purpose"], done["lifted"]) == ("newsletter", 1)
+    assert world.status("ann@example.net") == "confirmed"
+    assert world.bars("ann@example.net", "newsletter") == set()
+    # The other purpose stays closed, whatever is imported for it.
+    assert world.bars("ann@example.net", "offers") == {("all", "objection")}
+    assert world.load(world.row(purpose="offers"))["errors"][0]["reason"] == "objected"
+    # And the person may leave again.
+    world.now += 60
+    assert world.call("optout", token=_token(world, "ann@example.net"))["changed"] is True
+    assert ("newsletter", "objection") in world.bars("ann@example.net", "newsletter")
+
+
+def test_an_old_import_does_not_undo_a_withdrawal_that_was_lifted_and_renewed(world: World) -> None:
+    world.call("consent.withdraw", tenant="shop", address="ann@example.net", purpose="newsletter")
+    world.now += 60
+    _confirm(world, "ann@example.net")
+    world.load(world.row(given_at="2025-06-01T00:00:00Z"))
+    assert world.status("ann@example.net") == "confirmed"
+
+
+def test_a_confirmation_link_works_once_and_for_seven_days(world: World) -> None:
+    asked = world.call("consent.request", tenant="shop", address="ann@example.net", purpose="newsletter")
+    assert world.status("ann@example.net") == "requested"
+    with world.lookup() as lookup:
+        pending = lookup.requests(1, "newsletter", ["Ann@example.net"])["Ann@example.net"]
+    assert pending is not None and (pending.requested_at, pending.mails_sent) == (START, 0)
+    assert world.call("confirm.sent", tenant="shop", address="ann@example.net", purpose="newsletter")["mails_sent"] == 1
+    world.call("consent.confirm", token=asked["token"])
+    assert world.refused("consent.confirm", token=asked["token"]) == "confirm.unknown"
+    late = world.call("consent.request", tenant="shop", address="bob@example.net", purpose="newsletter")
+    world.now += 7 * 86_400 + 1
+    assert world.refused("consent.confirm", token=late["token"]) == "confirm.unknown"
+
+
+def test_asking_again_does_not_reset_the_count_of_mails(world: World) -> None:
+    """CLASS-7: one mail and one reminder, however often a form is sent."""
+    ask = {"tenant": "shop", "address": "ann@example.net", "purpose": "newsletter"}
+    world.call("consent.request", **ask)
+    world.call("confirm.sent", **ask)
+    world.now += 3_600
+    assert world.call("consent.request", **ask)["mails_sent"] == 1
+    world.now += 24 * 3_600
+    assert world.call("consent.request", **ask)["mails_sent"] == 0
+
+
+def test_a_replaced_link_no_longer_confirms(world: World) -> None:
+    ask = {"tenant": "shop", "address": "ann@example.net", "purpose": "newsletter"}
+    first = world.call("consent.request", **ask)["token"]
+    world.call("consent.request", **ask)
+    assert world.refused("consent.confirm", token=first) == "confirm.unknown"
+
+
+def test_a_complaint_counts_as_an_objection(world: World) -> None:
+    """FB-6."""
+    world.give()
+    world.call("optout", token=_token(world, "ann@example.net"), channel="complaint", scope="all")
+    assert world.bars("ann@example.net") == {("all", "complaint")}
+    assert world.load(world.row())["errors"][0]["reason"] == "objected"
+
+
+def test_a_restriction_bars_and_is_lifted_without_loss(world: World) -> None:
+    """GDPR-9: the data are kept."""
+    world.give()
+    ask = {"tenant": "shop", "address": "ann@example.net", "reason": "restriction"}
+    world.call("suppression.add", **ask)
+    assert world.bars("ann@example.net") == {("all", "restriction")}
+    assert (
+        world.refused("consent.request", tenant="shop", address="ann@example.net", purpose="newsletter")
+        == "consent.restricted"
+    )
+    world.call("suppression.remove", **ask)
+    assert (world.bars("ann@example.net"), world.status("ann@example.net")) == (set(), "given")
+
+
+def test_a_bounce_lapses_after_90_days(world: World) -> None:
+    """REP-3."""
+    world.call("suppression.add", tenant="shop", address="ann@example.net", reason="bounce")
+    world.now += 89 * 86_400
+    assert world.bars("ann@example.net") == {("all", "bounce")}
+    world.now += 2 * 86_400
+    assert world.bars("ann@example.net") == set()
+    assert world.call("retention.run")["bounces"] == 1
+
+
+def test_erased_people_stay_away_and_cannot_be_read(world: World, tmp_path: Path) -> None:
+    """GDPR-8: erased, then a bought list is imported."""
+    marker = "erasemarker.q7x"
+    world.give(email=f"{marker}@example.net", evidence_ip="192.0.2.99")
+    world.call("consent.erase", tenant="shop", address=f"{marker}@example.net")
+    assert world.load(world.row(email=f"{marker}@example.net"))["errors"][0]["reason"] == "objected"
+    assert world.bars(f"{marker}@example.net") == {("all", "objection")}
+    shown = world.call("consent.proof", tenant="shop", address=f"{marker}@example.net")
+    assert {event["event"] for event in shown["events"]} == {"given", "objected", "erased"}
+    assert all(event["personal"] is None and event["evidence"] is None for event in shown["events"])
+    verified = world.call("consent.verify", tenant="shop")
+    assert (verified["ok"], verified["events"], verified["erased"]) == (True, 3, 3)
+    for path in (tmp_path / "data").iterdir():
+        assert marker.encode() not in path.read_bytes(), path.name
+
+
+def test_no_address_lies_in_clear_in_the_database(world: World, tmp_path: Path) -> None:
+    """GDPR-19."""
+    world.give(email="plainmarker@example.net", source="sourcemarker")
+    world.call("suppression.add", tenant="shop", address="plainmarker@example.net")
+    world.call("consent.request", tenant="shop", address="plainmarker2@example.net", purpose="offers")
+    content = b"".join(path.read_bytes() for path in (tmp_path / "data").iterdir())
+    assert b"plainmarker" not in content.lower()
+    assert b"sourcemarker" not in content
+    assert b"Shop BV" in content  # the search itself works
+
+
+_BENT = [
+    ("clear", "UPDATE consent_event SET clear = replace(clear, 'web_form', 'web_farm') WHERE seq = 2"),
+    ("purpose", "UPDATE consent_event SET purpose = 'offers' WHERE seq = 2"),
+    ("at", "UPDATE consent_event SET at = at + 1 WHERE seq = 2"),
+    ("recorded_by", "UPDATE consent_event SET recorded_by = 'nobody' WHERE seq = 2"),
+    (
+        "sealed",
+        "UPDATE consent_event SET sealed = CAST(substr(sealed, 1, 20) || x'00' || substr(sealed, 22) AS BLOB) WHERE seq = 2",
+    ),
+    ("hash", "UPDATE consent_event SET hash = zeroblob(32) WHERE seq = 2"),
+    ("content_hash", "UPDATE consent_event SET content_hash = zeroblob(32) WHERE seq = 2"),
+    ("missing", "DELETE FROM consent_event WHERE seq = 2"),
+    ("subject", "UPDATE subject SET hash = zeroblob(16) WHERE id = 2"),
+]
+
+
+@pytest.mark.parametrize(("what", "statement"), _BENT, ids=[what for what, _ in _BENT])
+def test_a_change_in_an_old_event_is_named(world: World, what: str, statement: str) -> None:
+    """CONSENT-14."""
+    world.load(*(world.row(email=f"p{number}@example.net") for number in range(1, 4)))
+    assert world.call("consent.verify", tenant="shop")["ok"] is True
+    engine = store.open(world.settings.storage.database)
+    with engine.begin() as connection:
+        connection.execute(sa.text("PRAGMA defer_foreign_keys=ON"))
+        assert connection.exec_driver_sql(statement).rowcount == 1, what
+    engine.dispose()
+    found = world.call("consent.verify", tenant="shop")
+    assert (found["ok"], found["event"]) == (False, 2)
+    assert found["reason"]
+
+
+def test_events_cut_off_at_the_end_are_noticed(world: World) -> None:
+    world.load(*(world.row(email=f"p{number}@example.net") for number in range(1, 4)))
+    engine = store.open(world.settings.storage.database)
+    with engine.begin() as connection:
+        connection.execute(sa.delete(schema.consent_event).where(schema.consent_event.c.seq == 3))
+    engine.dispose()
+    found = world.call("consent.verify", tenant="shop")
+    assert (found["ok"], found["event"], found["reason"]) == (False, 3, "events are missing at the end")
+
+
+def test_evidence_goes_first_and_the_chain_still_verifies(world: World) -> None:
+    """GDPR-14."""
+    world.give(evidence_ip="192.0.2.1", evidence_user_agent="Browser/1")
+    shown = world.call("consent.proof", tenant="shop", address="ann@example.net")["events"][0]
+    assert shown["evidence"] == {"evidence_ip": "192.0.2.1", "evidence_user_agent": "Browser/1"}
+    world.now += 740 * 86_400
+    assert world.call("retention.run")["evidence"] == 1
+    shown = world.call("consent.proof", tenant="shop", address="ann@example.net")["events"][0]
+    assert shown["evidence"] is None and shown["personal"]["email"] == "ann@example.net"
+    assert world.call("consent.verify", tenant="shop")["ok"] is True
+
+
+def test_a_dispute_is_replayed_to_its_date(world: World) -> None:
+    world.give()
+    world.now += 86_400
+    world.call("consent.withdraw", tenant="shop", address="ann@example.net", purpose="newsletter")
+    then = world.call("consent.proof", tenant="shop", address="ann@example.net", at="2026-01-02T12:00:00Z")
+    now = world.call("consent.proof", tenant="shop", address="ann@example.net")
+    assert [state["status"] for state in then["states"]] == ["given"]
+    assert [state["status"] for state in now["states"]] == ["withdrawn"]
+    assert then["events"][0]["text"] == "Ja, stuur mij de nieuwsbrief"
+    assert then["events"][0]["personal"] == {"email": "ann@example.net", "source": "https://shop.example/join"}
+
+
+def test_the_same_file_twice_is_one_set_of_events(world: World) -> None:
+    rows = [world.row(email=f"p{number}@example.net") for number in range(3)]
+    assert world.load(*rows)["unchanged"] == 0
+    again = world.load(*rows, world.row(email="p1@example.net", text="Ja, graag"))
+    assert (again["imported"], again["unchanged"]) == (4, 3)
+    assert world.call("consent.verify", tenant="shop")["events"] == 4
+
+
+def test_two_rows_of_one_address_in_a_chunk_leave_the_newer(world: World) -> None:
+    world.load(
+        world.row(given_at="2025-12-01T00:00:00Z", text="new"), world.row(given_at="2025-01-01T00:00:00Z", text="old")
+    )
+    shown = world.call("consent.show", tenant="shop", address="ann@example.net")["consents"]
+    assert [state["given_at"] for state in shown] == ["2025-12-01T00:00:00Z"]
+    assert len(world.call("consent.proof", tenant="shop", address="ann@example.net")["events"]) == 2
+
+
+def test_third_party_rows_that_share_one_time_are_refused(world: World) -> None:
+    """CONSENT-7."""
+    third = {"provenance": "third_party", "supplier": "List BV", "contract_ref": "C-1", "third_party_named": "yes"}
+    assert world.load(world.row(**third))["errors"][0]["field"] == "provenance"  # off for a new tenant
+    world.call("tenant.set", name="shop", allow_third_party=True)
+    rows = [world.row(email=f"p{number}@example.net", **third) for number in range(SAME_TIME_ROWS + 5)]
+    outcome = world.load(*rows)
+    assert (outcome["imported"], outcome["refused"]) == (SAME_TIME_ROWS, 5)
+    assert {error["field"] for error in outcome["errors"]} == {"given_at"}
+
+
+def test_hashes_of_an_older_key_still_count(world: World) -> None:
+    """UNSUB-20: rotate the hash key, post a token two years old, the next mail is refused."""
+    world.load(world.row(), world.row(email="bob@example.net"))
+    token = _token(world, "ann@example.net")
+    world.call("suppression.add", tenant="shop", address="carl@example.net")
+    world.keyring.rotate(Kind.HASH, now=world.now)
+    world.keyring.rotate(Kind.TOKEN, now=world.now)
+    world.keyring.rotate(Kind.SUBJECT, now=world.now)
+    world.now += 2 * 365 * 86_400
+    assert world.call("optout", token=token)["changed"] is True
+    assert world.bars("Ann+x@example.net", "newsletter") == {("newsletter", "objection")}
+    assert world.bars("carl@example.net") == {("all", "objection")}
+    assert world.status("bob@example.net") == "given"
+    assert world.load(world.row())["errors"][0]["reason"] == "objected"
+    world.load(world.row(email="bob@example.net", given_at="2026-06-01T00:00:00Z"))
+    shown = world.call("consent.show", tenant="shop", address="bob@example.net")["consents"]
+    assert [state["given_at"] for state in shown] == ["2026-06-01T00:00:00Z"]
+    assert world.call("consent.verify", tenant="shop")["ok"] is True
+
+
+def test_tenants_do_not_see_each_other(world: World) -> None:
+    world.call("tenant.add", name="other")
+    world.call("purpose.add", tenant="other", name="newsletter")
+    world.give()
+    world.call("suppression.add", tenant="shop", address="bob@example.net")
+    assert world.call("consent.show", tenant="other", address="ann@example.net")["consents"] == []
+    assert world.call("suppression.list", tenant="other") == []
+    world.call("consent.give", tenant="other", **world.row(email="bob@example.net"))
+    assert world.call("consent.verify", tenant="other")["events"] == 1
+
+
+def test_suppressions_are_listed_with_their_address_until_erasure(world: World) -> None:
+    world.call("suppression.add", tenant="shop", address="Ann@example.net", scope="offers")
+    world.call("optout", token=_token(world, "bob@example.net"))
+    listed = {entry["address"]: entry["scope"] for entry in world.call("suppression.list", tenant="shop")}
+    assert listed == {"Ann@example.net": "offers", None: "newsletter"}
+    world.call("consent.erase", tenant="shop", address="ann@example.net")
+    found = world.call("suppression.list", tenant="shop", address="ann@example.net")
+    assert {entry["address"] for entry in found} == {None}
+
+
+def test_an_export_pages_through_every_event(world: World) -> None:
+    world.load(*(world.row(email=f"p{number}@example.net") for number in range(5)))
+    first = world.call("consent.export", tenant="shop", limit=3)
+    second = world.call("consent.export", tenant="shop", after=first["next"], limit=3)
+    assert [event["event_id"] for event in first["events"] + second["events"]] == [1, 2, 3, 4, 5]
+    assert second["next"] is None
+    assert second["head"] == {"seq": 5, "hash": second["events"][-1]["hash"]}
+
+
+def test_readers_cannot_write(world: World) -> None:
+    with world.lookup() as lookup, pytest.raises(sqlite3.OperationalError):
+        lookup._connection.execute("DELETE FROM suppression")
