@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
+from relay.consent.states import FIELDS
 from relay.consent.subject import consent_text, person_text
 from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.store.connection import connect_reader, sqlite_path
 
-_CONSENT = """SELECT status, basis, given_at, confirmed_at, expires_at, controller, category, sale_kind, sale_at,
- provenance, jurisdiction, sensitive, event FROM consent_state WHERE key = ?"""
+_CONSENT = f"SELECT {', '.join(FIELDS)} FROM consent_state WHERE key = ?"
 _SUPPRESSION = "SELECT scope, reason, at, expires_at, lifted FROM suppression WHERE key = ?"
 _REQUEST = "SELECT requested_at, mails_sent FROM confirm_request WHERE key = ?"
 

@@ -36,7 +36,12 @@ def fold(present: Present | None, event: Event) -> Present | None:
     objection at all is asked before the event is written, by `relay.consent.suppression` (CONSENT-11).
     """
     if event.event == "requested":
-        return present or Present(ConsentState("requested", "consent", 0.0, event=event.seq))
+        if present is None:
+            return Present(ConsentState("requested", "consent", 0.0, event=event.seq))
+        if present.state.status in STANDING:
+            return present
+        # Somebody who left asks to come back: nothing may be sent on it but the confirmation (CLASS-7).
+        return present._replace(state=present.state._replace(status="requested", event=event.seq))
     if event.event in GRANTS:
         return _grant(present, event)
     if event.event not in _ENDS:

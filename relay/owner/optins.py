@@ -41,10 +41,9 @@ def request(desk: Desk, args: Args) -> Result:
     key = pending.key if pending is not None else keys[0]
     clear = {"jurisdiction": args.text("jurisdiction", "") or "NL"}
     sealed = {"email": address, "source": args.text("source", "") or desk.actor}
-    evidence = args.rest(frozenset(("evidence_ip", "evidence_user_agent")))
-    entry = Entry(
-        "requested", desk.now, person.hashes, key, name, clear, sealed, {k: str(v) for k, v in evidence.items()}
-    )
+    given = {field: args.text(field, "") for field in ("evidence_ip", "evidence_user_agent")}
+    evidence = {field: value for field, value in given.items() if value}
+    entry = Entry("requested", desk.now, person.hashes, key, name, clear, sealed, evidence)
     place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
     is_recent = pending is not None and desk.now - pending.requested_at < REQUEST_SECONDS
     row = {

@@ -84,7 +84,9 @@ class World:
     def bars(self, address: str, purpose: str = "") -> set[tuple[str, str]]:
         """(scope, reason) of what stands against a mail to `address`."""
         with self.lookup() as lookup:
-            return {(entry.scope, entry.reason) for entry in lookup.suppressions(1, [address], purpose=purpose)[address]}
+            return {
+                (entry.scope, entry.reason) for entry in lookup.suppressions(1, [address], purpose=purpose)[address]
+            }
 
     def directory(self) -> Directory:
         return Directory.load(self.settings.storage.database, self.keyring)

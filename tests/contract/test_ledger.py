@@ -15,7 +15,6 @@ from relay.consent.subject import person_hash
 from relay.consent.token import TokenKind, make
 from relay.keyring import Kind
 from relay.store import schema
-
 from tests.contract.conftest import START, World
 
 
@@ -65,11 +64,15 @@ def test_an_import_after_an_opt_out_changes_nothing(world: World) -> None:
     world.now += 300
     outcome = world.load(world.row(given_at="2026-01-02T10:04:00Z"), world.row(email="bob@example.net"))
     assert (outcome["imported"], outcome["refused"]) == (1, 1)
-    assert [(error["line"], error["field"], error["reason"]) for error in outcome["errors"]] == [(1, "email", "objected")]
+    assert [(error["line"], error["field"], error["reason"]) for error in outcome["errors"]] == [
+        (1, "email", "objected")
+    ]
     assert world.bars("ann@example.net", "newsletter") == {("newsletter", "objection")}
     assert world.status("ann@example.net") == "objected"
     assert world.refused("consent.give", tenant="shop", **world.row()) == "consent.objected"
-    assert world.refused("suppression.remove", tenant="shop", address="ann@example.net") == "suppression.objection_stands"
+    assert (
+        world.refused("suppression.remove", tenant="shop", address="ann@example.net") == "suppression.objection_stands"
+    )
 
 
 def test_an_opt_out_of_one_list_leaves_the_others(world: World) -> None:
@@ -164,7 +167,10 @@ def test_a_restriction_bars_and_is_lifted_without_loss(world: World) -> None:
     ask = {"tenant": "shop", "address": "ann@example.net", "reason": "restriction"}
     world.call("suppression.add", **ask)
     assert world.bars("ann@example.net") == {("all", "restriction")}
-    assert world.refused("consent.request", tenant="shop", address="ann@example.net", purpose="newsletter") == "consent.restricted"
+    assert (
+        world.refused("consent.request", tenant="shop", address="ann@example.net", purpose="newsletter")
+        == "consent.restricted"
+    )
     world.call("suppression.remove", **ask)
     assert (world.bars("ann@example.net"), world.status("ann@example.net")) == (set(), "given")
 
@@ -211,7 +217,10 @@ _BENT = [
     ("purpose", "UPDATE consent_event SET purpose = 'offers' WHERE seq = 2"),
     ("at", "UPDATE consent_event SET at = at + 1 WHERE seq = 2"),
     ("recorded_by", "UPDATE consent_event SET recorded_by = 'nobody' WHERE seq = 2"),
-    ("sealed", "UPDATE consent_event SET sealed = CAST(substr(sealed, 1, 20) || x'00' || substr(sealed, 22) AS BLOB) WHERE seq = 2"),
+    (
+        "sealed",
+        "UPDATE consent_event SET sealed = CAST(substr(sealed, 1, 20) || x'00' || substr(sealed, 22) AS BLOB) WHERE seq = 2",
+    ),
     ("hash", "UPDATE consent_event SET hash = zeroblob(32) WHERE seq = 2"),
     ("content_hash", "UPDATE consent_event SET content_hash = zeroblob(32) WHERE seq = 2"),
     ("missing", "DELETE FROM consent_event WHERE seq = 2"),
@@ -277,7 +286,9 @@ def test_the_same_file_twice_is_one_set_of_events(world: World) -> None:
 
 
 def test_two_rows_of_one_address_in_a_chunk_leave_the_newer(world: World) -> None:
-    world.load(world.row(given_at="2025-12-01T00:00:00Z", text="new"), world.row(given_at="2025-01-01T00:00:00Z", text="old"))
+    world.load(
+        world.row(given_at="2025-12-01T00:00:00Z", text="new"), world.row(given_at="2025-01-01T00:00:00Z", text="old")
+    )
     shown = world.call("consent.show", tenant="shop", address="ann@example.net")["consents"]
     assert [state["given_at"] for state in shown] == ["2025-12-01T00:00:00Z"]
     assert len(world.call("consent.proof", tenant="shop", address="ann@example.net")["events"]) == 2

@@ -14,7 +14,6 @@ from relay.mail.envelope import Domain
 from relay.owner import OPERATIONS, READ_ONLY, Owner, OwnerError, Reader
 from relay.store import schema
 from relay.store.generation import CONSENT, DIRECTORY, Generation
-
 from tests.contract.conftest import START, World
 
 _SPOILT = ["A\r\nBcc: x", "A\nB", "A\0B", "A\x7fB", "A\u2028B"]
@@ -107,7 +106,12 @@ def test_every_change_leaves_an_audit_row_without_an_address(world: World) -> No
     world.owner.call("suppression.add", {"tenant": "shop", "address": "ann@example.net"}, actor="operator:eva")
     world.call("tenant.list")
     rows = _audit(world)
-    assert (rows[-1].op, rows[-1].actor, rows[-1].tenant_id, rows[-1].at) == ("suppression.add", "operator:eva", 1, START)
+    assert (rows[-1].op, rows[-1].actor, rows[-1].tenant_id, rows[-1].at) == (
+        "suppression.add",
+        "operator:eva",
+        1,
+        START,
+    )
     assert "ann" not in rows[-1].detail and '"subject"' in rows[-1].detail
     assert {row.op for row in rows} == {"tenant.add", "purpose.add", "suppression.add"}
 
@@ -178,9 +182,13 @@ def test_a_domain_is_usable_once_dns_says_so(world: World) -> None:
     missed = world.call("domain.verify", tenant="shop", domain="shop.example", seen={record["name"]: ["v=spf1 -all"]})
     assert (missed["verified"], missed["records"][0]["seen"]) == (False, False)
     assert not _domain(world, "shop").usable
-    seen = world.call("domain.verify", tenant="shop", domain="shop.example", seen={record["name"]: ["v=spf1 -all", record["value"]]})
+    seen = world.call(
+        "domain.verify", tenant="shop", domain="shop.example", seen={record["name"]: ["v=spf1 -all", record["value"]]}
+    )
     assert (seen["verified"], seen["records"][0]["seen"]) == (True, True)
-    assert world.call("domain.verify", tenant="shop", domain="shop.example", seen={record["name"]: []})["verified"] is True
+    assert (
+        world.call("domain.verify", tenant="shop", domain="shop.example", seen={record["name"]: []})["verified"] is True
+    )
     assert _domain(world, "shop").usable
 
 
@@ -190,7 +198,10 @@ def test_a_domain_belongs_to_one_tenant(world: World) -> None:
     assert world.call("domain.list", tenant="shop")[0]["vouched_by"] == "operator"
     assert world.refused("domain.add", tenant="other", domain="shop.example", vouched=True) == "domain.taken"
     theirs = world.call("domain.add", tenant="other", domain="shop.example")["records"][0]
-    assert world.refused("domain.verify", tenant="other", domain="shop.example", seen={theirs["name"]: [theirs["value"]]}) == "domain.taken"
+    assert (
+        world.refused("domain.verify", tenant="other", domain="shop.example", seen={theirs["name"]: [theirs["value"]]})
+        == "domain.taken"
+    )
 
 
 def test_a_dkim_key_becomes_active_when_dns_shows_it(world: World) -> None:
@@ -205,7 +216,10 @@ def test_a_dkim_key_becomes_active_when_dns_shows_it(world: World) -> None:
     assert world.owner.questions("dkim.check", {"domain": "shop.example"}) == [name]
     assert world.call("dkim.check", domain="shop.example", seen={name: []})[0]["match"] == "missing"
     assert world.call("dkim.check", domain="shop.example")[0]["match"] == "unknown"
-    assert world.refused("dkim.activate", domain="shop.example", selector="g2026a", seen={name: []}) == "dkim.not_published"
+    assert (
+        world.refused("dkim.activate", domain="shop.example", selector="g2026a", seen={name: []})
+        == "dkim.not_published"
+    )
     checked = world.call("dkim.check", domain="shop.example", seen={name: [made["record"]["value"]]})
     assert (checked[0]["match"], checked[0]["state"], checked[0]["mismatch_since"]) == ("matches", "active", None)
     directory = world.directory()
@@ -255,7 +269,14 @@ def test_private_keys_lie_in_the_keyring_folder_for_its_owner_only(world: World)
 
 def test_modes_and_settings_reach_the_directory(world: World) -> None:
     world.call("policy.mode", tenant="shop", policy="recipients", mode="observe")
-    world.call("policy.mode", tenant="shop", policy="unsubscribe", stream="marketing", mode="enforce", settings={"missing": "inject"})
+    world.call(
+        "policy.mode",
+        tenant="shop",
+        policy="unsubscribe",
+        stream="marketing",
+        mode="enforce",
+        settings={"missing": "inject"},
+    )
     tenant = world.directory().tenant("shop")
     assert tenant is not None
     assert dict(tenant.modes) == {"recipients": "observe", "unsubscribe/marketing": "enforce"}
@@ -303,7 +324,8 @@ def _rows(world: World) -> dict[str, int]:
     engine = store.open_reader(world.settings.storage.database)
     with engine.connect() as connection:
         counted = {
-            table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0 for table in schema.metadata.sorted_tables
+            table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+            for table in schema.metadata.sorted_tables
         }
     engine.dispose()
     return counted

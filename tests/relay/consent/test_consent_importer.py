@@ -1,0 +1,154 @@
+"""Files as people have them: what is no row is refused with its line, the rest goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from relay.consent.admit import SAME_TIME_ROWS
+from relay.consent.importer import batches, read
+
+NAMES = "email,purpose,basis,method,source,given_at,text,text_language,policy_url,jurisdiction,provenance,sensitive_audience"
+LINE = "{email},newsletter,consent,web_form,https://s.example,2026-01-01T10:00:00Z,Ja,nl,https://s.example/p,NL,own,no"
+
+
+def _read(content: bytes, size: int = 500) -> tuple[list[tuple[int, str]], list[tuple[int, str, str]]]:
+    rows: list[tuple[int, str]] = []
+    refused: list[tuple[int, str, str]] = []
+    for batch in read(io.BytesIO(content), size=size):
+        assert len(batch.rows) + len(batch.refused) <= size
+        rows += [(int(str(row["line"])), str(row["email"])) for row in batch.rows]
+        refused += [(refusal.line, refusal.field, refusal.reason) for refusal in batch.refused]
+    return rows, refused
+
+
+def _csv(*lines: str, names: str = NAMES, end: str = "\r\n") -> bytes:
+    return end.join([names, *lines, ""]).encode()
+
+
+ANN, BOB = LINE.format(email="ann@example.net"), LINE.format(email="bob@example.net")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _csv(ANN, BOB),
+        _csv(ANN, BOB, end="\n"),
+        b"\xef\xbb\xbf" + _csv(ANN, BOB),
+        _csv(ANN, BOB).rstrip(),
+        _csv(ANN, BOB).replace(b",", b";"),
+        _csv(ANN, BOB).replace(b",", b"\t"),
+        _csv(ANN, BOB, names=NAMES.upper()),
+    ],
+    ids=["crlf", "lf", "bom", "no last line end", "semicolons", "tabs", "capitals"],
+)
+def test_csv_as_programs_write_it(content: bytes) -> None:
+    assert _read(content) == ([(2, "ann@example.net"), (3, "bob@example.net")], [])
+
+
+def test_lines_are_counted_through_quotes_and_empty_lines() -> None:
+    quoted = ANN.replace(",Ja,", ',"Ja, graag\r\n""echt"" waar",')
+    rows, refused = _read(_csv(quoted, "", BOB, ",,,,,,,,,,,"))
+    assert rows == [(2, "ann@example.net"), (5, "bob@example.net")]
+    assert refused == []
+
+
+def test_the_text_keeps_its_lines_and_quotes() -> None:
+    quoted = ANN.replace(",Ja,", ',"Ja, graag\r\n""echt"" waar",')
+    batch = next(read(io.BytesIO(_csv(quoted))))
+    assert batch.rows[0]["text"] == 'Ja, graag\r\n"echt" waar'
+
+
+def test_a_row_of_another_length_is_refused_and_the_rest_goes_on() -> None:
+    rows, refused = _read(_csv(ANN + ",extra", "ann@example.net,newsletter", BOB))
+    assert rows == [(4, "bob@example.net")]
+    assert refused == [
+        (2, "", "has 13 values where the first row names 12 columns"),
+        (3, "", "has 2 values where the first row names 12 columns"),
+    ]
+
+
+def test_bytes_that_are_not_utf8_are_named_by_field() -> None:
+    rows, refused = _read(_csv(ANN.replace(",Ja,", ",Jë,"), BOB).replace("ë".encode(), b"\xeb"))
+    assert rows == [(3, "bob@example.net")]
+    assert refused == [(2, "text", "is not UTF-8: save the file as CSV UTF-8")]
+
+
+def test_good_utf8_is_kept() -> None:
+    batch = next(read(io.BytesIO(_csv(ANN.replace(",Ja,", ",Já 😀,")))))
+    assert batch.rows[0]["text"] == "Já 😀"
+
+
+def test_an_utf16_file_is_refused_as_a_whole() -> None:
+    rows, refused = _read(_csv(ANN).decode().encode("utf-16"))
+    assert (rows, [(line, field) for line, field, _ in refused]) == ([], [(1, "")])
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (NAMES.replace("given_at", "date"), [("date", "known"), ("given_at", "missing")]),
+        (NAMES + ",naam", [("naam", "known")]),
+        (NAMES + ",email", [("email", "twice")]),
+        ("email,given_at", [("purpose", "missing")]),
+        ("", [("", "empty")]),
+    ],
+)
+def test_a_wrong_first_row_stops_the_file(names: str, found: list[tuple[str, str]]) -> None:
+    rows, refused = _read(_csv(ANN, names=names))
+    assert rows == []
+    assert {line for line, _, _ in refused} == {1}
+    for field, word in found:
+        assert any(field == name and word in reason for _, name, reason in refused), (field, word)
+
+
+def test_an_empty_file_says_so() -> None:
+    assert [reason for _, _, reason in _read(b"")[1]] == ["the file is empty: its first row must name the columns"]
+
+
+def test_a_quote_that_never_closes_does_not_eat_the_memory_or_the_answer() -> None:
+    lines = [ANN.replace(",Ja,", ',"Ja,')] + [LINE.format(email=f"p{number}@example.net") for number in range(3_000)]
+    rows, refused = _read(_csv(*lines))
+    assert refused[0][0] == 2 and refused[0][2].startswith("is not CSV")
+    assert len(rows) < 3_000
+
+
+def test_a_line_without_end_is_cut() -> None:
+    rows, refused = _read(_csv(ANN.replace(",Ja,", "," + "J" * 3_000_000 + ","), BOB))
+    assert rows == [(3, "bob@example.net")]
+    assert refused[0][0] == 2
+
+
+def test_json_lines() -> None:
+    names = NAMES.split(",")
+    ann = json.dumps(dict(zip(names, ANN.split(","), strict=True)))
+    bob = json.dumps(dict(zip(names, BOB.split(","), strict=True)) | {"sensitive_audience": False, "line": 99})
+    content = "\n".join([ann, "", "[1]", "{broken", bob]).encode() + b'\n{"email": "\xeb"}\n'
+    rows, refused = _read(b"\xef\xbb\xbf" + content)
+    assert rows == [(1, "ann@example.net"), (5, "bob@example.net")]
+    assert [line for line, _, _ in refused] == [3, 4, 6]
+    assert all(len(reason) > 10 for _, _, reason in refused)
+
+
+def test_batches_have_a_size_and_tell_how_far_they_are() -> None:
+    content = _csv(*(LINE.format(email=f"p{number}@example.net") for number in range(23)))
+    found = list(read(io.BytesIO(content), size=10))
+    assert [len(batch.rows) for batch in found] == [10, 10, 3]
+    assert [batch.done_bytes for batch in found] == sorted(batch.done_bytes for batch in found)
+    assert found[-1].done_bytes == len(content)
+
+
+def test_a_bought_list_with_one_time_for_all_is_held(tmp_path: Path) -> None:
+    """CONSENT-7: 5 000 rows with the same time of consent; here all of them are refused, not only the later ones."""
+    third = ANN.replace(",own,", ",third_party,")
+    lines = [third.replace("ann@", f"p{number}@") for number in range(SAME_TIME_ROWS + 1)]
+    other = third.replace("10:00:00Z", "10:00:01Z")
+    path = tmp_path / "bought.csv"
+    path.write_bytes(_csv(*lines, other, BOB))
+    found = list(batches(path))
+    assert [row["email"] for batch in found for row in batch.rows] == ["ann@example.net", "bob@example.net"]
+    assert {refusal.field for batch in found for refusal in batch.refused} == {"given_at"}
+    assert sum(len(batch.refused) for batch in found) == SAME_TIME_ROWS + 1
