@@ -41,6 +41,7 @@ class Connection(SMTP):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._in_data = False
+        self._idle = False
         self._received = 0
         self._data_mark = (0.0, 0)
         self.command_timeout = command_timeout
@@ -70,7 +71,10 @@ class Connection(SMTP):
         if len(self.buffer) > HIGH_WATER and not self._in_data and not self._paused and self.transport:
             self._paused = True
             self.transport.pause_reading()
-        self._wake()
+        if self._idle:
+            self.pump()
+        else:
+            self._wake()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -89,6 +93,10 @@ class Connection(SMTP):
 
     def ended(self) -> None:
         """The connection is gone."""
+
+    def pump(self) -> None:
+        """Octets came while the session waits for a command; wake it, or answer here what needs no waiting."""
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -184,9 +192,14 @@ class Connection(SMTP):
             self.transport.write(self._replies[0] if len(self._replies) == 1 else b"".join(self._replies))
         self._replies.clear()
 
+    @property
+    def is_clogged(self) -> bool:
+        """The client does not read its replies."""
+        return self.transport is not None and self.transport.get_write_buffer_size() > OUT_WATER
+
     async def drained(self) -> None:
         """Wait when the client does not read its replies."""
-        if self.transport is not None and self.transport.get_write_buffer_size() > OUT_WATER:
+        if self.is_clogged:
             await self._drain_helper()
 
     async def upgrade(self, context: ssl.SSLContext) -> None:
