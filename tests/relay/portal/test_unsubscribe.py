@@ -8,6 +8,7 @@ import pytest
 from relay.consent.subject import person_hash
 from relay.consent.token import TokenKind, make
 from relay.keyring import Kind
+from relay.observe.metrics import UNSUBSCRIBES
 from relay.portal.gateway import OpRefused, OpUnavailable
 from tests.fakes.gateway import MemoryGateway
 from tests.fakes.portal import FORM, OwnerGateway
@@ -183,9 +184,11 @@ async def test_against_the_real_owner_twice_and_after_a_key_rotation(
     token = make(owned.keyring, TokenKind.UNSUBSCRIBE, tenant.id, purpose="newsletter", subject_hash=subject)
     for kind in (Kind.HASH, Kind.TOKEN):
         owned.keyring.rotate(kind, now=1.0)
+    counted = UNSUBSCRIBES.values["one_click",]
     for _ in range(2):
         answer = await owned_web.post(f"/u/{token}", content=BODY, headers=FORM)
         assert answer.status_code == 200
+    assert UNSUBSCRIBES.values["one_click",] == counted + 1
     stops = owned.lookup.suppressions(tenant.id, ["ann@example.net"])["ann@example.net"]
     assert [(stop.scope, stop.reason) for stop in stops] == [("newsletter", "objection")]
     answer = await owned_web.post(f"/u/{token}?scope=all", content=BODY, headers=FORM)
