@@ -87,7 +87,7 @@ class Reporter:
         )
 
 
-def system_item(number: int, about: Item, recipient: str, raw: bytes, *, utf8: bool, now: float) -> Item:
+def system_item(number: int, about: Item, recipient: str, raw: bytes, *, utf8: bool, now: float, domain: str) -> Item:
     """A message of our own for the queue: null return path, no reports about it, the tenant's language kept."""
     meta = {
         "tenant_id": about.meta["tenant_id"],
@@ -100,7 +100,7 @@ def system_item(number: int, about: Item, recipient: str, raw: bytes, *, utf8: b
         "rcpt": [[recipient, ("NEVER",), ""]],
         "utf8": utf8,
         "edits": [],
-        "domain": "",
+        "domain": domain,
         "language": about.meta.get("language", "nl"),
         "at": now,
         "about": about.queue_id,

@@ -96,8 +96,8 @@ class Gateway:
         answer = await self._call(name, args)
         return answer if isinstance(answer, dict) else {"items": answer}
 
-    async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
-        return float(await self._call("hit", {"key": key, "limit": limit, "per_seconds": per_seconds}))
+    async def hit(self, key: str, window_seconds: float) -> int:
+        return int(await self._call("hit", {"key": key, "window_seconds": window_seconds}))
 
     async def submit_notice(self, notice: Notice) -> None:
         tenant = self._directory.tenant(notice.tenant)
