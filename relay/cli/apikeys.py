@@ -12,7 +12,9 @@ from relay.cli.tenants import Name
 
 app = group("Keys of tenants for /api/v1.")
 
-KeyName = Annotated[str, typer.Argument(metavar="NAME", help="What it is for, for instance webshop.", show_default=False)]
+KeyName = Annotated[
+    str, typer.Argument(metavar="NAME", help="What it is for, for instance webshop.", show_default=False)
+]
 
 
 @command(app, "add", example="zegel apikey add shop webshop")

@@ -87,5 +87,7 @@ def _peer_problems(settings: Settings, file: str) -> list[dict[str, str]]:
     try:
         route.peers(settings.delivery)
     except (PeerError, OSError) as error:
-        return [{"file": file, "key": "delivery.smarthosts", "wrong": str(error), "remedy": "Mend it as the sentence says"}]
+        return [
+            {"file": file, "key": "delivery.smarthosts", "wrong": str(error), "remedy": "Mend it as the sentence says"}
+        ]
     return []

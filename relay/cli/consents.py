@@ -29,7 +29,9 @@ SHOWN_ERRORS = 50
 def import_file(
     frame: Frame,
     tenant: Name,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV with the names of the columns first, or JSON Lines; UTF-8.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV with the names of the columns first, or JSON Lines; UTF-8.")
+    ],
 ) -> None:
     """Record consents from a file; rows without full proof are refused with their line, the good ones are in.
 
@@ -107,7 +109,9 @@ def request(
     *,
     purpose: PurposeName,
     source: Annotated[str | None, typer.Option(metavar="TEXT", help="Where it was asked, for instance a URL.")] = None,
-    send: Annotated[bool, typer.Option("--send", help="Let the gateway mail the question; it must be running.")] = False,
+    send: Annotated[
+        bool, typer.Option("--send", help="Let the gateway mail the question; it must be running.")
+    ] = False,
 ) -> None:
     """Record that somebody asked to be on a list, so that one confirmation mail may go there in the next 24 hours (CLASS-7)."""
     settings = frame.settings()
@@ -199,7 +203,9 @@ def withdraw(
     address: Address,
     *,
     purpose: Annotated[str | None, typer.Option(help="Only this list; default: every list.")] = None,
-    source: Annotated[str | None, typer.Option(metavar="TEXT", help="How the person said so, for instance phone.")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How the person said so, for instance phone.")
+    ] = None,
 ) -> None:
     """Record that somebody leaves; counts as an objection from then on, whatever is imported later."""
     found = frame.call("consent.withdraw", tenant=tenant, address=address, purpose=purpose, source=source)

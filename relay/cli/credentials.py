@@ -26,7 +26,9 @@ def add(  # every option of the contract; each is a word of its own to the reade
     from_: Annotated[
         list[str] | None, typer.Option("--from", metavar="ADDRESS", help="May send as this only; repeat for more.")
     ] = None,
-    null_sender: Annotated[bool, typer.Option("--null-sender", help="May send with an empty sender, for mail servers.")] = False,
+    null_sender: Annotated[
+        bool, typer.Option("--null-sender", help="May send with an empty sender, for mail servers.")
+    ] = False,
 ) -> None:
     """Make a login; its password is shown this once."""
     args = {"from": from_} if from_ else {}
@@ -49,7 +51,8 @@ def list_all(frame: Frame, tenant: Annotated[str | None, typer.Option(help="Only
 
 @command(app, "revoke", example="zegel credential revoke shop-newsletter")
 def revoke(
-    frame: Frame, name: Annotated[str, typer.Argument(metavar="USERNAME", help="As `list` shows it.", show_default=False)]
+    frame: Frame,
+    name: Annotated[str, typer.Argument(metavar="USERNAME", help="As `list` shows it.", show_default=False)],
 ) -> None:
     """End a login, within 2 seconds, for ever."""
     show_record(frame, frame.call("credential.revoke", name=name), title="Login revoked")

@@ -53,7 +53,13 @@ def verify(frame: Frame, tenant: Name, domain: DomainName) -> None:
 @command(app, "list", example="zegel domain list --tenant shop")
 def list_all(frame: Frame, tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None) -> None:
     """Show domains, whether they are proved, and whether they have a DKIM key."""
-    columns = (("domain", "domain"), ("tenant", "tenant"), ("verified", "verified"), ("vouched", "vouched"), ("has_key", "DKIM key"))
+    columns = (
+        ("domain", "domain"),
+        ("tenant", "tenant"),
+        ("verified", "verified"),
+        ("vouched", "vouched"),
+        ("has_key", "DKIM key"),
+    )
     empty = "No domains yet: register one with `zegel domain add TENANT DOMAIN`."
     show_rows(frame, frame.call("domain.list", tenant=tenant), columns, empty=empty)
 

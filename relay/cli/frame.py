@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="Config file; else ZEGEL_CONFIG, ./zegel.toml, /etc/zegel/zegel.toml."),
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="Config file; else ZEGEL_CONFIG, ./zegel.toml, /etc/zegel/zegel.toml."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
@@ -60,7 +62,11 @@ Body = Callable[..., None]
 def group(help_text: str) -> typer.Typer:
     """A noun: a group of commands that shows its help when called bare."""
     return typer.Typer(
-        help=help_text, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
     )
 
 

@@ -18,13 +18,17 @@ app = group("The lists that a tenant mails for; consent is given for one of them
 class Description:
     """How a purpose is told to people."""
 
-    controller: Annotated[str | None, typer.Option(metavar="ENTITY", help="Legal entity behind it; default: the tenant's.")] = None
+    controller: Annotated[
+        str | None, typer.Option(metavar="ENTITY", help="Legal entity behind it; default: the tenant's.")
+    ] = None
     category: Annotated[str | None, typer.Option(help="Product category, for soft opt-in (CONSENT-5).")] = None
     title_nl: Annotated[str | None, typer.Option(metavar="TEXT", help="Its name on Dutch pages.")] = None
     title_en: Annotated[str | None, typer.Option(metavar="TEXT", help="Its name on English pages.")] = None
 
 
-@command(app, "add", example='zegel purpose add shop newsletter --title-nl "de nieuwsbrief" --title-en "the newsletter"')
+@command(
+    app, "add", example='zegel purpose add shop newsletter --title-nl "de nieuwsbrief" --title-en "the newsletter"'
+)
 def add(
     frame: Frame,
     tenant: Name,
@@ -43,4 +47,9 @@ def list_all(frame: Frame, tenant: Name) -> None:
         ("name", "purpose"), ("controller", "controller"), ("category", "category"), ("title_nl", "Dutch"), ("title_en", "English"),
         ("optin_key", "key of /optin"),
     )  # fmt: skip
-    show_rows(frame, frame.call("purpose.list", tenant=tenant), columns, empty="No purposes yet: make one with `zegel purpose add`.")
+    show_rows(
+        frame,
+        frame.call("purpose.list", tenant=tenant),
+        columns,
+        empty="No purposes yet: make one with `zegel purpose add`.",
+    )

@@ -12,7 +12,9 @@ from relay.cli.trouble import NO, Trouble
 
 app = group("What waits to be delivered.")
 
-QueueId = Annotated[str, typer.Argument(metavar="ID", help="As in the reply `250 2.0.0 queued as ID`.", show_default=False)]
+QueueId = Annotated[
+    str, typer.Argument(metavar="ID", help="As in the reply `250 2.0.0 queued as ID`.", show_default=False)
+]
 COLUMNS = (
     ("id", "id"), ("tenant", "tenant"), ("stream", "stream"), ("from", "from"), ("waiting", "waiting"), ("recipient_count", "of"),
     ("accepted_at", "accepted"), ("due", "next attempt"), ("tries", "tries"), ("held", "held for"),

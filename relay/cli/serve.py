@@ -44,7 +44,9 @@ def check(settings: Settings) -> None:
     keyring_for(settings)
 
 
-def run(settings: Settings, *, greet: Callable[[Settings], None], meanwhile: Callable[[], object] | None = None) -> None:
+def run(
+    settings: Settings, *, greet: Callable[[Settings], None], meanwhile: Callable[[], object] | None = None
+) -> None:
     """Run one gateway until it is told to stop. `greet` is called when it is ready, then `meanwhile` in a thread;
     when that one returns something, the gateway stops.
     """

@@ -33,7 +33,9 @@ class Properties:
     postal_address: Annotated[str | None, typer.Option(metavar="TEXT", help="Postal address for the imprint.")] = None
 
     def given(self) -> dict[str, object]:
-        return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) is not None}
+        return {
+            field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) is not None
+        }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,7 +53,9 @@ class Permissions:
     german_proof: Annotated[bool | None, typer.Option(help="Web forms need address and browser as proof.")] = None
 
     def given(self) -> dict[str, object]:
-        return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) is not None}
+        return {
+            field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) is not None
+        }
 
 
 @command(app, "add", example='zegel tenant add shop --legal-name "Shop B.V." --language nl')
@@ -63,7 +67,13 @@ def add(frame: Frame, tenant: Name, properties: Properties) -> None:
 @command(app, "list", example="zegel tenant list")
 def list_all(frame: Frame) -> None:
     """Show every tenant."""
-    columns = (("name", "tenant"), ("legal_name", "legal name"), ("kind", "kind"), ("language", "language"), ("suspended", "suspended"))
+    columns = (
+        ("name", "tenant"),
+        ("legal_name", "legal name"),
+        ("kind", "kind"),
+        ("language", "language"),
+        ("suspended", "suspended"),
+    )
     show_rows(frame, frame.call("tenant.list"), columns, empty="No tenants yet: make one with `zegel tenant add NAME`.")
 
 
@@ -83,7 +93,9 @@ def change(frame: Frame, tenant: Name, properties: Properties, permissions: Perm
 
 
 @command(app, "suspend", example='zegel tenant suspend shop --reason "invoices unpaid"')
-def suspend(frame: Frame, tenant: Name, reason: Annotated[str, typer.Option(help="Why; kept in the audit.")] = "") -> None:
+def suspend(
+    frame: Frame, tenant: Name, reason: Annotated[str, typer.Option(help="Why; kept in the audit.")] = ""
+) -> None:
     """Stop a tenant: nothing of it is accepted or sent until `resume`."""
     show_record(frame, frame.call("tenant.suspend", name=tenant, reason=reason), skip=("id",))
 

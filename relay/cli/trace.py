@@ -25,7 +25,10 @@ def add_to(app: typer.Typer) -> None:
 def trace(
     frame: Frame,
     what: Annotated[
-        str, typer.Argument(metavar="ID|MESSAGE-ID|ADDRESS", help="From a 250 reply, a header, or an address.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="ID|MESSAGE-ID|ADDRESS", help="From a 250 reply, a header, or an address.", show_default=False
+        ),
     ],
     *,
     limit: Annotated[int, typer.Option(min=1, max=MAX_MESSAGES, help="At most so many messages, newest first.")] = 20,
@@ -38,7 +41,9 @@ def trace(
         for message in reversed(messages):
             _show(message)
     if not messages:
-        raise Trouble(NO, f"nothing is known of {what}: the delivery log is kept for a limited time (privacy.delivery_log_days)")
+        raise Trouble(
+            NO, f"nothing is known of {what}: the delivery log is kept for a limited time (privacy.delivery_log_days)"
+        )
 
 
 def find(settings: Settings, what: str, limit: int) -> list[dict[str, Any]]:
@@ -100,11 +105,15 @@ def _lines(event: dict[str, Any]) -> list[str]:
     """One event in words."""
     lines = []
     if "from" in event:
-        lines.append(f"{event.get('tenant', '')}/{event.get('credential', '')}, {event.get('stream', '')}, {event.get('class', '')}")
+        lines.append(
+            f"{event.get('tenant', '')}/{event.get('credential', '')}, {event.get('stream', '')}, {event.get('class', '')}"
+        )
         lines.append(f"from <{event['from']}> to {', '.join(f'<{address}>' for address in event.get('rcpt', []))}")
     if event.get("message_id"):
         lines.append(f"Message-ID {event['message_id']}, {event.get('size', 0)} octets")
-    lines += [f"policy {policy} ({mode}): {action}, {reason}" for policy, mode, action, reason in event.get("policies", [])]
+    lines += [
+        f"policy {policy} ({mode}): {action}, {reason}" for policy, mode, action, reason in event.get("policies", [])
+    ]
     lines += [f"refused for <{address}>: {reason}" for address, reason in event.get("dropped", [])]
     lines += [f"change: {edit[0]} {edit[1]} ({edit[-1]})" for edit in event.get("edits", [])]
     if event.get("reply"):

@@ -71,5 +71,6 @@ def _bug(error: Exception) -> Trouble:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
     return Trouble(
-        DOWN, f"a defect in zegel itself: {type(error).__name__}{place}; run it with ZEGEL_TRACEBACK=1 and report what it shows"
+        DOWN,
+        f"a defect in zegel itself: {type(error).__name__}{place}; run it with ZEGEL_TRACEBACK=1 and report what it shows",
     )

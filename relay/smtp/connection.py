@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from asyncio.streams import FlowControlMixin  # type: ignore[attr-defined]  # not in the stubs; aiosmtpd's own base
+from asyncio.streams import FlowControlMixin
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
@@ -157,8 +157,7 @@ class Connection(SMTP):
 
     async def more(self) -> None:
         """Wait for octets. Raises Lost when none will come."""
-        if self._eof:
-            raise Lost
+        self._check_open(0)
         if self._paused and self.transport is not None:
             self._paused = False
             self.transport.resume_reading()
@@ -168,7 +167,10 @@ class Connection(SMTP):
             await self._waiter
         finally:
             self._waiter = None
-        if self._eof and self._received == before:
+        self._check_open(self._received - before)
+
+    def _check_open(self, octets: int) -> None:
+        if self._eof and not octets:
             raise Lost
 
     async def next_line(self) -> bytes:
@@ -200,7 +202,7 @@ class Connection(SMTP):
     async def drained(self) -> None:
         """Wait when the client does not read its replies."""
         if self.is_clogged:
-            await self._drain_helper()
+            await self._drain_helper()  # type: ignore[attr-defined]  # FlowControlMixin's, not in the stubs
 
     async def upgrade(self, context: ssl.SSLContext) -> None:
         """TLS from here on. Everything received in clear is thrown away (SMTP-3). Raises Lost when the handshake fails."""
