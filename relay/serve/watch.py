@@ -113,7 +113,10 @@ class Watch:
                 language=item.meta["language"],
                 url=self._settings.web.public_url,
             )
-            await self._commit(system_item(number, item, sender, raw, utf8=not sender.isascii(), now=stamp.now))
+            wide = not sender.isascii()
+            await self._commit(
+                system_item(number, item, sender, raw, utf8=wide, now=stamp.now, domain=self._settings.server.hostname)
+            )
 
     async def submit(self, args: dict[str, Any]) -> dict[str, str]:
         """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns."""

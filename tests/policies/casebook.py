@@ -230,4 +230,3 @@ def every_row() -> Iterator[tuple[str, Row]]:
 
 def label(row: Row) -> str:
     return str(row["why"])
-

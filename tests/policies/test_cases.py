@@ -148,7 +148,9 @@ def test_every_reason_of_a_policy_has_a_row() -> None:
         given |= set(expected.get("drops", {}).values()) | set(expected.get("dropped", {}).values())
         given |= {note.partition(" ")[2] for note in expected.get("notes", [])}
         given |= {words.split(" ")[2] for words in expected.get("trace", {}).values() if words.count(" ") == 2}
-    own = {code for code in REASONS if code.partition(".")[0] in ORDER and not code.endswith((".crashed", ".unavailable"))}
+    own = {
+        code for code in REASONS if code.partition(".")[0] in ORDER and not code.endswith((".crashed", ".unavailable"))
+    }
     assert own - given == set()
 
 
@@ -159,7 +161,12 @@ def test_every_rule_named_in_code_is_explained() -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if RULE.fullmatch(cells[0]):
             explained[cells[0]] = cells
-    paths = [path for folder in ("relay", "policies") for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".toml")]
+    paths = [
+        path
+        for folder in ("relay", "policies")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".toml")
+    ]
     named = {rule for path in paths for rule in RULE.findall(path.read_text("utf-8"))}
     assert named - set(explained) == set()
     assert all(len(cells) == 4 and all(cells) for cells in explained.values())
