@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.mail.envelope import Submission
-from relay.policy.facts import Allowance, Fact, Facts
+from relay.policy.facts import Fact, Facts
 from relay.policy.options import PerStream, option
 from relay.policy.verdict import Park, Stage, Verdict
 
@@ -26,7 +26,9 @@ class Settings:
     personal_messages_per_minute: int = option(30, "Messages a minute of one personal login; 0: no limit (THROTTLE-1).")
     personal_recipients_per_day: int = option(10_000, "Recipients in 24 hours of one personal login (THROTTLE-1).")
     transactional_messages_per_minute: int = option(600, "Messages a minute of one transactional login (THROTTLE-1).")
-    transactional_recipients_per_day: int = option(100_000, "Recipients in 24 hours of one transactional login (THROTTLE-1).")
+    transactional_recipients_per_day: int = option(
+        100_000, "Recipients in 24 hours of one transactional login (THROTTLE-1)."
+    )
     marketing_messages_per_minute: int = option(600, "Messages a minute of one marketing login (THROTTLE-1).")
     marketing_recipients_per_day: int = option(100_000, "Recipients in 24 hours of one marketing login (THROTTLE-1).")
     stream_messages_per_minute: int = option(1_200, "Messages a minute of one tenant in one stream (THROTTLE-2).")
@@ -35,6 +37,9 @@ class Settings:
     domain_messages_per_minute: int = option(1_800, "Messages a minute from one From domain (THROTTLE-2).")
     client_messages_per_minute: int = option(1_800, "Messages a minute from one client address (THROTTLE-2).")
     max_parked_recipients: int = option(100_000, "Recipients of a tenant that may wait for their turn (THROTTLE-1).")
+    stream_recipients_per_day: int = option(0, "Recipients in 24 hours of one tenant in one stream; 0: no limit.")
+    domain_recipients_per_day: int = option(0, "Recipients in 24 hours from one From domain; 0: no limit.")
+    client_recipients_per_day: int = option(0, "Recipients in 24 hours from one client address; 0: no limit.")
 
 
 def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
@@ -42,13 +47,12 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     if allowance.granted and allowance.due <= mail.now:
         return Verdict.accept()
     wait = str(max(1, -int((mail.now - allowance.due) // 1)))
-    if settings.over.of(mail.stream) == "defer":
-        return Verdict.defer("throttle.over", seconds=wait, **_named(allowance))
-    if allowance.backlog + len(mail.recipients) > settings.max_parked_recipients:
-        backlog, most = str(allowance.backlog), str(settings.max_parked_recipients)
-        return Verdict.defer("throttle.backlog", backlog=backlog, limit=most)
-    return Verdict.accept(Park(allowance.due), reason="throttle.parked", seconds=wait, limit=allowance.limit)
-
-
-def _named(allowance: Allowance) -> dict[str, str]:
-    return {"limit": allowance.limit, "allowed": str(allowance.allowed), "scope": allowance.scope}
+    if allowance.granted and settings.over.of(mail.stream) == "park":
+        return Verdict.accept(Park(allowance.due), reason="throttle.parked", seconds=wait, limit=allowance.limit)
+    if settings.over.of(mail.stream) == "park" and allowance.backlog > settings.max_parked_recipients:
+        most = str(settings.max_parked_recipients)
+        return Verdict.defer("throttle.backlog", backlog=str(allowance.backlog), limit=most)
+    named = {"limit": allowance.limit, "allowed": str(allowance.allowed), "scope": allowance.scope}
+    if not allowance.due:
+        return Verdict.defer("throttle.never", **named)
+    return Verdict.defer("throttle.over", seconds=wait, **named)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
 
 from relay.consent.lookup import Lookup
 from relay.counters.contract import Counters
 from relay.mail.address import narrow
 from relay.mail.envelope import Submission
-from relay.mail.fingerprint import fingerprint
+from relay.mail.fingerprint import text_of
 from relay.mail.visible import Unreadable, visible_addresses
 from relay.observe import metrics
 from relay.policy.facts import Fact, Facts, ThreadParent, Unavailable
@@ -72,10 +73,10 @@ class Gather:
     def _fingerprint(self, mail: Submission, addresses: Sequence[Address]) -> int:
         if mail.message is None:
             return 0
-        digest = fingerprint(mail.message)
-        if not digest:
+        text = text_of(mail.message)
+        if not text:
             return 1
-        key = f"text:{mail.account.credential.name}:{digest.hex()}"
+        key = f"text:{mail.account.credential.name}:{blake2b(text, digest_size=12).hexdigest()}"
         if self.dry:
             return self.counters.count(key, DAY_SECONDS, mail.now) + 1
         return self.counters.hit(key, DAY_SECONDS, mail.now)

@@ -245,4 +245,3 @@ def make_item(number: int, ruling: Ruling, house: House) -> Item:
     item = Item(number, meta, message.raw, due=max(ruling.due, mail.now))
     item.message = message
     return item
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from relay.clock import Clock
 from relay.consent.lookup import Lookup
@@ -20,11 +19,8 @@ from relay.store.generation import CONSENT, Generation
 NO_SESSION = SessionInfo("")
 
 
-class Gone(NamedTuple):
-    """Recipient number `index` may not get the mail any more, for `reason`."""
-
-    index: int
-    reason: str
+Gone = tuple[int, str]
+"""Number of a recipient who may not get the mail any more, and the reason."""
 
 
 class Recheck:
@@ -51,7 +47,7 @@ class Recheck:
             return []
         account = self._account(item)
         if account is None:
-            return [Gone(index, "account.gone") for index in waiting]
+            return [(index, "account.gone") for index in waiting]
         if account.tenant.suspended:
             return None
         try:
@@ -82,7 +78,7 @@ class Recheck:
             Fact.REQUESTS: self._lookup.requests(tenant, purpose, addresses),
         }
         facts = Facts(values)
-        gone = []
+        gone: list[Gone] = []
         for index in waiting:
             mail = Submission(
                 account,
@@ -95,7 +91,7 @@ class Recheck:
             )
             ruling = self._pipeline.recheck(mail, facts)
             if ruling.action is Action.REJECT:
-                gone.append(Gone(index, ruling.reason))
+                gone.append((index, ruling.reason))
             elif ruling.action is Action.DEFER:
                 return None
         return gone

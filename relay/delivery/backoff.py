@@ -42,7 +42,7 @@ class Failure(NamedTuple):
     why: str
 
 
-def failed(state: HostState, failure: Failure, now: float, plan: Plan = Plan(), *, jitter: float = 0.0) -> HostState:  # noqa: B008 - immutable
+def failed(state: HostState, failure: Failure, now: float, *, plan: Plan = Plan(), jitter: float = 0.0) -> HostState:  # noqa: B008 - immutable
     """The state after a failure at `now`. `jitter` in 0..1 lengthens the wait by up to a fifth.
 
     Failures of connections that were begun before the wait ran do not lengthen it again.

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from relay.delivery.commands import lines_for
+from relay.delivery.commands import Lines, lines_for
 from relay.delivery.content import Content, prepare
 from relay.delivery.job import Features, Job, Rendered
 from relay.delivery.outcome import Deferred, Failed, Outcome, Scope, Stage, ends_session, judge
@@ -81,7 +81,7 @@ class Client:
         self.host = host
         self.out: list[bytes] = []
         self.begun = 0  # transactions that were begun on this session
-        self.settled = 0  # of these, the ones that the peer answered
+        self.settled = 0  # of these, the ones that the peer answered and went on
         self._source = source
         self._reader = ReplyReader()
         self._expected: deque[tuple[Stage, _Transaction | None, int]] = deque()
@@ -93,6 +93,11 @@ class Client:
     def idle(self) -> bool:
         """Nothing is on its way."""
         return not self._expected and self._stream is None
+
+    @property
+    def carries(self) -> bool:
+        """A message is on this session whose outcome is not known."""
+        return bool(self._open)
 
     @property
     def streaming(self) -> bool:
@@ -142,16 +147,20 @@ class Client:
 
     def lost(self, why: str, reply: Reply | None = None) -> None:
         """The session is gone: give every open recipient its outcome. May be called again; then nothing is left to do."""
+        begun = self._open[0] if self._stream is not None else None
+        unwritten = [id(piece) for piece in self.out]
+        self.out.clear()
         self._stream = None
         self._expected.clear()
         while self._open:
             transaction = self._open.popleft()
             if reply is not None and ends_session(reply) and not transaction.dot_sent:
                 outcome = judge(reply, self.host, _MAIL)
-            elif transaction.dot_sent:
+            elif transaction.dot_sent and id(transaction.content.small) not in unwritten:
                 outcome = Deferred("4.4.2", f"{why}, after the message was sent", self.host, doubt=True)
             else:
-                outcome = Deferred("4.4.2", why, self.host, scope=Scope.HOST)
+                scope = Scope.MESSAGE if transaction is begun else Scope.HOST
+                outcome = Deferred("4.4.2", why, self.host, scope=scope)
             self._report(transaction, outcome)
 
     # Beginning a transaction
@@ -166,7 +175,7 @@ class Client:
         if not isinstance(content, Content):
             self._tell(job, [content for _ in outcomes])
             return True
-        lines = lines_for(job, content, self.features, self.host)
+        lines = lines_for(job, content, self.features, host=self.host)
         if isinstance(lines, Failed):
             self._tell(job, [lines for _ in outcomes])
             return True
@@ -178,9 +187,9 @@ class Client:
             return True
         self._open.append(transaction)
         if self.features.pipelining:
-            self._write_all(transaction, lines.mail, lines.rcpt, lines.asked)
+            self._write_all(transaction, lines)
         else:
-            transaction.todo = self._one_by_one(lines.mail, lines.rcpt, lines.asked)
+            transaction.todo = self._one_by_one(lines)
             self._write_next(transaction)
         return True
 
@@ -194,21 +203,21 @@ class Client:
             return rendered
         return prepare(rendered) or Failed("5.6.0", "bare CR or LF in the message", self.host)
 
-    def _write_all(self, transaction: _Transaction, mail: bytes, rcpt: list[bytes], asked: list[int]) -> None:
+    def _write_all(self, transaction: _Transaction, lines: Lines) -> None:
         expect = self._expected.append
         if self._unclean:
             self._reset()
-        self.out.append(mail)
+        self.out.append(lines.mail)
         expect((_MAIL, transaction, 0))
-        self.out += rcpt
-        for index in asked:
+        self.out += lines.rcpt
+        for index in lines.asked:
             expect((_RCPT, transaction, index))
         self.out.append(b"DATA\r\n")
         expect((_DATA, transaction, 0))
 
-    def _one_by_one(self, mail: bytes, rcpt: list[bytes], asked: list[int]) -> Iterator[tuple[Stage, int, bytes]]:
-        yield _MAIL, 0, mail
-        for index, line in zip(asked, rcpt, strict=True):
+    def _one_by_one(self, lines: Lines) -> Iterator[tuple[Stage, int, bytes]]:
+        yield _MAIL, 0, lines.mail
+        for index, line in zip(lines.asked, lines.rcpt, strict=True):
             yield _RCPT, index, line
         yield _DATA, 0, b"DATA\r\n"
 
@@ -280,9 +289,9 @@ class Client:
         if 300 <= reply.code < 400:
             raise Broken("the message was answered out of turn", reply)
         self._answer(transaction, reply, _DOT)
-        self._finish(transaction)
-        if ends_session(reply):
+        if ends_session(reply):  # `lost` tells the job: the host has not answered for a message yet
             raise Broken("the host closes the session", reply)
+        self._finish(transaction)
 
     def _check(self, reply: Reply) -> None:
         if 300 <= reply.code < 400:
@@ -293,6 +302,7 @@ class Client:
     def _unasked(self, reply: Reply | None) -> None:
         """A reply to nothing. While content is being written it is the peer's last word on that message."""
         if reply is not None and self._stream is not None and reply.code >= 400:
+            self._stream = None
             self._answer(self._open[0], reply, _DOT)
             self._finish(self._open[0])
         if reply is not None and reply.code == 421:

@@ -35,7 +35,7 @@ class Lines(NamedTuple):
     refused: list[tuple[int, Failed]]
 
 
-def lines_for(job: Job, content: Content, features: Features, host: str) -> Lines | Failed:
+def lines_for(job: Job, content: Content, features: Features, *, host: str) -> Lines | Failed:
     """The lines, or why the whole job cannot go to a peer with these features."""
     if 0 < features.size < content.size:
         return Failed("5.3.4", f"message of {content.size} octets, the next hop takes {features.size}", host)
@@ -59,7 +59,7 @@ def lines_for(job: Job, content: Content, features: Features, host: str) -> Line
             wide = wide or not path.isascii()
             asked.append(index)
             rcpt.append(_rcpt_line(path, recipient, features))
-    return Lines(_mail_line(job, sender, content, features, wide=wide), rcpt, asked, refused)
+    return Lines(_mail_line(job, sender, content, features=features, wide=wide), rcpt, asked, refused)
 
 
 def is_address(address: str) -> bool:
@@ -82,7 +82,7 @@ def path_of(address: str, features: Features) -> str | None:
         return None
 
 
-def _mail_line(job: Job, sender: str, content: Content, features: Features, *, wide: bool) -> bytes:
+def _mail_line(job: Job, sender: str, content: Content, *, features: Features, wide: bool) -> bytes:
     parts = [f"MAIL FROM:<{sender}>"]
     if features.size >= 0:
         parts.append(f"SIZE={content.size}")

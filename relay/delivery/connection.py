@@ -8,6 +8,8 @@ moved lazily, so a message in a busy stream costs no task, no future and no time
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -183,7 +185,8 @@ class Connection(asyncio.Protocol):
         if self._ended or self._quitting or self._transport is None:
             return
         self._quitting = True
-        self._transport.write(b"QUIT\r\n")
+        if not self._transport.is_closing():
+            self._transport.write(b"QUIT\r\n")
         self._set_timer(self._loop.time() + self._terms.timeouts.quit)
 
     async def finish(self) -> None:
@@ -218,6 +221,8 @@ class Connection(asyncio.Protocol):
     def _write(self, client: Client) -> None:
         out = client.out
         if out and self._transport is not None:
+            if self._transport.is_closing():  # `connection_lost` is on its way; uvloop raises on a write
+                return
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
         if client.streaming and not self._paused and not self._pumping:
@@ -293,7 +298,7 @@ class Connection(asyncio.Protocol):
     def _blame(self, why: str, reply: Reply | None) -> Failure | None:
         """A session that has carried mail may end when it likes; one that fails its first message tells of the host."""
         client = self.client
-        if client is None or client.idle:
+        if client is None or not client.carries:
             return None
         if reply is not None and reply.code in OUR_LOGIN:
             return Failure("auth", text_of(reply))
@@ -314,27 +319,27 @@ class Connection(asyncio.Protocol):
             self._owner.gone(self, failure)
 
 
-async def connect(peer: Peer, terms: Terms, owner: Owner, trust: Callable[[], ssl.SSLContext]) -> Connection:
+async def connect(peer: Peer, terms: Terms, owner: Owner, *, trust: Callable[[], ssl.SSLContext]) -> Connection:
     """A connection that is ready for mail; call `work` on it. Raises SetupFailed, and ValueError where `trust` does.
 
     Where TLS is merely opportunistic and its handshake fails, a second connection goes without (RFC 7435).
     """
     starttls = peer.starttls
     try:
-        return await _connect(peer, terms, owner, trust, starttls=starttls)
+        return await _connect(peer, terms, owner, trust=trust, starttls=starttls)
     except SetupFailed as failed:
         if failed.stage != "tls" or starttls != "offered":
             raise
-    return await _connect(peer, terms, owner, trust, starttls="no")
+    return await _connect(peer, terms, owner, trust=trust, starttls="no")
 
 
 async def _connect(
-    peer: Peer, terms: Terms, owner: Owner, trust: Callable[[], ssl.SSLContext], *, starttls: str
+    peer: Peer, terms: Terms, owner: Owner, *, trust: Callable[[], ssl.SSLContext], starttls: str
 ) -> Connection:
     connection = Connection(peer, terms, owner)
     manners = Manners(terms.hello, starttls, peer.user, peer.password, peer.may_auth_in_clear, peer.implicit_tls)
     try:
-        await _dial(connection, peer, terms.timeouts, trust)
+        await _dial(connection, terms.timeouts, trust)
         await connection.set_up(handshake(manners), trust)
     except BaseException:
         connection.abort("set-up failed")
@@ -342,7 +347,8 @@ async def _connect(
     return connection
 
 
-async def _dial(connection: Connection, peer: Peer, timeouts: Timeouts, trust: Callable[[], ssl.SSLContext]) -> None:
+async def _dial(connection: Connection, timeouts: Timeouts, trust: Callable[[], ssl.SSLContext]) -> None:
+    peer = connection.peer
     loop = asyncio.get_running_loop()
     shield = trust() if peer.implicit_tls else None
     name = peer.host if peer.implicit_tls else None
@@ -354,4 +360,11 @@ async def _dial(connection: Connection, peer: Peer, timeouts: Timeouts, trust: C
     except TimeoutError:
         raise SetupFailed("connect", f"no connection within {timeouts.connect:g} s", "4.4.1") from None
     except OSError as error:
-        raise SetupFailed("connect", clean(f"cannot connect: {error.strerror or error}"), "4.4.1") from None
+        raise SetupFailed("connect", clean(f"cannot connect: {_words(error)}"), "4.4.1") from None
+
+
+def _words(error: OSError) -> str:
+    """The system's words; asyncio puts the address in their place, and resolver errors have numbers of their own."""
+    if error.errno is None or error.errno <= 0 or isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from relay.delivery.job import Rendered
+from relay.mail.lines import has_bare_line_end, has_dot_line
 
 SMALL_BYTES = 256 * 1024
 PIECE_BYTES = 128 * 1024
@@ -37,24 +38,18 @@ def prepare(rendered: Rendered) -> Content | None:
     """The content of `rendered`; None where it holds a bare CR or LF, which may not leave (OUT-8)."""
     size = len(rendered.head) + len(rendered.body)
     if size > SMALL_BYTES:
-        clean = all(map(is_clean, _cut(rendered)))
-        return Content(size, None, rendered) if clean else None
+        bare = any(map(has_bare_line_end, _cut(rendered)))
+        return None if bare else Content(size, None, rendered)
     whole = b"".join((rendered.head, rendered.body))
-    if not is_clean(whole):
+    if has_bare_line_end(whole):
         return None
     close = b".\r\n" if whole.endswith(b"\r\n") else b"\r\n.\r\n"
     return Content(size, stuff(whole, line_start=True) + close, rendered)
 
 
-def is_clean(piece: bytes) -> bool:
-    """Every CR is followed by LF and every LF follows CR. Three counts: a regular expression costs ten times as much."""
-    pairs = piece.count(b"\r\n")
-    return piece.count(b"\n") == pairs and piece.count(b"\r") == pairs
-
-
 def stuff(piece: bytes, *, line_start: bool) -> bytes:
     """`piece` with a dot before each line that begins with one; the same object where there is none."""
-    if b"\r\n." in piece:
+    if has_dot_line(piece):
         piece = piece.replace(b"\r\n.", b"\r\n..")
     return b"." + piece if line_start and piece.startswith(b".") else piece
 

@@ -35,7 +35,8 @@ class Scope(StrEnum):
     """What a deferral says something about, so that the scheduler knows whether it was a try.
 
     EXCESS: more recipients than the peer takes in one transaction; these may go in a new one at once.
-    HOST: the session failed before this message was looked at; not a try of this message.
+    HOST: the session failed before this message was looked at; not a try of this message. It may go again as soon as
+    the pool asks for work, for the host's own back-off decides when that is.
     """
 
     RECIPIENT = "recipient"
@@ -88,7 +89,8 @@ def judge(reply: Reply, host: str, stage: Stage, *, dsn: bool = False) -> Outcom
     if code < 300:
         return Delivered(status, text, host, code, dsn)
     if code == 421 or code in OUR_LOGIN:
-        return Deferred(_temporary(status), text, host, code, Scope.HOST)
+        scope = Scope.MESSAGE if stage is Stage.DOT else Scope.HOST
+        return Deferred(_temporary(status), text, host, code, scope)
     if code == OUT_OF_STEP:
         return Deferred(_temporary(status), text, host, code)
     if stage is Stage.RCPT and _too_many(code, status):

@@ -242,7 +242,7 @@ class Pool:
 
     async def _connect(self, seat: Seat) -> None:
         try:
-            connection = await connect(seat.peer, self._settings.terms, self, seat.trust)
+            connection = await connect(seat.peer, self._settings.terms, self, trust=seat.trust)
         except SetupFailed as failed:
             seat.connections -= 1
             self._fail(seat, Failure(failed.stage, failed.why))
@@ -262,7 +262,7 @@ class Pool:
 
     def _fail(self, seat: Seat, failure: Failure) -> None:
         seat.state = backoff.failed(
-            seat.state, failure, self._clock(), self._settings.backoff, jitter=self._doors.chance()
+            seat.state, failure, self._clock(), plan=self._settings.backoff, jitter=self._doors.chance()
         )
         self._doors.noticed(self._describe(seat))
 
@@ -306,7 +306,7 @@ class Pool:
 async def check_peer(seat: Seat, terms: Terms) -> Checked:
     """Whether one host would take mail now."""
     try:
-        connection = await connect(seat.peer, terms, _NO_MAIL, seat.trust)
+        connection = await connect(seat.peer, terms, _NO_MAIL, trust=seat.trust)
     except SetupFailed as failed:
         return Checked(seat.peer.name, failed.why, failed.stage)
     except ValueError as wrong:

@@ -80,14 +80,13 @@ class Reporter:
         number = self._next_id()
         stamp = dsn.Stamp(self._host, self._clock.now(), encode_id(number).lower())
         report = dsn.build(original, fates, stamp, language=str(item.meta.get("language", "nl")))
-        return (
-            []
-            if report is None
-            else [system_item(number, item, report.recipient, report.raw, utf8=report.smtputf8, now=stamp.now)]
-        )
+        return [] if report is None else [self._own(number, item, report, stamp.now)]
+
+    def _own(self, number: int, item: Item, report: dsn.Report, now: float) -> Item:
+        return system_item(number, item, report.recipient, report.raw, utf8=report.smtputf8, now=now, domain=self._host)
 
 
-def system_item(number: int, about: Item, recipient: str, raw: bytes, *, utf8: bool, now: float) -> Item:
+def system_item(number: int, about: Item, recipient: str, raw: bytes, *, utf8: bool, now: float, domain: str) -> Item:
     """A message of our own for the queue: null return path, no reports about it, the tenant's language kept."""
     meta = {
         "tenant_id": about.meta["tenant_id"],
@@ -100,7 +99,7 @@ def system_item(number: int, about: Item, recipient: str, raw: bytes, *, utf8: b
         "rcpt": [[recipient, ("NEVER",), ""]],
         "utf8": utf8,
         "edits": [],
-        "domain": "",
+        "domain": domain,
         "language": about.meta.get("language", "nl"),
         "at": now,
         "about": about.queue_id,

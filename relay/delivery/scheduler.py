@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from relay.clock import Clock
 from relay.delivery.job import Features, Rendered
@@ -27,6 +27,7 @@ from relay.spool.item import Fate, Item
 HOST_WAIT_SECONDS = 30.0
 UNKNOWN_WAIT_SECONDS = 60.0
 RECORD_RETRY_SECONDS = 5.0
+MOST_COPIES = 5000  # in memory; beyond it no new message is begun but an urgent one
 
 
 class Recheck(Protocol):
@@ -112,16 +113,21 @@ class Scheduler:
         self._open: dict[int, int] = {}  # message id -> attempts without outcome
         self._outcomes: dict[int, dict[int, Outcome]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._copy_next = False
         self.paused = False
 
     # -- out ------------------------------------------------------------------------------------------------------
 
     def take(self) -> Attempt | None:
-        """The next transaction, or None. Copies of one message take turns with other messages."""
+        """The next transaction, or None. Copies of one message take turns with other messages, urgent ones go first."""
         if self.paused:
             return None
         while True:
-            item = None if len(self._copies) > 64 else self.spool.take()
+            if self._copies and not self.spool.has_urgent():
+                self._copy_next = not self._copy_next
+                if self._copy_next or len(self._copies) > MOST_COPIES:
+                    return self._copies.popleft()
+            item = self.spool.take()
             if item is None:
                 return self._copies.popleft() if self._copies else None
             attempts = self._prepare(item)
@@ -245,8 +251,8 @@ class Scheduler:
         await asyncio.sleep(RECORD_RETRY_SECONDS)
         self._write(item)
 
-    def _later(self, work: object) -> None:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]  # a coroutine of this class
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

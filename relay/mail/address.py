@@ -244,7 +244,7 @@ def parse_list(value: bytes) -> list[Mailbox] | None:
     return parse(text)
 
 
+_ADDR_SPEC = rf"[{ATEXT}.]++@[A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)*+"
 _SIMPLE = re.compile(
-    rf'[ \t]*+(?:(?:"([^"\\]*+)"[ \t]*+|([{ATEXT}.\x80-\U0010ffff \t]*+))<([{ATEXT}.]++@[A-Za-z0-9.-]++)>'
-    rf"|([{ATEXT}.]++@[A-Za-z0-9.-]++))[ \t]*+"
+    rf'[ \t]*+(?:(?:"([^"\\]*+)"[ \t]*+|([{ATEXT}.\x80-\U0010ffff \t]*+))<({_ADDR_SPEC})>|({_ADDR_SPEC}))[ \t]*+'
 )

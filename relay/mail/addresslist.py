@@ -196,7 +196,7 @@ class _Walk:
         """`ann@x.test (Ann)`: the comment is the display name if there is no other (RFC 822 habit)."""
         if self.bare and self.result and not self.result[-1].display:
             self.result[-1] = Mailbox(decode_words(token.text.encode(errors="replace")), self.result[-1].address)
-        else:
+        elif self.comment is None:
             self.comment = token
 
     def _bare_address(self) -> bool:

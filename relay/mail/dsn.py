@@ -98,7 +98,7 @@ def build(original: Original, fates: Sequence[Fate], stamp: Stamp, *, language: 
         boundary += "-x"
     mark = f"--{boundary}".encode()
     body = b"".join([b"\r\n" + mark + b"\r\n" + part for part in parts])[2:] + b"\r\n" + mark + b"--\r\n"
-    return Report(original.mail_from, _head(original, told, stamp, texts, boundary) + body, wide)
+    return Report(original.mail_from, _head(original, told, stamp, texts=texts, boundary=boundary) + body, wide)
 
 
 def wanted(fate: Fate) -> bool:
@@ -113,7 +113,7 @@ def wanted(fate: Fate) -> bool:
     return "SUCCESS" in notify
 
 
-def _head(original: Original, told: Sequence[Fate], stamp: Stamp, texts: _Texts, boundary: str) -> bytes:
+def _head(original: Original, told: Sequence[Fate], stamp: Stamp, *, texts: _Texts, boundary: str) -> bytes:
     actions = {"failed" if fate.action is Action.EXPIRED else str(fate.action) for fate in told}
     foremost = next(name for name in ("failed", "delayed", "relayed", "delivered") if name in actions)
     fields = [

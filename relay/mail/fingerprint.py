@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 from relay.mail.message import Message
 from relay.mail.texts import read_texts
 
 MAX_NORMAL_BYTES = 2 * 1024
 MAX_WORDS = 600
+MIN_WORDS = 5  # fewer say nothing: "thanks, see you then" is no campaign
 _EDGES = ".,;:!?()[]{}<>\"'*_-"
 
 
@@ -27,11 +26,11 @@ def normalise(text: str) -> bytes:
     return " ".join(words).encode()[:MAX_NORMAL_BYTES]
 
 
-def fingerprint(message: Message) -> bytes:
-    """16 octets for counting equal bodies; b"" for a body with too few words to say anything."""
+def text_of(message: Message) -> bytes:
+    """The normalised text of a message, to be hashed and counted; b"" for one with too few words to be counted at all."""
     texts = read_texts(message, 4 * MAX_NORMAL_BYTES)
     normal = normalise(texts.plain or _without_tags(texts.html))
-    return blake2b(normal, digest_size=16).digest() if normal.count(b" ") >= 4 else b""
+    return normal if normal.count(b" ") >= MIN_WORDS - 1 else b""
 
 
 def _without_tags(html: str) -> str:

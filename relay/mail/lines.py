@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from relay.mail.message import MAX_LINE_OCTETS
 
 
@@ -21,3 +23,21 @@ def long_line_at(raw: bytes, start: int = 0, end: int | None = None) -> int:
     # The rest fits one window; a last line without its CRLF may be two octets longer than allowed.
     tail = raw.rfind(b"\n", position, stop) + 1
     return max(tail, position) if stop - max(tail, position) > MAX_LINE_OCTETS else -1
+
+
+_BARE_CR = re.compile(rb"\r(?!\n)")
+_STUFFED = re.compile(rb"\r\n\.")
+
+
+def has_bare_line_end(data: bytes) -> bool:
+    """A CR without LF or an LF without CR stands somewhere in `data` (SMTP-5, OUT-8).
+
+    If every CR has its LF and there are as many of each, every LF has its CR. Looking for one octet, and an expression
+    that begins with one, run at the speed of memchr; counting pairs takes three times as long.
+    """
+    return _BARE_CR.search(data) is not None or data.count(b"\n") != data.count(b"\r")
+
+
+def has_dot_line(data: bytes) -> bool:
+    """Some line after the first begins with a dot (SMTP-6)."""
+    return _STUFFED.search(data) is not None

@@ -236,10 +236,10 @@ class _Walk:
 
     def _add(self, fields: list[Field], start: int, pending: _Open) -> None:
         if pending.depth > self.max_depth:
-            self.broken = Malformed("message.mime_too_deep", f"MIME parts nested over {self.max_depth} levels")
+            self.broken = Malformed("message.too_deep", f"MIME parts nested over {self.max_depth} levels")
             return
         if len(self.parts) >= self.max_parts:
-            self.broken = Malformed("message.mime_too_many_parts", f"over {self.max_parts} MIME parts")
+            self.broken = Malformed("message.too_many_parts", f"over {self.max_parts} MIME parts")
             return
         kind, params, encoding = _describe(fields, pending.default_type)
         signed = pending.signed or kind in _SEALED
@@ -262,7 +262,7 @@ class _Walk:
             text = Part(parent.depth + 1, "text/plain", _NO_PARAMS, "", start, end, [], parent.signed, start)
             self.parts.append(text)
         elif len(self.parts) + len(regions) > self.max_parts:
-            self.broken = Malformed("message.mime_too_many_parts", f"over {self.max_parts} MIME parts")
+            self.broken = Malformed("message.too_many_parts", f"over {self.max_parts} MIME parts")
         default = "message/rfc822" if parent.content_type == "multipart/digest" else "text/plain"
         self.open.extend(
             _Open(parent.depth + 1, start, end, parent.signed, default) for start, end in reversed(regions)
@@ -291,7 +291,7 @@ class _Walk:
                 continue
             self.false_delimiters += 1
             if self.false_delimiters > MAX_FALSE_DELIMITERS:
-                self.broken = Malformed("message.mime_too_many_parts", "too many lines that resemble a boundary")
+                self.broken = Malformed("message.too_many_parts", "too many lines that resemble a boundary")
                 return regions
             found = raw.find(line, after, end)
         if found == -1 and region_start >= 0:  # never closed: the last part reaches the end

@@ -33,7 +33,7 @@ def build(reason: str, sender: str, number: int, stamp: Stamp, *, language: str,
         "link": f"{url.rstrip('/')}/why/{rule}",
         "sentence": REASONS[reason].sentence(tongue),
     }
-    body = texts[f"body_{tongue}"].format(**words)
+    body: str = texts[f"body_{tongue}"].format(**words)
     fields = [
         field("From", f"Zegel <postmaster@{stamp.host}>"),
         field("To", f"<{sender}>"),

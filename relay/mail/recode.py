@@ -18,12 +18,13 @@ from relay.mail.edits import fold
 from relay.mail.message import Field, Malformed, Message, join_head
 from relay.mail.mime import Part, structure
 from relay.mail.words import decode as decode_octets
-from relay.mail.words import encode_words, loose_base64
+from relay.mail.words import encode_words
 
 CTE = b"content-transfer-encoding"
 
 _LONG_FIRST = re.compile(rb"[^\r\n]{999}")
 _LONG = re.compile(rb"\n[^\r\n]{999}")  # the newline in front makes it one look per line
+_BLANK = re.compile(rb"[ \t\r\n]++")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _PARAMETER = re.compile(r';([ \t\r\n]*+)([A-Za-z-]++)="([^"]*+)"')
 _RUN = re.compile(r'[^"<>()@,;:\r\n]++')
@@ -114,7 +115,7 @@ class _Rebuilt:
                     return _broken("a multipart without its delimiter lines")
                 coded = _encode(part, body)
                 if coded is None:
-                    return _broken("a transfer encoding that is not known")
+                    return _broken("a transfer encoding that cannot be read")
                 encoding, body = coded
         self._between(part.head_start)
         head = self._head(part, encoding, is_message)
@@ -132,12 +133,12 @@ class _Rebuilt:
         """New octets of a part's head; the message's own head goes to `fields`."""
         if part.depth == 0:
             if encoding:
-                self.fields = _declare(part, self.raw, encoding, is_message)
+                self.fields = _declare(part, self.raw, encoding, is_message=is_message)
             return b""
         head = self.raw[part.head_start : part.start]
         if not encoding and not needs_recode(head):
             return head
-        fields = _declare(part, self.raw, encoding, is_message) if encoding else part.head
+        fields = _declare(part, self.raw, encoding, is_message=is_message) if encoding else part.head
         return join_head([(name, fold(_ascii_field(raw)) if needs_recode(raw) else raw) for name, raw in fields])
 
     def _between(self, end: int) -> None:
@@ -155,7 +156,7 @@ class _Rebuilt:
         self.pieces.append(between)
 
 
-def _declare(part: Part, raw: bytes, encoding: str, is_message: bool) -> list[Field]:
+def _declare(part: Part, raw: bytes, encoding: str, *, is_message: bool) -> list[Field]:
     """The head of `part` saying that its body is in `encoding`, exactly once."""
     line = (CTE, b"Content-Transfer-Encoding: " + encoding.encode("ascii") + b"\r\n")
     result: list[Field] = []
@@ -191,7 +192,11 @@ def _encode(part: Part, body: bytes) -> tuple[str, bytes] | None:
     elif part.encoding == "quoted-printable":
         content = binascii.a2b_qp(body)
     elif part.encoding == "base64":
-        content = loose_base64(body)
+        # Readers disagree on broken base64, so there is no content to keep.
+        try:
+            content = binascii.a2b_base64(_BLANK.sub(b"", body), strict_mode=True)
+        except binascii.Error:
+            return None
     else:
         return None
     is_text = part.content_type.startswith(("text/", "message/")) and part.encoding != "base64"

@@ -69,7 +69,9 @@ class ThreadParent(NamedTuple):
 
 
 class Allowance(NamedTuple):
-    """Answer of the limits. `due` is when the mail may leave (now or earlier: at once); `limit` names what bit."""
+    """Answer of the limits. Granted: `due` is when the mail may leave (now or earlier: at once). Not granted: when there
+    would be room, 0.0 for not in the coming days. `limit` names what bit; `backlog` has this mail in it where it would park.
+    """
 
     granted: bool
     due: float = 0.0

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from relay.mail.edits import Edit
 from relay.mail.envelope import MailClass, Recipient, Submission
+from relay.mail.message import Message
 from relay.policy.catalogue import Catalogue, Plan, Step
 from relay.policy.facts import NO_FACTS, Fact, Facts, Unavailable
 from relay.policy.ruling import Detail, Ruling, TraceEntry
@@ -29,6 +30,7 @@ _ALLOWED: dict[Stage, frozenset[type]] = {
     Stage.JUDGE: frozenset((DropRecipient, Edit, Note)),
     Stage.ADMIT: frozenset((Park, Note)),
 }
+_READ = Message(b"", [], 0)  # stands for a content that was judged at intake
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -73,6 +75,13 @@ class Pipeline:
         fold = _Fold(Ruling(_with_stream_class(mail)), facts)
         return self._run(fold, self._plan(mail).rcpt)
 
+    def recheck(self, mail: Submission, facts: Facts) -> Ruling:
+        """The answer directly before delivery (CONSENT-12): RCPT once more, with the class that the mail turned out to have.
+
+        What the content says has been judged and counts as read, so nothing is put off to later.
+        """
+        return self._run(_Fold(Ruling(replace(mail, message=_READ)), facts), self._plan(mail).rcpt)
+
     def shape(self, mail: Submission, facts: Facts = NO_FACTS) -> Ruling:
         """End of data, first: what the mail is. The ruling's `mail` is the submission to gather facts for."""
         fold = _Fold(Ruling(_with_stream_class(mail)), facts)
@@ -92,10 +101,6 @@ class Pipeline:
             return judged
         ruling = self._run(_Fold(judged, facts), self._plan(judged.mail).admit)
         return ruling if ruling.passes else replace(ruling, notes=_undelivered(ruling.notes))
-
-    def recheck(self, mail: Submission, facts: Facts) -> Ruling:
-        """Before an attempt, for one recipient: what RCPT asks, with class and purpose as judged at intake (CONSENT-12)."""
-        return self._run(_Fold(Ruling(mail), facts), self._plan(mail).rcpt)
 
     def settings_of(self, name: str, mail: Submission) -> object | None:
         """The settings of the policy `name` as they hold for this mail's tenant and stream; None where it is off."""
@@ -234,7 +239,7 @@ class _Fold:
         reason = verdict.reason or (drops[0].reason if drops else "") or (f"{name}.unavailable" if bypassed else "")
         entry = TraceEntry(name, step.mode, verdict.action, reason, verdict.detail, edits, drops, bypassed, error)
         if drops and verdict.action is not Action.REJECT and (not step.partial or _all_gone(self.mail, drops)):
-            first = self.dropped[0][1] if self.dropped else drops[0].reason
+            first = self.dropped[0][1] if step.partial and self.dropped else drops[0].reason
             entry = entry._replace(action=Action.REJECT, reason=first, detail=())
         return verdict, entry
 

@@ -28,9 +28,11 @@ LIVE_SECONDS = 5
 MAX_SHOWN_RECIPIENTS = 10
 MAX_SUBJECT_CHARS = 200
 # Kinds of edit that texts.toml has a sentence for.
-EDIT_KINDS = frozenset(
-    "prepend append remove rename replace refold to_self undisclosed unsubscribe placeholders recode".split()
-)
+EDIT_KINDS = frozenset(("prepend", "append", "remove", "rename", "replace", "refold", "to_self", "undisclosed")) | {
+    "unsubscribe",
+    "placeholders",
+    "recode",
+}
 Number = Annotated[int, Path(ge=1, le=2**53)]
 Before = Annotated[int, Query(ge=0, le=2**53)]
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")

@@ -51,7 +51,7 @@ class Ownership:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.keyring = Keyring.open(self._settings.server.keys_dir, create=False)
         self._owner = Owner.open(_Places(self._settings), self.keyring)
-        self._threads = Threads(data, self.keyring, writable=True)
+        self._threads = Threads(data, self.keyring.subject_hash, writable=True)
         self._counters = EmbeddedCounters(data)
         self._resolver = Resolver()
 
@@ -146,10 +146,9 @@ class Ownership:
         """True the first time in a day for this key (CC-18)."""
         return self._counters.hit("notice:" + str(args["key"]), DAY_SECONDS, self._clock.now()) == 1
 
-    def _hit(self, args: dict[str, Any]) -> float:
-        """0.0, or the seconds until `key` may be used again, for pages that are open to everybody."""
-        count = self._counters.hit("web:" + str(args["key"]), float(args["per_seconds"]), self._clock.now())
-        return 0.0 if count <= int(args["limit"]) else float(args["per_seconds"]) / 2
+    def _hit(self, args: dict[str, Any]) -> int:
+        """How often a page that is open to everybody was used with `key`, this time included."""
+        return self._counters.hit("web:" + str(args["key"]), float(args["window_seconds"]), self._clock.now())
 
 
 class _Places:

@@ -50,7 +50,7 @@ class Watch:
         self._reporter = reporter
         self._clock = clock
         self._owner = owner
-        self._threads = Threads(settings.server.data_dir, keyring, writable=False)
+        self._threads = Threads(settings.server.data_dir, keyring.subject_hash, writable=False)
         capture = settings.delivery.mode == "capture"
         self._outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,7 +113,10 @@ class Watch:
                 language=item.meta["language"],
                 url=self._settings.web.public_url,
             )
-            await self._commit(system_item(number, item, sender, raw, utf8=not sender.isascii(), now=stamp.now))
+            wide = not sender.isascii()
+            await self._commit(
+                system_item(number, item, sender, raw, utf8=wide, now=stamp.now, domain=self._settings.server.hostname)
+            )
 
     async def submit(self, args: dict[str, Any]) -> dict[str, str]:
         """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns."""

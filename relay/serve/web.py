@@ -97,7 +97,8 @@ class Gateway:
         return answer if isinstance(answer, dict) else {"items": answer}
 
     async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
-        return float(await self._call("hit", {"key": key, "limit": limit, "per_seconds": per_seconds}))
+        count = int(await self._call("hit", {"key": key, "window_seconds": per_seconds}))
+        return 0.0 if count <= limit else per_seconds / 24  # the window slides in 24 steps
 
     async def submit_notice(self, notice: Notice) -> None:
         tenant = self._directory.tenant(notice.tenant)

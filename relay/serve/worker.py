@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Sequence
@@ -122,7 +123,7 @@ class Worker:
     def _build_front(self) -> None:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
-        threads = Threads(settings.server.data_dir, self.keyring, writable=False)
+        threads = Threads(settings.server.data_dir, self.keyring.subject_hash, writable=False)
         gather = Gather(self.lookup, threads, self.counters)
         house = House(
             settings.server.hostname,
@@ -166,7 +167,7 @@ class Worker:
         self.in_flight = InFlight(max(limits.max_message_bytes, limits.max_in_flight_bytes // workers))
 
     def _keys_for(self, domain: str, tenant: int) -> Sequence[Key]:
-        return self._directory.keys_for(domain, tenant)
+        return self._directory.keys_for(domain, tenant or None)
 
     def _links(self, item: Item, recipient: str) -> Links:
         subject = person_hash(self.keyring, item.tenant, recipient)
@@ -279,4 +280,6 @@ async def main(boot: Boot) -> None:
     """Run one worker to its end."""
     worker = Worker(boot)
     await worker.start()
+    gc.collect()
+    gc.freeze()  # what the start made stays: the collector need not look at it again
     await worker.run()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from asyncio.streams import FlowControlMixin  # type: ignore[attr-defined]  # not in the stubs; aiosmtpd's own base
+from asyncio.streams import FlowControlMixin
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
@@ -41,6 +41,7 @@ class Connection(SMTP):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._in_data = False
+        self._idle = False
         self._received = 0
         self._data_mark = (0.0, 0)
         self.command_timeout = command_timeout
@@ -70,7 +71,10 @@ class Connection(SMTP):
         if len(self.buffer) > HIGH_WATER and not self._in_data and not self._paused and self.transport:
             self._paused = True
             self.transport.pause_reading()
-        self._wake()
+        if self._idle:
+            self.pump()
+        else:
+            self._wake()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -89,6 +93,10 @@ class Connection(SMTP):
 
     def ended(self) -> None:
         """The connection is gone."""
+
+    def pump(self) -> None:
+        """Octets came while the session waits for a command; wake it, or answer here what needs no waiting."""
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -149,8 +157,7 @@ class Connection(SMTP):
 
     async def more(self) -> None:
         """Wait for octets. Raises Lost when none will come."""
-        if self._eof:
-            raise Lost
+        self._check_open(0)
         if self._paused and self.transport is not None:
             self._paused = False
             self.transport.resume_reading()
@@ -160,7 +167,10 @@ class Connection(SMTP):
             await self._waiter
         finally:
             self._waiter = None
-        if self._eof and self._received == before:
+        self._check_open(self._received - before)
+
+    def _check_open(self, octets: int) -> None:
+        if self._eof and not octets:
             raise Lost
 
     async def next_line(self) -> bytes:
@@ -184,10 +194,15 @@ class Connection(SMTP):
             self.transport.write(self._replies[0] if len(self._replies) == 1 else b"".join(self._replies))
         self._replies.clear()
 
+    @property
+    def is_clogged(self) -> bool:
+        """The client does not read its replies."""
+        return self.transport is not None and self.transport.get_write_buffer_size() > OUT_WATER
+
     async def drained(self) -> None:
         """Wait when the client does not read its replies."""
-        if self.transport is not None and self.transport.get_write_buffer_size() > OUT_WATER:
-            await self._drain_helper()
+        if self.is_clogged:
+            await self._drain_helper()  # type: ignore[attr-defined]  # FlowControlMixin's, not in the stubs
 
     async def upgrade(self, context: ssl.SSLContext) -> None:
         """TLS from here on. Everything received in clear is thrown away (SMTP-3). Raises Lost when the handshake fails."""

@@ -6,6 +6,8 @@ makes the whole message refused (SMTP-5), whatever other servers would have made
 
 from __future__ import annotations
 
+from relay.mail.lines import has_dot_line
+
 END = b"\r\n.\r\n"
 
 
@@ -17,16 +19,10 @@ def find_end(buffer: bytearray, scanned: int) -> int:
     return buffer.find(END, max(0, scanned - 4))
 
 
-def has_bare_line_end(data: bytes) -> bool:
-    """A CR without LF or an LF without CR stands somewhere in `data`."""
-    pairs = data.count(b"\r\n")
-    return data.count(b"\n") != pairs or data.count(b"\r") != pairs
-
-
 def unstuff(data: bytes) -> bytes:
     """Without the dots that the client put in front of lines that start with one (SMTP-6). No copy where there are none."""
     if data.startswith(b"."):
         data = data[1:]
-    if b"\r\n." in data:
+    if has_dot_line(data):
         data = data.replace(b"\r\n.", b"\r\n")
     return data

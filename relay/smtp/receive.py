@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+from relay.mail.lines import has_bare_line_end
 from relay.smtp import data
 from relay.smtp.connection import Connection, Lost
 from relay.smtp.front import Front, InFlight, Transaction
@@ -44,7 +45,7 @@ class Receiving(Connection):
     async def _submit(self, transaction: Transaction, raw: bytes) -> str:
         self.expect_nothing()
         try:
-            if data.has_bare_line_end(raw):
+            if has_bare_line_end(raw):
                 return BARE
             return await self.front.message(transaction, raw)
         finally:

@@ -48,6 +48,7 @@ class Session(Receiving):
         self.ehlo = ""
         self.extended = False
         self._errors = 0
+        self._slow: Coroutine[Any, Any, str] | None = None
         self._quit = False
         self._info: SessionInfo | None = None
         self.secure = listener.implicit and not listener.proxy
@@ -97,29 +98,64 @@ class Session(Receiving):
         self.peer_address = header.address or self.peer_address
 
     async def _converse(self) -> None:
-        while not self._quit:
-            line = self.line()
-            if line is None:
-                self.flush()
+        """Commands until QUIT. Those that need no waiting are answered by `pump`, often without this task being woken."""
+        while True:
+            self.pump()
+            while not self._quit and self._slow is None:
                 if len(self.buffer) > MAX_LINE:
                     await self._skip_line()
                     self._refuse("500 5.5.2 Line too long")
+                    self.pump()
                     continue
                 await self.drained()
                 self.expect_command()
-                await self.more()
-                continue
+                self._idle = True
+                try:
+                    await self.more()
+                finally:
+                    self._idle = False
+                if self._slow is None:
+                    self.pump()
+            if self._slow is None:
+                return
+            slow, self._slow = self._slow, None
             try:
-                reply = self._command(line)
-                if not isinstance(reply, str):
-                    reply = await reply
+                reply = await slow
             except (Lost, asyncio.CancelledError):
                 raise
-            except Exception as error:  # a bug in one command must not cost the client its mail
-                self.front.crashed(error)
-                reply = "451 4.3.0 Internal error; try again later"
-                self._reset()
-            self._refuse(reply) if reply[:2] in ("50", "55", "53") else self.reply(reply)
+            except Exception as error:
+                reply = self._after_crash(error)
+            self._answer(reply)
+
+    def pump(self) -> None:
+        """Answer the complete lines that lie there; stops at a command that has to wait, and wakes the task for it."""
+        while not self._quit and self._slow is None:
+            line = self.line()
+            if line is None:
+                if self._replies:
+                    self.flush()
+                    self.expect_command()
+                if len(self.buffer) > MAX_LINE or self.is_clogged:
+                    self._wake()
+                return
+            try:
+                reply = self._command(line)
+            except Exception as error:
+                reply = self._after_crash(error)
+            if isinstance(reply, str):
+                self._answer(reply)
+            else:
+                self._slow = reply
+        self._wake()
+
+    def _after_crash(self, error: Exception) -> str:
+        """A bug in one command must not cost the client its mail."""
+        self.front.crashed(error)
+        self._reset()
+        return "451 4.3.0 Internal error; try again later"
+
+    def _answer(self, reply: str) -> None:
+        self._refuse(reply) if reply[:2] in ("50", "55", "53") else self.reply(reply)
 
     def _refuse(self, reply: str) -> None:
         """Say an error, and close after too many (SMTP-23). Refusals of policy are answers, not errors."""

@@ -1,0 +1,48 @@
+"""Every event of the log, `noun.past_participle`, with what it means and the fields that come with it.
+
+Same field, same meaning everywhere: `queue_id`, `tenant`, `credential`, `reason` (a code of reasons.toml), `kind` (type of an
+exception), `place` (file and line), `elapsed_seconds`, `size_bytes`. `monitoring/events.md` is generated from this file.
+"""
+
+from __future__ import annotations
+
+CATALOGUE: dict[str, str] = {}
+
+
+def _event(name: str, meaning: str) -> str:
+    CATALOGUE[name] = meaning
+    return name
+
+
+# Mail
+MESSAGE_MALFORMED = _event("message.refused", "The bytes are no message. reason, detail.")
+POLICY_REJECTED = _event("policy.rejected", "A policy refused a message or recipient. tenant, credential, reason.")
+EXPOSURE = _event(
+    "exposure.noticed", "Addresses would have been shown to others (CC). queue_id, kind, reason, address_count."
+)
+QUEUE_FAILED = _event(
+    "queue.failed", "A message could not be made durable; its sender was told to try again. queue_id."
+)
+QUEUE_ADOPTED = _event("queue.adopted", "Messages of a worker that is gone were taken over. message_count.")
+OUTBOX_FAILED = _event("outbox.failed", "A captured message could not be kept for /outbox. queue_id.")
+PEER_CHANGED = _event("peer.changed", "A smarthost became usable or unusable. peer, state, stage, why.")
+
+# People and logins
+LOGIN_REFUSED = _event("login.refused", "A wrong password. client.")
+REQUEST_ANSWERED = _event("web.answered", "A page or an API call was answered. route, method, status, elapsed_seconds.")
+
+# Processes
+CHILD_ENDED = _event("child.ended", "A worker or the web process ended unasked and is started again. place, code.")
+RELOADED = _event("settings.reloaded", "SIGHUP was carried out.")
+RELOAD_REFUSED = _event("settings.refused", "Part of a reload was refused; what was in force stays. problem.")
+STORE_FAILED = _event("store.failed", "The shared database could not be written. kind.")
+UPKEEP_FAILED = _event("upkeep.failed", "A job of retention or repair failed and will be tried again. kind.")
+
+# Bugs caught at an outer edge
+SESSION_CRASHED = _event("session.crashed", "A bug ended an SMTP command with 451. kind, place.")
+REQUEST_CRASHED = _event("web.crashed", "A bug ended a web request with 500. route, error, where.")
+WORKER_CRASHED = _event("worker.crashed", "A bug ended a task of a worker. kind, place.")
+WATCH_CRASHED = _event("watch.crashed", "A bug in what happens beside the road of a message. kind.")
+OP_CRASHED = _event("op.crashed", "A bug in an operation of the owner; nothing was written. op, kind.")
+SUPERVISOR_CRASHED = _event("supervisor.crashed", "A bug ended a task of the supervisor. kind, error.")
+LIBRARY_WARNED = _event("library.warned", "A library logged a warning. logger, text.")

@@ -1,0 +1,198 @@
+"""Every metric, declared once: name, help, the question it answers, and what its labels may hold.
+
+Base units, prefix `zegel_`; never an address, a subject, a queue id or free text in a label (OPS-1).
+`monitoring/metrics.md` is generated from this file.
+"""
+
+from __future__ import annotations
+
+import re
+
+from relay.observe.exposition import Base
+from relay.observe.exposition import merge as merge_snapshots
+from relay.observe.registry import AnyMetric, Counter, Gauge, Histogram, Label, Snapshot
+
+__all__ = ["CATALOGUE", "Base", "merge", "snapshot"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SLOW = (0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400, 432_000)
+_TINY = (0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.05)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+STREAM = Label("stream", ("marketing", "transactional", "personal"))
+VERDICT = Label("verdict", ("accept", "hold", "defer", "reject"))
+RULE = Label("rule", re.compile(r"[A-Z]{2,12}-[0-9]{1,3}"))
+POLICY = Label(
+    "policy",
+    (
+        "identity",
+        "classification",
+        "suppression",
+        "consent",
+        "unsubscribe",
+        "leaks",
+        "recipients",
+        "content",
+        "throttle",
+    ),
+)
+# Groups of destinations (THROTTLE-5); with a smarthost there is one.
+PROVIDER = Label("provider", ("smarthost", "capture"))
+OUTCOME = Label("outcome", ("delivered", "deferred", "failed"))
+TENANT = Label("tenant", _NAME)
+
+MESSAGES = Counter(
+    "zegel_messages_total",
+    "Messages answered at the end of data.",
+    "How much comes in, and how much of it may leave?",
+    [STREAM, VERDICT],
+)
+REFUSALS = Counter("zegel_refusals_total", "Refusals by rule.", "Which rule stops mail, and since when?", [RULE])
+RECIPIENTS = Counter(
+    "zegel_recipients_total",
+    "Recipients by what became of them at intake.",
+    "How many people would have got mail they had not agreed to?",
+    [Label("outcome", ("accepted", "refused", "dropped"))],
+)
+ACCEPT_SECONDS = Histogram(
+    "zegel_accept_seconds", "Time from the end of data to the reply.", "Do senders wait?", bounds=_FAST
+)
+POLICY_SECONDS = Histogram(
+    "zegel_policy_seconds", "Time a policy takes to decide.", "Which policy is slow?", [POLICY], bounds=_TINY
+)
+POLICY_BYPASS = Counter(
+    "zegel_policy_bypass_total",
+    "Messages let through without a policy's answer, since what it asks was down.",
+    "What passed unchecked while a store was down (PIPE-3)?",
+    [POLICY],
+)
+FACTS_UNAVAILABLE = Counter(
+    "zegel_facts_unavailable_total",
+    "Facts that could not be had in time.",
+    "Which store fails or is slow?",
+    [Label("fact", ("consents", "suppressions", "requests", "thread", "fingerprint", "allowance"))],
+)
+THROTTLED = Counter(
+    "zegel_throttled_total",
+    "Messages over a limit, parked or deferred.",
+    "Whose pace is too high, and which limit says so?",
+    [Label("scope", ("credential", "tenant", "client", "domain", "stream"))],
+)
+
+SESSIONS = Gauge("zegel_smtp_sessions", "SMTP sessions that are open.", "How near is max_connections?")
+SMTP_EVENTS = Counter(
+    "zegel_smtp_events_total",
+    "What happens in SMTP sessions; protocol errors by reply code.",
+    "Is a client broken, or somebody probing?",
+    [Label("event", re.compile(r"session|starttls|refused_connection|bad_proxy_header|protocol_error_[45][0-9]{2}"))],
+)
+AUTH_FAILURES = Counter(
+    "zegel_auth_failures_total",
+    "Logins refused.",
+    "Is somebody guessing passwords?",
+    [Label("reason", ("wrong", "blocked", "suspended"))],
+)
+IN_FLIGHT_BYTES = Gauge(
+    "zegel_in_flight_bytes", "Message bytes in memory.", "How near is max_in_flight_bytes, after which mail gets 452?"
+)
+
+QUEUE_MESSAGES = Gauge(
+    "zegel_queue_messages",
+    "Messages in the queue.",
+    "Does more come in than leaves?",
+    [Label("state", ("ready", "waiting", "in_flight"))],
+)
+QUEUE_OLDEST = Gauge(
+    "zegel_queue_oldest_seconds",
+    "Age of the oldest message that waits.",
+    "Is a destination stuck?",
+    [PROVIDER],
+    merge="max",
+)
+HELD_MESSAGES = Gauge("zegel_held_messages", "Messages held for a person.", "Is somebody needed to look?")
+CORRUPT_ROWS = Gauge("zegel_queue_corrupt_rows", "Queue rows that cannot be read.", "Is a disk failing?")
+SPOOL_COMMITS = Counter("zegel_spool_commits_total", "Durable commits of the queue.", "How many syncs does mail cost?")
+SPOOL_BATCH = Histogram(
+    "zegel_spool_batch_messages",
+    "Messages that shared one durable commit.",
+    "Do sessions share syncs under load?",
+    bounds=_SIZES,
+)
+SPOOL_FAILURES = Counter("zegel_spool_failures_total", "Commits that failed.", "Is the disk full or failing?")
+
+DELIVERIES = Counter(
+    "zegel_deliveries_total",
+    "Delivery attempts, one per recipient.",
+    "Does mail arrive, and where not?",
+    [PROVIDER, OUTCOME],
+)
+DELIVERY_SECONDS = Histogram(
+    "zegel_delivery_seconds", "Time from acceptance to the final outcome.", "How long is mail under way?", bounds=_SLOW
+)
+DKIM_SIGNATURES = Counter(
+    "zegel_dkim_signatures_total",
+    "Signatures made.",
+    "Is everything signed that leaves?",
+    [Label("algorithm", ("rsa-sha256", "ed25519-sha256"))],
+)
+DKIM_FAILURES = Counter(
+    "zegel_dkim_failures_total", "Copies that wait because they could not be signed.", "Is a key missing or broken?"
+)
+
+COMPLAINT_RATIO = Gauge(
+    "zegel_complaint_ratio", "Complaints per delivery (REP-2).", "Who must be stopped at 0.003?", [TENANT], merge="max"
+)
+BOUNCE_RATIO = Gauge(
+    "zegel_bounce_ratio",
+    "Hard bounces per delivery (REP-1).",
+    "Who mails an old or bought list?",
+    [TENANT],
+    merge="max",
+)
+DNSBL_LISTED = Gauge(
+    "zegel_dnsbl_listed",
+    "1 while an address of ours is listed (REP-5).",
+    "Are we blocked?",
+    [Label("zone", _NAME)],
+    merge="max",
+)
+UNSUBSCRIBES = Counter(
+    "zegel_unsubscribes_total",
+    "People who left.",
+    "How do people leave, and did a campaign drive them out?",
+    [Label("channel", ("one_click", "page", "mailto", "my", "api", "operator", "complaint"))],
+)
+
+STAGE_CPU_SECONDS = Counter(
+    "zegel_stage_cpu_seconds_total",
+    "CPU time per stage of a message.",
+    "Where do the microseconds of a message go?",
+    [Label("stage", ("receive", "parse", "gather", "judge", "commit", "claim", "render", "sign", "send", "record"))],
+)
+LOOP_LAG = Histogram(
+    "zegel_loop_lag_seconds", "How late the event loop runs.", "Does something block a worker?", bounds=_FAST
+)
+CRASHES = Counter(
+    "zegel_crashes_total",
+    "Bugs that were caught at an outer edge.",
+    "Is there a bug that somebody should see?",
+    [Label("place", ("session", "worker", "owner", "watch", "web", "supervisor", "delivery"))],
+)
+CHILD_RESTARTS = Counter(
+    "zegel_child_restarts_total", "Processes started again.", "Does a process die?", [Label("kind", ("worker", "web"))]
+)
+
+CATALOGUE: tuple[AnyMetric, ...] = tuple(
+    value for value in globals().values() if isinstance(value, Counter | Gauge | Histogram)
+)
+
+
+def snapshot() -> Snapshot:
+    """What this process has counted so far; fits into JSON."""
+    return {metric.name: metric.dump() for metric in CATALOGUE}
+
+
+def merge(snapshots: list[Snapshot], base: Base) -> str:
+    """Prometheus text (0.0.4) of all processes together; `base` holds those that are gone, so counters never fall."""
+    return merge_snapshots(CATALOGUE, snapshots, base)
