@@ -17,11 +17,30 @@ from typing import Any
 from relay.cli.trouble import WRONG_USE, Trouble
 from relay.mail.address import narrow, wide
 from relay.mail.edits import Edit
-from relay.mail.envelope import Account, Credential, Domain, Envelope, MailClass, Purpose, Recipient
-from relay.mail.envelope import SessionInfo, Stream, Submission, Tenant
+from relay.mail.envelope import (
+    Account,
+    Credential,
+    Domain,
+    Envelope,
+    MailClass,
+    Purpose,
+    Recipient,
+    SessionInfo,
+    Stream,
+    Submission,
+    Tenant,
+)
 from relay.mail.message import Malformed, Message
-from relay.policy.facts import Allowance, ConsentState, Fact, Facts, PendingRequest, SuppressionEntry, ThreadParent
-from relay.policy.facts import Unavailable
+from relay.policy.facts import (
+    Allowance,
+    ConsentState,
+    Fact,
+    Facts,
+    PendingRequest,
+    SuppressionEntry,
+    ThreadParent,
+    Unavailable,
+)
 from relay.policy.options import fill
 from relay.policy.verdict import DropRecipient, Note, Verdict
 

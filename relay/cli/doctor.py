@@ -103,10 +103,19 @@ async def _on_the_network(settings: Settings) -> list[Finding]:
         async with asyncio.timeout(LONG_SECONDS):
             peers = await check_peers(route.peers(settings.delivery), route.terms(settings))
     except TimeoutError:
-        return [*found, wrong("smarthost", f"no answer within {LONG_SECONDS:g} s", "Look at the host name, the port and the firewall")]
+        return [
+            *found,
+            wrong(
+                "smarthost", f"no answer within {LONG_SECONDS:g} s", "Look at the host name, the port and the firewall"
+            ),
+        ]
     for peer in peers:
         if peer.why:
-            found.append(wrong("smarthost", f"{peer.name}: {peer.why} (at {peer.stage})", "Mend that, or write another smarthost"))
+            found.append(
+                wrong(
+                    "smarthost", f"{peer.name}: {peer.why} (at {peer.stage})", "Mend that, or write another smarthost"
+                )
+            )
         else:
             found.append(ok("smarthost", f"{peer.name} takes mail ({peer.tls or 'no TLS'})"))
     return found

@@ -21,11 +21,11 @@ from relay.cli.trouble import NO, WRONG_USE, Trouble
 
 if TYPE_CHECKING:
     from relay.intake import Intake
-    from relay.mail.envelope import Account, Recipient, Submission
+    from relay.keyring import Keyring
+    from relay.mail.envelope import Account, Submission
     from relay.policy.ruling import Ruling
     from relay.policy.verdict import Note
     from relay.settings.model import Settings
-    from relay.keyring import Keyring
     from relay.spool.item import Item
     from relay.trace import Trace
 
@@ -33,13 +33,17 @@ MailFile = Annotated[Path, typer.Argument(metavar="FILE", help="A mail with its 
 Credential = Annotated[
     str, typer.Option(metavar="NAME", help="Whose mail it is; name+purpose chooses a list.", show_default=False)
 ]
-MailFrom = Annotated[str, typer.Option(metavar="ADDRESS", help="Envelope sender; empty: the null sender.", show_default=False)]
+MailFrom = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="Envelope sender; empty: the null sender.", show_default=False)
+]
 RcptTo = Annotated[list[str], typer.Option(metavar="ADDRESS", help="Repeat for each recipient.", show_default=False)]
 ClientIp = Annotated[str, typer.Option(metavar="ADDRESS", help="As if it came from there.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    example = "zegel explain mail.eml --credential shop-newsletter --mail-from news@shop.example --rcpt-to ann@example.net"
+    example = (
+        "zegel explain mail.eml --credential shop-newsletter --mail-from news@shop.example --rcpt-to ann@example.net"
+    )
     command(app, "explain", example=example)(explain)
 
 
@@ -80,7 +84,9 @@ def read_mail(file: Path) -> bytes:
     try:
         raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
-        raise Trouble(WRONG_USE, f"{file} cannot be read ({error.strerror}): name a mail file, or - for standard input") from None
+        raise Trouble(
+            WRONG_USE, f"{file} cannot be read ({error.strerror}): name a mail file, or - for standard input"
+        ) from None
     return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
@@ -98,7 +104,9 @@ def explain_mail(settings: Settings, asked: Asked, raw: bytes) -> dict[str, Any]
         keyring = Keyring.open(settings.server.keys_dir, create=False)
         account = Directory.load(settings.database_path, keyring).account(asked.credential)
         if account is None:
-            raise Trouble(WRONG_USE, f"there is no credential {asked.credential!r} in force: see `zegel credential list`")
+            raise Trouble(
+                WRONG_USE, f"there is no credential {asked.credential!r} in force: see `zegel credential list`"
+            )
         listener = _Listener()
         submission = _submission(account, asked)
         return asyncio.run(_judge(_intake(settings, keyring, listener), listener, submission, raw))

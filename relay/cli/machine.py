@@ -45,7 +45,9 @@ def folders(settings: Settings) -> list[Finding]:
         return [wrong("data folder", f"{folder} does not exist", "Run `zegel init`, or start `zegel serve` once")]
     status = folder.stat()
     if status.st_mode & _OTHERS:
-        return [wrong("data folder", f"{folder} is open to others, who could command the gateway", f"chmod 700 {folder}")]
+        return [
+            wrong("data folder", f"{folder} is open to others, who could command the gateway", f"chmod 700 {folder}")
+        ]
     strange = [path.name for path in folder.iterdir() if path.stat().st_uid != status.st_uid]
     if strange:
         remedy = f"chown -R --reference={folder} {folder}"
@@ -59,10 +61,18 @@ def disk(settings: Settings) -> list[Finding]:
     free, least = shutil.disk_usage(folder).free, settings.limits.min_free_disk_bytes
     told = f"{free // 2**20} MiB free at {folder}"
     if free < least:
-        return [wrong("disk", f"{told}; below {least // 2**20} MiB new mail gets 452", "Make room, or lower limits.min_free_disk_bytes")]
+        return [
+            wrong(
+                "disk",
+                f"{told}; below {least // 2**20} MiB new mail gets 452",
+                "Make room, or lower limits.min_free_disk_bytes",
+            )
+        ]
     inodes = os.statvfs(folder)
     if inodes.f_files and inodes.f_favail < 10_000:
-        return [warn("disk", f"{inodes.f_favail} files may still be made at {folder}", "Remove files that nobody needs")]
+        return [
+            warn("disk", f"{inodes.f_favail} files may still be made at {folder}", "Remove files that nobody needs")
+        ]
     if free < 4 * least:
         return [warn("disk", told, "Make room before it is full")]
     return [ok("disk", told)]
@@ -96,14 +106,19 @@ def storage(settings: Settings) -> list[Finding]:
     spent = (time.monotonic() - start) * 1000
     found = [ok("storage", f"a durable write takes {spent:.1f} ms")]
     if spent > 200:
-        found = [warn("storage", f"a durable write takes {spent:.0f} ms: senders will wait", "Put data_dir on a faster disk")]
+        found = [
+            warn("storage", f"a durable write takes {spent:.0f} ms: senders will wait", "Put data_dir on a faster disk")
+        ]
     path = settings.database_path
     if not path.exists():
         return [*found, wrong("database", f"{path} does not exist", "Run `zegel init`, or start `zegel serve` once")]
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
         told = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
     if told != "ok":
-        return [*found, wrong("database", f"{path} is damaged: {told}", "Stop the gateway and restore it from a backup")]
+        return [
+            *found,
+            wrong("database", f"{path} is damaged: {told}", "Stop the gateway and restore it from a backup"),
+        ]
     return [*found, ok("database", f"{path} is sound")]
 
 
@@ -127,9 +142,19 @@ def _certificate(path: Path, certificate: Certificate, hostname: str) -> list[Fi
         return [wrong("certificate", f"{path} is not in force yet", "Look at the clock")]
     names = _names(certificate)
     if not any(_covers(name, hostname) for name in names):
-        return [wrong("certificate", f"{path} is for {', '.join(names) or 'nobody'}, not for {hostname}", f"Get one for {hostname}")]
+        return [
+            wrong(
+                "certificate",
+                f"{path} is for {', '.join(names) or 'nobody'}, not for {hostname}",
+                f"Get one for {hostname}",
+            )
+        ]
     if certificate.issuer == certificate.subject:
-        return [warn("certificate", f"{path} is self-signed: mail clients will complain", "Get one by ACME (docs/running.md)")]
+        return [
+            warn(
+                "certificate", f"{path} is self-signed: mail clients will complain", "Get one by ACME (docs/running.md)"
+            )
+        ]
     if days < SOON_DAYS:
         return [warn("certificate", f"{path} runs out in {days:.0f} days", renew)]
     return [ok("certificate", f"{path} for {hostname}, {days:.0f} days left")]

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 app = group("What mail is judged by, and how strictly for each tenant and stream.")
 
 StreamName = Literal["marketing", "transactional", "personal"]
-PolicyName = Annotated[str, typer.Argument(metavar="POLICY", help="For instance consent; see `policy list`.", show_default=False)]
+PolicyName = Annotated[
+    str, typer.Argument(metavar="POLICY", help="For instance consent; see `policy list`.", show_default=False)
+]
 
 
 @command(app, "list", example="zegel policy list shop --settings")
@@ -37,7 +39,13 @@ def list_all(
     if frame.as_json:
         print_json(rows)
         return
-    columns = (("policy", "policy"), ("stream", "stream"), ("mode", "mode"), ("on_unavailable", "when a store is down"), ("about", "about"))
+    columns = (
+        ("policy", "policy"),
+        ("stream", "stream"),
+        ("mode", "mode"),
+        ("on_unavailable", "when a store is down"),
+        ("about", "about"),
+    )
     show_rows(frame, rows, columns, empty="No policies are in the order: see [policies.pipeline].")
     if settings:
         told: set[str] = set()
@@ -47,7 +55,11 @@ def list_all(
                 key = f"{line} {row['stream'] if entry['value'] != entry['default'] else ''}"
                 if key not in told:
                     told.add(key)
-                    changed = "" if entry["value"] == entry["default"] else f"   (default {entry['default']}, {row['stream']})"
+                    changed = (
+                        ""
+                        if entry["value"] == entry["default"]
+                        else f"   (default {entry['default']}, {row['stream']})"
+                    )
                     say(f"{line}{changed}", f"      {entry['about']}")
 
 
@@ -118,12 +130,14 @@ def mode(
     tenant: Name,
     policy: PolicyName,
     mode: Annotated[
-        Literal["off", "observe", "enforce", "default"] | None, typer.Argument(metavar="[MODE]", help="off, observe, enforce or default: as the config says.")
+        Literal["off", "observe", "enforce", "default"] | None,
+        typer.Argument(metavar="[MODE]", help="off, observe, enforce or default: as the config says."),
     ] = None,
     *,
     stream: Annotated[StreamName | None, typer.Option(help="Only in this stream.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, as in TOML; replaces all set before.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, as in TOML; replaces all set before."),
     ] = None,
 ) -> None:
     """Set how strictly a policy works for a tenant, or its settings there; takes effect within 2 seconds."""
@@ -164,11 +178,15 @@ def _check(settings: Settings, policy: str, table: dict[str, object] | None) -> 
 def test(
     frame: Frame,
     policy: PolicyName,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A decision table (.toml) or a mail.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A decision table (.toml) or a mail.", show_default=False)
+    ],
     *,
     credential: Annotated[str, typer.Option(metavar="NAME", help="For a mail: whose it is.")] = "",
     mail_from: Annotated[str, typer.Option(metavar="ADDRESS", help="For a mail: its envelope sender.")] = "",
-    rcpt_to: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="For a mail: repeat for each recipient.")] = None,
+    rcpt_to: Annotated[
+        list[str] | None, typer.Option(metavar="ADDRESS", help="For a mail: repeat for each recipient.")
+    ] = None,
 ) -> None:
     """Try one policy: on a decision table of your own, without any store; or on a mail, as `zegel explain` would see it.
 
@@ -178,7 +196,9 @@ def test(
         _test_table(frame, policy, file)
         return
     if not credential or not rcpt_to:
-        raise Trouble(WRONG_USE, "a mail needs --credential and --rcpt-to (and --mail-from); a decision table ends in .toml")
+        raise Trouble(
+            WRONG_USE, "a mail needs --credential and --rcpt-to (and --mail-from); a decision table ends in .toml"
+        )
     from relay.cli.explain import Asked, explain_mail, read_mail
 
     verdict = explain_mail(frame.settings(), Asked(credential, mail_from, tuple(rcpt_to)), read_mail(file))

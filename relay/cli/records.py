@@ -51,7 +51,9 @@ async def own_name(resolver: Resolver, hostname: str) -> list[Finding]:
             continue
         names = await resolver.reverse(address)
         if not isinstance(names, Answer):
-            results.append(warn("PTR", f"{address} has no name ({_why(names)})", f"Ask its provider for a PTR record: {hostname}"))
+            results.append(
+                warn("PTR", f"{address} has no name ({_why(names)})", f"Ask its provider for a PTR record: {hostname}")
+            )
         elif hostname not in (name.lower().rstrip(".") for name in names.records):
             told = f"{address} is called {', '.join(names.records)}"
             results.append(warn("PTR", told, f"Ask its provider to call it {hostname}"))
@@ -81,7 +83,11 @@ async def spf(resolver: Resolver, name: str) -> list[Finding]:
         return [wrong("SPF", f"{name} lets everybody send ({terms[-1]})", "End it with -all or ~all")]
     count = sum(map(_is_lookup, terms))
     if count > MAX_SPF_LOOKUPS:
-        return [wrong("SPF", f"{name} asks for {count} look-ups, {MAX_SPF_LOOKUPS} are allowed", "Take out what is not needed")]
+        return [
+            wrong(
+                "SPF", f"{name} asks for {count} look-ups, {MAX_SPF_LOOKUPS} are allowed", "Take out what is not needed"
+            )
+        ]
     return [ok("SPF", f"{name}: {records[0]}")]
 
 
@@ -93,7 +99,9 @@ def _is_lookup(term: str) -> bool:
 async def dkim(resolver: Resolver, name: str, keys: list[dict[str, str]]) -> list[Finding]:
     """What we sign with is what DNS shows (DKIM-8)."""
     if not keys:
-        return [wrong("DKIM", f"{name} has no key, so it cannot send (DKIM-8)", f"Make one with `zegel dkim add {name}`")]
+        return [
+            wrong("DKIM", f"{name} has no key, so it cannot send (DKIM-8)", f"Make one with `zegel dkim add {name}`")
+        ]
     findings = []
     for key in keys:
         found = await resolver.txt(key["name"])
@@ -101,11 +109,17 @@ async def dkim(resolver: Resolver, name: str, keys: list[dict[str, str]]) -> lis
         seen = ["".join(text.split()) for text in getattr(found, "records", ())]
         if wanted in seen:
             told = ok("DKIM", f"{key['name']} is our key")
-            findings.append(told if key["state"] == "active" else warn("DKIM", f"{key['name']} is published but not in use", f"Run `zegel dkim check {name}`"))
+            findings.append(
+                told
+                if key["state"] == "active"
+                else warn("DKIM", f"{key['name']} is published but not in use", f"Run `zegel dkim check {name}`")
+            )
         elif isinstance(found, Failed):
             findings.append(_missing("DKIM", key["name"], found, ""))
         elif seen:
-            findings.append(wrong("DKIM", f"{key['name']} shows another key", f"Publish what `zegel dkim dns {name}` prints"))
+            findings.append(
+                wrong("DKIM", f"{key['name']} shows another key", f"Publish what `zegel dkim dns {name}` prints")
+            )
         else:
             state = wrong if key["state"] == "active" else warn
             findings.append(state("DKIM", f"nothing at {key['name']}", f"Publish what `zegel dkim dns {name}` prints"))
@@ -121,7 +135,9 @@ async def dmarc(resolver: Resolver, name: str) -> list[Finding]:
         found = await resolver.txt(f"_dmarc.{place}")
         if isinstance(found, Failed):
             return [_missing("DMARC", f"_dmarc.{place}", found, "")]
-        records = [text for text in getattr(found, "records", ()) if text.replace(" ", "").lower().startswith("v=dmarc1")]
+        records = [
+            text for text in getattr(found, "records", ()) if text.replace(" ", "").lower().startswith("v=dmarc1")
+        ]
         if len(records) > 1:
             return [wrong("DMARC", f"_dmarc.{place} has {len(records)} records; receivers then see none", "Keep one")]
         if records:
@@ -136,7 +152,13 @@ def _dmarc_record(place: str, record: str) -> list[Finding]:
     if policy not in ("none", "quarantine", "reject"):
         return [wrong("DMARC", f"_dmarc.{place} has no usable p=: {record}", "Write p=none, p=quarantine or p=reject")]
     if policy == "none":
-        return [warn("DMARC", f"_dmarc.{place} only watches (p=none)", "Write p=quarantine or p=reject once the reports are clean")]
+        return [
+            warn(
+                "DMARC",
+                f"_dmarc.{place} only watches (p=none)",
+                "Write p=quarantine or p=reject once the reports are clean",
+            )
+        ]
     return [ok("DMARC", f"_dmarc.{place}: p={policy}")]
 
 

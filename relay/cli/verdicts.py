@@ -25,10 +25,20 @@ def show_verdict(verdict: Mapping[str, Any]) -> None:
     out.print(Text(f"  {clean(str(verdict['reply']))}"))
     columns = (("address", "recipient"), ("action", "action"), ("rule", "rule"), ("reason", "why"))
     out.print(table(map(_with_sentence, verdict["recipients"]), columns))
-    columns = (("policy", "policy"), ("mode", "mode"), ("action", "action"), ("rule", "rule"), ("reason", "why"), ("changes", "changes"))
+    columns = (
+        ("policy", "policy"),
+        ("mode", "mode"),
+        ("action", "action"),
+        ("rule", "rule"),
+        ("reason", "why"),
+        ("changes", "changes"),
+    )
     rows = [{**_with_sentence(entry), "changes": _changes(entry["edits"])} for entry in verdict["policies"]]
     out.print(table(rows, columns))
-    if any(entry["edits"] and entry["mode"] == "enforce" for entry in verdict["policies"]) and action in ("accept", "hold"):
+    if any(entry["edits"] and entry["mode"] == "enforce" for entry in verdict["policies"]) and action in (
+        "accept",
+        "hold",
+    ):
         out.print(Text("The head as it would leave, but for what differs in each copy:", style="bold"))
         for name, value in verdict["headers_after"]:
             out.print(Text(clean(f"  {name}: {value}")))
