@@ -147,12 +147,15 @@ def _intake(settings: Settings, keyring: Keyring, listener: _Listener) -> Intake
 
     data = settings.server.data_dir
     gather = Gather(
-        Lookup(settings.database_path, keyring), Threads(data, keyring, writable=False), Looking(data), dry=True
+        Lookup(settings.database_path, keyring),
+        Threads(data, keyring.subject_hash, writable=False),
+        Looking(data),
+        dry=True,
     )
     house = House(settings.server.hostname, settings.web.public_url, settings.server.language)
     pipeline = Pipeline(Catalogue.load(settings.policies))
     log = cast("Trace", listener)  # it is all of Trace that intake uses
-    return Intake(pipeline, gather, listener, log, house=house, watcher=listener, generation=lambda: 0)
+    return Intake(pipeline, gather, listener, log, house=house, watcher=listener)
 
 
 class _Listener:

@@ -92,6 +92,14 @@ def crowded_times(rows: Iterable[Mapping[str, object]]) -> frozenset[float]:
     return frozenset(at for at, count in counts.items() if count > SAME_TIME_ROWS)
 
 
+class Act(NamedTuple):
+    """How rows came in: as which event (given or imported), by which actor, when."""
+
+    event: str
+    by: str
+    now: float
+
+
 class Admission:
     """Takes rows in for one owner. Not for two threads."""
 
@@ -106,12 +114,10 @@ class Admission:
         tenant_id: int,
         rules: Rules,
         rows: Sequence[Row],
-        *,
-        event: str,
-        by: str,
-        now: float,
+        act: Act,
     ) -> Outcome:
-        """Check `rows` (at most CHUNK_ROWS) and record the good ones as `event`, given or imported, by the actor `by`."""
+        """Check `rows` (at most CHUNK_ROWS) and record the good ones."""
+        event, by, now = act
         refused: list[Refusal] = []
         good = self._checked(tenant_id, rules, rows, refused, now)
         barred = suppression.standing(connection, {key for row in good for key in row.person})

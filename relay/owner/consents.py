@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.consent import suppression
-from relay.consent.admit import CHUNK_ROWS, Refusal
+from relay.consent.admit import CHUNK_ROWS, Act, Refusal
 from relay.consent.ledger import Past, verify
 from relay.consent.record import COLUMNS, format_time
 from relay.consent.state import Event, replay
@@ -16,7 +16,7 @@ from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
 from relay.policy.facts import ConsentState
-from relay.store.schema import consent_text, ledger_head, purpose
+from relay.store.schema import consent_text, ledger_head, purpose, tenant
 
 EXPORT_ROWS = 1_000
 
@@ -26,7 +26,7 @@ def give(desk: Desk, args: Args) -> Result:
     owner = desk.tenant(args.text("tenant"))
     row = args.rest(COLUMNS)
     outcome = desk.admission.admit(
-        desk.connection, owner.id, desk.rules(owner), [(1, row)], event="given", by=desk.actor, now=desk.now
+        desk.connection, owner.id, desk.rules(owner), [(1, row)], Act("given", desk.actor, desk.now)
     )
     if outcome.refused:
         first = outcome.refused[0]
@@ -57,7 +57,7 @@ def import_rows(desk: Desk, args: Args) -> Result:
         values = {name: value for name, value in row.items() if name != "line"} if "line" in row else row
         numbered.append((line if isinstance(line, int) else start + index, values))
     outcome = desk.admission.admit(
-        desk.connection, owner.id, desk.rules(owner), numbered, event="imported", by=desk.actor, now=desk.now
+        desk.connection, owner.id, desk.rules(owner), numbered, Act("imported", desk.actor, desk.now)
     )
     refused = len({refusal.line for refusal in outcome.refused})
     desk.note(imported=outcome.imported, unchanged=outcome.unchanged, refused=refused)
@@ -149,6 +149,12 @@ def export(desk: Desk, args: Args) -> Result:
         "next": events[-1].seq if len(events) == limit else None,
         "head": {"seq": head.seq, "hash": head.hash.hex()} if head is not None else None,
     }
+
+
+def heads(desk: Desk, args: Args) -> Result:
+    """No arguments: last event and hash of every ledger, for the daily anchor in the log (CONSENT-14)."""
+    query = sa.select(tenant.c.name, ledger_head.c.seq, ledger_head.c.hash).join(ledger_head).order_by(tenant.c.name)
+    return [{"tenant": row.name, "seq": row.seq, "hash": row.hash.hex()} for row in desk.connection.execute(query)]
 
 
 def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ the consents that it covers.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -108,7 +108,7 @@ def remove(desk: Desk, args: Args) -> Result:
     if not removed:
         raise OwnerError("suppression.unknown", f"no {reason} of scope {scope} stands for this address")
     if reason == "restriction":
-        _append(desk, person, "unrestricted", scope, "restriction", desk.actor)
+        _append(desk, person, "unrestricted", _Why(scope, "restriction", desk.actor))
     desk.note(scope=scope, reason=reason)
     return {"tenant": owner.name, "address": address, "scope": scope, "reason": reason, "removed": removed}
 
@@ -137,7 +137,7 @@ def erase(desk: Desk, args: Args) -> Result:
         person = desk.person(owner.id, args.address("address"))
     source = args.text("source", "") or desk.actor
     object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
-    _append(desk, person, "erased", ALL, "erasure", source, anonymous=True)
+    _append(desk, person, "erased", _Why(ALL, "erasure", source), anonymous=True)
     keys = _consent_keys(desk, person)
     _end_consents(desk, person, keys, "erased", "")
     desk.connection.execute(table.update().where(table.c.key.in_(person.hashes)).values(sealed=None))
@@ -153,7 +153,7 @@ def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str
     desk.note(scope=scope, reason=reason)
     if same is not None and not same.lifted:
         return False
-    subject_id = _append(desk, person, event, scope, reason, source)
+    subject_id = _append(desk, person, event, _Why(scope, reason, source))
     sealed = _sealed_address(desk, person)
     key = same.key if same is not None else person.hashes[0]
     entry = Standing(key, scope, reason, desk.now, 0.0, frozenset())
@@ -175,12 +175,17 @@ def _bounce(desk: Desk, person: Person, scope: str, source: str) -> bool:
     return True
 
 
-def _append(
-    desk: Desk, person: Person, event: str, scope: str, reason: str, source: str, *, anonymous: bool = False
-) -> int:
-    clear = {"scope": scope, "reason": reason, "source": source}
+class _Why(NamedTuple):
+    """The clear part of an event: which mail, for what reason, from where."""
+
+    scope: str
+    reason: str
+    source: str
+
+
+def _append(desk: Desk, person: Person, event: str, why: _Why, *, anonymous: bool = False) -> int:
     sealed = {"email": person.address} if person.address and not anonymous else {}
-    entry = Entry(event, desk.now, person.hashes, b"", "" if scope == ALL else scope, clear, sealed, {})
+    entry = Entry(event, desk.now, person.hashes, b"", "" if why.scope == ALL else why.scope, why._asdict(), sealed, {})
     places = desk.ledger.append(desk.connection, person.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)
     return places[0].subject_id
 

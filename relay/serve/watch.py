@@ -13,7 +13,7 @@ from typing import Any
 from relay.clock import Clock
 from relay.delivery.job import Rendered
 from relay.delivery.outcome import Deferred, Delivered, Outcome
-from relay.delivery.report import Reporter, system_item
+from relay.delivery.report import Reporter, Stamp, system_item
 from relay.delivery.scheduler import Attempt
 from relay.keyring import Keyring
 from relay.mail import notice
@@ -113,10 +113,8 @@ class Watch:
                 language=item.meta["language"],
                 url=self._settings.web.public_url,
             )
-            wide = not sender.isascii()
-            await self._commit(
-                system_item(number, item, sender, raw, utf8=wide, now=stamp.now, domain=self._settings.server.hostname)
-            )
+            own = Stamp(number, stamp.now, self._settings.server.hostname)
+            await self._commit(system_item(own, item, sender, raw))
 
     async def submit(self, args: dict[str, Any]) -> dict[str, str]:
         """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns."""

@@ -20,7 +20,7 @@ from relay.delivery.capture import Capture
 from relay.delivery.pool import Doors, PeerState, Pool
 from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
-from relay.delivery.scheduler import Scheduler
+from relay.delivery.scheduler import Hands, Scheduler
 from relay.directory import Directory
 from relay.dkim.sign import Signer as Key
 from relay.gather import Gather
@@ -106,11 +106,7 @@ class Worker:
             self.queue,
             self.clock,
             signer,
-            recheck=self.recheck,
-            report=self.reporter,
-            record=self.watch.concluded,
-            crashed=self._crashed,
-            plans=route.plans(settings.delivery),
+            Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, route.plans(settings.delivery)),
         )
         self.pool: Pool | Capture
         if settings.delivery.mode == "capture":
@@ -124,7 +120,7 @@ class Worker:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
         threads = Threads(settings.server.data_dir, self.keyring.subject_hash, writable=False)
-        gather = Gather(self.lookup, threads, self.counters)
+        gather = Gather(self.lookup, threads, self.counters, generation=lambda: self.generation.read(CONSENT))
         house = House(
             settings.server.hostname,
             settings.web.public_url,
@@ -138,15 +134,12 @@ class Worker:
             self.trace,
             house=house,
             watcher=self.watch,
-            generation=lambda: self.generation.read(CONSENT),
         )
         self.watch.queue = self.queue
         self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter)
         self.desk = Desk(
             self.intake,
             self.directory,
-            self.counters,
-            self.generation,
             self.clock,
             limits=Limits(
                 limits.max_message_bytes,
