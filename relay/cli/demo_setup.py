@@ -153,7 +153,9 @@ def commands(demo: Demo) -> list[tuple[str, str]]:
             "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
         ),
     )
-    invoice = f"From: orders@{DOMAIN}\\nTo: dave@example.net\\nSubject: Invoice 2026-17\\n\\nPlease find your invoice below.\\n"
+    invoice = (
+        f"From: orders@{DOMAIN}\\r\\nTo: dave@example.net\\r\\nSubject: Invoice 2026-17\\r\\n\\r\\nYour invoice.\\r\\n"
+    )
     return [
         (
             "swaks: a newsletter to somebody who said yes: accepted, signed, in the outbox",

@@ -184,6 +184,9 @@ class _Listener:
     def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
         self.ruling = ruling
 
+    def forget(self) -> None:
+        self.ruling = None
+
     def heard(self) -> Ruling:
         """The ruling behind the refusal that was just given."""
         assert self.ruling is not None, "intake tells every refusal"
@@ -196,7 +199,7 @@ async def _judge(intake: Intake, listener: _Listener, mail: Submission, raw: byt
     """
     stops = _before_data(intake, listener, mail)
     left = tuple(recipient for recipient in mail.recipients if recipient.address not in stops)
-    listener.ruling = None
+    listener.forget()
     await intake.submit(replace(mail, envelope=mail.envelope._replace(recipients=left or mail.recipients)), raw)
     if listener.ruling is None:
         return _malformed(intake, mail, raw)

@@ -47,6 +47,7 @@ def print_json(value: object) -> None:
 def say(*lines: str) -> None:
     """Plain lines on standard output: never wrapped, so that they can be copied and pasted."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
 
 
 def clean(text: str) -> str:
