@@ -67,7 +67,18 @@ _SURVEY_WORDS = (
     "bewerten sie uns",
     "kundenzufriedenheit",
 )
-_SHOP_PATHS = tuple(["/shop", "/product", "/winkel", "/artikel", "/aanbieding", "/sale", "/collection", "/cart", "/deal", "/koop"])
+_SHOP_PATHS = (
+    "/shop",
+    "/product",
+    "/winkel",
+    "/artikel",
+    "/aanbieding",
+    "/sale",
+    "/collection",
+    "/cart",
+    "/deal",
+    "/koop",
+)
 _SHOP_HOSTS = ("shop.", "webshop.", "winkel.", "store.")
 _REDIRECT = re.compile(
     r"/(?:c|cl|click|track|r|ls|link|wf|trk|redirect|go|e)/[\w%=-]{8,}|[?&](?:url|redirect|target|u)=http"

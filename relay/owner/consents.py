@@ -16,7 +16,7 @@ from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
 from relay.policy.facts import ConsentState
-from relay.store.schema import consent_text, ledger_head, purpose
+from relay.store.schema import consent_text, ledger_head, purpose, tenant
 
 EXPORT_ROWS = 1_000
 
@@ -149,6 +149,12 @@ def export(desk: Desk, args: Args) -> Result:
         "next": events[-1].seq if len(events) == limit else None,
         "head": {"seq": head.seq, "hash": head.hash.hex()} if head is not None else None,
     }
+
+
+def heads(desk: Desk, args: Args) -> Result:
+    """No arguments: last event and hash of every ledger, for the daily anchor in the log (CONSENT-14)."""
+    query = sa.select(tenant.c.name, ledger_head.c.seq, ledger_head.c.hash).join(ledger_head).order_by(tenant.c.name)
+    return [{"tenant": row.name, "seq": row.seq, "hash": row.hash.hex()} for row in desk.connection.execute(query)]
 
 
 def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[str, Any]]:
