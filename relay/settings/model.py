@@ -291,6 +291,9 @@ class Limits(Section):
     login_block_seconds: Seconds = Field(
         default=900.0, description="First block after these; each further one doubles (THROTTLE-10)."
     )
+    min_free_disk_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=268_435_456, description="Free space in data_dir below which new mail gets 452 4.3.1."
+    )
 
 
 class Privacy(Section):
