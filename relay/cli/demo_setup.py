@@ -47,7 +47,8 @@ class Demo(NamedTuple):
             f"  a sign-up form with confirmation        {web}/optin/{self.optin_key}",
             f"  other commands, for instance            zegel trace ann@example.net -c {self.folder / 'zegel.toml'}",
             "",
-            f"Tenant {TENANT}, domain {DOMAIN}, list {PURPOSE}. These said yes: {', '.join(SUBSCRIBERS)}. This one did not: {STRANGER}.",
+            f"Tenant {TENANT}, domain {DOMAIN}, list {PURPOSE}. These said yes: {', '.join(SUBSCRIBERS)}.",
+            f"This one did not: {STRANGER}.",
             "",
             *(
                 f"  {stream:<14} user {login.username:<32} password {login.password}"
