@@ -7,7 +7,7 @@ commit lets the answer be 250 (OUT-1). Replies are whole SMTP replies without CR
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from relay.gather import Gather
@@ -69,16 +69,13 @@ class Intake:
         *,
         house: House,
         watcher: Watcher,
-        generation: Callable[[], int],
     ) -> None:
-        """`generation` tells the state of the consent store, so that delivery need not ask again while it stands."""
         self.pipeline = pipeline
         self.gather = gather
         self.queue = queue
         self.trace = trace
         self.house = house
         self.watcher = watcher
-        self.generation = generation
 
     # -- before the content -----------------------------------------------------------------------------------------
 
@@ -114,7 +111,7 @@ class Intake:
         if self.queue.pressure() is not None:
             return reply_line("queue.unavailable", (), language, self.house.public_url)
         number = self.queue.next_id()
-        generation = self.generation()
+        generation = self.gather.generation()
         ruling = self.judge(_with_message(mail, message), settled)
         if ruling.passes:
             ruling = self.pipeline.admit(ruling, self._allowance(ruling))

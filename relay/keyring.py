@@ -111,6 +111,7 @@ class Keyring:
         self.current_digest_key_id = max(self.digest_keys)
         # Newest first: most rows carry the current key.
         self._hashers = tuple(_Hmac(by_kind[Kind.HASH][number]) for number in sorted(by_kind[Kind.HASH], reverse=True))
+        self.has_older_hash_keys = len(self._hashers) > 1
         self._digesters = {number: _Hmac(secret) for number, secret in self.digest_keys.items()}
 
     def reload(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from relay.clock import Clock
 from relay.delivery.job import Features, Rendered
@@ -27,6 +27,7 @@ from relay.spool.item import Fate, Item
 HOST_WAIT_SECONDS = 30.0
 UNKNOWN_WAIT_SECONDS = 60.0
 RECORD_RETRY_SECONDS = 5.0
+MOST_COPIES = 5000  # in memory; beyond it no new message is begun but an urgent one
 
 
 class Recheck(Protocol):
@@ -48,6 +49,16 @@ class Recorder(Protocol):
     """Writes the delivery log (`zegel trace`)."""
 
     def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None: ...
+
+
+class Hands(NamedTuple):
+    """What the scheduler has done by others: asking again, reports, the log, bugs, and the retry plan of a message."""
+
+    recheck: Recheck
+    report: Reporter
+    record: Recorder
+    crashed: Callable[[BaseException], None]
+    plans: Callable[[Item], RetryPlan]
 
 
 class Attempt:
@@ -93,35 +104,35 @@ class Scheduler:
         spool: Spool,
         clock: Clock,
         signer: Signer,
-        *,
-        recheck: Recheck,
-        report: Reporter,
-        record: Recorder,
-        crashed: Callable[[BaseException], None],
-        plans: Callable[[Item], RetryPlan],
+        hands: Hands,
     ) -> None:
         self.spool = spool
         self.clock = clock
         self.signer = signer
-        self.crashed = crashed
-        self._recheck = recheck
-        self._report = report
-        self._record = record
-        self._plans = plans
+        self.crashed = hands.crashed
+        self._recheck = hands.recheck
+        self._report = hands.report
+        self._record = hands.record
+        self._plans = hands.plans
         self._copies: deque[Attempt] = deque()
         self._open: dict[int, int] = {}  # message id -> attempts without outcome
         self._outcomes: dict[int, dict[int, Outcome]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._copy_next = False
         self.paused = False
 
     # -- out ------------------------------------------------------------------------------------------------------
 
     def take(self) -> Attempt | None:
-        """The next transaction, or None. Copies of one message take turns with other messages."""
+        """The next transaction, or None. Copies of one message take turns with other messages, urgent ones go first."""
         if self.paused:
             return None
         while True:
-            item = None if len(self._copies) > 64 else self.spool.take()
+            if self._copies and not self.spool.has_urgent():
+                self._copy_next = not self._copy_next
+                if self._copy_next or len(self._copies) > MOST_COPIES:
+                    return self._copies.popleft()
+            item = self.spool.take()
             if item is None:
                 return self._copies.popleft() if self._copies else None
             attempts = self._prepare(item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from relay.mail.message import Message
@@ -68,6 +69,7 @@ def host_of(uri: str) -> str:
     return match[1].strip("[]").lower().rstrip(".") if match else ""
 
 
+@lru_cache(maxsize=4096)
 def is_public(host: str) -> bool:
     """Whether a host can be one on the internet, by its form alone: nothing is looked up (UNSUB-12)."""
     if not host:

@@ -67,10 +67,19 @@ _SURVEY_WORDS = (
     "bewerten sie uns",
     "kundenzufriedenheit",
 )
-_SHOP = (
-    *("/shop", "/product", "/winkel", "/artikel", "/aanbieding", "/sale", "/collection", "/cart", "/deal", "/koop"),
-    *("shop.", "webshop"),
+_SHOP_PATHS = (
+    "/shop",
+    "/product",
+    "/winkel",
+    "/artikel",
+    "/aanbieding",
+    "/sale",
+    "/collection",
+    "/cart",
+    "/deal",
+    "/koop",
 )
+_SHOP_HOSTS = ("shop.", "webshop.", "winkel.", "store.")
 _REDIRECT = re.compile(
     r"/(?:c|cl|click|track|r|ls|link|wf|trk|redirect|go|e)/[\w%=-]{8,}|[?&](?:url|redirect|target|u)=http"
 )
@@ -111,7 +120,7 @@ def body_signals(texts: Texts) -> frozenset[str]:
         found.add("opt_out_word")
     if any(word in both for word in _DISCOUNT_WORDS) or _DISCOUNT.search(both):
         found.add("price")
-    if len({target for target in targets if any(mark in target for mark in _SHOP)}) > 3:
+    if len({target for target in targets if _is_shop_link(target, _SHOP_HOSTS)}) > 3:
         found.add("shop_links")
     if any(word in both for word in _SURVEY_WORDS):
         found.add("survey")
@@ -125,9 +134,15 @@ def confirm_blemishes(texts: Texts) -> frozenset[str]:
     if "<img" in html or "background-image" in html:
         found.add("image")
     targets = links(html) + plain_links(texts.plain.lower())
-    if any(mark in target for target in targets for mark in _SHOP if mark.startswith("/")):
+    if any(_is_shop_link(target) for target in targets):
         found.add("shop_link")
     return frozenset(found)
+
+
+def _is_shop_link(target: str, hosts: tuple[str, ...] = ()) -> bool:
+    """A link into a shop by its path, or by the first label of its host where `hosts` are given."""
+    host, _, path = target.partition("://")[2].partition("/")
+    return any(mark in f"/{path}" for mark in _SHOP_PATHS) or (bool(hosts) and host.startswith(hosts))
 
 
 def _word_at_link(lower: str, word: str) -> bool:

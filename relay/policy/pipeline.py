@@ -239,7 +239,7 @@ class _Fold:
         reason = verdict.reason or (drops[0].reason if drops else "") or (f"{name}.unavailable" if bypassed else "")
         entry = TraceEntry(name, step.mode, verdict.action, reason, verdict.detail, edits, drops, bypassed, error)
         if drops and verdict.action is not Action.REJECT and (not step.partial or _all_gone(self.mail, drops)):
-            first = self.dropped[0][1] if self.dropped else drops[0].reason
+            first = self.dropped[0][1] if step.partial and self.dropped else drops[0].reason
             entry = entry._replace(action=Action.REJECT, reason=first, detail=())
         return verdict, entry
 

@@ -16,6 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from relay.mail.envelope import Tenant
+from relay.observe.metrics import UNSUBSCRIBES
 from relay.portal.api_models import (
     ConsentAnswer,
     ConsentEvents,
@@ -119,7 +120,9 @@ def _add_routes(api: FastAPI, site: Site) -> None:
     @api.post("/suppressions", response_model=SuppressionReport)
     async def suppress(entry: Suppression, tenant: Caller) -> JSONResponse:
         """Stop mail to an address: for one purpose, or with scope `all` for every marketing purpose. Idempotent."""
-        await _change(site, tenant, "suppression.add", entry)
+        result = await _change(site, tenant, "suppression.add", entry)
+        if result.get("changed") and entry.reason == "objection":
+            UNSUBSCRIBES.inc(("api",))
         return _json(SuppressionReport(scope=entry.scope, reason=entry.reason))
 
     @api.post("/suppressions/remove", response_model=Removed)
@@ -139,10 +142,10 @@ def _add_routes(api: FastAPI, site: Site) -> None:
         return _json(trace)
 
 
-async def _change(site: Site, tenant: Tenant, op: str, entry: Suppression | Removal) -> None:
+async def _change(site: Site, tenant: Tenant, op: str, entry: Suppression | Removal) -> dict[str, Any]:
     arguments = {"tenant": tenant.name, "address": entry.email, "scope": entry.scope, "reason": entry.reason}
     try:
-        await site.gateway.op(op, arguments)
+        return await site.gateway.op(op, arguments)
     except OpRefused as error:
         raise HTTPException(REFUSED_STATUS.get(error.code, 422), error.text) from None
 

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from relay.mail.envelope import Tenant
+from relay.observe.metrics import UNSUBSCRIBES
 from relay.portal.api_models import ConsentEvent, FieldError, ItemAnswer
 from relay.portal.gateway import Gateway, OpRefused
 
@@ -61,9 +62,11 @@ async def _record_one(gateway: Gateway, tenant: Tenant, index: int, event: Conse
         return ItemAnswer(index=index, ok=False, errors=[FieldError(field=name, reason=reason) for name in strange])
     arguments = {"tenant": tenant.name, "address": columns.pop("email"), **columns}
     try:
-        await gateway.op("consent.request" if is_request else "consent.withdraw", arguments)
+        result = await gateway.op("consent.request" if is_request else "consent.withdraw", arguments)
     except OpRefused as refused:
         return _refusal(index, refused)
+    if result.get("changed"):  # of a withdrawal: he was in until now
+        UNSUBSCRIBES.inc(("api",))
     return ItemAnswer(index=index, ok=True)
 
 

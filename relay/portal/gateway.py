@@ -100,8 +100,8 @@ class Gateway(Protocol):
         """Sends an op to the owner and returns its result once it is committed. Raises OpRefused or OpUnavailable."""
         ...
 
-    async def hit(self, key: str, window_seconds: float) -> int:
-        """Counts one use of `key`; how many there were in the window, this one included (relay.counters)."""
+    async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
+        """Counts one use of `key`; 0.0 where it is allowed, else the seconds until it would be."""
         ...
 
     async def submit_notice(self, notice: Notice) -> None:

@@ -11,16 +11,15 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from relay.observe.events import REQUEST_ANSWERED, REQUEST_CRASHED
+from relay.observe.log import log
 
 API_PREFIX = "/api/"
 API_BODY_BYTES = 1_000_000
 FORM_BODY_BYTES = 16_384
-
-REQUEST_ANSWERED = "web.answered"
-REQUEST_CRASHED = "web.crashed"
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -35,8 +34,6 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "X-Robots-Tag": "noindex, nofollow",
 }
-
-log = structlog.get_logger("portal")
 
 Answer = Callable[[Scope, str, int], ASGIApp]
 """Makes the answer for a text key (too_large, crashed) and a status."""

@@ -1,12 +1,11 @@
-"""For machines: liveness, readiness, metrics. Never on the public address unless the operator says so.
+"""For machines: liveness, readiness, metrics. Not for the public address unless `web.expose_machine_routes` says so.
 
-They live on `web.machine_address`. Where that is not set and the portal is on loopback only, the portal answers them
-too, but only to a client on this machine that no proxy stands before.
+Else only a client on this machine, with no proxy between, is answered; for all others there is no such page.
 """
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
@@ -14,13 +13,6 @@ from relay.portal.clients import is_local
 from relay.portal.gateway import Gateway, OpUnavailable
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-def create_machine_app(gateway: Gateway) -> FastAPI:
-    """The application for `web.machine_address` alone: whoever reaches that address is answered."""
-    app = FastAPI(title="Zegel for machines", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(routes(gateway, only_local=False))
-    return app
 
 
 def routes(gateway: Gateway, *, only_local: bool) -> APIRouter:

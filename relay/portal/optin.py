@@ -81,8 +81,9 @@ def routes(site: Site) -> APIRouter:
         if address is None:
             return _form(site, request, optin, wrong=True)
         try:
-            if await site.gateway.hit(f"optin:{site.client(request)}", HOUR) > CLIENT_LIMIT:
-                return site.note(request, "optin_busy", status=429, headers={"Retry-After": str(HOUR // 24)})
+            wait = await site.gateway.hit(f"optin:{site.client(request)}", limit=CLIENT_LIMIT, per_seconds=HOUR)
+            if wait > 0:
+                return site.note(request, "optin_busy", status=429, headers={"Retry-After": str(int(wait) + 1)})
             await _request(site, request, optin, address)
         except OpUnavailable:
             return site.note(request, "optin_down", status=503, headers={"Retry-After": "120"})

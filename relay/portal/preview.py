@@ -10,7 +10,8 @@ from relay.mail.message import Malformed, Message
 from relay.mail.mime import Part, decode_text, walk
 
 MAX_CHARS = 20_000
-MAX_HTML_CHARS = 300_000
+MAX_OCTETS = 4 * MAX_CHARS + 4  # a character is four octets at most
+MAX_HTML_OCTETS = 300_000
 MAX_SHOWN_PARTS = 20
 
 
@@ -38,7 +39,7 @@ def _preview(part: Part, raw: bytes) -> Preview:
     if part.is_attachment or part.content_type not in ("text/plain", "text/html", "text/calendar", ""):
         return Preview(part.content_type, size, "", False, False)
     is_html = part.content_type == "text/html"
-    text = decode_text(part, raw, MAX_HTML_CHARS if is_html else MAX_CHARS + 1)
+    text = decode_text(part, raw, MAX_HTML_OCTETS if is_html else MAX_OCTETS)
     if is_html:
         text = html_text(text)
     return Preview(part.content_type, size, text[:MAX_CHARS], is_html, len(text) > MAX_CHARS)

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from relay.consent import token as tokens
 from relay.mail.envelope import Purpose, Tenant
+from relay.observe.metrics import UNSUBSCRIBES
 from relay.portal.gateway import OpRefused, OpUnavailable, purpose_title, sender_title
 from relay.portal.pages import Site, wants_html
 
@@ -54,15 +55,18 @@ def routes(site: Site) -> APIRouter:
         if not await asks_one_click(request):
             return site.note(request, "bad_request", status=400)
         everything = request.query_params.get("scope") == "all" or not link.token.purpose
-        arguments = {"token": token, "channel": "page" if wants_html(request) else "one_click"}
+        channel = "page" if wants_html(request) else "one_click"
+        arguments = {"token": token, "channel": channel} | ({"scope": "all"} if everything else {})
         try:
-            await site.gateway.op("optout", arguments | ({"scope": "all"} if everything else {}))
+            result = await site.gateway.op("optout", arguments)
         except OpRefused as error:
             if error.code == "token.unknown":
                 return site.note(request, "bad_token", status=404)
             return _not_now(site, request)
         except OpUnavailable:
             return _not_now(site, request)
+        if result.get("changed"):
+            UNSUBSCRIBES.inc((channel,))
         return _done(site, request, link, token, everything=everything)
 
     @router.api_route("/my/{token}", methods=["GET", "HEAD"])

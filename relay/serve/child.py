@@ -15,7 +15,6 @@ def main() -> None:
     """Run as what the supervisor says. Exit code 0 after a drain, 1 when it could not start."""
     boot = read_boot()
     configure(boot.settings)
-    gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # a message makes hundreds of objects and no cycles
     sys.setswitchinterval(0.0005)  # the writer's thread must not wait 5 ms for the loop between two statements
     runner = asyncio.Runner(loop_factory=_loop_factory())

@@ -29,6 +29,8 @@ from relay.store.threads import Threads
 DAY_SECONDS = 86_400.0
 UPKEEP_SECONDS = 3600.0
 MAX_TOGETHER = 64
+LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
+IMPORT = "consent.import_rows"
 
 Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]"]
 
@@ -51,7 +53,7 @@ class Ownership:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.keyring = Keyring.open(self._settings.server.keys_dir, create=False)
         self._owner = Owner.open(_Places(self._settings), self.keyring)
-        self._threads = Threads(data, self.keyring, writable=True)
+        self._threads = Threads(data, self.keyring.subject_hash, writable=True)
         self._counters = EmbeddedCounters(data)
         self._resolver = Resolver()
 
@@ -94,7 +96,7 @@ class Ownership:
     async def _work(self) -> None:
         assert self._owner is not None
         while self._waiting:
-            batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+            batch, self._waiting = next_batch(self._waiting)
             calls = [(op, args) for op, args, _ in batch]
             try:
                 answers = await self._in_thread(self._owner.call_many, calls)
@@ -149,6 +151,27 @@ class Ownership:
     def _hit(self, args: dict[str, Any]) -> int:
         """How often a page that is open to everybody was used with `key`, this time included."""
         return self._counters.hit("web:" + str(args["key"]), float(args["window_seconds"]), self._clock.now())
+
+
+def next_batch(waiting: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
+    """Who shares the next commit, and who waits: people who leave go first, and at most one chunk of an import goes along.
+
+    So an opt-out waits for one chunk at most, however many imports run (CONSENT-11).
+    """
+    batch = [call for call in waiting if call[0] in LEAVING][:MAX_TOGETHER]
+    imports = 0
+    rest: list[Waiting] = []
+    for call in waiting:
+        if call[0] in LEAVING:
+            if call not in batch:
+                rest.append(call)
+            continue
+        imports += call[0] == IMPORT
+        if len(batch) < MAX_TOGETHER and (call[0] != IMPORT or imports == 1):
+            batch.append(call)
+        else:
+            rest.append(call)
+    return batch, rest
 
 
 class _Places:

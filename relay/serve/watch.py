@@ -13,7 +13,7 @@ from typing import Any
 from relay.clock import Clock
 from relay.delivery.job import Rendered
 from relay.delivery.outcome import Deferred, Delivered, Outcome
-from relay.delivery.report import Reporter, system_item
+from relay.delivery.report import Reporter, Stamp, system_item
 from relay.delivery.scheduler import Attempt
 from relay.keyring import Keyring
 from relay.mail import notice
@@ -50,7 +50,7 @@ class Watch:
         self._reporter = reporter
         self._clock = clock
         self._owner = owner
-        self._threads = Threads(settings.server.data_dir, keyring, writable=False)
+        self._threads = Threads(settings.server.data_dir, keyring.subject_hash, writable=False)
         capture = settings.delivery.mode == "capture"
         self._outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,7 +113,8 @@ class Watch:
                 language=item.meta["language"],
                 url=self._settings.web.public_url,
             )
-            await self._commit(system_item(number, item, sender, raw, utf8=not sender.isascii(), now=stamp.now))
+            own = Stamp(number, stamp.now, self._settings.server.hostname)
+            await self._commit(system_item(own, item, sender, raw))
 
     async def submit(self, args: dict[str, Any]) -> dict[str, str]:
         """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns."""

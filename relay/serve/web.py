@@ -96,8 +96,9 @@ class Gateway:
         answer = await self._call(name, args)
         return answer if isinstance(answer, dict) else {"items": answer}
 
-    async def hit(self, key: str, window_seconds: float) -> int:
-        return int(await self._call("hit", {"key": key, "window_seconds": window_seconds}))
+    async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
+        count = int(await self._call("hit", {"key": key, "window_seconds": per_seconds}))
+        return 0.0 if count <= limit else per_seconds / 24  # the window slides in 24 steps
 
     async def submit_notice(self, notice: Notice) -> None:
         tenant = self._directory.tenant(notice.tenant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from relay.delivery.capture import Capture
 from relay.delivery.pool import Doors, PeerState, Pool
 from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
-from relay.delivery.scheduler import Scheduler
+from relay.delivery.scheduler import Hands, Scheduler
 from relay.directory import Directory
 from relay.dkim.sign import Signer as Key
 from relay.gather import Gather
@@ -105,11 +106,7 @@ class Worker:
             self.queue,
             self.clock,
             signer,
-            recheck=self.recheck,
-            report=self.reporter,
-            record=self.watch.concluded,
-            crashed=self._crashed,
-            plans=route.plans(settings.delivery),
+            Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, route.plans(settings.delivery)),
         )
         self.pool: Pool | Capture
         if settings.delivery.mode == "capture":
@@ -122,8 +119,8 @@ class Worker:
     def _build_front(self) -> None:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
-        threads = Threads(settings.server.data_dir, self.keyring, writable=False)
-        gather = Gather(self.lookup, threads, self.counters)
+        threads = Threads(settings.server.data_dir, self.keyring.subject_hash, writable=False)
+        gather = Gather(self.lookup, threads, self.counters, generation=lambda: self.generation.read(CONSENT))
         house = House(
             settings.server.hostname,
             settings.web.public_url,
@@ -137,15 +134,12 @@ class Worker:
             self.trace,
             house=house,
             watcher=self.watch,
-            generation=lambda: self.generation.read(CONSENT),
         )
         self.watch.queue = self.queue
         self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter)
         self.desk = Desk(
             self.intake,
             self.directory,
-            self.counters,
-            self.generation,
             self.clock,
             limits=Limits(
                 limits.max_message_bytes,
@@ -166,7 +160,7 @@ class Worker:
         self.in_flight = InFlight(max(limits.max_message_bytes, limits.max_in_flight_bytes // workers))
 
     def _keys_for(self, domain: str, tenant: int) -> Sequence[Key]:
-        return self._directory.keys_for(domain, tenant)
+        return self._directory.keys_for(domain, tenant or None)
 
     def _links(self, item: Item, recipient: str) -> Links:
         subject = person_hash(self.keyring, item.tenant, recipient)
@@ -279,4 +273,6 @@ async def main(boot: Boot) -> None:
     """Run one worker to its end."""
     worker = Worker(boot)
     await worker.start()
+    gc.collect()
+    gc.freeze()  # what the start made stays: the collector need not look at it again
     await worker.run()

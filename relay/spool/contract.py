@@ -29,6 +29,10 @@ class Spool(Protocol):
         """The next message that may leave now, body in memory, or None."""
         ...
 
+    def has_urgent(self) -> bool:
+        """A message of a personal or transactional stream waits in memory. Cheap."""
+        ...
+
     def record(self, item: Item) -> asyncio.Future[None]:
         """Write down `item.fates`, `item.state` and `item.due` after an attempt; final when no recipient waits."""
         ...

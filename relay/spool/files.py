@@ -121,6 +121,10 @@ class QueueFiles:
             self._refill()
         return item
 
+    def has_urgent(self) -> bool:
+        """See the contract."""
+        return bool(self.hot.lines[0])
+
     def release(self, item: Item) -> None:
         self.in_flight.pop(item.id, None)
         self._stand(item, item.segment)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 
 BUSY_TIMEOUT_MS = 5_000
 _CACHE_KIB = 64 * 1024
+_MMAP_BYTES = 1 << 30  # readers share the pages with the file cache; a larger file is read the plain way
 # An import touches pages all over the tables: with SQLite's 1000, nearly each of its commits would copy them back.
 _CHECKPOINT_PAGES = 8_000
 
@@ -100,6 +101,7 @@ def _tune(connection: sqlite3.Connection, *, read_only: bool) -> None:
     connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
     connection.execute("PRAGMA temp_store=MEMORY")
     if read_only:
+        connection.execute(f"PRAGMA mmap_size={_MMAP_BYTES}")
         connection.execute("PRAGMA query_only=ON")
         return
     connection.execute("PRAGMA journal_mode=WAL")

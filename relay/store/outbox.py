@@ -29,6 +29,7 @@ KEEP_BYTES = 512 * 1024 * 1024  # of sealed bodies; a demo must not fill the dis
 TRIM_EVERY = 25  # inserts between two clean-ups
 BUSY_TIMEOUT_SECONDS = 10.0
 
+WAITING = ("hold", "parked")
 VERDICTS = ("accept", "reject", "defer", "hold", "parked")
 
 _SCHEMA = """
@@ -119,7 +120,10 @@ class Outbox:
         return self._record(entry, replaces_waiting=False)
 
     def record_waiting(self, entry: Entry) -> int:
-        """Keeps a mail that was accepted and waits: verdict `hold`, or `parked` with its due time."""
+        """Keeps a mail that was accepted and waits: verdict `hold`, or `parked` with its due time.
+
+        Writers run in threads, so the copies may be there first; then nothing is kept and 0 comes back.
+        """
         return self._record(entry, replaces_waiting=True)
 
     def record_copy(self, entry: Entry) -> int:
@@ -179,6 +183,8 @@ class Outbox:
         values |= {"incoming": in_head.decode("latin-1"), "outgoing": out_head.decode("latin-1")}
         sealed = self._seal(json.dumps(values, default=str).encode())
         with self._transaction() as db:
+            if entry.verdict in WAITING and _has_left(db, entry.queue_id):
+                return 0
             if replaces_waiting:
                 db.execute(
                     "delete from entries where queue_id = ? and verdict in ('hold', 'parked')", (entry.queue_id,)
@@ -244,6 +250,11 @@ class Outbox:
         values["edits"] = tuple(Edit(*edit) for edit in values["edits"])
         values["trace"] = tuple(values["trace"])
         return Stored(number, Entry(**values))
+
+
+def _has_left(db: sqlite3.Connection, queue_id: str) -> bool:
+    sql = "select 1 from entries where queue_id = ? and verdict = 'accept' limit 1"
+    return db.execute(sql, (queue_id,)).fetchone() is not None
 
 
 def _cut(raw: bytes) -> tuple[bytes, bytes]:

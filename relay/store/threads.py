@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 import sqlite3
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-
-from relay.keyring import Keyring
 
 KEEP_SECONDS = 90 * 86_400.0
 FILE = "threads.db"
@@ -23,8 +21,9 @@ _MESSAGE_ID = re.compile(rb"<[^<>\s]{1,500}>")
 class Threads:
     """The memory of one data folder."""
 
-    def __init__(self, data_dir: Path, keyring: Keyring, *, writable: bool) -> None:
-        self._keyring = keyring
+    def __init__(self, data_dir: Path, digest: Callable[[str], bytes], *, writable: bool) -> None:
+        """`digest` is the keyring's `subject_hash`."""
+        self._digest = digest
         self._path = data_dir / FILE
         self._db: sqlite3.Connection | None = None
         if writable:
@@ -42,7 +41,7 @@ class Threads:
         return self._db
 
     def _hash(self, tenant_id: int, text: str) -> int:
-        return int.from_bytes(self._keyring.subject_hash(f"thread\0{tenant_id}\0{text}")[:8], "big") >> 1
+        return int.from_bytes(self._digest(f"thread\0{tenant_id}\0{text}")[:8], "big") >> 1
 
     def entry(self, tenant_id: int, message_id: bytes, shown: Iterable[str]) -> tuple[int, list[int]]:
         """What `remember` takes: keyed hashes of a Message-ID and of the addresses (narrow) that the message shows."""

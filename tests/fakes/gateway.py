@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -129,12 +128,10 @@ class MemoryGateway:
         )
 
 
-def portal_settings(
-    *, mode: str = "capture", machines: str | None = "here", networks: Sequence[IPv4Network | IPv6Network] = ()
-) -> Any:
+def portal_settings(*, mode: str = "capture", expose: bool = False, networks: Sequence[str] = ()) -> Any:
     """The settings that the portal reads."""
     return SimpleNamespace(
-        web=SimpleNamespace(public_url="https://mail.zegel.example", endpoint="here", machine_endpoint=machines),
+        web=SimpleNamespace(public_url="https://mail.zegel.example", endpoint="here", expose_machine_routes=expose),
         server=SimpleNamespace(language="nl", region="NL", private_networks=tuple(networks)),
         delivery=SimpleNamespace(mode=mode),
     )

@@ -1,0 +1,73 @@
+"""The `zegel` command: every noun and verb of the contract, put together. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from relay import __version__
+from relay.cli import (
+    apikeys,
+    checkconfig,
+    consents,
+    credentials,
+    demo,
+    dkim,
+    doctor,
+    domains,
+    explain,
+    held,
+    init,
+    policies,
+    purposes,
+    queue,
+    serve,
+    suppressions,
+    tenants,
+    trace,
+)
+from relay.cli.frame import group
+
+app = group(
+    "Zegel lets out only mail that may be sent: consent, one-click opt-out, no exposed recipients, DKIM, and an "
+    "explanation for everything it refuses.\n\n"
+    r"[bold]First steps:[/bold] [cyan]zegel demo --samples[/cyan] shows it; [cyan]zegel init DIR[/cyan] sets one up."
+)
+
+for module in (init, serve, demo, checkconfig, doctor, explain, trace):
+    module.add_to(app)
+for name, noun in (
+    ("tenant", tenants),
+    ("domain", domains),
+    ("credential", credentials),
+    ("dkim", dkim),
+    ("purpose", purposes),
+    ("consent", consents),
+    ("suppression", suppressions),
+    ("queue", queue),
+    ("held", held),
+    ("policy", policies),
+    ("apikey", apikeys),
+):
+    app.add_typer(noun.app, name=name)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zegel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line of this process. Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 something is down."""
+    app(prog_name="zegel")

@@ -1,0 +1,227 @@
+"""Where an operation runs: in the running gateway over its control socket, or here, with the data folder's lock taken.
+
+Alone, the files keep the owner of the folder: the superuser works as that user while it has them open, and anybody else
+is told whom to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from relay.cli.trouble import DOWN, Trouble
+from relay.serve.boot import QUEUE, control_path
+from relay.serve.channel import Channel, OpRefused, connect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from relay.keyring import Keyring
+    from relay.owner import Owner, Reader
+    from relay.settings.model import Settings
+
+ANSWER_SECONDS = 120.0
+BUSY_SECONDS = 10.0  # how long another command, or a gateway that starts, may hold the lock before we give up
+BUSY_STEP_SECONDS = 0.1
+_QUEUE_OPS = ("queue.", "held.")
+_GATEWAY_OPS = ("worker.", "metrics.", "ready")
+
+
+def call(settings: Settings, op: str, args: Mapping[str, Any]) -> Any:
+    """Run one operation. Raises Trouble, OpRefused, OwnerError and others that `trouble_of` knows."""
+    with Link(settings) as link:
+        return link.call(op, args)
+
+
+class Link:
+    """Runs operations one after the other. Asks for the running gateway each time, since it may come or go."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._data = settings.server.data_dir
+        self._owner: Owner | None = None
+
+    def __enter__(self) -> Self:
+        require_folder(self._data)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._owner is not None:
+            with as_folder_owner(self._data):
+                self._owner.close()
+            self._owner = None
+
+    def call(self, op: str, args: Mapping[str, Any]) -> Any:
+        """The answer of `op`. See relay.owner.registry and relay.serve.queue_ops for what there is."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            if self._owner is None and is_running(self._settings):
+                return asyncio.run(_ask(control_path(self._settings), op, dict(args)))
+            if op.startswith(_GATEWAY_OPS):
+                raise Trouble(DOWN, "the gateway is not running: start it with `zegel serve`")
+            try:
+                with as_folder_owner(self._data):
+                    return self._here(op, dict(args))
+            except Exception as error:
+                if getattr(error, "code", "") != "owner.busy" or time.monotonic() > deadline:
+                    raise
+            # Another command has the lock, or a gateway that has not opened its socket yet: both are soon done.
+            time.sleep(BUSY_STEP_SECONDS)
+
+    def _here(self, op: str, args: dict[str, Any]) -> Any:
+        from relay.owner import READ_ONLY
+
+        if op.startswith(_QUEUE_OPS):
+            return asyncio.run(queue_op(self._settings, op, args))
+        if op in READ_ONLY and self._owner is None:
+            with contextlib.closing(self._reader()) as reader:
+                return reader.call(op, args)
+        if self._owner is None:
+            self._owner = self._open_owner()
+        names = self._owner.questions(op, args)
+        if names:
+            args = asyncio.run(_seen(names, op, args))
+        return self._owner.call(op, args)
+
+    def _reader(self) -> Reader:
+        from relay.keyring import Keyring
+        from relay.owner import Reader
+
+        return Reader.open(places(self._settings), Keyring.open(self._settings.server.keys_dir, create=False))
+
+    def _open_owner(self) -> Owner:
+        from relay.owner import Owner
+
+        return Owner.open(places(self._settings), keyring_for(self._settings))
+
+
+def places(settings: Settings) -> Settings:
+    """The settings with the database's path made whole, as the owner wants them."""
+    whole = settings.storage.model_copy(update={"database": f"sqlite:///{settings.database_path}"})
+    return settings.model_copy(update={"storage": whole})
+
+
+def keyring_for(settings: Settings) -> Keyring:
+    """The keyring; a new one only where there is no database that an older one could belong to."""
+    from relay.keyring import Keyring
+
+    return Keyring.open(settings.server.keys_dir, create=not settings.database_path.exists())
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether a gateway answers on the control socket of this data folder."""
+    import socket
+
+    path = control_path(settings)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2.0)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            return False
+        except TimeoutError:
+            raise Trouble(DOWN, f"the gateway at {path} does not answer: look at its log, or start it again") from None
+    return True
+
+
+async def _ask(path: Path, op: str, args: dict[str, Any]) -> Any:
+    channel = await connect(str(path), _answer_nothing)
+    reading = asyncio.get_running_loop().create_task(channel.run())
+    try:
+        return await channel.call(op, args, timeout=ANSWER_SECONDS)
+    finally:
+        channel.close()
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _answer_nothing(channel: Channel, op: str, args: dict[str, Any]) -> Any:
+    raise OpRefused("unknown", f"{op} is no command of the command line")
+
+
+async def _seen(names: list[str], op: str, args: dict[str, Any]) -> dict[str, Any]:
+    from relay.dns import Resolver
+    from relay.owner.evidence import gather_evidence
+
+    return {**args, **await gather_evidence(Resolver(), names)}
+
+
+async def queue_op(settings: Settings, op: str, args: dict[str, Any]) -> Any:
+    """One command on the queue files while no gateway runs: every file that has no owner is ours until it is done."""
+    from relay.clock import SystemClock
+    from relay.delivery.report import Reporter
+    from relay.keyring import Keyring
+    from relay.serve.queue_ops import QueueOps
+    from relay.spool.cipher import Cipher
+    from relay.spool.files import QueueFiles
+
+    keyring = Keyring.open(settings.server.keys_dir, create=False)
+    clock = SystemClock()
+    cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+    queue = QueueFiles(settings.server.data_dir / QUEUE, cipher, clock, on_work=_nothing)
+    await queue.start()
+    try:
+        reporter = Reporter(settings.server.hostname, queue.next_id, clock)
+        return await QueueOps(queue, wake=_nothing, reporter=reporter).run(op, args)
+    finally:
+        await queue.stop()
+
+
+def _nothing() -> None:
+    """Nobody is waiting for work here."""
+
+
+def require_folder(data: Path) -> None:
+    """Raises Trouble where the data folder belongs to somebody else and we are not the superuser."""
+    try:
+        owner = data.stat().st_uid
+    except FileNotFoundError:
+        return
+    if os.geteuid() not in (0, owner):
+        name = name_of(owner)
+        raise Trouble(DOWN, f"{data} belongs to {name}: run this as that user, for instance `sudo -u {name} zegel ...`")
+
+
+def name_of(uid: int) -> str:
+    """The user's name, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+@contextlib.contextmanager
+def as_folder_owner(data: Path) -> Iterator[None]:
+    """As the superuser: work as the owner of the folder meanwhile, so that no file in it comes to belong to root."""
+    try:
+        status = data.stat()
+    except FileNotFoundError:
+        yield
+        return
+    if os.geteuid() != 0 or status.st_uid == 0:
+        yield
+        return
+    restore: Callable[[], None] = _take_identity(status.st_uid, status.st_gid)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _take_identity(uid: int, gid: int) -> Callable[[], None]:
+    groups, old_gid = os.getgroups(), os.getegid()
+    os.setgroups([gid])
+    os.setegid(gid)
+    os.seteuid(uid)
+
+    def restore() -> None:
+        os.seteuid(0)
+        os.setegid(old_gid)
+        os.setgroups(groups)
+
+    return restore

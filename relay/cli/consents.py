@@ -1,0 +1,258 @@
+"""`zegel consent`: who said yes to what, with the proof."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relay.cli.frame import Frame, command, group
+from relay.cli.output import console, print_json, say, show_record, table
+from relay.cli.suppressions import Address
+from relay.cli.tenants import Name
+from relay.cli.trouble import NO, WRONG_USE, Trouble
+
+if TYPE_CHECKING:
+    from relay.cli.client import Link
+    from relay.consent.importer import Batch
+    from relay.settings.model import Settings
+
+app = group("Who said yes to what, with the proof (CONSENT-2).")
+
+PurposeName = Annotated[str, typer.Option("--purpose", help="The list.", show_default=False)]
+SHOWN_ERRORS = 50
+
+
+@command(app, "import", example="zegel consent import shop subscribers.csv")
+def import_file(
+    frame: Frame,
+    tenant: Name,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV with the names of the columns first, or JSON Lines; UTF-8.")
+    ],
+) -> None:
+    """Record consents from a file; rows without full proof are refused with their line, the good ones are in.
+
+    Exits 1 when any row was refused.
+    """
+    from relay.consent.importer import batches
+
+    if not file.is_file():
+        raise Trouble(WRONG_USE, f"{file} cannot be read: name a CSV or JSON Lines file")
+    total: dict[str, Any] = {"imported": 0, "unchanged": 0, "refused": 0, "errors": []}
+    with frame.link() as link, _progress(file, quiet=frame.as_json) as advance:
+        link.call("tenant.show", {"name": tenant})  # a misspelt name is told before a file of a gigabyte is read
+        for batch in batches(file):
+            _send(link, tenant, batch, total)
+            advance(batch.done_bytes)
+    total["errors"].sort(key=lambda error: error["line"])
+    if frame.as_json:
+        print_json(total)
+    else:
+        _tell_import(total)
+    if total["refused"]:
+        raise typer.Exit(NO)
+
+
+def _send(link: Link, tenant: str, batch: Batch, total: dict[str, Any]) -> None:
+    from relay.owner.consents import shown_refusal
+
+    refused = {refusal.line for refusal in batch.refused}
+    total["refused"] += len(refused)
+    total["errors"] += [shown_refusal(refusal) for refusal in batch.refused]
+    if batch.rows:
+        answer = link.call("consent.import_rows", {"tenant": tenant, "rows": batch.rows})
+        for key in ("imported", "unchanged", "refused"):
+            total[key] += answer[key]
+        total["errors"] += answer["errors"]
+
+
+class _progress:  # noqa: N801  # read as a verb in `with`
+    """A bar on standard error while a person looks; a function that takes the bytes done."""
+
+    def __init__(self, file: Path, *, quiet: bool) -> None:
+        self._shown = not quiet and sys.stderr.isatty()
+        self._size = file.stat().st_size
+
+    def __enter__(self) -> Any:
+        if not self._shown:
+            return lambda done: None
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("importing"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console(stderr=True)).__enter__()
+        task = self._bar.add_task("import", total=self._size)
+        return lambda done: self._bar.update(task, completed=done)
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._shown:
+            self._bar.__exit__(*exception)
+
+
+def _tell_import(total: dict[str, Any]) -> None:
+    say(f"{total['imported']} imported, {total['unchanged']} known already, {total['refused']} refused.")
+    errors = total["errors"]
+    if errors:
+        columns = (("line", "line"), ("field", "field"), ("reason", "what is wrong"))
+        console().print(table(errors[:SHOWN_ERRORS], columns))
+    if len(errors) > SHOWN_ERRORS:
+        say(f"... and {len(errors) - SHOWN_ERRORS} more: see them all with --json.")
+
+
+@command(app, "request", example="zegel consent request shop ann@example.net --purpose newsletter")
+def request(
+    frame: Frame,
+    tenant: Name,
+    address: Address,
+    *,
+    purpose: PurposeName,
+    source: Annotated[str | None, typer.Option(metavar="TEXT", help="Where it was asked, for instance a URL.")] = None,
+    send: Annotated[
+        bool, typer.Option("--send", help="Let the gateway mail the question; it must be running.")
+    ] = False,
+) -> None:
+    """Record that somebody asked to be on a list, so that one confirmation mail may go there in the next 24 hours (CLASS-7)."""
+    settings = frame.settings()
+    if send:
+        from relay.cli.client import is_running
+
+        if not is_running(settings):
+            raise Trouble(3, "the gateway is not running: start it with `zegel serve`, or leave out --send")
+    with frame.link() as link:
+        args = {"tenant": tenant, "address": address, "purpose": purpose}
+        found = link.call("consent.request", {**args, "source": source} if source else args)
+        # The token is the person's own yes: it goes into the mail and nowhere else.
+        token = found.pop("token")
+        if send:
+            found["queued"] = _mail_question(settings, link, found, token)["id"]
+    show_record(frame, found, title="Recorded; a confirmation mail may go out now")
+
+
+def _mail_question(settings: Settings, link: Link, found: dict[str, Any], token: str) -> Any:
+    from relay.directory import Directory
+    from relay.keyring import Keyring
+    from relay.mail.letters import confirmation
+
+    keyring = Keyring.open(settings.server.keys_dir, create=False)
+    tenant = Directory.load(settings.database_path, keyring).tenant(found["tenant"])
+    assert tenant is not None, "the request was recorded for it"
+    url = f"{settings.web.public_url}/optin/confirm/{token}?lang={tenant.language}"
+    letter = confirmation(tenant, found["purpose"], found["address"], url, language=tenant.language)
+    args = {
+        "tenant": {"id": tenant.id, "name": tenant.name},
+        "purpose": found["purpose"],
+        "recipient": found["address"],
+        "language": tenant.language,
+        "domain": letter.domain,
+        "raw": letter.raw,
+    }
+    return link.call("worker.submit", args)
+
+
+@command(app, "show", example="zegel consent show shop ann@example.net")
+def show(frame: Frame, tenant: Name, address: Address) -> None:
+    """Show what holds for a person now: consents per list, and what is suppressed."""
+    found = frame.call("consent.show", tenant=tenant, address=address)
+    if frame.as_json:
+        print_json(found)
+        return
+    say(f"{found['address']} at {found['tenant']}:")
+    _tell_states(found["consents"])
+    if found["suppressions"]:
+        columns = (("scope", "suppressed for"), ("reason", "reason"), ("at", "since"), ("lifted", "lifted for"))
+        console().print(table(found["suppressions"], columns))
+
+
+def _tell_states(states: list[dict[str, Any]]) -> None:
+    columns = (
+        ("purpose", "purpose"), ("status", "status"), ("basis", "basis"), ("given_at", "given"), ("confirmed_at", "confirmed"),
+        ("expires_at", "expires"),
+    )  # fmt: skip
+    if states:
+        console().print(table(states, columns))
+    else:
+        say("  no consent on record.")
+
+
+@command(app, "proof", example="zegel consent proof shop ann@example.net --at 2026-03-01T00:00:00Z")
+def proof(
+    frame: Frame,
+    tenant: Name,
+    address: Address,
+    *,
+    purpose: Annotated[str | None, typer.Option(help="Only of this list.")] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="As it was then; RFC 3339 with an offset.")] = None,
+) -> None:
+    """Show every event behind a consent with the text that was shown, and the state as it was at a time."""
+    found = frame.call("consent.proof", tenant=tenant, address=address, purpose=purpose, at=at)
+    if frame.as_json:
+        print_json(found)
+        return
+    say(f"{found['address']} at {found['tenant']}, as of {found['at']}:")
+    _tell_states(found["states"])
+    for event in found["events"]:
+        show_record(frame, event, title=f"\n{event.get('event', 'event')} #{event.get('event_id', '')}")
+
+
+@command(app, "withdraw", example="zegel consent withdraw shop ann@example.net")
+def withdraw(
+    frame: Frame,
+    tenant: Name,
+    address: Address,
+    *,
+    purpose: Annotated[str | None, typer.Option(help="Only this list; default: every list.")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How the person said so, for instance phone.")
+    ] = None,
+) -> None:
+    """Record that somebody leaves; counts as an objection from then on, whatever is imported later."""
+    found = frame.call("consent.withdraw", tenant=tenant, address=address, purpose=purpose, source=source)
+    show_record(frame, found, title="Recorded" if found["changed"] else "This stood already")
+
+
+@command(app, "verify", example="zegel consent verify shop")
+def verify(frame: Frame, tenant: Name) -> None:
+    """Walk the tenant's chain of events; exits 1 where it is broken (CONSENT-14)."""
+    found = frame.call("consent.verify", tenant=tenant)
+    show_record(frame, found, title="The chain holds" if found["ok"] else "The chain is BROKEN")
+    if not found["ok"]:
+        raise typer.Exit(NO)
+
+
+@command(app, "export", example="zegel consent export shop consents.jsonl")
+def export(
+    frame: Frame,
+    tenant: Name,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where to; default: standard output.")] = None,
+) -> None:
+    """Write every event, decrypted, as JSON Lines; the last line is the head of the chain, to be kept or signed."""
+    import os
+
+    with frame.link() as link:
+        if file is None:
+            _write_events(link, tenant, sys.stdout)
+            return
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # personal data: for our eyes
+        with open(handle, "w", encoding="utf-8") as target:
+            count = _write_events(link, tenant, target)
+    if frame.as_json:
+        print_json({"tenant": tenant, "file": str(file), "events": count})
+    else:
+        say(f"{count} events in {file}.")
+
+
+def _write_events(link: Link, tenant: str, target: IO[str]) -> int:
+    import json
+
+    after, count = 0, 0
+    while True:
+        page = link.call("consent.export", {"tenant": tenant, "after": after})
+        for event in page["events"]:
+            target.write(json.dumps(event, ensure_ascii=False) + "\n")
+        count += len(page["events"])
+        if page["next"] is None:
+            target.write(json.dumps({"head": page["head"]}) + "\n")
+            return count
+        after = page["next"]

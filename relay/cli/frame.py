@@ -1,0 +1,152 @@
+"""How a command of ours becomes one of typer's: `-c` and `--json` on each, errors as sentences, an example in the help.
+
+A command is a plain function `(frame, arguments...)`. A parameter that is a dataclass stands for the options in it, so
+that many options stay one argument.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relay.cli.trouble import Trouble, trouble_of
+
+if TYPE_CHECKING:
+    from relay.cli.client import Link
+    from relay.settings.model import Settings
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="Config file; else ZEGEL_CONFIG, ./zegel.toml, /etc/zegel/zegel.toml."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frame:
+    """What every command is told: which config, and whether a program reads the answer."""
+
+    config: Path | None = None
+    as_json: bool = False
+
+    def settings(self) -> Settings:
+        """The settings in force. Raises ConfigError with every problem."""
+        from relay.settings.load import load
+
+        return load(self.config)
+
+    def link(self) -> Link:
+        """A way to run several operations, for `with`."""
+        from relay.cli.client import Link
+
+        return Link(self.settings())
+
+    def call(self, op: str, **args: object) -> Any:
+        """Run one operation in the running gateway, or here when none runs. What is None is not sent."""
+        with self.link() as link:
+            return link.call(op, {name: value for name, value in args.items() if value is not None})
+
+
+Body = Callable[..., None]
+
+
+def group(help_text: str) -> typer.Typer:
+    """A noun: a group of commands that shows its help when called bare."""
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+
+
+def command(app: typer.Typer, name: str, *, example: str, prints: bool = True) -> Callable[[Body], Body]:
+    """Register a function under `name`; its docstring is the help, `example` the line below it.
+
+    `prints`: it has an answer for --json.
+    """
+
+    def register(function: Body) -> Body:
+        def run(**given: Any) -> None:
+            frame = Frame(given.pop("config"), given.pop("json", False))
+            try:
+                function(frame, **_gather(function, given))
+            except (typer.Exit, typer.Abort, KeyboardInterrupt, BrokenPipeError):
+                raise
+            except Exception as error:
+                raise typer.Exit(tell(trouble_of(error))) from None
+
+        run.__name__ = function.__name__
+        run.__signature__ = inspect.Signature(_public(function, prints=prints))  # type: ignore[attr-defined]  # PEP 362
+        doc = inspect.cleandoc(function.__doc__ or "")
+        app.command(name, help=f"{_plain(doc)}\n\n[bold]Example:[/bold] [cyan]{_plain(example)}[/cyan]")(run)
+        return function
+
+    return register
+
+
+def tell(trouble: Trouble) -> int:
+    """Say it on standard error; answers the exit code."""
+    lines = trouble.text.splitlines() or ["no reason was given"]
+    for line in lines:
+        sys.stderr.write(f"zegel: {_visible(line)}\n")
+    return trouble.code
+
+
+def _visible(text: str) -> str:
+    """Without control characters: what strangers wrote must not command a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _hints(target: object) -> dict[str, Any]:
+    return typing.get_type_hints(target, include_extras=True)
+
+
+def _is_options(hint: object) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _public(function: Body, *, prints: bool) -> list[inspect.Parameter]:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    hints = _hints(function)
+    found: list[inspect.Parameter] = []
+    for name, parameter in list(inspect.signature(function).parameters.items())[1:]:
+        hint = hints[name]
+        if _is_options(hint):
+            inner = _hints(hint)
+            found += [
+                inspect.Parameter(field.name, kind, default=field.default, annotation=inner[field.name])
+                for field in dataclasses.fields(hint)
+            ]
+        else:
+            found.append(inspect.Parameter(name, kind, default=parameter.default, annotation=hint))
+    found.append(inspect.Parameter("config", kind, default=None, annotation=Config))
+    if prints:
+        found.append(inspect.Parameter("json", kind, default=False, annotation=Json))
+    return found
+
+
+def _gather(function: Body, given: dict[str, Any]) -> dict[str, Any]:
+    hints = _hints(function)
+    made: dict[str, Any] = {}
+    for name in list(inspect.signature(function).parameters)[1:]:
+        hint = hints[name]
+        if _is_options(hint):
+            made[name] = hint(**{field.name: given[field.name] for field in dataclasses.fields(hint)})
+        else:
+            made[name] = given[name]
+    return made

@@ -1,0 +1,46 @@
+"""`zegel held`: mail that waits for a person."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from relay.cli.frame import Frame, command, group
+from relay.cli.output import show_rows
+from relay.cli.queue import QueueId, show_change, show_message
+
+app = group("Mail that waits for a person; it ends as delivered or with a report to its sender (PIPE-2).")
+COLUMNS = (
+    ("id", "id"), ("tenant", "tenant"), ("stream", "stream"), ("from", "from"), ("recipient_count", "recipients"),
+    ("accepted_at", "accepted"), ("held", "held for"),
+)  # fmt: skip
+
+
+@command(app, "list", example="zegel held list --tenant shop")
+def list_all(
+    frame: Frame,
+    tenant: Annotated[str, typer.Option(help="Only of this tenant.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+) -> None:
+    """Show held messages."""
+    rows = frame.call("queue.list", tenant=tenant, limit=limit, held=True)
+    show_rows(frame, rows, COLUMNS, empty="Nothing is held.")
+
+
+@command(app, "show", example="zegel held show 0R3M7K2QX9T1A")
+def show(frame: Frame, queue_id: QueueId) -> None:
+    """Show one held message and why it is held."""
+    show_message(frame, frame.call("held.show", id=queue_id), queue_id)
+
+
+@command(app, "release", example="zegel held release 0R3M7K2QX9T1A")
+def release(frame: Frame, queue_id: QueueId) -> None:
+    """Let it go."""
+    show_change(frame, "held.release", queue_id)
+
+
+@command(app, "refuse", example="zegel held refuse 0R3M7K2QX9T1A")
+def refuse(frame: Frame, queue_id: QueueId) -> None:
+    """End it with a report to its sender."""
+    show_change(frame, "held.refuse", queue_id)

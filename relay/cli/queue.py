@@ -1,0 +1,103 @@
+"""`zegel queue`: what waits to be delivered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from relay.cli.frame import Frame, command, group
+from relay.cli.output import console, print_json, say, show_record, show_rows, table
+from relay.cli.trouble import NO, Trouble
+
+app = group("What waits to be delivered.")
+
+QueueId = Annotated[
+    str, typer.Argument(metavar="ID", help="As in the reply `250 2.0.0 queued as ID`.", show_default=False)
+]
+COLUMNS = (
+    ("id", "id"), ("tenant", "tenant"), ("stream", "stream"), ("from", "from"), ("waiting", "waiting"), ("recipient_count", "of"),
+    ("accepted_at", "accepted"), ("due", "next attempt"), ("tries", "tries"), ("held", "held for"),
+)  # fmt: skip
+
+
+@command(app, "list", example="zegel queue list --tenant shop --limit 20")
+def list_all(
+    frame: Frame,
+    tenant: Annotated[str, typer.Option(help="Only of this tenant.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+) -> None:
+    """Show messages that wait."""
+    show_rows(frame, frame.call("queue.list", tenant=tenant, limit=limit), COLUMNS, empty="The queue is empty.")
+
+
+@command(app, "show", example="zegel queue show 0R3M7K2QX9T1A")
+def show(frame: Frame, queue_id: QueueId) -> None:
+    """Show one message: envelope, recipients with their state, and what is changed in it."""
+    show_message(frame, frame.call("queue.show", id=queue_id), queue_id)
+
+
+@command(app, "retry", example="zegel queue retry 0R3M7K2QX9T1A")
+def retry(frame: Frame, queue_id: QueueId) -> None:
+    """Try a message now instead of when its turn comes."""
+    show_change(frame, "queue.retry", queue_id)
+
+
+@command(app, "hold", example="zegel queue hold 0R3M7K2QX9T1A")
+def hold(frame: Frame, queue_id: QueueId) -> None:
+    """Keep a message until you release or refuse it."""
+    show_change(frame, "queue.hold", queue_id)
+
+
+@command(app, "release", example="zegel queue release 0R3M7K2QX9T1A")
+def release(frame: Frame, queue_id: QueueId) -> None:
+    """Let a message go that was held."""
+    show_change(frame, "queue.release", queue_id)
+
+
+@command(app, "delete", example="zegel queue delete 0R3M7K2QX9T1A --yes")
+def delete(
+    frame: Frame, queue_id: QueueId, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """Destroy a message; nobody is told. To tell its sender, `zegel queue hold` and `zegel held refuse`."""
+    if not yes:
+        typer.confirm(f"Destroy {queue_id} without a report to its sender?", abort=True, err=True)
+    show_change(frame, "queue.delete", queue_id)
+
+
+@command(app, "stats", example="zegel queue stats")
+def stats(frame: Frame) -> None:
+    """Count what waits, what is on its way and what is held."""
+    show_record(frame, frame.call("queue.stats"))
+
+
+def show_message(frame: Frame, found: dict[str, Any] | None, queue_id: str) -> None:
+    """One message of the queue for people or programs. Raises Trouble where there is none."""
+    if found is None:
+        raise missing(queue_id)
+    if frame.as_json:
+        print_json(found)
+        return
+    show_record(frame, found, skip=("edits", "recipients"))
+    out = console()
+    out.print(table(found["recipients"], (("address", "recipient"), ("state", "state"))))
+    rows = [dict(zip(("kind", "name", "value", "rule"), edit, strict=False)) for edit in found["edits"]]
+    if rows:
+        say("Changes made at delivery:")
+        out.print(table(rows, (("kind", "change"), ("name", "field"), ("value", "value"), ("rule", "rule"))))
+
+
+def show_change(frame: Frame, op: str, queue_id: str) -> None:
+    """Run a change of one message and tell its new state."""
+    done = frame.call(op, id=queue_id)
+    if done is None:
+        raise missing(queue_id)
+    if frame.as_json:
+        print_json(done)
+    else:
+        say(f"{done['id']} is {done['state']}.")
+
+
+def missing(queue_id: str) -> Trouble:
+    """No such message waits."""
+    return Trouble(NO, f"no message {queue_id} waits here: see what became of it with `zegel trace {queue_id}`")

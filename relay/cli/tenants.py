@@ -1,0 +1,106 @@
+"""`zegel tenant`: who sends through this gateway."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+import typer
+
+from relay.cli.frame import Frame, command, group
+from relay.cli.output import show_record, show_rows
+from relay.cli.trouble import WRONG_USE, Trouble
+
+app = group("Who sends through this gateway.")
+
+Name = Annotated[str, typer.Argument(metavar="TENANT", help="Name of the tenant.", show_default=False)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Properties:
+    """What `add` and `set` take."""
+
+    legal_name: Annotated[str | None, typer.Option(help="Legal entity, as in the trade register.")] = None
+    kind: Annotated[
+        Literal["company", "charity", "government"] | None, typer.Option(help="Decides which soft opt-ins count.")
+    ] = None
+    category: Annotated[str | None, typer.Option(help="What it sells or does, for soft opt-in (CONSENT-5).")] = None
+    sensitive_audience: Annotated[
+        bool | None, typer.Option(help="Its lists say something about health, faith, money and the like (CC-4).")
+    ] = None
+    language: Annotated[Literal["nl", "en"] | None, typer.Option(help="Language of its replies and notices.")] = None
+    contact: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where the gateway writes to.")] = None
+    postal_address: Annotated[str | None, typer.Option(metavar="TEXT", help="Postal address for the imprint.")] = None
+
+    def given(self) -> dict[str, object]:
+        return {
+            field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) is not None
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Permissions:
+    """What only the operator may allow; `set` alone takes them."""
+
+    allow_third_party: Annotated[bool | None, typer.Option(help="May record bought addresses (CONSENT-7).")] = None
+    allow_published: Annotated[
+        bool | None, typer.Option(help="May record addresses published for advertising (CONSENT-9).")
+    ] = None
+    allow_non_eea: Annotated[bool | None, typer.Option(help="May record companies outside the EEA (CONSENT-9).")] = None
+    free_tier_reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why a free account counts as a sale (CONSENT-6).")
+    ] = None
+    german_proof: Annotated[bool | None, typer.Option(help="Web forms need address and browser as proof.")] = None
+
+    def given(self) -> dict[str, object]:
+        return {
+            field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) is not None
+        }
+
+
+@command(app, "add", example='zegel tenant add shop --legal-name "Shop B.V." --language nl')
+def add(frame: Frame, tenant: Name, properties: Properties) -> None:
+    """Make a tenant."""
+    show_record(frame, frame.call("tenant.add", name=tenant, **properties.given()), title="Tenant made")
+
+
+@command(app, "list", example="zegel tenant list")
+def list_all(frame: Frame) -> None:
+    """Show every tenant."""
+    columns = (
+        ("name", "tenant"),
+        ("legal_name", "legal name"),
+        ("kind", "kind"),
+        ("language", "language"),
+        ("suspended", "suspended"),
+    )
+    show_rows(frame, frame.call("tenant.list"), columns, empty="No tenants yet: make one with `zegel tenant add NAME`.")
+
+
+@command(app, "show", example="zegel tenant show shop")
+def show(frame: Frame, tenant: Name) -> None:
+    """Show one tenant with all its properties."""
+    show_record(frame, frame.call("tenant.show", name=tenant), skip=("id",))
+
+
+@command(app, "set", example="zegel tenant set shop --contact post@shop.example --sensitive-audience")
+def change(frame: Frame, tenant: Name, properties: Properties, permissions: Permissions) -> None:
+    """Change properties of a tenant; what is not named stays."""
+    values = {**properties.given(), **permissions.given()}
+    if not values:
+        raise Trouble(WRONG_USE, "nothing to set: name at least one property, see `zegel tenant set --help`")
+    show_record(frame, frame.call("tenant.set", name=tenant, **values), skip=("id",))
+
+
+@command(app, "suspend", example='zegel tenant suspend shop --reason "invoices unpaid"')
+def suspend(
+    frame: Frame, tenant: Name, reason: Annotated[str, typer.Option(help="Why; kept in the audit.")] = ""
+) -> None:
+    """Stop a tenant: nothing of it is accepted or sent until `resume`."""
+    show_record(frame, frame.call("tenant.suspend", name=tenant, reason=reason), skip=("id",))
+
+
+@command(app, "resume", example="zegel tenant resume shop")
+def resume(frame: Frame, tenant: Name) -> None:
+    """Let a suspended tenant send again."""
+    show_record(frame, frame.call("tenant.resume", name=tenant), skip=("id",))

@@ -1,0 +1,125 @@
+"""`zegel trace`: what happened to a message, or to all mail for one address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relay.cli.frame import Frame, command
+from relay.cli.output import COLOURS, clean, console, moment, print_json
+from relay.cli.trouble import NO, WRONG_USE, Trouble
+
+if TYPE_CHECKING:
+    from relay.keyring import Keyring
+    from relay.settings.model import Settings
+    from relay.store.history import Event
+
+MAX_MESSAGES = 200
+
+
+def add_to(app: typer.Typer) -> None:
+    command(app, "trace", example="zegel trace 0R3M7K2QX9T1A")(trace)
+
+
+def trace(
+    frame: Frame,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|MESSAGE-ID|ADDRESS", help="From a 250 reply, a header, or an address.", show_default=False
+        ),
+    ],
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_MESSAGES, help="At most so many messages, newest first.")] = 20,
+) -> None:
+    """Tell what happened to a message, or to all mail from or to an address. Exits 1 where nothing is known."""
+    messages = find(frame.settings(), what, limit)
+    if frame.as_json:
+        print_json(messages)
+    elif messages:
+        for message in reversed(messages):
+            _show(message)
+    if not messages:
+        raise Trouble(
+            NO, f"nothing is known of {what}: the delivery log is kept for a limited time (privacy.delivery_log_days)"
+        )
+
+
+def find(settings: Settings, what: str, limit: int) -> list[dict[str, Any]]:
+    """`[{"id", "events": [{"at", "event", ...}]}]`, newest message first."""
+    from relay.cli.client import as_folder_owner, require_folder
+    from relay.keyring import Keyring
+    from relay.serve.boot import HISTORY
+    from relay.spool.cipher import Cipher
+    from relay.spool.item import decode_id, encode_id
+    from relay.store import history
+
+    require_folder(settings.server.data_dir)
+    with as_folder_owner(settings.server.data_dir):
+        keyring = Keyring.open(settings.server.keys_dir, create=False)
+        folder = settings.server.data_dir / HISTORY
+        if not folder.is_dir():
+            return []
+        number = decode_id(what)
+        ids = [number] if number is not None else history.find(folder, _hashes(keyring, what))[:limit]
+        cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+        events = history.read(folder, ids, cipher.open)
+    found = {number: [event for event in events if event.id == number] for number in ids}
+    return [
+        {"id": encode_id(number), "events": [_as_json(event) for event in lot]} for number, lot in found.items() if lot
+    ]
+
+
+def _hashes(keyring: Keyring, what: str) -> list[int]:
+    from relay.mail.address import narrow
+    from relay.trace import who_any
+
+    text = what.strip()
+    if text.startswith("<") and text.endswith(">"):
+        return who_any(keyring, text)
+    if "@" not in text:
+        raise Trouble(WRONG_USE, f"{what!r} is no queue id, no Message-ID and no address")
+    # Without angle brackets it may be either.
+    return who_any(keyring, narrow(text)) + who_any(keyring, f"<{text}>")
+
+
+def _as_json(event: Event) -> dict[str, Any]:
+    return {"at": event.at, "event": event.word, **event.data}
+
+
+def _show(message: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    out = console()
+    out.print(Text(message["id"], style="bold"))
+    for event in message["events"]:
+        head = Text(f"  {moment(event['at'])}  ")
+        head.append(event["event"], style=COLOURS.get(event["event"], "bold"))
+        out.print(head)
+        for line in _lines(event):
+            out.print(Text(f"      {clean(line)}"))
+
+
+def _lines(event: dict[str, Any]) -> list[str]:
+    """One event in words."""
+    lines = []
+    if "from" in event:
+        lines.append(
+            f"{event.get('tenant', '')}/{event.get('credential', '')}, {event.get('stream', '')}, {event.get('class', '')}"
+        )
+        lines.append(f"from <{event['from']}> to {', '.join(f'<{address}>' for address in event.get('rcpt', []))}")
+    if event.get("message_id"):
+        lines.append(f"Message-ID {event['message_id']}, {event.get('size', 0)} octets")
+    lines += [
+        f"policy {policy} ({mode}): {action}, {reason}" for policy, mode, action, reason in event.get("policies", [])
+    ]
+    lines += [f"refused for <{address}>: {reason}" for address, reason in event.get("dropped", [])]
+    lines += [f"change: {edit[0]} {edit[1]} ({edit[-1]})" for edit in event.get("edits", [])]
+    if event.get("reply"):
+        lines.append(f"reply: {event['reply']}")
+    for address, word, status, reply, host in event.get("outcomes", []):
+        lines.append(f"<{address}> {word} {status} {reply}" + (f" at {host}" if host else ""))
+    if event.get("due") and event["due"] > event["at"]:
+        lines.append(f"next attempt {moment(event['due'])}")
+    return lines

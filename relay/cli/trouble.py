@@ -1,0 +1,76 @@
+"""What went wrong, as one sentence with the remedy and the exit code of the contract: 1 no, 2 wrong use, 3 something is down."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import traceback
+from typing import Final
+
+NO: Final = 1
+WRONG_USE: Final = 2
+DOWN: Final = 3
+
+_DOWN_CODES = frozenset(("owner.busy", "storage", "busy", "unavailable", "internal"))
+_USE_PREFIXES = ("args.", "op.", "usage")
+
+
+class Trouble(Exception):
+    """A command ends here. `text` is for people; several lines where several things are wrong."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+def code_of(op_code: str) -> int:
+    """Exit code for the code of a refused operation."""
+    if op_code in _DOWN_CODES:
+        return DOWN
+    return WRONG_USE if op_code.startswith(_USE_PREFIXES) else NO
+
+
+def trouble_of(error: Exception) -> Trouble:
+    """The trouble behind any exception of a command. What nobody foresaw is a bug of ours and says where it is."""
+    # Imported here: whoever raised one of these has loaded its module already, and --help needs none of them.
+    from relay.keyring import KeyringError
+    from relay.owner import OwnerError
+    from relay.policy.catalogue import CatalogueError
+    from relay.serve.channel import OpRefused, OpUnavailable
+    from relay.serve.sockets import PortTaken
+    from relay.settings.problem import ConfigError
+    from relay.store import StoreUnavailable
+
+    if isinstance(error, Trouble):
+        return error
+    if isinstance(error, OwnerError | OpRefused):
+        return Trouble(code_of(error.code), error.text)
+    if isinstance(error, ConfigError | CatalogueError):
+        return Trouble(WRONG_USE, str(error))
+    if isinstance(error, OpUnavailable):
+        return Trouble(DOWN, "the running gateway does not answer: look at its log, or start it again")
+    if isinstance(error, KeyringError | StoreUnavailable | PortTaken):
+        return Trouble(DOWN, str(error))
+    if isinstance(error, sqlite3.Error):
+        return Trouble(DOWN, f"the storage cannot be used: {error}; look at the disk with `zegel doctor`")
+    if isinstance(error, OSError):
+        return Trouble(DOWN, _of_system(error))
+    return _bug(error)
+
+
+def _of_system(error: OSError) -> str:
+    what = f"{error.filename}: " if error.filename else ""
+    remedy = "; run this as the owner of the data folder" if isinstance(error, PermissionError) else ""
+    return f"{what}{error.strerror or error}{remedy}"
+
+
+def _bug(error: Exception) -> Trouble:
+    if os.environ.get("ZEGEL_TRACEBACK"):
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    return Trouble(
+        DOWN,
+        f"a defect in zegel itself: {type(error).__name__}{place}; run it with ZEGEL_TRACEBACK=1 and report what it shows",
+    )

@@ -1,0 +1,67 @@
+"""The portal spoken to without a socket, and a gateway with the real owner, directory and lookup behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+
+from relay.consent.lookup import Lookup
+from relay.directory import Directory
+from relay.keyring import Keyring
+from relay.owner import Owner, OwnerError
+from relay.portal.app import create_app
+from relay.portal.gateway import OpRefused
+from tests.fakes.gateway import MemoryGateway
+
+BASE = "https://mail.zegel.example"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def browser(gateway: Any, settings: Any, *, address: str = "192.0.2.44") -> httpx.AsyncClient:
+    """A client of the portal that comes from `address`. It follows no redirect and raises no error of the server."""
+    transport = httpx.ASGITransport(create_app(gateway, settings), raise_app_exceptions=False, client=(address, 50000))
+    return httpx.AsyncClient(transport=transport, base_url=BASE)
+
+
+class OwnerGateway(MemoryGateway):
+    """The same, with the real owner, directory and lookup behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        database = f"sqlite:///{folder / 'zegel.db'}"
+        self.keyring = Keyring.open(folder / "keys", create=True)
+        places = SimpleNamespace(server=SimpleNamespace(data_dir=folder), storage=SimpleNamespace(database=database))
+        self.owner = Owner.open(places, self.keyring)
+        for name in ("shop", "other"):
+            self.owner.call("tenant.add", {"name": name, "legal_name": f"{name.title()} BV"})
+        for tenant, purpose in (("shop", "newsletter"), ("shop", "offers"), ("other", "newsletter")):
+            self.owner.call("purpose.add", {"tenant": tenant, "name": purpose, "title_nl": "Tuinbrief"})
+        self.api_keys = {
+            name: str(self.owner.call("apikey.add", {"tenant": name, "name": "forms"})["secret"])
+            for name in ("shop", "other")
+        }
+        self.database = database
+        self.lookup = Lookup(database, self.keyring)
+
+    def directory(self) -> Directory:  # type: ignore[override]  # the real one in place of the fake
+        return Directory.load(self.database, self.keyring)
+
+    async def op(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        if self.failure is not None:
+            raise self.failure
+        try:
+            result = self.owner.call(name, args, actor="web")
+        except OwnerError as error:
+            raise OpRefused(error.code, error.text) from None
+        self.ops.append((name, args))
+        assert isinstance(result, dict)
+        return result
+
+    def close(self) -> None:
+        self.lookup.close()
+        self.owner.close()
+        if self.outbox is not None:
+            self.outbox.close()

@@ -1,0 +1,236 @@
+"""The tenants' API: keys, isolation route by route, answers per item, errors that tell no secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from relay.portal.gateway import OpRefused, OpUnavailable
+from tests.fakes.gateway import OTHER_KEY, SHOP_KEY, SUSPENDED_KEY, MemoryGateway
+from tests.fakes.portal import OwnerGateway
+
+GOOD = {
+    "event": "given",
+    "email": "Ann@example.net",
+    "purpose": "newsletter",
+    "basis": "consent",
+    "method": "web_form",
+    "source": "https://shop.example/join",
+    "given_at": "2026-01-02T10:00:00Z",
+    "text": "Ja, stuur mij de nieuwsbrief",
+    "text_language": "nl",
+    "policy_url": "https://shop.example/privacy",
+    "jurisdiction": "NL",
+    "provenance": "own",
+    "sensitive_audience": False,
+}
+ROUTES: tuple[tuple[str, str, dict[str, Any] | None], ...] = (
+    ("POST", "/api/v1/consents", GOOD),
+    ("POST", "/api/v1/consents/lookup", {"email": "ann@example.net", "purpose": "newsletter"}),
+    ("POST", "/api/v1/suppressions", {"email": "ann@example.net"}),
+    ("POST", "/api/v1/suppressions/remove", {"email": "ann@example.net", "reason": "bounce"}),
+    ("GET", "/api/v1/messages/01J8", None),
+)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
+@pytest.mark.parametrize("headers", [{}, bearer("zk_wrong"), {"Authorization": f"Basic {SHOP_KEY}"}, bearer("")])
+async def test_every_route_needs_a_known_key(
+    web: httpx.AsyncClient, gateway: MemoryGateway, method: str, path: str, body: object, headers: dict[str, str]
+) -> None:
+    answer = await web.request(method, path, json=body, headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert "zk_" not in answer.text
+    assert gateway.ops == []
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
+async def test_a_suspended_tenant_is_403_everywhere(
+    web: httpx.AsyncClient, gateway: MemoryGateway, method: str, path: str, body: object
+) -> None:
+    answer = await web.request(method, path, json=body, headers=bearer(SUSPENDED_KEY))
+    assert answer.status_code == 403
+    assert gateway.ops == []
+
+
+async def test_a_consent_given_a_minute_ago_can_be_looked_up_by_its_tenant_only(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    shop, other = bearer(owned.api_keys["shop"]), bearer(owned.api_keys["other"])
+    ask = {"email": "ann@example.net", "purpose": "newsletter"}
+    answer = await owned_web.post("/api/v1/consents", json=GOOD, headers=shop)
+    assert (answer.status_code, answer.json()["recorded"]) == (200, 1)
+    mine = await owned_web.post("/api/v1/consents/lookup", json=ask, headers=shop)
+    assert mine.json()["status"] == "given"
+    assert mine.json()["given_at"] == "2026-01-02T10:00:00Z"
+    theirs = await owned_web.post("/api/v1/consents/lookup", json=ask, headers=other)
+    assert theirs.json() == {"purpose": "newsletter", "status": "none", "stopped_by": []}
+
+
+async def test_suppressions_of_one_tenant_do_not_touch_the_other(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    shop, other = bearer(owned.api_keys["shop"]), bearer(owned.api_keys["other"])
+    ask = {"email": "bob@example.net", "purpose": "newsletter"}
+    bounce = {"email": "bob@example.net", "reason": "bounce"}
+    for body in (bounce, {"email": "bob@example.net", "reason": "objection"}):
+        assert (await owned_web.post("/api/v1/suppressions", json=body, headers=shop)).status_code == 200
+    stopped = (await owned_web.post("/api/v1/consents/lookup", json=ask, headers=shop)).json()["stopped_by"]
+    assert {entry["reason"] for entry in stopped} == {"bounce", "objection"}
+    assert (await owned_web.post("/api/v1/consents/lookup", json=ask, headers=other)).json()["stopped_by"] == []
+    assert (await owned_web.post("/api/v1/suppressions/remove", json=bounce, headers=other)).status_code == 404
+    assert (await owned_web.post("/api/v1/suppressions/remove", json=bounce, headers=shop)).status_code == 200
+    objection = {"email": "bob@example.net", "reason": "objection"}
+    refused = await owned_web.post("/api/v1/suppressions/remove", json=objection, headers=shop)
+    assert refused.status_code == 409
+    assert "CONSENT-11" in refused.json()["detail"]
+    stopped = (await owned_web.post("/api/v1/consents/lookup", json=ask, headers=shop)).json()["stopped_by"]
+    assert [entry["reason"] for entry in stopped] == ["objection"]
+
+
+async def test_an_objection_beats_what_the_api_says_later(owned_web: httpx.AsyncClient, owned: OwnerGateway) -> None:
+    shop = bearer(owned.api_keys["shop"])
+    await owned_web.post("/api/v1/suppressions", json={"email": "ann@example.net"}, headers=shop)
+    confirmed = GOOD | {"event": "confirmed", "confirmed_at": "2026-01-02T10:01:00Z"}
+    answer = await owned_web.post("/api/v1/consents", json=[GOOD, confirmed], headers=shop)
+    assert answer.status_code == 422
+    assert [item["ok"] for item in answer.json()["results"]] == [False, False]
+    assert "objected" in answer.json()["results"][0]["errors"][0]["reason"]
+
+
+async def test_each_item_of_a_list_has_its_own_answer_in_order(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    shop = bearer(owned.api_keys["shop"])
+    items = [
+        GOOD,
+        {name: value for name, value in GOOD.items() if name != "text"},
+        {"event": "requested", "email": "eve@example.net", "purpose": "newsletter"},
+        {"event": "withdrawn", "email": "ann@example.net", "purpose": "newsletter"},
+        {"event": "requested", "email": "eve@example.net", "purpose": "nothing"},
+        {"event": "withdrawn", "email": "eve@example.net", "text": "no"},
+        GOOD | {"email": "joe@example.net", "method": "prechecked", "event": "given"},
+        GOOD | {"email": "joe@example.net", "event": "confirmed"},
+        GOOD | {"email": "joe@example.net"},
+    ]
+    answer = await owned_web.post("/api/v1/consents", json=items, headers=shop)
+    assert answer.status_code == 207
+    results = answer.json()["results"]
+    assert [item["index"] for item in results] == list(range(9))
+    assert [item["ok"] for item in results] == [True, False, True, True, False, False, False, False, True]
+    fields = {item["index"]: item["errors"][0]["field"] for item in results if not item["ok"]}
+    assert fields == {1: "text", 4: "purpose", 5: "text", 6: "method", 7: "confirmed_at"}
+    assert "@" not in answer.text
+    ask = {"email": "ann@example.net", "purpose": "newsletter"}
+    after = (await owned_web.post("/api/v1/consents/lookup", json=ask, headers=shop)).json()
+    assert (after["status"], after["stopped_by"][0]["reason"]) == ("withdrawn", "objection")
+
+
+async def test_no_answer_of_the_api_holds_a_confirmation_token(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    """With the token the tenant himself could lift an objection, which only the person may (CONSENT-11)."""
+    item = {"event": "requested", "email": "eve@example.net", "purpose": "newsletter"}
+    answer = await owned_web.post("/api/v1/consents", json=item, headers=bearer(owned.api_keys["shop"]))
+    assert answer.json() == {"recorded": 1, "refused": 0, "results": [{"index": 0, "ok": True}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        (b"{", 400, None),
+        (b"", 422, None),
+        (b"[]", 422, None),
+        (b'"secret-value"', 422, None),
+        (b'{"event":"secret-value","email":"ann@example.net"}', 422, "event"),
+        (b'{"event":"given","email":"secret-value"}', 422, "email"),
+        (b'[{"event":"withdrawn","email":"ann@example.net"},{"event":"given","email":"secret-value"}]', 422, "1.email"),
+        (b'{"event":"given","email":"ann@example.net","secret_value":1}', 422, "secret_value"),
+        (b'{"event":"given","email":"ann@example.net","text":["secret-value"]}', 422, "text"),
+    ],
+)
+async def test_a_bad_body_names_the_field_and_repeats_nothing(
+    web: httpx.AsyncClient, gateway: MemoryGateway, body: bytes, status: int, field: str | None
+) -> None:
+    headers = bearer(SHOP_KEY) | {"Content-Type": "application/json"}
+    answer = await web.post("/api/v1/consents", content=body, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret-value" not in answer.text
+    assert "ann@example.net" not in answer.text
+    if field is not None:
+        assert field in [error["field"] for error in answer.json()["errors"]]
+    assert gateway.ops == []
+
+
+async def test_a_list_over_five_hundred_and_a_body_over_a_megabyte_are_refused(
+    web: httpx.AsyncClient, gateway: MemoryGateway
+) -> None:
+    item = {"event": "withdrawn", "email": "ann@example.net"}
+    many = await web.post("/api/v1/consents", json=[item] * 501, headers=bearer(SHOP_KEY))
+    assert many.status_code == 422
+    large = await web.post("/api/v1/consents", content=b" " * 1_000_001, headers=bearer(SHOP_KEY))
+    assert large.status_code == 413
+    assert large.headers["content-type"] == "application/problem+json"
+    assert gateway.ops == []
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES[:1] + ROUTES[2:4])
+async def test_an_owner_that_is_down_is_503_with_a_time_to_come_back(
+    web: httpx.AsyncClient, gateway: MemoryGateway, method: str, path: str, body: object
+) -> None:
+    gateway.failure = OpUnavailable()
+    answer = await web.request(method, path, json=body, headers=bearer(SHOP_KEY))
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_crash_is_a_problem_without_its_text(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    gateway.failure = RuntimeError("secret-value")
+    answer = await web.post("/api/v1/suppressions", json={"email": "ann@example.net"}, headers=bearer(SHOP_KEY))
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret-value" not in answer.text
+
+
+async def test_a_refusal_of_the_owner_is_told_in_its_words(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    gateway.refusals["suppression.add"] = OpRefused("purpose.unknown", "make it first")
+    answer = await web.post(
+        "/api/v1/suppressions", json={"email": "ann@example.net", "scope": "x"}, headers=bearer(SHOP_KEY)
+    )
+    assert (answer.status_code, answer.json()["detail"]) == (422, "make it first")
+
+
+async def test_a_message_is_traced_for_its_own_tenant_only(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    gateway.traces["shop", "01J8"] = {"id": "01J8", "verdict": "accept"}
+    assert (await web.get("/api/v1/messages/01J8", headers=bearer(SHOP_KEY))).json()["verdict"] == "accept"
+    for path, key in (("/api/v1/messages/01J8", OTHER_KEY), ("/api/v1/messages/01J9", SHOP_KEY)):
+        assert (await web.get(path, headers=bearer(key))).status_code == 404
+    assert (await web.get("/api/v1/messages/a%20b", headers=bearer(SHOP_KEY))).status_code == 422
+
+
+async def test_openapi_names_every_route_and_an_unknown_one_is_json(web: httpx.AsyncClient) -> None:
+    document = (await web.get("/api/v1/openapi.json")).json()
+    assert {"/consents", "/consents/lookup", "/suppressions", "/suppressions/remove"} <= set(document["paths"])
+    assert document["components"]["securitySchemes"]
+    fields = document["components"]["schemas"]["ConsentEvent"]["properties"]
+    assert {"given_at", "text", "doi_message_id", "published_hash", "local_rule"} <= set(fields)
+    for method, path, status in (("GET", "/api/v1/nothing", 404), ("DELETE", "/api/v1/suppressions", 405)):
+        answer = await web.request(method, path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_event_has_every_column_of_the_import() -> None:
+    from relay.consent.record import COLUMNS
+    from relay.portal.api_models import ConsentEvent
+
+    assert set(ConsentEvent.model_fields) - {"event"} == set(COLUMNS)

@@ -1,0 +1,142 @@
+"""CLASS-7, CONSENT-8, CONSENT-11: the double opt-in over HTTP."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from relay.portal.gateway import OpRefused, OpUnavailable
+from relay.portal.optin import CLIENT_LIMIT
+from tests.fakes.gateway import MemoryGateway
+from tests.fakes.portal import OwnerGateway
+
+HTML = {"Accept": "text/html"}
+
+
+def form_key(owned: OwnerGateway) -> str:
+    return next(
+        row["optin_key"] for row in owned.owner.call("purpose.list", {"tenant": "shop"}) if row["name"] == "newsletter"
+    )
+
+
+async def test_a_sign_up_becomes_consent_only_by_the_button_behind_the_mail(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    key = form_key(owned)
+    tenant = owned.directory().tenant("shop")
+    assert tenant is not None
+    started = await owned_web.post(f"/optin/{key}?lang=en", data={"email": " Ann@Example.net "}, headers=HTML)
+    assert started.status_code == 202
+    (notice,) = owned.notices
+    assert (notice.kind, notice.tenant, notice.purpose) == ("optin.confirm", "shop", "newsletter")
+    assert (notice.recipient, notice.language) == ("Ann@example.net", "en")
+    link = urlsplit(notice.link)
+    path = f"{link.path}?{link.query}"
+    page = await owned_web.get(path, headers=HTML)
+    assert page.status_code == 200
+    assert "ann@example.net" not in page.text.lower()
+    before = owned.lookup.consents(tenant.id, "newsletter", ["ann@example.net"])["ann@example.net"]
+    assert before is None or before.status == "requested"
+    done = await owned_web.post(path, headers=HTML)
+    assert done.status_code == 200
+    after = owned.lookup.consents(tenant.id, "newsletter", ["ann@example.net"])["ann@example.net"]
+    assert after is not None
+    assert after.status == "confirmed"
+    proof = owned.owner.call("consent.proof", {"tenant": "shop", "address": "ann@example.net"})
+    assert isinstance(proof, dict)
+    event = proof["events"][-1]
+    assert event["text"] == "Yes, I want to receive Tuinbrief from Shop BV by e-mail."
+    assert event["policy_url"] == f"https://mail.zegel.example/optin/{key}"
+    assert (await owned_web.post(path, headers=HTML)).status_code == 410  # used
+
+
+async def test_a_confirmation_lifts_an_earlier_objection_of_the_same_person(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    tenant = owned.directory().tenant("shop")
+    assert tenant is not None
+    owned.owner.call("suppression.add", {"tenant": "shop", "address": "ann@example.net"})
+    await owned_web.post(f"/optin/{form_key(owned)}", data={"email": "ann@example.net"})
+    link = urlsplit(owned.notices[0].link)
+    assert (await owned_web.post(f"{link.path}?{link.query}")).status_code == 200
+    assert owned.lookup.suppressions(tenant.id, ["ann@example.net"], purpose="newsletter")["ann@example.net"] == ()
+    assert owned.lookup.suppressions(tenant.id, ["ann@example.net"], purpose="offers")["ann@example.net"] != ()
+
+
+@pytest.mark.parametrize(
+    "value", ["", "ann", "ann@", "@example.net", "ann@example.net\r\nBcc: x@y.example", "a@b@c.d", "x" * 400]
+)
+async def test_what_is_no_address_gives_the_form_again(
+    web: httpx.AsyncClient, gateway: MemoryGateway, value: str
+) -> None:
+    answer = await web.post("/optin/k7f3newsletter", data={"email": value}, headers=HTML)
+    assert answer.status_code == 422
+    assert 'role="alert"' in answer.text
+    assert gateway.ops == []
+
+
+async def test_two_addresses_at_once_are_refused(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    body = "email=ann%40example.net&email=bob%40example.net"
+    answer = await web.post(
+        "/optin/k7f3newsletter", content=body, headers={"Content-Type": "application/x-www-form-urlencoded"}
+    )
+    assert answer.status_code == 422
+    assert gateway.ops == []
+
+
+class Counting(MemoryGateway):
+    """Answers a request as the owner does, with the mails that went out so far."""
+
+    mails_sent = 0
+
+    async def op(self, name: str, args: dict[str, object]) -> dict[str, object]:
+        await super().op(name, args)
+        return {"token": "t", "mails_sent": self.mails_sent}
+
+
+@pytest.fixture
+def gateway(tmp_path):  # type: ignore[no-untyped-def]  # in place of the shared one
+    made = Counting(tmp_path)
+    yield made
+    made.outbox.close()
+
+
+async def test_the_answer_does_not_tell_whether_an_address_may_be_mailed(
+    web: httpx.AsyncClient, gateway: Counting
+) -> None:
+    free = await web.post("/optin/k7f3newsletter", data={"email": "ann@example.net"}, headers=HTML)
+    gateway.refusals["consent.request"] = OpRefused("consent.restricted", "restricted")
+    barred = await web.post("/optin/k7f3newsletter", data={"email": "bob@example.net"}, headers=HTML)
+    del gateway.refusals["consent.request"]
+    gateway.mails_sent = 2
+    enough = await web.post("/optin/k7f3newsletter", data={"email": "eve@example.net"}, headers=HTML)
+    assert free.status_code == barred.status_code == enough.status_code == 202
+    assert free.text == barred.text == enough.text
+    assert [notice.recipient for notice in gateway.notices] == ["ann@example.net"]
+
+
+async def test_one_client_cannot_send_requests_without_end(web: httpx.AsyncClient, gateway: Counting) -> None:
+    for number in range(CLIENT_LIMIT):
+        answer = await web.post("/optin/k7f3newsletter", data={"email": f"a{number}@example.net"})
+        assert answer.status_code == 202
+    answer = await web.post("/optin/k7f3newsletter", data={"email": "one.more@example.net"})
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+    assert len(gateway.notices) == CLIENT_LIMIT
+
+
+async def test_nothing_is_promised_while_the_owner_is_down(web: httpx.AsyncClient, gateway: Counting) -> None:
+    gateway.failure = OpUnavailable()
+    answer = await web.post("/optin/k7f3newsletter", data={"email": "ann@example.net"}, headers=HTML)
+    assert answer.status_code == 503
+    assert gateway.notices == []
+
+
+async def test_an_unknown_list_and_a_foreign_token_lead_nowhere(web: httpx.AsyncClient, gateway: Counting) -> None:
+    assert (await web.get("/optin/nothing")).status_code == 404
+    assert (await web.post("/optin/nothing", data={"email": "ann@example.net"})).status_code == 404
+    for method in ("GET", "POST"):
+        assert (await web.request(method, f"/optin/confirm/{gateway.token()}")).status_code == 404
+    assert gateway.ops == []

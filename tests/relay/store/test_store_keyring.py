@@ -1,0 +1,116 @@
+"""The keyring: made once, readable by its owner only, older keys live on."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from relay.keyring import FILE, Keyring, KeyringError, Kind
+
+
+def test_a_keyring_is_made_once_and_opens_the_same(tmp_path: Path) -> None:
+    made = Keyring.open(tmp_path / "keys", create=True)
+    again = Keyring.open(tmp_path / "keys", create=True)
+    assert made.queue_keys == again.queue_keys
+    assert made.subject_hash("x") == again.subject_hash("x")
+    assert (
+        len(
+            {
+                *made.queue_keys.values(),
+                *made.token_keys.values(),
+                *made.subject_keys.values(),
+                *made.digest_keys.values(),
+            }
+        )
+        == 4
+    )
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "keys" / FILE).stat().st_mode) == 0o600
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == [FILE]
+
+
+def test_the_hash_is_hmac_sha_256(tmp_path: Path) -> None:
+    keyring = Keyring.open(tmp_path, create=True)
+    rows = json.loads((tmp_path / FILE).read_text())["keys"]
+    import base64
+
+    secret = base64.b64decode(next(row["secret"] for row in rows if row["kind"] == "hash"))
+    for text in ("", "jan@x.test", "ë" * 200):
+        assert keyring.subject_hash(text) == hmac.new(secret, text.encode(), hashlib.sha256).digest()[:16]
+    digest_key = base64.b64decode(next(row["secret"] for row in rows if row["kind"] == "digest"))
+    assert keyring.digest(b"pw", 1) == hmac.new(digest_key, b"pw", hashlib.sha256).digest()
+    assert keyring.digest(b"pw", 2) is None
+
+
+def test_rotation_keeps_the_older_keys(tmp_path: Path) -> None:
+    keyring = Keyring.open(tmp_path, create=True)
+    other = Keyring.open(tmp_path, create=False)
+    old = keyring.subject_hash("x")
+    assert keyring.rotate(Kind.HASH, now=5.0) == 2
+    assert keyring.subject_hash("x") != old
+    assert keyring.subject_hashes("x") == [keyring.subject_hash("x"), old]
+    assert other.subject_hashes("x") == [old]
+    other.reload()
+    assert other.subject_hashes("x") == keyring.subject_hashes("x")
+    assert keyring.rotate(Kind.QUEUE, now=5.0) == keyring.current_queue_key_id == 2
+    assert sorted(keyring.queue_keys) == [1, 2]
+
+
+def _drop_queue_key(text: str) -> str:
+    document = json.loads(text)
+    document["keys"] = [row for row in document["keys"] if row["kind"] != "queue"]
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda text: "{", "damaged"),
+        (lambda text: "[]", "damaged"),
+        (lambda text: text.replace('"version": 1', '"version": 9'), "version 9"),
+        (lambda text: text.replace('"secret": "', '"secret": "AAAA'), "wrong length"),
+        (lambda text: text.replace('"kind": "queue"', '"kind": "house"'), "damaged"),
+        (_drop_queue_key, "no queue key"),
+    ],
+)
+def test_a_spoilt_keyring_is_told_with_its_file(tmp_path: Path, spoil: object, told: str) -> None:
+    Keyring.open(tmp_path, create=True)
+    path = tmp_path / FILE
+    assert callable(spoil)
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(KeyringError, match=told) as caught:
+        Keyring.open(tmp_path, create=True)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_or_open_keyring_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyringError, match="zegel init"):
+        Keyring.open(tmp_path, create=False)
+    Keyring.open(tmp_path, create=True)
+    (tmp_path / FILE).chmod(0o640)
+    with pytest.raises(KeyringError, match="chmod 600"):
+        Keyring.open(tmp_path, create=False)
+
+
+def test_a_dkim_key_is_never_overwritten_nor_leaves_the_folder(tmp_path: Path) -> None:
+    keyring = Keyring.open(tmp_path, create=True)
+    keyring.store_dkim("shop.example", "g2026a", b"PEM")
+    assert keyring.load_dkim("shop.example", "g2026a") == b"PEM"
+    assert keyring.load_dkim("shop.example", "g2026b") is None
+    assert keyring.dkim_selectors("shop.example") == {"g2026a"}
+    with pytest.raises(FileExistsError):
+        keyring.store_dkim("shop.example", "g2026a", b"OTHER")
+    for domain, selector in (
+        ("..", "a"),
+        ("shop.example", "../../x"),
+        ("a/b.example", "x"),
+        ("shop.example", ""),
+        ("", "x"),
+    ):
+        with pytest.raises(ValueError, match="A-label"):
+            keyring.dkim_path(domain, selector)
