@@ -27,6 +27,7 @@ from relay.gather import Gather
 from relay.intake import House, Intake
 from relay.keyring import Keyring
 from relay.observe import events, metrics
+from relay.observe.health import Health
 from relay.observe.log import log
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
@@ -66,6 +67,7 @@ class Worker:
         self.counters = EmbeddedCounters(data)
         self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
+        self.health = Health()
         self.stopping = asyncio.Event()
         self._ticks = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -203,11 +205,20 @@ class Worker:
             self._directory = await asyncio.to_thread(Directory.load, self.settings.database_path, self.keyring)
             self._directory_seen = seen
         self.queue.tick()
+        self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)
         if self._ticks % ADOPT_EVERY_TICKS == 0:
             adopted = await self.queue.adopt_orphans()
             if adopted:
                 log.info(events.QUEUE_ADOPTED, message_count=adopted)
+
+    def _check_health(self) -> None:
+        self.health.beat("upkeep", self.clock.monotonic(), within_seconds=10.0)
+        pressure = self.queue.pressure()
+        if pressure is None:
+            self.health.recover("queue")
+        else:
+            self.health.fail("queue", pressure)
 
     async def _probe_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -252,6 +263,8 @@ class Worker:
     async def _command(self, channel: Channel, op: str, args: dict[str, Any]) -> Any:
         if op == "metrics.snapshot":
             return metrics.snapshot()
+        if op == "worker.ready":
+            return self.health.reasons(self.clock.monotonic())
         if op == "worker.reload":
             return self.listeners.reload_certificates()
         if op == "worker.submit":
