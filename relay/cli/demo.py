@@ -106,7 +106,7 @@ class _Run:
 
     def run(self, settings: Settings, folder: Path, *, samples: bool) -> list[Told] | None:
         """What became of the samples; None without them, or where the demo was stopped before."""
-        from relay.cli import demo_samples, serve
+        from relay.cli import demo_samples, running
         from relay.cli.client import is_running
         from relay.cli.demo_setup import provide
 
@@ -114,7 +114,7 @@ class _Run:
             raise Trouble(DOWN, f"a demo runs in {folder} already: stop it, or choose another --data")
         demo = provide(settings, folder)
         club = demo_samples.make_club(demo) if samples else None
-        serve.run(
+        running.run(
             settings,
             greet=lambda ready: self._greet(demo),
             meanwhile=None if club is None else lambda: self._samples(demo, club),

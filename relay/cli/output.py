@@ -24,9 +24,10 @@ COLOURS = {
     "inactive": "yellow", "attempted": "yellow",
     "reject": "red", "refused": "red", "failed": "red", "wrong": "red", "retired": "dim", "observe": "yellow", "off": "dim",
 }  # fmt: skip
-_TIMES = frozenset(
-    ("created_at", "revoked_at", "activated_at", "checked_at", "mismatch_since", "accepted_at", "due", "at")
-)
+_TIMES = frozenset((
+    "created_at", "revoked_at", "activated_at", "checked_at", "mismatch_since", "accepted_at", "due", "at",
+    "given_at", "confirmed_at", "sale_at", "expires_at",
+))  # fmt: skip
 
 Columns = Sequence[tuple[str, str]]
 

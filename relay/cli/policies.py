@@ -209,7 +209,8 @@ def test(
         raise Trouble(
             WRONG_USE, "a mail needs --credential and --rcpt-to (and --mail-from); a decision table ends in .toml"
         )
-    from relay.cli.explain import Asked, explain_mail, read_mail
+    from relay.cli.dryrun import explain_mail
+    from relay.cli.explain import Asked, read_mail
 
     verdict = explain_mail(frame.settings(), Asked(credential, mail_from, tuple(rcpt_to)), read_mail(file))
     entry = next((entry for entry in verdict["policies"] if entry["policy"] == policy), None)
