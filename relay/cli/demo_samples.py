@@ -154,15 +154,15 @@ def _lawful(bench: Bench, sample: Sample) -> Told:
 
 def _no_consent(bench: Bench, sample: Sample) -> Told:
     sent = bench.post.send(bench.news, f"news@{DOMAIN}", [SUBSCRIBERS[1], STRANGER], newsletter(SUBSCRIBERS[1]))
-    entries = bench.post.entries(sent)
-    fine = (
-        sent.rcpt[0][0] == "2"
-        and sent.rcpt[1].startswith("550")
-        and "CONSENT-1]" in sent.rcpt[1]
-        and bool(sent.queue_id)
-    )
+    entries = bench.post.refusal(STRANGER, sent.at - 1) + bench.post.entries(sent)
+    refused = sent.rcpt[1].startswith("550") and "CONSENT-1]" in sent.rcpt[1]
+    fine = refused and sent.rcpt[0].startswith("2") and bool(sent.queue_id) and len(entries) == 2
     told = bench.tell(
-        sample, sent, entries, happened="refused at RCPT, the other got it" if fine else "not as it should", fine=fine
+        sample,
+        sent,
+        entries,
+        happened="refused at RCPT; who had said yes got it" if fine else "not as it should",
+        fine=fine,
     )
     return told._replace(reply=sent.rcpt[1])
 

@@ -9,8 +9,11 @@ import typer
 
 from relay.cli.frame import Frame, command
 from relay.cli.output import say
+from relay.cli.trouble import DOWN, Trouble
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from relay.settings.model import Settings
 
 ANYWHERE = ("0.0.0.0", "::")
@@ -36,10 +39,22 @@ def check(settings: Settings) -> None:
     from relay.policy.catalogue import Catalogue
 
     require_folder(settings.server.data_dir)
+    _refuse_foreign_root(settings.server.data_dir)
     Catalogue.load(settings.policies)
     if settings.delivery.mode == "smarthost":
         route.peers(settings.delivery)
     keyring_for(settings)
+
+
+def _refuse_foreign_root(data: Path) -> None:
+    """As root in somebody else's folder the gateway would leave files there that its owner cannot open."""
+    if os.geteuid() == 0 and data.exists() and data.stat().st_uid != 0:
+        from relay.cli.client import name_of
+
+        name = name_of(data.stat().st_uid)
+        raise Trouble(
+            DOWN, f"{data} belongs to {name}: run `zegel serve` as that user, for instance with User={name} in systemd"
+        )
 
 
 def _greet(settings: Settings) -> None:
