@@ -13,7 +13,7 @@ from tests.clients.certificate import Certificates
 from tests.clients.gateway import DOMAIN, Gateway
 from tests.clients.programs import SENDERS, Task
 from tests.clients.sink import Received, Sink
-from tests.clients.tools import HERE
+from tests.clients.installed import HERE
 
 
 @pytest.fixture(scope="session")
