@@ -47,7 +47,7 @@ class _KeyPlace(NamedTuple):
     algorithm: str
 
 
-def secret_digest(keyring: Keyring, name: str, secret: str, key_id: int) -> bytes | None:
+def secret_digest(keyring: Keyring, name: str, secret: str, *, key_id: int) -> bytes | None:
     """Keyed digest of a made secret, bound to its name; None where the keyring has no key `key_id`."""
     return keyring.digest(f"{name}\0{secret}".encode(), key_id)
 
@@ -87,7 +87,7 @@ class Directory:
         """
         name, plus, purpose = username.partition("+")
         login = self._logins.get(name, self._nobody)
-        given = secret_digest(self._keyring, name, password[:MAX_SECRET_CHARS], login.key_id) or b""
+        given = secret_digest(self._keyring, name, password[:MAX_SECRET_CHARS], key_id=login.key_id) or b""
         if not hmac.compare_digest(given, login.digest) or login.credential is None or login.credential.revoked:
             return None
         return self._for_purpose(name, purpose) if plus else self._accounts[name]
@@ -128,7 +128,7 @@ class Directory:
     def api_tenant(self, secret: str) -> Tenant | None:
         """The tenant of an API key, or None. The lookup is by keyed digest, so its time tells nothing of the secret."""
         for key_id in self._keyring.digest_keys:
-            digest = secret_digest(self._keyring, "api", secret[:MAX_SECRET_CHARS], key_id)
+            digest = secret_digest(self._keyring, "api", secret[:MAX_SECRET_CHARS], key_id=key_id)
             tenant_id = self._api_keys.get(digest or b"")
             if tenant_id is not None:
                 return self._by_id.get(tenant_id)

@@ -27,11 +27,20 @@ Address = str
 class Gather:
     """The facts of one process. Its lookups are for the event loop's thread."""
 
-    def __init__(self, lookup: Lookup, threads: Threads, counters: Counters, *, dry: bool = False) -> None:
-        """`dry`: look without counting, for `explain` (PIPE-4)."""
+    def __init__(
+        self,
+        lookup: Lookup,
+        threads: Threads,
+        counters: Counters,
+        *,
+        generation: Callable[[], int] = lambda: 0,
+        dry: bool = False,
+    ) -> None:
+        """`generation` tells the state of the consent store; `dry`: look without counting, for `explain` (PIPE-4)."""
         self.lookup = lookup
         self.threads = threads
         self.counters = counters
+        self.generation = generation
         self.dry = dry
 
     def facts(self, needs: Iterable[Fact], mail: Submission, addresses: Sequence[Address]) -> Facts:

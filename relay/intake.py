@@ -7,7 +7,7 @@ commit lets the answer be 250 (OUT-1). Replies are whole SMTP replies without CR
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from relay.gather import Gather
@@ -69,16 +69,13 @@ class Intake:
         *,
         house: House,
         watcher: Watcher,
-        generation: Callable[[], int],
     ) -> None:
-        """`generation` tells the state of the consent store, so that delivery need not ask again while it stands."""
         self.pipeline = pipeline
         self.gather = gather
         self.queue = queue
         self.trace = trace
         self.house = house
         self.watcher = watcher
-        self.generation = generation
 
     # -- before the content -----------------------------------------------------------------------------------------
 
@@ -114,7 +111,7 @@ class Intake:
         if self.queue.pressure() is not None:
             return reply_line("queue.unavailable", (), language, self.house.public_url)
         number = self.queue.next_id()
-        generation = self.generation()
+        generation = self.gather.generation()
         ruling = self.judge(_with_message(mail, message), settled)
         if ruling.passes:
             ruling = self.pipeline.admit(ruling, self._allowance(ruling))
@@ -175,7 +172,9 @@ class Intake:
 
     def _count_refusal(self, ruling: Ruling) -> None:
         rule = REASONS[ruling.reason].rule
-        metrics.MESSAGES.inc((ruling.mail.stream.value, ruling.action.word))
+        if ruling.mail.message is not None:
+            metrics.MESSAGES.inc((ruling.mail.stream.value, ruling.action.word))
+        metrics.RECIPIENTS.inc(("refused",), max(1, len(ruling.mail.recipients)))
         metrics.REFUSALS.inc((rule,))
         if rule.startswith("THROTTLE"):
             metrics.THROTTLED.inc((dict(ruling.detail).get("scope", "credential"),))
@@ -195,6 +194,9 @@ class Intake:
             item.id, ruling, word, reply=reply, message_id=message_id(message), size=message.size if message else 0
         )
         metrics.MESSAGES.inc((ruling.mail.stream.value, "hold" if word == "held" else "accept"))
+        metrics.RECIPIENTS.inc(("accepted",), len(ruling.recipients))
+        if ruling.dropped:
+            metrics.RECIPIENTS.inc(("dropped",), len(ruling.dropped))
         for policy in ruling.bypassed:
             metrics.POLICY_BYPASS.inc((policy,))
         self.watcher.accepted(item, ruling, ruling.notes)

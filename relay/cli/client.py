@@ -61,7 +61,10 @@ class Link:
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             if self._owner is None and is_running(self._settings):
-                return asyncio.run(_ask(control_path(self._settings), op, dict(args)))
+                # It may go between the look and the question: then we look again.
+                with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                    return asyncio.run(_ask(control_path(self._settings), op, dict(args)))
+                continue
             if op.startswith(_GATEWAY_OPS):
                 raise Trouble(DOWN, "the gateway is not running: start it with `zegel serve`")
             try:

@@ -33,6 +33,14 @@ Row = tuple[int, Mapping[str, object]]
 """Line number (or index) and the values of one row."""
 
 
+class Stamp(NamedTuple):
+    """What is written on the events of a chunk: `event` given or imported, the actor, epoch seconds."""
+
+    event: str
+    by: str
+    now: float
+
+
 class Refusal(NamedTuple):
     """A row that did not go in: as the contract prints it, and what to do where that is not plain."""
 
@@ -105,26 +113,24 @@ class Admission:
         connection: sa.Connection,
         tenant_id: int,
         rules: Rules,
-        rows: Sequence[Row],
         *,
-        event: str,
-        by: str,
-        now: float,
+        rows: Sequence[Row],
+        stamp: Stamp,
     ) -> Outcome:
-        """Check `rows` (at most CHUNK_ROWS) and record the good ones as `event`, given or imported, by the actor `by`."""
+        """Check `rows` (at most CHUNK_ROWS) and record the good ones."""
         refused: list[Refusal] = []
-        good = self._checked(tenant_id, rules, rows, refused, now)
+        good = self._checked(tenant_id, rules, rows, refused=refused, now=stamp.now)
         barred = suppression.standing(connection, {key for row in good for key in row.person})
         good = [row for row in good if not _is_barred(row, barred, refused)]
         if not good:
             return Outcome(0, 0, refused)
-        plan = _plan(good, load_states(connection, {key for row in good for key in row.keys}), event)
+        plan = _plan(good, load_states(connection, {key for row in good for key in row.keys}), stamp.event)
         if plan.entries:
-            self._write(connection, tenant_id, plan, by=by, now=now)
+            self._write(connection, tenant_id, plan, stamp=stamp)
         return Outcome(len(good), plan.unchanged, refused)
 
     def _checked(
-        self, tenant_id: int, rules: Rules, rows: Sequence[Row], refused: list[Refusal], now: float
+        self, tenant_id: int, rules: Rules, rows: Sequence[Row], *, refused: list[Refusal], now: float
     ) -> list[_Row]:
         good: list[_Row] = []
         hashes = self._keyring.subject_hashes
@@ -150,14 +156,14 @@ class Admission:
             )
         return good
 
-    def _write(self, connection: sa.Connection, tenant_id: int, plan: _Plan, *, by: str, now: float) -> None:
-        places = self._ledger.append(connection, tenant_id, plan.entries, recorded_by=by, now=now)
+    def _write(self, connection: sa.Connection, tenant_id: int, plan: _Plan, *, stamp: Stamp) -> None:
+        places = self._ledger.append(connection, tenant_id, plan.entries, recorded_by=stamp.by, now=stamp.now)
         states = {}
         for key, (present, proof, entry) in plan.changes.items():
             states[key] = (present._replace(state=present.state._replace(event=places[entry].seq)), proof)
         save_states(connection, tenant_id, states)
         texts = [
-            {"tenant_id": tenant_id, "hash": name, "language": language, "text": text, "first_seen_at": now}
+            {"tenant_id": tenant_id, "hash": name, "language": language, "text": text, "first_seen_at": stamp.now}
             for name, (language, text) in plan.texts.items()
         ]
         upsert(connection, text_table, texts, keep=True)

@@ -112,7 +112,7 @@ class Ledger:
             row["recorded_by"], row["recorded_at"] = recorded_by, now
             row["content_hash"] = content_hash(row, person.hash)
             row["prev_hash"] = previous
-            row["hash"] = previous = chain_hash(previous, tenant_id, seq, row["content_hash"])
+            row["hash"] = previous = chain_hash(previous, tenant_id, seq, content=row["content_hash"])
             rows.append(row)
             places.append(Appended(seq, person.id))
         insert(connection, consent_event, rows)
@@ -261,7 +261,7 @@ def content_hash(row: Mapping[str, object], subject_hash: bytes) -> bytes:
     return hashlib.sha256(orjson.dumps(parts)).digest()
 
 
-def chain_hash(previous: bytes, tenant_id: int, seq: int, content: object) -> bytes:
+def chain_hash(previous: bytes, tenant_id: int, seq: int, *, content: object) -> bytes:
     """The hash that the next event holds."""
     assert isinstance(content, bytes)
     return hashlib.sha256(previous + _PLACE.pack(tenant_id, seq) + content).digest()
@@ -299,7 +299,7 @@ def _fault(row: Mapping[str, object], previous: bytes, seq: int) -> str:
         return "an event is missing"
     if row["prev_hash"] != previous:
         return "the hash of the event before does not match"
-    if row["hash"] != chain_hash(previous, row["tenant_id"], seq, row["content_hash"]):  # type: ignore[arg-type]  # int column
+    if row["hash"] != chain_hash(previous, row["tenant_id"], seq, content=row["content_hash"]):  # type: ignore[arg-type]  # int column
         return "the hash of this event does not match"
     if row["expired_at"]:
         return ""

@@ -85,7 +85,7 @@ def lift(connection: sa.Connection, keys: Sequence[bytes], purpose: str, *, befo
                 continue
             lifted += 1
             if entry.scope != ALL:
-                remove(connection, [entry.key], entry.scope, entry.reason)
+                remove(connection, [entry.key], scope=entry.scope, reason=entry.reason)
                 continue
             where = _is(entry.key, entry.scope, entry.reason)
             value = " ".join(sorted(entry.lifted | {purpose}))
@@ -93,7 +93,7 @@ def lift(connection: sa.Connection, keys: Sequence[bytes], purpose: str, *, befo
     return lifted
 
 
-def remove(connection: sa.Connection, keys: Sequence[bytes], scope: str, reason: str) -> int:
+def remove(connection: sa.Connection, keys: Sequence[bytes], *, scope: str, reason: str) -> int:
     """Delete entries; returns how many. Who may do this for which reason is the owner's to know."""
     table = suppression.c
     where = sa.and_(table.key.in_(list(keys)), table.scope == scope, table.reason == reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from relay.clock import Clock
 from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome
@@ -83,10 +84,18 @@ class Reporter:
         return [] if report is None else [self._own(number, item, report, stamp.now)]
 
     def _own(self, number: int, item: Item, report: dsn.Report, now: float) -> Item:
-        return system_item(number, item, report.recipient, report.raw, utf8=report.smtputf8, now=now, domain=self._host)
+        return system_item(Stamp(number, now, self._host), item, report.recipient, report.raw)
 
 
-def system_item(number: int, about: Item, recipient: str, raw: bytes, *, utf8: bool, now: float, domain: str) -> Item:
+class Stamp(NamedTuple):
+    """Of a message of our own: its queue id, when, and the host whose name it bears."""
+
+    number: int
+    now: float
+    host: str
+
+
+def system_item(stamp: Stamp, about: Item, recipient: str, raw: bytes) -> Item:
     """A message of our own for the queue: null return path, no reports about it, the tenant's language kept."""
     meta = {
         "tenant_id": about.meta["tenant_id"],
@@ -97,14 +106,14 @@ def system_item(number: int, about: Item, recipient: str, raw: bytes, *, utf8: b
         "purpose": "",
         "from": "",
         "rcpt": [[recipient, ("NEVER",), ""]],
-        "utf8": utf8,
+        "utf8": not recipient.isascii(),
         "edits": [],
-        "domain": domain,
+        "domain": stamp.host,
         "language": about.meta.get("language", "nl"),
-        "at": now,
+        "at": stamp.now,
         "about": about.queue_id,
     }
-    return Item(number, meta, raw, due=now)
+    return Item(stamp.number, meta, raw, due=stamp.now)
 
 
 def _words(reply: str) -> str:

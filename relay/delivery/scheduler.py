@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from relay.clock import Clock
 from relay.delivery.job import Features, Rendered
@@ -49,6 +49,16 @@ class Recorder(Protocol):
     """Writes the delivery log (`zegel trace`)."""
 
     def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None: ...
+
+
+class Hands(NamedTuple):
+    """What the scheduler has done by others: asking again, reports, the log, bugs, and the retry plan of a message."""
+
+    recheck: Recheck
+    report: Reporter
+    record: Recorder
+    crashed: Callable[[BaseException], None]
+    plans: Callable[[Item], RetryPlan]
 
 
 class Attempt:
@@ -94,21 +104,16 @@ class Scheduler:
         spool: Spool,
         clock: Clock,
         signer: Signer,
-        *,
-        recheck: Recheck,
-        report: Reporter,
-        record: Recorder,
-        crashed: Callable[[BaseException], None],
-        plans: Callable[[Item], RetryPlan],
+        hands: Hands,
     ) -> None:
         self.spool = spool
         self.clock = clock
         self.signer = signer
-        self.crashed = crashed
-        self._recheck = recheck
-        self._report = report
-        self._record = record
-        self._plans = plans
+        self.crashed = hands.crashed
+        self._recheck = hands.recheck
+        self._report = hands.report
+        self._record = hands.record
+        self._plans = hands.plans
         self._copies: deque[Attempt] = deque()
         self._open: dict[int, int] = {}  # message id -> attempts without outcome
         self._outcomes: dict[int, dict[int, Outcome]] = {}

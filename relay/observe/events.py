@@ -23,6 +23,7 @@ EXPOSURE = _event(
 QUEUE_FAILED = _event(
     "queue.failed", "A message could not be made durable; its sender was told to try again. queue_id."
 )
+KEY_MISSING = _event("key.missing", "A copy waits because its DKIM key is gone; put the key back. queue_id, domain.")
 QUEUE_ADOPTED = _event("queue.adopted", "Messages of a worker that is gone were taken over. message_count.")
 OUTBOX_FAILED = _event("outbox.failed", "A captured message could not be kept for /outbox. queue_id.")
 PEER_CHANGED = _event("peer.changed", "A smarthost became usable or unusable. peer, state, stage, why.")

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.consent import suppression
-from relay.consent.admit import CHUNK_ROWS, Refusal
+from relay.consent.admit import CHUNK_ROWS, Refusal, Stamp
 from relay.consent.ledger import Past, verify
 from relay.consent.record import COLUMNS, format_time
 from relay.consent.state import Event, replay
@@ -16,7 +16,7 @@ from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
 from relay.policy.facts import ConsentState
-from relay.store.schema import consent_text, ledger_head, purpose
+from relay.store.schema import consent_text, ledger_head, purpose, tenant
 
 EXPORT_ROWS = 1_000
 
@@ -26,7 +26,7 @@ def give(desk: Desk, args: Args) -> Result:
     owner = desk.tenant(args.text("tenant"))
     row = args.rest(COLUMNS)
     outcome = desk.admission.admit(
-        desk.connection, owner.id, desk.rules(owner), [(1, row)], event="given", by=desk.actor, now=desk.now
+        desk.connection, owner.id, desk.rules(owner), rows=[(1, row)], stamp=Stamp("given", desk.actor, desk.now)
     )
     if outcome.refused:
         first = outcome.refused[0]
@@ -39,7 +39,7 @@ def give(desk: Desk, args: Args) -> Result:
     return {
         "tenant": owner.name,
         "unchanged": outcome.unchanged == 1,
-        **_state(desk, owner, str(row["purpose"]).strip(), address),
+        **_state(desk, owner, str(row["purpose"]).strip(), address=address),
     }
 
 
@@ -57,7 +57,7 @@ def import_rows(desk: Desk, args: Args) -> Result:
         values = {name: value for name, value in row.items() if name != "line"} if "line" in row else row
         numbered.append((line if isinstance(line, int) else start + index, values))
     outcome = desk.admission.admit(
-        desk.connection, owner.id, desk.rules(owner), numbered, event="imported", by=desk.actor, now=desk.now
+        desk.connection, owner.id, desk.rules(owner), rows=numbered, stamp=Stamp("imported", desk.actor, desk.now)
     )
     refused = len({refusal.line for refusal in outcome.refused})
     desk.note(imported=outcome.imported, unchanged=outcome.unchanged, refused=refused)
@@ -81,7 +81,7 @@ def show(desk: Desk, args: Args) -> Result:
     address = args.address("address")
     person = desk.person(owner.id, address)
     query = sa.select(purpose.c.name).where(purpose.c.tenant_id == owner.id).order_by(purpose.c.name)
-    states = [_state(desk, owner, name, address) for name in desk.connection.scalars(query)]
+    states = [_state(desk, owner, name, address=address) for name in desk.connection.scalars(query)]
     return {
         "tenant": owner.name,
         "address": address,
@@ -151,6 +151,12 @@ def export(desk: Desk, args: Args) -> Result:
     }
 
 
+def heads(desk: Desk, args: Args) -> Result:
+    """No arguments: last event and hash of every ledger, for the daily anchor in the log (CONSENT-14)."""
+    query = sa.select(tenant.c.name, ledger_head.c.seq, ledger_head.c.hash).join(ledger_head).order_by(tenant.c.name)
+    return [{"tenant": row.name, "seq": row.seq, "hash": row.hash.hex()} for row in desk.connection.execute(query)]
+
+
 def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[str, Any]]:
     """Events as JSON, each with the consent text that was shown."""
     wanted = {str(past.clear["text_hash"]) for past in events if "text_hash" in past.clear}
@@ -178,7 +184,7 @@ def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[
     ]
 
 
-def _state(desk: Desk, owner: TenantRow, name: str, address: str) -> dict[str, Any]:
+def _state(desk: Desk, owner: TenantRow, name: str, *, address: str) -> dict[str, Any]:
     found = load_states(desk.connection, desk.consent_keys(owner.id, name, address))
     return _shown_state(name, next(iter(found.values()))[0].state if found else None)
 

@@ -42,7 +42,7 @@ def add(desk: Desk, args: Args) -> Result:
         from_addresses=orjson.dumps(addresses).decode(),
         null_sender=args.flag("null_sender"),
         key_id=key_id,
-        digest=secret_digest(desk.keyring, name, password, key_id),
+        digest=secret_digest(desk.keyring, name, password, key_id=key_id),
         created_at=desk.now,
     )
     desk.connection.execute(statement)
@@ -103,7 +103,7 @@ def add_api_key(desk: Desk, args: Args) -> Result:
         raise OwnerError("apikey.exists", f"tenant {owner.name} has an API key {name} already: choose another name")
     secret = API_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     key_id = desk.keyring.current_digest_key_id
-    digest = secret_digest(desk.keyring, "api", secret, key_id)
+    digest = secret_digest(desk.keyring, "api", secret, key_id=key_id)
     statement = api_key.insert().values(
         tenant_id=owner.id, name=name, key_id=key_id, digest=digest, created_at=desk.now
     )

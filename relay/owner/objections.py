@@ -85,7 +85,7 @@ def add(desk: Desk, args: Args) -> Result:
     person = desk.person(owner.id, address)
     source = args.text("source", "") or desk.actor
     if reason == "bounce":
-        changed = _bounce(desk, person, scope, source)
+        changed = _bounce(desk, person, scope=scope, source=source)
     else:
         changed = object_to(desk, person, scope=scope, reason=reason, event=_EVENTS[reason], source=source)
     return {"tenant": owner.name, "address": address, "scope": scope, "reason": reason, "changed": changed}
@@ -104,11 +104,11 @@ def remove(desk: Desk, args: Args) -> Result:
         )
     person = desk.person(owner.id, address)
     keys = desk.keyring.subject_hashes(person_text(owner.id, narrow(address))) if reason == "bounce" else person.hashes
-    removed = suppression.remove(desk.connection, keys, scope, reason)
+    removed = suppression.remove(desk.connection, keys, scope=scope, reason=reason)
     if not removed:
         raise OwnerError("suppression.unknown", f"no {reason} of scope {scope} stands for this address")
     if reason == "restriction":
-        _append(desk, person, "unrestricted", scope, "restriction", desk.actor)
+        _append(desk, person, "unrestricted", scope=scope, reason=reason, source=desk.actor)
     desk.note(scope=scope, reason=reason)
     return {"tenant": owner.name, "address": address, "scope": scope, "reason": reason, "removed": removed}
 
@@ -126,21 +126,18 @@ def list_all(desk: Desk, args: Args) -> Result:
 
 
 def erase(desk: Desk, args: Args) -> Result:
-    """`tenant`, `address` or `token` (of kind my): destroy what names the person; the objection stays (GDPR-8)."""
-    if args.has("token"):
-        token = _token(desk, args.text("token", max_chars=2_000))
-        person = Person(token.tenant_id, "", [token.subject_hash])
-        desk.tenant_id = token.tenant_id
-        desk.note(subject=token.subject_hash.hex())
-    else:
-        owner = desk.tenant(args.text("tenant"))
-        person = desk.person(owner.id, args.address("address"))
+    """`tenant`, `address`; optional `source`: destroy what names the person; the objection stays (GDPR-8).
+
+    By address only: a token knows one hash, and the person may be kept under an older one.
+    """
+    owner = desk.tenant(args.text("tenant"))
+    person = desk.person(owner.id, args.address("address"))
     source = args.text("source", "") or desk.actor
     object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
-    _append(desk, person, "erased", ALL, "erasure", source, anonymous=True)
+    _append(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
     keys = _consent_keys(desk, person)
-    _end_consents(desk, person, keys, "erased", "")
-    desk.connection.execute(table.update().where(table.c.key.in_(person.hashes)).values(sealed=None))
+    _end_consents(desk, person, keys, event="erased", only="")
+    desk.connection.execute(table.update().where(table.c.key.in_(_every_key(desk, person))).values(sealed=None))
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(list(keys))))
     erased = desk.ledger.erase(desk.connection, person.hashes, now=desk.now)
     return {"subject": person.hashes[0].hex(), "erased": erased > 0}
@@ -153,17 +150,18 @@ def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str
     desk.note(scope=scope, reason=reason)
     if same is not None and not same.lifted:
         return False
-    subject_id = _append(desk, person, event, scope, reason, source)
+    subject_id = _append(desk, person, event, scope=scope, reason=reason, source=source)
     sealed = _sealed_address(desk, person)
     key = same.key if same is not None else person.hashes[0]
     entry = Standing(key, scope, reason, desk.now, 0.0, frozenset())
     suppression.put(desk.connection, person.tenant_id, entry, source=source, subject_id=subject_id, sealed=sealed)
     if reason != "restriction":
-        _end_consents(desk, person, _consent_keys(desk, person), event, "" if scope == ALL else scope)
+        only = "" if scope == ALL else scope
+        _end_consents(desk, person, _consent_keys(desk, person), event=event, only=only)
     return True
 
 
-def _bounce(desk: Desk, person: Person, scope: str, source: str) -> bool:
+def _bounce(desk: Desk, person: Person, *, scope: str, source: str) -> bool:
     exact = desk.keyring.subject_hashes(person_text(person.tenant_id, narrow(person.address)))
     found = suppression.standing(desk.connection, exact)
     key = next((entry.key for rows in found.values() for entry in rows if entry.reason == "bounce"), exact[0])
@@ -175,14 +173,20 @@ def _bounce(desk: Desk, person: Person, scope: str, source: str) -> bool:
     return True
 
 
-def _append(
-    desk: Desk, person: Person, event: str, scope: str, reason: str, source: str, *, anonymous: bool = False
-) -> int:
+def _append(desk: Desk, person: Person, event: str, *, scope: str, reason: str, source: str) -> int:
+    """Write an event about a person as a whole; returns the number of the subject."""
     clear = {"scope": scope, "reason": reason, "source": source}
-    sealed = {"email": person.address} if person.address and not anonymous else {}
+    sealed = {"email": person.address} if person.address else {}
     entry = Entry(event, desk.now, person.hashes, b"", "" if scope == ALL else scope, clear, sealed, {})
     places = desk.ledger.append(desk.connection, person.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)
     return places[0].subject_id
+
+
+def _every_key(desk: Desk, person: Person) -> list[bytes]:
+    """Keys of all suppressions of a person, bounces of other spellings of the address included."""
+    people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
+    found = sa.select(table.c.key).where(table.c.tenant_id == person.tenant_id, table.c.subject_id.in_(people))
+    return [*person.hashes, *desk.connection.scalars(found)]
 
 
 def _sealed_address(desk: Desk, person: Person) -> bytes | None:
@@ -207,7 +211,7 @@ def _consent_keys(desk: Desk, person: Person) -> dict[bytes, str]:
     return keys
 
 
-def _end_consents(desk: Desk, person: Person, keys: dict[bytes, str], event: str, only: str) -> None:
+def _end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: str, only: str) -> None:
     """Fold the end into each present state that it covers; `only` is a purpose, or "" for all."""
     wanted = [key for key, name in keys.items() if only in ("", name)]
     ended = {}

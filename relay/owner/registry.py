@@ -68,6 +68,7 @@ OPERATIONS = {
     "consent.proof": Operation(consents.proof),
     "consent.verify": Operation(consents.check_chain),
     "consent.export": Operation(consents.export),
+    "consent.heads": Operation(consents.heads),
     "suppression.add": Operation(objections.add, _C),
     "suppression.list": Operation(objections.list_all),
     "suppression.remove": Operation(objections.remove, _C),

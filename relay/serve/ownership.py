@@ -29,6 +29,8 @@ from relay.store.threads import Threads
 DAY_SECONDS = 86_400.0
 UPKEEP_SECONDS = 3600.0
 MAX_TOGETHER = 64
+LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
+IMPORT = "consent.import_rows"
 
 Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]"]
 
@@ -94,7 +96,7 @@ class Ownership:
     async def _work(self) -> None:
         assert self._owner is not None
         while self._waiting:
-            batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+            batch, self._waiting = next_batch(self._waiting)
             calls = [(op, args) for op, args, _ in batch]
             try:
                 answers = await self._in_thread(self._owner.call_many, calls)
@@ -107,7 +109,7 @@ class Ownership:
                 log.error(events.OP_CRASHED, op=calls[0][0], kind=type(error).__name__)
                 metrics.CRASHES.inc(("owner",))
                 answers = [OpUnavailable("owner")] * len(batch)
-            for (_, _, future), answer in zip(batch, answers, strict=True):
+            for (op, args, future), answer in zip(batch, answers, strict=True):
                 if future.done():
                     continue
                 if isinstance(answer, OwnerError):
@@ -115,6 +117,7 @@ class Ownership:
                 elif isinstance(answer, BaseException):
                     future.set_exception(answer)
                 else:
+                    _count(op, args)
                     future.set_result(answer)
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
@@ -129,7 +132,8 @@ class Ownership:
                 await self._in_thread(self._threads.forget, now)
                 days = privacy.delivery_log_days
                 await self._in_thread(forget_before, self._settings.server.data_dir / HISTORY, now - days * DAY_SECONDS)
-                await self._queue("retention.run", {})
+                months, log_days = privacy.consent_ip_months, privacy.security_log_days
+                await self._queue("retention.run", {"evidence_days": months * 30, "audit_days": log_days})
             except (sqlite3.Error, OSError, OpRefused, OpUnavailable) as error:
                 log.error(events.UPKEEP_FAILED, kind=type(error).__name__)
             await asyncio.sleep(UPKEEP_SECONDS)
@@ -149,6 +153,33 @@ class Ownership:
     def _hit(self, args: dict[str, Any]) -> int:
         """How often a page that is open to everybody was used with `key`, this time included."""
         return self._counters.hit("web:" + str(args["key"]), float(args["window_seconds"]), self._clock.now())
+
+
+def next_batch(waiting: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
+    """Who shares the next commit, and who waits: people who leave go first, and at most one chunk of an import goes along.
+
+    So an opt-out waits for one chunk at most, however many imports run (CONSENT-11).
+    """
+    batch = [call for call in waiting if call[0] in LEAVING][:MAX_TOGETHER]
+    imports = 0
+    rest: list[Waiting] = []
+    for call in waiting:
+        if call[0] in LEAVING:
+            if call not in batch:
+                rest.append(call)
+            continue
+        imports += call[0] == IMPORT
+        if len(batch) < MAX_TOGETHER and (call[0] != IMPORT or imports == 1):
+            batch.append(call)
+        else:
+            rest.append(call)
+    return batch, rest
+
+
+def _count(op: str, args: dict[str, Any]) -> None:
+    """People who left through the operator; the portal counts those who left by themselves."""
+    if op == "consent.withdraw":
+        metrics.UNSUBSCRIBES.inc(("operator",))
 
 
 class _Places:

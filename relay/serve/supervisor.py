@@ -188,20 +188,26 @@ class Supervisor:
                 [c.snapshot for c in self.children.values() if c.snapshot] + [metrics.snapshot()], self._base
             )
         if op == "ready":
-            return self._not_ready()
+            return await self._not_ready()
         if op == "worker.submit":
             return await self._any_worker().call(op, args)
         if op.startswith(("queue.", "held.")):
             return await self._ask_workers(op, args)
         return await self._ownership.call(op, args)
 
-    def _not_ready(self) -> list[str]:
-        reasons = [
-            f"worker {child.place} is not running"
-            for child in self.children.values()
-            if child.place != WEB and child.channel is None
-        ]
-        return reasons + self._ownership.problems()
+    async def _not_ready(self) -> list[str]:
+        reasons = self._ownership.problems()
+        for child in self.children.values():
+            if child.place == WEB:
+                continue
+            if child.channel is None:
+                reasons.append(f"worker {child.place} is not running")
+                continue
+            try:
+                reasons += await child.channel.call("worker.ready", timeout=2.0)
+            except (OpUnavailable, OpRefused):
+                reasons.append(f"worker {child.place} does not answer")
+        return reasons
 
     def _any_worker(self) -> Channel:
         """The workers in turn."""

@@ -13,7 +13,7 @@ from typing import Any
 from relay.clock import Clock
 from relay.delivery.job import Rendered
 from relay.delivery.outcome import Deferred, Delivered, Outcome
-from relay.delivery.report import Reporter, system_item
+from relay.delivery.report import Reporter, Stamp, system_item
 from relay.delivery.scheduler import Attempt
 from relay.keyring import Keyring
 from relay.mail import notice
@@ -34,6 +34,7 @@ from relay.store.threads import Threads
 from relay.trace import Trace
 
 DAY_SECONDS = 86_400
+ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 THREAD_WORTH = 2  # visible addresses from which a message is remembered (CC-11)
 
 
@@ -113,10 +114,8 @@ class Watch:
                 language=item.meta["language"],
                 url=self._settings.web.public_url,
             )
-            wide = not sender.isascii()
-            await self._commit(
-                system_item(number, item, sender, raw, utf8=wide, now=stamp.now, domain=self._settings.server.hostname)
-            )
+            own = Stamp(number, stamp.now, self._settings.server.hostname)
+            await self._commit(system_item(own, item, sender, raw))
 
     async def submit(self, args: dict[str, Any]) -> dict[str, str]:
         """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns."""
@@ -178,7 +177,7 @@ class Watch:
                 stream=item.meta["stream"],
                 verdict="accept",
                 mail_class=item.meta["class"],
-                rule=edits[0].rule if edits else "",
+                rule=next((edit.rule for edit in edits if edit.rule not in ROUTINE), ""),
                 reply=f"250 2.0.0 queued as {item.queue_id}",
                 mail_from=item.meta["from"],
                 recipients=tuple(recipient.address for recipient in attempt.recipients),
@@ -192,6 +191,8 @@ class Watch:
     def _entry(self, number: int, ruling: Ruling, reply: str, stage: str) -> Entry:
         mail = ruling.mail
         waits = ruling.action is Action.HOLD
+        reason = ruling.reason or ("throttle.parked" if ruling.due else "")
+        said = next((entry for entry in ruling.trace if reason and entry.reason == reason), None)
         return Entry(
             queue_id=encode_id(number) if number else "",
             at=mail.now,
@@ -200,8 +201,8 @@ class Watch:
             stream=mail.stream.value,
             verdict="hold" if waits else "parked" if ruling.passes else ruling.action.word,
             mail_class=mail.mail_class.value,
-            rule=next((entry.rule for entry in ruling.trace if entry.reason == ruling.reason and entry.rule), ""),
-            reason=ruling.reason,
+            rule=said.rule if said else "",
+            reason=said.reason if said else "",
             reply=reply,
             mail_from=mail.envelope.mail_from,
             recipients=tuple(recipient.address for recipient in mail.envelope.recipients),

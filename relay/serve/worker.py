@@ -20,13 +20,14 @@ from relay.delivery.capture import Capture
 from relay.delivery.pool import Doors, PeerState, Pool
 from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
-from relay.delivery.scheduler import Scheduler
+from relay.delivery.scheduler import Hands, Scheduler
 from relay.directory import Directory
 from relay.dkim.sign import Signer as Key
 from relay.gather import Gather
 from relay.intake import House, Intake
 from relay.keyring import Keyring
 from relay.observe import events, metrics
+from relay.observe.health import Health
 from relay.observe.log import log
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
@@ -66,6 +67,7 @@ class Worker:
         self.counters = EmbeddedCounters(data)
         self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
+        self.health = Health()
         self.stopping = asyncio.Event()
         self._ticks = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -106,11 +108,7 @@ class Worker:
             self.queue,
             self.clock,
             signer,
-            recheck=self.recheck,
-            report=self.reporter,
-            record=self.watch.concluded,
-            crashed=self._crashed,
-            plans=route.plans(settings.delivery),
+            Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, route.plans(settings.delivery)),
         )
         self.pool: Pool | Capture
         if settings.delivery.mode == "capture":
@@ -124,7 +122,7 @@ class Worker:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
         threads = Threads(settings.server.data_dir, self.keyring.subject_hash, writable=False)
-        gather = Gather(self.lookup, threads, self.counters)
+        gather = Gather(self.lookup, threads, self.counters, generation=lambda: self.generation.read(CONSENT))
         house = House(
             settings.server.hostname,
             settings.web.public_url,
@@ -138,15 +136,12 @@ class Worker:
             self.trace,
             house=house,
             watcher=self.watch,
-            generation=lambda: self.generation.read(CONSENT),
         )
         self.watch.queue = self.queue
         self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter)
         self.desk = Desk(
             self.intake,
             self.directory,
-            self.counters,
-            self.generation,
             self.clock,
             limits=Limits(
                 limits.max_message_bytes,
@@ -210,11 +205,20 @@ class Worker:
             self._directory = await asyncio.to_thread(Directory.load, self.settings.database_path, self.keyring)
             self._directory_seen = seen
         self.queue.tick()
+        self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)
         if self._ticks % ADOPT_EVERY_TICKS == 0:
             adopted = await self.queue.adopt_orphans()
             if adopted:
                 log.info(events.QUEUE_ADOPTED, message_count=adopted)
+
+    def _check_health(self) -> None:
+        self.health.beat("upkeep", self.clock.monotonic(), within_seconds=10.0)
+        pressure = self.queue.pressure()
+        if pressure is None:
+            self.health.recover("queue")
+        else:
+            self.health.fail("queue", pressure)
 
     async def _probe_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -259,6 +263,8 @@ class Worker:
     async def _command(self, channel: Channel, op: str, args: dict[str, Any]) -> Any:
         if op == "metrics.snapshot":
             return metrics.snapshot()
+        if op == "worker.ready":
+            return self.health.reasons(self.clock.monotonic())
         if op == "worker.reload":
             return self.listeners.reload_certificates()
         if op == "worker.submit":

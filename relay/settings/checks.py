@@ -154,7 +154,9 @@ def _delivery(settings: Settings) -> Iterator[Clash]:
         yield Clash(
             "delivery.tls", 'tls = "off" to a smtps:// smarthost', 'Write tls = "required", or smtp://host:port'
         )
-    early = [seconds for seconds in delivery.retry_after_seconds[SHORT_RETRIES:] if seconds < MIN_RETRY_SECONDS]
+    # The last wait repeats, so a list of one or two has no longer wait after them.
+    waits = delivery.retry_after_seconds
+    early = [seconds for seconds in (waits[SHORT_RETRIES:] or waits[-1:]) if seconds < MIN_RETRY_SECONDS]
     if early and foreign:
         wrong = f"{early[0]:g} s is too soon for a third or later attempt at somebody else's server (RFC 5321 4.5.4.1)"
         yield Clash("delivery.retry_after_seconds", wrong, f"Write at least {MIN_RETRY_SECONDS:g} from the third on")

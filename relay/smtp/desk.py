@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from relay.clock import Clock
-from relay.counters.contract import Counters
 from relay.directory import Directory
 from relay.intake import Intake
 from relay.mail.address import Address
@@ -16,7 +15,6 @@ from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.smtp.auth import Login
 from relay.smtp.front import Limits, Transaction
-from relay.store.generation import CONSENT, Generation
 
 LOGIN_WINDOW_SECONDS = 600.0
 MAX_LOGIN_DELAY_SECONDS = 8.0
@@ -29,8 +27,6 @@ class Desk:
         self,
         intake: Intake,
         directory: Callable[[], Directory],
-        counters: Counters,
-        generation: Generation,
         clock: Clock,
         *,
         limits: Limits,
@@ -40,8 +36,8 @@ class Desk:
         self.limits = limits
         self._intake = intake
         self._directory = directory
-        self._counters = counters
-        self._generation = generation
+        self._counters = intake.gather.counters
+        self._generation = intake.gather.generation
         self._clock = clock
         self._logins = logins
 
@@ -93,7 +89,7 @@ class Desk:
         if account is None:
             return "421 4.7.0 This account is not in force any more"
         transaction.account = account
-        transaction.generation = self._generation.read(CONSENT)
+        transaction.generation = self._generation()
         return self._intake.sender(self._submission(transaction, ()))
 
     def recipient(self, transaction: Transaction, address: Address, recipient: Recipient) -> str | None:
@@ -112,7 +108,7 @@ class Desk:
 
     def message(self, transaction: Transaction, raw: bytes) -> Awaitable[str]:
         settled = frozenset(transaction.settled)
-        if self._generation.read(CONSENT) != transaction.generation:
+        if self._generation() != transaction.generation:
             settled = frozenset()  # somebody left or joined since: ask again (CONSENT-12)
         return self._timed(self._submission(transaction, tuple(transaction.recipients)), raw, settled)
 

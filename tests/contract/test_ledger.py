@@ -353,6 +353,7 @@ def test_an_export_pages_through_every_event(world: World) -> None:
     assert [event["event_id"] for event in first["events"] + second["events"]] == [1, 2, 3, 4, 5]
     assert second["next"] is None
     assert second["head"] == {"seq": 5, "hash": second["events"][-1]["hash"]}
+    assert world.call("consent.heads") == [{"tenant": "shop", **second["head"]}]
 
 
 def test_readers_cannot_write(world: World) -> None:

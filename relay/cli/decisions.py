@@ -1,0 +1,239 @@
+"""Decision tables: rows of TOML, each a mail and what a policy must say of it; for `zegel policy test`.
+
+A row says only what it is about; the rest is a shop that may mail: tenant `shop` with the domain shop.example, a DKIM key,
+the list `newsletter`, and a plain mail to one person. `[defaults]` stands under each row. `ledger`, `stops` and `requests`
+are looked up by the same folded addresses as in the store (CONSENT-16). tests/cases holds a table for each policy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from relay.cli.trouble import WRONG_USE, Trouble
+from relay.mail.address import narrow, wide
+from relay.mail.edits import Edit
+from relay.mail.envelope import (
+    Account,
+    Credential,
+    Domain,
+    Envelope,
+    MailClass,
+    Purpose,
+    Recipient,
+    SessionInfo,
+    Stream,
+    Submission,
+    Tenant,
+)
+from relay.mail.message import Malformed, Message
+from relay.policy.facts import (
+    Allowance,
+    ConsentState,
+    Fact,
+    Facts,
+    PendingRequest,
+    SuppressionEntry,
+    ThreadParent,
+    Unavailable,
+)
+from relay.policy.options import fill
+from relay.policy.verdict import DropRecipient, Note, Verdict
+
+NOW = 1_790_000_000.0  # September 2026: the same every time, so that a table keeps its meaning
+DAY = 86_400.0
+Row = Mapping[str, Any]
+
+
+def run_table(policy: str, file: Path) -> list[dict[str, Any]]:
+    """Each row with `kept`, what was `found` and what was `expected`. Raises Trouble for a file that is no table."""
+    try:
+        table = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Trouble(WRONG_USE, f"{file}: {error}") from None
+    rows = table.get("case")
+    if not isinstance(rows, list) or not rows:
+        raise Trouble(WRONG_USE, f"{file} holds no [[case]]: write one row for each mail")
+    try:
+        module = importlib.import_module(f"policies.{policy}")
+    except ImportError:
+        raise Trouble(WRONG_USE, f"there is no policy {policy!r}: see `zegel policy list`") from None
+    return [_run(module, policy, {**table.get("defaults", {}), **row}, number) for number, row in enumerate(rows, 1)]
+
+
+def _run(module: Any, policy: str, row: Row, number: int) -> dict[str, Any]:
+    try:
+        mail = submission(row)
+        settings, problems = fill(module.Settings(), row.get("settings", {}), policy)
+        if problems:
+            raise ValueError("; ".join(map(str, problems)))
+        if row.get("at") == "mail":
+            found = module.decide_sender(mail, settings)
+        else:
+            found = module.decide(mail, facts(row, mail), settings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Trouble(WRONG_USE, f"row {number} ({row.get('why', 'without a why')}) cannot be read: {error}") from None
+    expected = expectation(row.get("expect", {}))
+    told = _told(found)
+    return {"why": str(row.get("why", number)), "kept": told == expected, "found": told, "expected": expected}
+
+
+def expectation(given: Row) -> dict[str, Any]:
+    """What a row expects, with what it need not say."""
+    return {
+        "action": given.get("action", "accept"),
+        "reason": given.get("reason", ""),
+        "drops": dict(given.get("drops", {})),
+        "edits": sorted(given.get("edits", [])),
+        "notes": sorted(given.get("notes", [])),
+    }
+
+
+def _told(verdict: Verdict) -> dict[str, Any]:
+    changes = verdict.changes
+    return {
+        "action": verdict.action.word,
+        "reason": verdict.reason,
+        "drops": {change.address: change.reason for change in changes if isinstance(change, DropRecipient)},
+        "edits": sorted(f"{change.kind} {change.name}".strip() for change in changes if isinstance(change, Edit)),
+        "notes": sorted(f"{change.kind} {change.reason}" for change in changes if isinstance(change, Note)),
+    }
+
+
+# -- a row as a submission ----------------------------------------------------------------------------------------------
+
+
+def submission(row: Row) -> Submission:
+    """The submission of a row, with `class`, `bulk`, `confirm` and `purpose` as an earlier policy left them."""
+    who = account(row)
+    mail = Submission(who, envelope(row), SessionInfo("192.0.2.7"), NOW, purpose=who.purpose)
+    if row.get("at", "data") == "data":
+        mail = replace(mail, message=message(row))
+    if "purpose" in row:
+        mail = replace(mail, purpose=who.tenant.purposes[row["purpose"]] if row["purpose"] else None)
+    usual = {"marketing": "commercial"}.get(mail.stream.value, mail.stream.value)
+    kind = MailClass(row.get("class", usual))
+    return replace(mail, mail_class=kind, bulk=row.get("bulk", False), confirm=row.get("confirm", False))
+
+
+def account(row: Row) -> Account:
+    """Tenant and login of a row."""
+    given = dict(row.get("tenant", {}))
+    domains = {
+        name: Domain(name, **{"verified": True, "has_key": True, **flags})
+        for name, flags in given.pop("domains", {"shop.example": {}}).items()
+    }
+    lists = given.pop("purposes", {"newsletter": {"category": "tuin"}, "partner-offers": {}})
+    purposes = {name: Purpose(name, **flags) for name, flags in lists.items()}
+    tenant = Tenant(1, "shop", given.pop("legal_name", "Shop BV"), domains=domains, purposes=purposes, **given)
+    login = dict(row.get("credential", {}))
+    stream = Stream(row.get("stream", "marketing"))
+    name = row.get("login_purpose", "newsletter" if stream is Stream.MARKETING else "")
+    listed = tuple(login.pop("from_addresses", ()))
+    credential = Credential("app", "app", "shop", stream, purpose=name, from_addresses=listed, **login)
+    return Account(tenant, credential, purposes.get(name))
+
+
+def envelope(row: Row) -> Envelope:
+    """Envelope of a row; a number of recipients stands for so many people of as many parties."""
+    given = row.get("rcpt", ["ann@example.net"])
+    if isinstance(given, int):
+        given = [f"person{number}@people{number}.example" for number in range(given)]
+    recipients = tuple(Recipient(address) for address in given)
+    return Envelope(row.get("mail_from", "info@shop.example"), recipients, smtputf8=row.get("smtputf8", False))
+
+
+def message(row: Row) -> Message:
+    """The mail of a row: `head` fields over defaults that a field of the same name replaces; `drop` leaves some out."""
+    extra = [_expand(line) for line in row.get("head", ())]
+    names = {line.partition(":")[0].lower() for line in extra} | {name.lower() for name in row.get("drop", ())}
+    base = {
+        "From": row.get("from", "Shop <info@shop.example>"),
+        "To": "ann@example.net",
+        "Subject": "Hello",
+        "Date": "Mon, 21 Sep 2026 10:00:00 +0000",
+        "Message-ID": "<1@shop.example>",
+    }
+    if "html" in row and "body" not in row:
+        base |= {"MIME-Version": "1.0", "Content-Type": "text/html; charset=utf-8"}
+    fields = [f"{name}: {value}" for name, value in base.items() if name.lower() not in names] + extra
+    body = row.get("body", row.get("html", "Hello Ann.\n"))
+    if "html" in row and "body" in row:
+        fields += ["MIME-Version: 1.0", "Content-Type: multipart/alternative; boundary=b"]
+        parts = (("plain", row["body"]), ("html", row["html"]))
+        body = "".join(f"--b\nContent-Type: text/{kind}; charset=utf-8\n\n{text}\n" for kind, text in parts) + "--b--\n"
+    text = "\n".join(fields) + "\n\n" + _expand(body)
+    made = Message.split(text.replace("\n", "\r\n").encode("utf-8", "surrogateescape"))
+    if isinstance(made, Malformed):
+        raise ValueError(made.detail)
+    return made
+
+
+def _expand(text: str) -> str:
+    """`{x*5000}` stands for a run of one character."""
+    while (start := text.find("{")) >= 0 and text[start + 2 : start + 3] == "*":
+        end = text.index("}", start)
+        text = text[:start] + text[start + 1] * int(text[start + 3 : end]) + text[end + 1 :]
+    return text
+
+
+# -- a row as facts -----------------------------------------------------------------------------------------------------
+
+
+def facts(row: Row, mail: Submission) -> Facts:
+    """Every fact as the store would answer it for this mail; `unavailable` names those that it could not."""
+    purpose = mail.purpose.name if mail.purpose else ""
+    addresses = [recipient.address for recipient in mail.recipients]
+    values: dict[Fact, object] = {
+        Fact.CONSENTS: {address: _consent(row, purpose, address) for address in addresses},
+        Fact.SUPPRESSIONS: {address: _stops(row, address) for address in addresses},
+        Fact.REQUESTS: {address: _request(row, address) for address in addresses},
+        Fact.THREAD: ThreadParent(frozenset(map(narrow, row["thread"]))) if "thread" in row else None,
+        Fact.FINGERPRINT: row.get("equal_mails", 1),
+        Fact.ALLOWANCE: _allowance(row),
+    }
+    for name in row.get("unavailable", ()):
+        values[Fact(name)] = Unavailable("the store is down")
+    return Facts(values)
+
+
+def _allowance(row: Row) -> Allowance:
+    given = dict(row.get("allowance", {"granted": True}))
+    in_seconds = given.pop("due_in_seconds", None)
+    return Allowance(**given, due=0.0 if in_seconds is None else NOW + in_seconds)
+
+
+def _consent(row: Row, purpose: str, address: str) -> ConsentState | None:
+    for entry in row.get("ledger", ()):
+        if narrow(entry["address"]) == narrow(address) and entry.get("purpose", purpose) == purpose:
+            return _state(entry)
+    return None
+
+
+def _state(entry: Row) -> ConsentState:
+    given = {key: value for key, value in entry.items() if key not in ("address", "purpose")}
+    times = {key[:-9] + "_at": NOW - given.pop(key) * DAY for key in list(given) if key.endswith("_days_ago")}
+    if "recorded_for" in given:
+        given["purpose"] = given.pop("recorded_for")
+    return ConsentState(**{"status": "given", "basis": "consent", "given_at": NOW - 30 * DAY, **given, **times})
+
+
+def _stops(row: Row, address: str) -> tuple[SuppressionEntry, ...]:
+    """Bounces by the exact address, the rest by the folded one (CONSENT-16)."""
+    found = []
+    for entry in row.get("stops", ()):
+        fold = narrow if entry["reason"] == "bounce" else wide
+        if fold(str(entry["address"])) == fold(address):
+            found.append(SuppressionEntry(entry.get("scope", "all"), entry["reason"], NOW - DAY))
+    return tuple(found)
+
+
+def _request(row: Row, address: str) -> PendingRequest | None:
+    for entry in row.get("requests", ()):
+        if narrow(entry["address"]) == narrow(address):
+            return PendingRequest(NOW - entry["minutes_ago"] * 60, entry.get("mails_sent", 0))
+    return None

@@ -1,0 +1,199 @@
+"""What `zegel doctor` looks at on this machine: keys, folders, disk, clock, storage, certificates, the running gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relay.cli.findings import Finding, ok, warn, wrong
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+    from relay.settings.model import Settings
+
+SOON_DAYS = 21
+CLOCK_SLACK_SECONDS = 120.0
+EARLIEST = 1_767_225_600.0  # 2026-01-01: this program is younger than that
+_OTHERS = 0o077
+
+
+def keys(settings: Settings) -> list[Finding]:
+    """The keyring opens, and nobody else may read it."""
+    from relay.keyring import Keyring, KeyringError
+
+    folder = settings.server.keys_dir
+    try:
+        Keyring.open(folder, create=False)
+    except KeyringError as error:
+        return [wrong("keys", str(error), "Run `zegel init`, or restore the keys from a backup")]
+    if folder.stat().st_mode & _OTHERS:
+        return [wrong("keys", f"{folder} is open to others", f"chmod 700 {folder}")]
+    return [ok("keys", f"{folder} holds a whole keyring, for its owner only")]
+
+
+def folders(settings: Settings) -> list[Finding]:
+    """The data folder is there, ours, and closed to others."""
+    folder = settings.server.data_dir
+    if not folder.is_dir():
+        return [wrong("data folder", f"{folder} does not exist", "Run `zegel init`, or start `zegel serve` once")]
+    status = folder.stat()
+    if status.st_mode & _OTHERS:
+        return [
+            wrong("data folder", f"{folder} is open to others, who could command the gateway", f"chmod 700 {folder}")
+        ]
+    strange = [path.name for path in folder.iterdir() if path.stat().st_uid != status.st_uid]
+    if strange:
+        remedy = f"chown -R --reference={folder} {folder}"
+        return [wrong("data folder", f"{strange[0]} does not belong to the owner of {folder}", remedy)]
+    return [ok("data folder", f"{folder}, closed to others")]
+
+
+def disk(settings: Settings) -> list[Finding]:
+    """Room enough for new mail, in octets and in files."""
+    folder = _nearest(settings.server.data_dir)
+    free, least = shutil.disk_usage(folder).free, settings.limits.min_free_disk_bytes
+    told = f"{free // 2**20} MiB free at {folder}"
+    if free < least:
+        return [
+            wrong(
+                "disk",
+                f"{told}; below {least // 2**20} MiB new mail gets 452",
+                "Make room, or lower limits.min_free_disk_bytes",
+            )
+        ]
+    inodes = os.statvfs(folder)
+    if inodes.f_files and inodes.f_favail < 10_000:
+        return [
+            warn("disk", f"{inodes.f_favail} files may still be made at {folder}", "Remove files that nobody needs")
+        ]
+    if free < 4 * least:
+        return [warn("disk", told, "Make room before it is full")]
+    return [ok("disk", told)]
+
+
+def clock(settings: Settings) -> list[Finding]:
+    """The clock is not before this program, nor behind what was written here."""
+    now = time.time()
+    remedy = "Set the clock and keep it set: timedatectl set-ntp true"
+    if now < EARLIEST:
+        return [wrong("clock", f"it is {time.strftime('%Y-%m-%d', time.gmtime(now))} here", remedy)]
+    folder = settings.server.data_dir
+    newest = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0) if folder.is_dir() else 0.0
+    if newest > now + CLOCK_SLACK_SECONDS:
+        return [wrong("clock", f"files in {folder} are {newest - now:.0f} s ahead of it: it went back", remedy)]
+    if Path("/run/systemd/timesync").is_dir() and not Path("/run/systemd/timesync/synchronized").exists():
+        return [warn("clock", "systemd-timesyncd has not set it yet", remedy)]
+    return [ok("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))]
+
+
+def storage(settings: Settings) -> list[Finding]:
+    """What is written comes to rest on the disk, and the database is sound."""
+    folder = settings.server.data_dir
+    if not folder.is_dir():
+        return []
+    start = time.monotonic()
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as probe:
+        probe.write(b"zegel" * 1000)
+        probe.flush()
+        os.fsync(probe.fileno())
+    spent = (time.monotonic() - start) * 1000
+    found = [ok("storage", f"a durable write takes {spent:.1f} ms")]
+    if spent > 200:
+        found = [
+            warn("storage", f"a durable write takes {spent:.0f} ms: senders will wait", "Put data_dir on a faster disk")
+        ]
+    path = settings.database_path
+    if not path.exists():
+        return [*found, wrong("database", f"{path} does not exist", "Run `zegel init`, or start `zegel serve` once")]
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        told = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+    if told != "ok":
+        return [
+            *found,
+            wrong("database", f"{path} is damaged: {told}", "Stop the gateway and restore it from a backup"),
+        ]
+    return [*found, ok("database", f"{path} is sound")]
+
+
+def certificates(settings: Settings) -> list[Finding]:
+    """Each certificate is in force, for our name, and made by somebody that clients trust."""
+    from cryptography import x509
+
+    found = []
+    for path in dict.fromkeys(entry.certificate for entry in settings.listener if entry.certificate is not None):
+        certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
+        found += _certificate(path, certificate, settings.server.hostname)
+    return found
+
+
+def _certificate(path: Path, certificate: Certificate, hostname: str) -> list[Finding]:
+    days = (certificate.not_valid_after_utc.timestamp() - time.time()) / 86_400
+    renew = "Renew it and send SIGHUP to the gateway (docs/running.md)"
+    if days < 0:
+        return [wrong("certificate", f"{path} ran out {-days:.0f} days ago", renew)]
+    if certificate.not_valid_before_utc.timestamp() > time.time():
+        return [wrong("certificate", f"{path} is not in force yet", "Look at the clock")]
+    names = _names(certificate)
+    if not any(_covers(name, hostname) for name in names):
+        return [
+            wrong(
+                "certificate",
+                f"{path} is for {', '.join(names) or 'nobody'}, not for {hostname}",
+                f"Get one for {hostname}",
+            )
+        ]
+    if certificate.issuer == certificate.subject:
+        return [
+            warn(
+                "certificate", f"{path} is self-signed: mail clients will complain", "Get one by ACME (docs/running.md)"
+            )
+        ]
+    if days < SOON_DAYS:
+        return [warn("certificate", f"{path} runs out in {days:.0f} days", renew)]
+    return [ok("certificate", f"{path} for {hostname}, {days:.0f} days left")]
+
+
+def _names(certificate: Certificate) -> list[str]:
+    from cryptography import x509
+
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return extension.value.get_values_for_type(x509.DNSName)
+
+
+def _covers(name: str, hostname: str) -> bool:
+    """RFC 6125 section 6.4.3: a star stands for one whole leftmost label."""
+    name = name.lower()
+    return name == hostname or (name.startswith("*.") and name[2:] == hostname.partition(".")[2])
+
+
+def gateway(settings: Settings) -> list[Finding]:
+    """Whether it runs, and whether all of it does."""
+    from relay.cli.client import call, is_running
+
+    if not is_running(settings):
+        return [warn("gateway", "it is not running", "Start it with `zegel serve`")]
+    reasons = call(settings, "ready", {})
+    if reasons:
+        return [wrong("gateway", f"it runs, but {'; '.join(reasons)}", "Look at its log")]
+    return [ok("gateway", "it runs and is ready")]
+
+
+def region(settings: Settings) -> list[Finding]:
+    """Where the data lie, as far as the config tells (GDPR-15)."""
+    return [ok("region", f"data lie in {settings.server.region}, in the EEA, says the config")]
+
+
+def _nearest(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder

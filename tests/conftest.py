@@ -1,0 +1,75 @@
+"""What holds for every test: no network but this machine's own, and an environment without the operator's settings."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+LOCAL_NAMES = frozenset(("", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"))
+
+
+class NetworkForbidden(BaseException):
+    """A test tried to leave this machine. Not an Exception, so that no retry in the code under test takes it for a failure."""
+
+
+def is_local(host: object) -> bool:
+    """Loopback by address or by a name that needs no look-up; None is what `getaddrinfo` takes for this machine."""
+    if host is None:
+        return True
+    text = host.decode() if isinstance(host, bytes) else str(host)
+    if text in LOCAL_NAMES or text == socket.gethostname():  # smtplib asks who it is
+        return True
+    try:
+        return ipaddress.ip_address(text.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def guarded(real: Callable[..., Any], host_of: Callable[..., object]) -> Callable[..., Any]:
+    """`real`, for this machine only; `host_of` takes the same arguments and tells the host."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        host = host_of(*arguments, **options)
+        if not is_local(host):
+            raise NetworkForbidden(f"{host!r} is not this machine")
+        return real(*arguments, **options)
+
+    return call
+
+
+def _peer(sock: socket.socket, address: Any, *_: Any) -> object:
+    # Unix sockets have a path for an address, and stay on the machine.
+    return address[0] if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+
+
+def _datagram(sock: socket.socket, _data: Any, *rest: Any) -> object:
+    return _peer(sock, rest[-1])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network_but_loopback() -> Iterator[None]:
+    """Every way out of a Python process is guarded: connecting, sending datagrams, looking up names."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", guarded(socket.socket.connect, _peer))
+    patch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex, _peer))
+    patch.setattr(socket.socket, "sendto", guarded(socket.socket.sendto, _datagram))
+    for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr"):
+        patch.setattr(socket, name, guarded(getattr(socket, name), lambda host, *_, **__: host))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_of_the_operator() -> Iterator[None]:
+    """Settings in the environment of the one who runs the tests would change what they test."""
+    patch = pytest.MonkeyPatch()
+    for name in tuple(os.environ):
+        if name == "ZEGEL_CONFIG" or (name.startswith("ZEGEL_") and "__" in name):
+            patch.delenv(name)
+    yield
+    patch.undo()

@@ -1,0 +1,266 @@
+"""A gateway with embedded storage in a folder of its own: tenants, logins and consents made by the owner before it starts.
+
+Delivery goes to a sink on loopback. The supervisor is a process of its own with real workers; what a test wants to
+know of it, it asks as an operator would: over SMTP, over the control socket, by signals, and from what the sink got.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from relay.keyring import Keyring
+from relay.owner import Owner
+from relay.serve.boot import control_path
+from relay.settings.checks import clashes
+from relay.settings.model import Settings
+from tests.harness.certificates import write_pair
+from tests.harness.client import Client
+from tests.harness.sink import Sink
+
+START_SECONDS = 60.0
+ROOT = Path(__file__).parents[2]
+SENDER = "info@sender.example"
+AGREED = ("ann@dest.example", "bob@dest.example")
+PACE = {f"{scope}_messages_per_minute": 1_000_000 for scope in ("personal", "transactional", "marketing")} | {
+    f"{scope}_messages_per_minute": 1_000_000 for scope in ("stream", "tenant", "domain", "client")
+}
+
+Table = dict[str, Any]
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        sock.bind((host, 0))
+        return int(sock.getsockname()[1])
+
+
+class Door:
+    """One listener: how to reach it."""
+
+    def __init__(self, port: int, *, host: str = "127.0.0.1", tls: bool = False, proxy: bool = False) -> None:
+        self.port = port
+        self.host = host
+        self.tls = tls
+        self.proxy = proxy
+
+
+class Gateway:
+    """Build, then `start`; `stop` ends it. `logins` holds `(username, password)` by name."""
+
+    def __init__(self, folder: Path, *, workers: int = 2, **changes: Table) -> None:
+        """`changes` are whole tables of the config by name, laid over what the tests use."""
+        self.folder = folder
+        self.sink = Sink()
+        self.certificate, self.key = folder / "tls.crt", folder / "tls.key"
+        write_pair(self.certificate, self.key)
+        self.doors: dict[str, Door] = {}
+        self.logins: dict[str, tuple[str, str]] = {}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.settings = self._settings(workers, changes)
+        assert not clashes(self.settings), clashes(self.settings)
+        self._found()
+
+    # -- before the start -----------------------------------------------------------------------------------------
+
+    def _settings(self, workers: int, changes: Mapping[str, Table]) -> Settings:
+        web = free_port()
+        table: dict[str, Any] = {
+            "server": {
+                "hostname": "gw.test",
+                "data_dir": str(self.folder / "data"),
+                "keys_dir": str(self.folder / "keys"),
+                "workers": workers,
+                "language": "en",
+                "drain_timeout_seconds": 5.0,
+            },
+            "listener": self._listeners(),
+            "web": {"address": f"127.0.0.1:{web}", "public_url": f"http://127.0.0.1:{web}"},
+            "delivery": {"mode": "smarthost", "smarthosts": [f"smtp://127.0.0.1:{self.sink.port}"], "tls": "off"},
+            "policies": {"throttle": PACE},
+        }
+        for name, change in changes.items():
+            table[name] = {**table.get(name, {}), **change}
+        return Settings.model_validate_json(json.dumps(table))
+
+    def _listeners(self) -> list[Table]:
+        pair = {"certificate": str(self.certificate), "key": str(self.key)}
+        kinds: dict[str, Table] = {
+            "plain": {"tls": "off"},
+            "starttls": pair,
+            "implicit": {"kind": "submissions", **pair},
+            "proxy": {"tls": "off", "proxy_protocol": True},
+            "proxy-implicit": {"kind": "submissions", "proxy_protocol": True, **pair},
+            "ipv6": {"tls": "off"},
+            "feedback": {"kind": "feedback", "tls": "opportunistic", **pair},
+        }
+        for name in kinds:
+            host = "::1" if name == "ipv6" else "127.0.0.1"
+            proxied = "proxy" in name
+            self.doors[name] = Door(free_port(host), host=host, tls="implicit" in name, proxy=proxied)
+        return [
+            {"address": f"[::1]:{door.port}" if door.host == "::1" else f"{door.host}:{door.port}", **kinds[name]}
+            for name, door in self.doors.items()
+        ]
+
+    def _found(self) -> None:
+        keyring = Keyring.open(self.settings.server.keys_dir, create=True)
+        with Owner.open(_Places(self.settings), keyring) as owner:
+            owner.call("tenant.add", {"name": "shop", "legal_name": "Shop BV", "contact": SENDER, "language": "en"})
+            owner.call("domain.add", {"tenant": "shop", "domain": "sender.example", "vouched": True})
+            owner.call("dkim.add", {"domain": "sender.example", "vouched": True})
+            owner.call(
+                "purpose.add", {"tenant": "shop", "name": "newsletter", "title_nl": "Nieuws", "title_en": "News"}
+            )
+            for name, properties in {
+                "personal": {"stream": "personal"},
+                "marketing": {"stream": "marketing", "purpose": "newsletter"},
+                "transactional": {"stream": "transactional"},
+                "mailserver": {"stream": "personal", "null_sender": True},
+            }.items():
+                self._login(owner, name, tenant="shop", **properties)
+            owner.call("tenant.add", {"name": "gone", "legal_name": "Gone BV", "language": "en"})
+            self._login(owner, "suspended", tenant="gone", stream="personal")
+            owner.call("tenant.suspend", {"name": "gone"})
+            rows = [consent_row(address) for address in AGREED]
+            result = owner.call("consent.import_rows", {"tenant": "shop", "rows": rows})
+            assert not result["refused"], result
+
+    def _login(self, owner: Owner, name: str, **properties: Any) -> None:
+        made = owner.call("credential.add", {"name": name, **properties})
+        self.logins[name] = (made["username"], made["password"])
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> Gateway:
+        """Returns when every worker and the web process serve."""
+        log = (self.folder / "gateway.log").open("ab")
+        with log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.harness.run"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'harness' / 'site'}"},
+            )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(self.settings.model_dump_json().encode() + b"\n")
+        self.process.stdin.close()
+        watchdog = threading.Timer(START_SECONDS, self.process.kill)
+        watchdog.start()
+        said = self.process.stdout.readline()
+        watchdog.cancel()
+        assert said == b"ready\n", (self.folder / "gateway.log").read_text()[-4000:]
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 30.0) -> int:
+        """Its exit code, when it has ended."""
+        assert self.process is not None and self.process.stdout is not None
+        code = self.process.wait(seconds)
+        self.process.stdout.close()
+        return code
+
+    def stop(self) -> None:
+        """SIGTERM, wait; the sink goes too."""
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.terminate()
+            try:
+                self.wait()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.wait()
+        self.sink.close()
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def connect(self, door: str = "plain", *, address: str = "192.0.2.1", seconds: float = 15.0) -> Client:
+        """A connection to a listener; `address` is the client's where a PROXY header says it."""
+        there = self.doors[door]
+        kind = "TCP6" if ":" in address else "TCP4"
+        first = f"PROXY {kind} {address} {address} 40000 25\r\n".encode() if there.proxy else b""
+        return Client(there.port, there.host, first=first, tls=there.tls, seconds=seconds)
+
+    def op(self, op: str, **args: Any) -> Any:
+        """One operation over the control socket."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(20.0)
+            sock.connect(str(control_path(self.settings)))
+            sock.sendall(json.dumps({"id": 1, "op": op, "args": args}).encode() + b"\n")
+            with sock.makefile("rb") as lines:
+                answer = json.loads(lines.readline())
+        assert "error" not in answer, answer
+        return answer.get("result")
+
+    def queued(self) -> int:
+        """Messages in the queue, held ones included."""
+        stats = self.op("queue.stats")
+        return int(stats["ready"] + stats["waiting"] + stats["in_flight"] + stats["held"])
+
+    def settle(self, seconds: float = 10.0) -> None:
+        """Wait until nothing is queued any more."""
+        self.until(lambda: self.queued() == 0, seconds, "the queue did not become empty")
+
+    def until(self, is_so: Any, seconds: float, otherwise: str) -> None:
+        """Ask again and again until `is_so()`."""
+        end = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < end, otherwise
+            time.sleep(0.01)
+
+    def metric(self, name: str) -> float:
+        """The value of one sample, `name{label="value"}` as it is printed; 0.0 when there is none yet."""
+        for line in self.op("metrics.text").splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample == name:
+                return float(value)
+        return 0.0
+
+
+class _Places:
+    """The part of the settings that the owner reads, with the database's path made whole."""
+
+    class _Storage:
+        def __init__(self, database: str) -> None:
+            self.database = database
+
+    def __init__(self, settings: Settings) -> None:
+        self.server = settings.server
+        self.storage = self._Storage(f"sqlite:///{settings.database_path}")
+
+
+def consent_row(email: str) -> Table:
+    """A good row of a consent import."""
+    return {
+        "email": email,
+        "purpose": "newsletter",
+        "basis": "consent",
+        "method": "web_form",
+        "source": "https://shop.example/join",
+        "given_at": "2026-01-02T10:00:00Z",
+        "text": "Ja, stuur mij de nieuwsbrief",
+        "text_language": "nl",
+        "policy_url": "https://shop.example/privacy",
+        "jurisdiction": "NL",
+        "provenance": "own",
+        "sensitive_audience": "no",
+    }
+
+
+MESSAGE = b"From: Shop <info@sender.example>\r\nTo: ann@dest.example\r\nSubject: Order\r\n\r\nIt is on its way.\r\n"
+"""A small personal mail that every stream but marketing may send."""
