@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import smtplib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.cli.explain import Asked, explain_mail
+from relay.cli.dryrun import explain_mail
+from relay.cli.explain import Asked
 from tests.harness.gateway import AGREED, Gateway
 
 LOGINS = ("personal", "marketing", "transactional", "mailserver")
@@ -51,7 +51,9 @@ mails = st.fixed_dictionaries(
     {
         "login": st.sampled_from(LOGINS),
         "sender": st.sampled_from(SENDERS),
-        "author": st.sampled_from(("info@sender.example", "ceo@bank.example", "shop@gmail.com", '"x@ing.nl" <a@sender.example>')),
+        "author": st.sampled_from(
+            ("info@sender.example", "ceo@bank.example", "shop@gmail.com", '"x@ing.nl" <a@sender.example>')
+        ),
         "to": st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=4, unique=True),
         "shown": st.integers(0, 14),
         "extra": st.lists(st.sampled_from(EXTRA), max_size=4, unique=True),
@@ -100,15 +102,13 @@ def test_explain_says_what_the_gateway_says(gateway: Gateway, mail: dict[str, ob
         assert stopped == refused.keys()
 
 
-def test_explain_leaves_nothing_behind(gateway: Gateway, tmp_path: Path) -> None:
+def test_explain_leaves_nothing_behind(gateway: Gateway) -> None:
     """No token spent, nothing queued, the same answer twice."""
     before = gateway.queued()
-    raw = b"From: info@sender.example\r\nTo: ann@dest.example\r\nSubject: hello\r\n\r\nHello.\r\n"
+    stamps = b"Date: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <one@sender.example>\r\n"
+    raw = b"From: info@sender.example\r\nTo: ann@dest.example\r\nSubject: hello\r\n" + stamps + b"\r\nHello.\r\n"
     asked = Asked(gateway.logins["personal"][0], "info@sender.example", ("ann@dest.example",))
     first, second = (explain_mail(gateway.settings, asked, raw) for _ in range(2))
-    stamps = ("Message-ID", "Date", "Received")
-    for told in (first, second):
-        told["headers_after"] = [pair for pair in told["headers_after"] if pair[0] not in stamps]
     assert first == second
     assert first["action"] == "accept"
     assert gateway.queued() == before
