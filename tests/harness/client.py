@@ -90,7 +90,7 @@ class Client:
     def _recv(self) -> bytes:
         if not self._wrapped:
             return self.sock.recv(65_536)
-        incoming, outgoing, shaken = self._wrapped
+        incoming, _, shaken = self._wrapped
         while True:
             try:
                 return shaken.read(65_536)
