@@ -229,7 +229,7 @@ class Session(Entrance):
         if isinstance(command, str):
             return self._with_reason(command)
         if self.account is None:
-            return self.front.say("session.relay_denied")
+            return "250 2.1.0 Sender OK"  # the port for reports: RCPT says no (SMTP-1)
         if command.size > self.front.limits.max_message_bytes:
             limit = str(self.front.limits.max_message_bytes)
             return self.front.say("session.too_big", self.account, limit=limit)
@@ -253,6 +253,8 @@ class Session(Entrance):
 
     def _rcpt(self, argument: bytes) -> Reply:
         transaction = self.transaction
+        if not self.listener.relays:
+            return self.front.say("session.relay_denied")
         if transaction is None:
             return "503 5.5.1 Say MAIL first"
         if self._chunks is not None:
