@@ -128,6 +128,7 @@ class Worker:
             settings.web.public_url,
             settings.server.language,
             settings.privacy.client_address_in_received == "show",
+            limits.reply_timeout_seconds,
         )
         self.intake = Intake(
             self.pipeline,

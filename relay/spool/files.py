@@ -203,6 +203,9 @@ class QueueFiles:
         else:
             if op.kind == STATE:
                 self.states[reference(segment.number, item.seq)] = item.state.pop("seq")
+            if op.kind == MESSAGE and op.future.cancelled():
+                self.writer.submit(_Op(FINAL, item, None, self.loop.create_future()))
+                return
             self._stand(item, segment)
         if not op.future.done():
             op.future.set_result(None)
