@@ -63,7 +63,7 @@ class Client:
             except ssl.SSLWantReadError:
                 self.sock.sendall(outgoing.read())
         self.sock.sendall(outgoing.read())
-        self._wrapped: tuple[ssl.MemoryBIO, ssl.MemoryBIO, ssl.SSLObject] | None = (incoming, _, shaken)
+        self._wrapped: tuple[ssl.MemoryBIO, ssl.MemoryBIO, ssl.SSLObject] | None = (incoming, outgoing, shaken)
 
     _wrapped = None
 
