@@ -102,7 +102,7 @@ def _run(module: Any, policy: str, row: Row, number: int) -> dict[str, Any]:
 
 def expectation(given: Row) -> dict[str, Any]:
     """What a row expects, with what it need not say: a plain accept without changes."""
-    usual = {
+    usual: dict[str, Any] = {
         "action": "accept",
         "reason": "",
         "drops": {},
