@@ -25,7 +25,7 @@ class Listeners:
         self._front = front
         self._gate = gate
         self._in_flight = in_flight
-        self._contexts: list[tuple[Listener, ssl.SSLContext]] = []
+        self._shields: list[tls.Shield] = []
         self._servers: list[asyncio.Server] = []
 
     async def start(self, sockets: Sequence[tuple[int, int]]) -> None:
@@ -35,8 +35,9 @@ class Listeners:
             listener = self._settings.listener[index]
             context = None
             if listener.certificate is not None and listener.key is not None and listener.tls != "off":
-                context = tls.make_context(listener.certificate, listener.key)
-                self._contexts.append((listener, context))
+                shield = tls.Shield(listener.certificate, listener.key)
+                self._shields.append(shield)
+                context = shield.context
             kind = self._kind(listener)
             sock = socket.socket(fileno=descriptor)
             immediate = context if kind.implicit and not kind.proxy else None
@@ -68,10 +69,9 @@ class Listeners:
     def reload_certificates(self) -> list[str]:
         """Take renewed certificates; what could not be taken, in words."""
         problems = []
-        for listener, context in self._contexts:
-            assert listener.certificate is not None and listener.key is not None
+        for shield in self._shields:
             try:
-                tls.load(context, listener.certificate, listener.key)
+                shield.reload()
             except tls.CertificateError as error:
                 problems.append(str(error))
         return problems
