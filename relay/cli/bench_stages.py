@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from relay.cli import bench_wire
 from relay.cli.bench_ground import DOMAIN, Ground, newsletter, recipient
-from relay.cli.serve import loop_factory
+from relay.cli.running import loop_factory
 from relay.clock import SystemClock
 from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Delivered, Outcome

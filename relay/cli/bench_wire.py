@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from relay.cli.serve import loop_factory
+from relay.cli.running import loop_factory
 from relay.delivery.connection import Terms
 from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Outcome
@@ -21,8 +21,8 @@ from relay.delivery.pool import Pool, PoolSettings
 from relay.mail.address import Address
 from relay.mail.envelope import Account, Recipient
 from relay.smtp.auth import Login
-from relay.smtp.front import Gate, InFlight, Limits, Transaction
-from relay.smtp.session import ListenerKind, Session
+from relay.smtp.front import Gate, InFlight, Limits, Listens, Transaction
+from relay.smtp.session import Session
 
 SESSIONS = 8  # at one time, so that one turn of the loop serves several, as under load
 CONNECTIONS = 4
@@ -53,6 +53,9 @@ class _Front:
     async def _yes(self) -> str:
         return "250 2.0.0 queued"
 
+    def say(self, reason: str, account: Account | None = None, **detail: str) -> str:
+        return f"550 5.7.1 {reason}"
+
     def count(self, event: str) -> None:
         return
 
@@ -79,7 +82,7 @@ def sessions(account: Account, sender: str, recipient: str, raw: bytes, *, count
 
 async def _sessions(account: Account, steps: Sequence[bytes], count: int) -> float:
     loop = asyncio.get_running_loop()
-    kind = ListenerKind(implicit=False, plain_auth=True, proxy=False, uncounted=lambda address: True)
+    kind = Listens(plain_auth=True, uncounted=lambda address: True)
     gate = Gate(total=SESSIONS, per_address=SESSIONS, presence=_Present(), member=0)
     in_flight = InFlight(1 << 40)
     front = _Front(account)

@@ -184,7 +184,7 @@ async def _at_rest(queue: QueueFiles) -> None:
     deadline = time.monotonic() + LOAD_SECONDS
     while time.monotonic() < deadline:
         standing = queue.hot.size + queue.backlog.ready + queue.backlog.later + len(queue.held) + queue.corrupt
-        if standing >= sum(segment.live for segment in queue.segments.values()):
+        if standing >= sum(segment.live for segment in queue.shelf.segments.values()):
             return
         await asyncio.sleep(LOAD_STEP_SECONDS)
 

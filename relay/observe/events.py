@@ -38,7 +38,7 @@ QUEUE_FILE_FAILED = _event(
 HOLD_EXPIRED = _event(
     "hold.expired", "Held mail ran out of time and was returned to its senders (PIPE-2). message_count."
 )
-QUEUE_UNAVAILABLE = _event("queue.unavailable", "New mail gets 4xx: the queue cannot be written, or space is low. why.")
+QUEUE_UNAVAILABLE = _event("queue.stopped", "New mail gets 4xx: the queue cannot be written, or space is low. why.")
 QUEUE_RECOVERED = _event("queue.recovered", "The queue can be written again; new mail is taken.")
 OUTBOX_FAILED = _event("outbox.failed", "A captured message could not be kept for /outbox. queue_id.")
 PEER_CHANGED = _event("peer.changed", "A smarthost became usable or unusable. peer, state, stage, why.")

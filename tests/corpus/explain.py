@@ -143,5 +143,3 @@ def _contents(head: bytes, body: bytes) -> list[tuple[str, str | None, bytes]]:
             assert isinstance(content, bytes)
             result.append((part.get_content_type(), part.get_filename(), content.rstrip(b"\r\n")))
     return result
-
-
