@@ -176,7 +176,7 @@ class QueueFiles:
             self._parked.setdefault(segment.number, []).append(op)
         else:
             segment.pending += 1
-            self.writer.submit(op)
+            self.writer.submit(op, can_wait=True)
 
     def _resume(self, segment: Segment) -> None:
         for op in self._parked.pop(segment.number, ()):

@@ -123,8 +123,12 @@ class Loader:
             shown = encode_id(number) if number > 0 else ""
             log.error(events.QUEUE_ROW_DAMAGED, queue_id=shown, file=segment.path.name, error=str(error)[:200])
 
-    async def stop(self) -> None:
-        """Returns when nothing is being loaded; nothing will be any more."""
-        self._stopped = True
-        if self._task is not None:
+    async def idle(self) -> None:
+        """Returns when nothing is being loaded."""
+        while self._task is not None:
             await asyncio.wait((self._task,))
+
+    async def stop(self) -> None:
+        """As `idle`; nothing will be loaded any more."""
+        self._stopped = True
+        await self.idle()

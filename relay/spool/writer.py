@@ -18,6 +18,7 @@ from relay.observe.log import log
 Op = TypeVar("Op")
 
 MAX_BATCH = 256
+LINGER_SECONDS = 0.005  # of outcomes: a crash within it may send a message twice, so it is short (OUT-10)
 
 
 class Writer(Generic[Op]):
@@ -39,22 +40,37 @@ class Writer(Generic[Op]):
         self._done = done
         self._waiting: list[Op] = []
         self._busy = False
+        self._is_urgent = False
+        self._draining = False
+        self._timer: asyncio.TimerHandle | None = None
         self._wake: SimpleQueue[list[Op] | None] = SimpleQueue()
         self._idle = asyncio.Event()
         self._idle.set()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, op: Op) -> None:
-        """Take `op` into the next transaction."""
+    def submit(self, op: Op, *, can_wait: bool = False) -> None:
+        """Take `op` into the next transaction. One that `can_wait` rides along with others for LINGER_SECONDS at most."""
         self._waiting.append(op)
-        if not self._busy:
-            self._busy = True
-            self._idle.clear()
-            # One turn of the loop later, so that what arrives in the same turn shares the sync.
-            self._loop.call_soon(self._hand_over)
+        self._is_urgent = self._is_urgent or not can_wait
+        if self._busy:
+            return
+        self._idle.clear()
+        if can_wait and not self._draining:
+            if self._timer is None:
+                self._timer = self._loop.call_later(LINGER_SECONDS, self._hand_over)
+            return
+        self._busy = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # One turn of the loop later, so that what arrives in the same turn shares the sync.
+        self._loop.call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
+        self._timer = None
+        self._busy = True
+        self._is_urgent = False
         batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
         self._wake.put(batch)
 
@@ -70,11 +86,14 @@ class Writer(Generic[Op]):
                 return
 
     def _finish(self, batch: Sequence[Op], errors: Sequence[BaseException | None]) -> None:
-        if self._waiting:
+        if self._waiting and (self._is_urgent or self._draining or len(self._waiting) >= MAX_BATCH):
             self._hand_over()
         else:
             self._busy = False
-            self._idle.set()
+            if not self._waiting:
+                self._idle.set()
+            elif self._timer is None:
+                self._timer = self._loop.call_later(LINGER_SECONDS, self._hand_over)
         metrics.SPOOL_COMMITS.inc()
         metrics.SPOOL_BATCH.observe(len(batch))
         for op, error in zip(batch, errors, strict=True):
@@ -87,11 +106,15 @@ class Writer(Generic[Op]):
     @property
     def busy(self) -> bool:
         """Something waits or is being written."""
-        return self._busy
+        return self._busy or bool(self._waiting)
 
     async def drain(self) -> None:
-        """Returns when nothing waits."""
-        while self._busy:
+        """Returns when nothing waits. From now on nothing lingers."""
+        self._draining = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._hand_over()
+        while self.busy:
             await self._idle.wait()
 
     def stop(self) -> None:
