@@ -33,7 +33,9 @@ _PERCENT_OFF = re.compile(
     r"\d{1,3}\s?(?:%|procent|percent|prozent)\s{0,3}(?:extra\s)?(?:korting|off\b|discount|rabatt|sale\b|goedkoper|reduction)"
     r"|(?:korting|discount|rabatt|réduction)[^.\n<]{0,30}\d{1,3}\s?%"
 )
-_ONLY = re.compile(r"(?<!\w)(?:nu|now|only|maar|slechts|nur|vanaf|from|jetzt)(?:\s(?:voor|for|slechts|maar|only))?\s{1,3}$")
+_ONLY = re.compile(
+    r"(?<!\w)(?:nu|now|only|maar|slechts|nur|vanaf|from|jetzt)(?:\s(?:voor|for|slechts|maar|only))?\s{1,3}$"
+)
 _PERCENT = ("%", "procent", "percent", "prozent")
 MAX_AMOUNTS = 200  # amounts looked at
 _DISCOUNT_WORDS = (

@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+from relay.observe import events, metrics
+from relay.observe.log import log
+
 Op = TypeVar("Op")
 
 MAX_BATCH = 256
@@ -39,8 +42,6 @@ class Writer(Generic[Op]):
         self._wake: SimpleQueue[list[Op] | None] = SimpleQueue()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.batches = 0
-        self.rows = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -61,7 +62,7 @@ class Writer(Generic[Op]):
         while (batch := self._wake.get()) is not None:
             try:
                 errors: Sequence[BaseException | None] = self._write(batch)
-            except Exception as error:  # the disk, the file: every op of the batch failed for the same reason
+            except BaseException as error:  # a bug: nobody knows what is durable, so nothing may be promised
                 errors = [error] * len(batch)
             try:
                 self._loop.call_soon_threadsafe(self._finish, batch, errors)
@@ -69,15 +70,19 @@ class Writer(Generic[Op]):
                 return
 
     def _finish(self, batch: Sequence[Op], errors: Sequence[BaseException | None]) -> None:
-        self.batches += 1
-        self.rows += len(batch)
         if self._waiting:
             self._hand_over()
         else:
             self._busy = False
             self._idle.set()
+        metrics.SPOOL_COMMITS.inc()
+        metrics.SPOOL_BATCH.observe(len(batch))
         for op, error in zip(batch, errors, strict=True):
-            self._done(op, error)
+            try:
+                self._done(op, error)
+            except Exception as bug:  # one op's bug must not keep the answers of the others from them
+                metrics.CRASHES.inc(("worker",))
+                log.error(events.WORKER_CRASHED, kind=type(bug).__name__, place="spool")
 
     @property
     def busy(self) -> bool:

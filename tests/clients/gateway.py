@@ -119,10 +119,15 @@ class Gateway:
                 ("newsletter", {"stream": "marketing", "purpose": "newsletter"}),
                 ("server", {"stream": "personal", "null_sender": True}),
             ):
-                made = self._op("credential.add", tenant="shop", name=f"shop-{name}", **extra)
-                self.logins[name] = Login(made["username"], made["password"])
+                self.logins[name] = self._credential(f"shop-{name}", extra)
         finally:
             owner.close()
+
+    def _credential(self, name: str, extra: Mapping[str, Any]) -> Login:
+        """A login whose password does not begin with a dash: swaks has no way to be told such a one."""
+        made = self._op("credential.add", tenant="shop", name=name, **extra)
+        login = Login(made["username"], made["password"])
+        return self._credential(f"{name}-more", extra) if login.password.startswith("-") else login
 
     def _op(self, op: str, /, **args: Any) -> Any:
         return self._owner.call(op, args)

@@ -63,7 +63,7 @@ class Client:
             except ssl.SSLWantReadError:
                 self.sock.sendall(outgoing.read())
         self.sock.sendall(outgoing.read())
-        self._wrapped: tuple[ssl.MemoryBIO, ssl.MemoryBIO, ssl.SSLObject] | None = (incoming, _, shaken)
+        self._wrapped: tuple[ssl.MemoryBIO, ssl.MemoryBIO, ssl.SSLObject] | None = (incoming, outgoing, shaken)
 
     _wrapped = None
 
@@ -138,6 +138,10 @@ class Client:
         """Greeting, EHLO and AUTH PLAIN; the reply to AUTH."""
         assert self.reply().startswith("220")
         assert self.ask("EHLO client.test").startswith("250")
+        return self.login_again(username, password)
+
+    def login_again(self, username: str, password: str) -> str:
+        """AUTH PLAIN alone; its reply."""
         return self.ask(f"AUTH PLAIN {plain(username, password)}")
 
     def envelope(self, sender: str, *recipients: str) -> None:
