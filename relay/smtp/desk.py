@@ -72,8 +72,8 @@ class Desk:
         for key in keys:
             if self._counters.count(key, LOGIN_WINDOW_SECONDS, now) >= self._logins.failures:
                 times = self._counters.hit(f"{key}:blocks", 86_400.0, now)
+                self._counters.reset(key)  # first: it would lift the block too
                 self._counters.block(key, now + self._logins.block_seconds * 2 ** min(times - 1, 6), now)
-                self._counters.reset(key)
 
     def _current(self, account: Account) -> Account | None:
         """The account as the directory has it now; None when it was revoked or suspended meanwhile."""
