@@ -10,7 +10,28 @@ from random import Random
 AUTHOR = "jan@sender.example"
 Fields = list[bytes]
 
-_WORDS = "déjà vu naïef coördinatie € 12,50 straße žluťoučký привет 你好 hallo de mail gaat morgen weg want het is zo".split()
+_WORDS = [
+    "déjà",
+    "vu",
+    "naïef",
+    "coördinatie",
+    "€",
+    "12,50",
+    "straße",
+    "žluťoučký",
+    "привет",
+    "你好",
+    "hallo",
+    "de",
+    "mail",
+    "gaat",
+    "morgen",
+    "weg",
+    "want",
+    "het",
+    "is",
+    "zo",
+]
 _ENCODINGS = ("7bit", "8bit", "quoted-printable", "base64")
 _CHARSETS = ("utf-8", "iso-8859-15", "windows-1252", "koi8-r", "shift_jis", "iso-2022-jp", "gb18030", "utf-16", "big5")
 
@@ -117,7 +138,11 @@ def bare_8bit(random: Random) -> bytes:
 
 
 def utf8_head(random: Random) -> bytes:
-    names = (f"Subject: {random.choice(_WORDS)} ünïcödé", "Comments: 你好, 世界", 'Reply-To: "Zoë" <zoe@sender.example>')
+    names = (
+        f"Subject: {random.choice(_WORDS)} ünïcödé",
+        "Comments: 你好, 世界",
+        'Reply-To: "Zoë" <zoe@sender.example>',
+    )
     fields = [field for field in head(random) if not field.startswith(b"Subject")]
     return mail([*fields, *(name.encode() for name in names)], text(random, 4).encode())
 
@@ -130,7 +155,9 @@ def long_lines(random: Random) -> bytes:
 
 
 def line_at_the_limit(random: Random) -> bytes:
-    return mail(head(random), b"".join(b"y" * length + b"\r\n" for length in (997, 998, random.choice([998, 999, 1000]))))
+    return mail(
+        head(random), b"".join(b"y" * length + b"\r\n" for length in (997, 998, random.choice([998, 999, 1000])))
+    )
 
 
 def long_head(random: Random) -> bytes:
@@ -194,7 +221,9 @@ def smime_opaque(random: Random) -> bytes:
 
 
 def calendar(random: Random) -> bytes:
-    lines = "BEGIN:VCALENDAR METHOD:REQUEST BEGIN:VEVENT UID:1@sender.example SUMMARY:Overleg-é END:VEVENT END:VCALENDAR"
+    lines = (
+        "BEGIN:VCALENDAR METHOD:REQUEST BEGIN:VEVENT UID:1@sender.example SUMMARY:Overleg-é END:VEVENT END:VCALENDAR"
+    )
     part = b"Content-Type: text/calendar; method=REQUEST; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
     part += "".join(f"{line}\r\n" for line in lines.split()).encode()
     return whole(random, multipart(random, "multipart/alternative", [leaf(random), part]))
