@@ -26,7 +26,9 @@ _PARAMETER = re.compile(
     r';[ \t\r\n]*+([^\s=;"()]++)[ \t\r\n]*+=[ \t\r\n]*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]*+))', re.DOTALL
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_COMMENT = re.compile(r"\([^()\"]*+\)")
+_QUOTED_OR_COMMENT = re.compile(
+    r'"(?:[^"\\]|\\.?)*+"?|(\([^()"]*+\))', re.DOTALL
+)  # linear: an open quote reaches the end
 _CONTINUED = re.compile(r"([^*]++)(?:\*(\d{1,3}))?(\*)?")
 _METHOD = re.compile(rb"(?:^|\n)METHOD:([A-Za-z-]{1,32})", re.IGNORECASE)
 _PROTECTED = re.compile(
@@ -105,8 +107,8 @@ def parse_content_type(value: bytes) -> tuple[str, dict[str, str]]:
     Parameters continued or encoded by RFC 2231 come out whole. The dict is shared between callers.
     """
     text = decode(value)
-    if "(" in text:
-        text = _COMMENT.sub(" ", text)
+    if "(" in text:  # inside quotes it is no comment: a boundary may hold "()" (RFC 2046 section 5.1.1)
+        text = _QUOTED_OR_COMMENT.sub(lambda match: " " if match[1] else match[0], text)
     match = _TYPE.match(text)
     if match is None:
         return "", {}

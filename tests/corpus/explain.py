@@ -40,10 +40,13 @@ def demand(is_so: object, what: str) -> None:
         raise Unexplained(what)
 
 
-def explain(came: bytes, changes: Sequence[Change], left: bytes, recipient: str, *, seven_bit: bool) -> None:
+def explain(
+    came: bytes, changes: Sequence[Change], left: bytes, recipient: str, *, seven_bit: bool, readable: bool = True
+) -> None:
     """Raises Unexplained unless `left` is `came` with `changes`, our two trace fields and what a hop must have.
 
     `seven_bit`: the next hop took no 8BITMIME, so 8-bit content had to be encoded (OUT-9).
+    `readable`: the standard library sees head and body where we do, so it may compare the content.
     """
     head, line, body = cut(left)
     fields = fields_of(head)
@@ -59,6 +62,8 @@ def explain(came: bytes, changes: Sequence[Change], left: bytes, recipient: str,
         expected = _apply(expected, change, recipient)
     if recoded:
         _recoded(expected, fields[2:], old_body, body)
+        alike = not readable or _contents(expected, old_body) == _contents(fields[2:], body)
+        demand(alike, "the content reads differently")
     else:
         _same_fields(expected, fields[2:], changes)
         demand(body == old_body, "the body changed")
@@ -124,7 +129,6 @@ def _recoded(expected: list[bytes], found: list[bytes], old: bytes, new: bytes) 
     mine = (b"content-transfer-encoding", b"mime-version", b"content-type")
     plain = [field for field in expected if name_of(field) not in mine]
     _same_fields(plain, [field for field in found if name_of(field) not in mine], ())
-    demand(_contents(b"".join(expected), old) == _contents(b"".join(found), new), "the content reads differently")
     stand_in = [field.replace(b"\0", b"x") for field in expected]
     made = to_7bit([(name_of(field), field) for field in stand_in], old)
     demand(not isinstance(made, Malformed), f"it could not be encoded at all: {made}")
@@ -133,10 +137,10 @@ def _recoded(expected: list[bytes], found: list[bytes], old: bytes, new: bytes) 
     demand([raw for name, raw in made[0] if name in mine] == [raw for raw in found if name_of(raw) in mine], "its head")
 
 
-def _contents(head: bytes, body: bytes) -> list[tuple[str, str | None, bytes]]:
+def _contents(fields: list[bytes], body: bytes) -> list[tuple[str, str | None, bytes]]:
     """Type, file name and decoded content of every leaf, as the standard library reads them."""
     result = []
-    for part in email.message_from_bytes(head + b"\r\n" + body).walk():
+    for part in email.message_from_bytes(b"".join(fields) + b"\r\n" + body).walk():
         assert isinstance(part, Stdlib)
         if not part.is_multipart():
             content = part.get_payload(decode=True)
