@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -199,6 +200,21 @@ class Gateway(Relay):
 
     def _environment(self) -> dict[str, str]:
         return {"PYTHONPATH": str(REPOSITORY)}
+
+    def import_rate(self, count: int) -> float:
+        """Rows a second of `zegel consent import` for `count` new addresses, with the command's own start; not running."""
+        path = self.folder / "import.csv"
+        columns = ["email", *seed.CONSENT]
+        shared = ",".join(f'"{value}"' for value in seed.CONSENT.values())
+        lines = (f"new{number}@dest{number % 10}.example,{shared}\n" for number in range(count))
+        path.write_text(",".join(columns) + "\n" + "".join(lines))
+        began = time.monotonic()
+        answer = self.zegel("consent", "import", self.tenants[0].name, str(path))
+        spent = time.monotonic() - began
+        path.unlink()
+        if answer["imported"] != count:
+            raise Unavailable(f"consent import took {answer['imported']} of {count}: {answer['errors'][:2]}")
+        return count / spent
 
     def stage_costs(self) -> Any:
         """The gateway's own account of where a message's CPU goes (`zegel bench`)."""

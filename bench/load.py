@@ -151,9 +151,7 @@ class Sink:
 
     def close(self) -> None:
         """End of input ends the program."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
+        self._process.communicate(timeout=10)
 
 
 def next_run() -> int:
