@@ -108,7 +108,9 @@ class Worker:
 
     async def _build_delivery(self) -> None:
         settings = self.settings
-        self.reporter = Reporter(settings.server.hostname, self.queue.next_id, self.clock)
+        self.reporter = Reporter(
+            settings.server.hostname, self.queue.next_id, self.clock, public_url=settings.web.public_url
+        )
         self.watch = Watch(settings, self.keyring, self.trace, self.reporter, self.clock, owner=self.channel)
         self.catalogue = Catalogue.load(settings.policies)
         self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=_record_policy)
@@ -119,10 +121,11 @@ class Worker:
             self.clock,
             signer,
             Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, route.plans(settings.delivery)),
+            provider="capture" if settings.delivery.mode == "capture" else "smarthost",
         )
         self.pool: Pool | Capture
         if settings.delivery.mode == "capture":
-            self.pool = Capture(self.scheduler.take, self.watch.keep_copy)
+            self.pool = Capture(self.scheduler.take, self.watch.keep_copy, self._crashed)
         else:
             workers = settings.server.workers or os.cpu_count() or 1
             doors = Doors(noticed=_noticed, crashed=self._crashed)
