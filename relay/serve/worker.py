@@ -34,6 +34,7 @@ from relay.policy.pipeline import Pipeline
 from relay.recheck import Recheck
 from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
 from relay.serve.channel import Channel, OpRefused, connect
+from relay.serve.overdue import Overdue
 from relay.serve.queue_ops import QueueOps
 from relay.serve.watch import Watch
 from relay.smtp.desk import Desk, LoginLimits, place_of
@@ -116,12 +117,20 @@ class Worker:
         self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=_record_policy)
         signer = Signer(self._keys_for, self.clock.now, self._links)
         self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock)
+        plans = route.plans(settings.delivery)
         self.scheduler = Scheduler(
             self.queue,
             self.clock,
             signer,
-            Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, route.plans(settings.delivery)),
+            Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, plans),
             provider="capture" if settings.delivery.mode == "capture" else "smarthost",
+        )
+        self.overdue = Overdue(
+            self.queue,
+            self.scheduler,
+            self.clock,
+            plans=plans,
+            first_seconds=route.first_word_seconds(settings.delivery),
         )
         self.pool: Pool | Capture
         if settings.delivery.mode == "capture":
@@ -231,6 +240,8 @@ class Worker:
             expired = await self.queue_ops.expire_held(self.clock.now(), self._hold_seconds)
             if expired:
                 log.info(events.HOLD_EXPIRED, message_count=expired)
+            if isinstance(self.pool, Pool):
+                await self.overdue.sweep(self.pool.state())
 
     def _hold_seconds(self, reason: str) -> float:
         limits = self.settings.limits
