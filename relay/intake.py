@@ -178,7 +178,9 @@ class Intake:
 
     def _count_refusal(self, ruling: Ruling) -> None:
         rule = REASONS[ruling.reason].rule
-        metrics.MESSAGES.inc((ruling.mail.stream.value, ruling.action.word))
+        if ruling.mail.message is not None:
+            metrics.MESSAGES.inc((ruling.mail.stream.value, ruling.action.word))
+        metrics.RECIPIENTS.inc(("refused",), max(1, len(ruling.mail.recipients)))
         metrics.REFUSALS.inc((rule,))
         if rule.startswith("THROTTLE"):
             metrics.THROTTLED.inc((dict(ruling.detail).get("scope", "credential"),))
@@ -198,6 +200,9 @@ class Intake:
             item.id, ruling, word, reply=reply, message_id=message_id(message), size=message.size if message else 0
         )
         metrics.MESSAGES.inc((ruling.mail.stream.value, "hold" if word == "held" else "accept"))
+        metrics.RECIPIENTS.inc(("accepted",), len(ruling.recipients))
+        if ruling.dropped:
+            metrics.RECIPIENTS.inc(("dropped",), len(ruling.dropped))
         for policy in ruling.bypassed:
             metrics.POLICY_BYPASS.inc((policy,))
         self.watcher.accepted(item, ruling, ruling.notes)

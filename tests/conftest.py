@@ -22,7 +22,7 @@ def is_local(host: object) -> bool:
     if host is None:
         return True
     text = host.decode() if isinstance(host, bytes) else str(host)
-    if text in LOCAL_NAMES:
+    if text in LOCAL_NAMES or text == socket.gethostname():  # smtplib asks who it is
         return True
     try:
         return ipaddress.ip_address(text.partition("%")[0]).is_loopback

@@ -18,7 +18,7 @@ from relay.cli.trouble import DOWN, NO, WRONG_USE, Trouble
 
 if TYPE_CHECKING:
     from relay.cli.demo_samples import Told
-    from relay.cli.demo_setup import Demo
+    from relay.cli.demo_setup import Demo, Login
     from relay.settings.model import Settings
 
 # Beside the packages in a checkout; an installed wheel has no such file and the values below say the same.
@@ -106,17 +106,18 @@ class _Run:
 
     def run(self, settings: Settings, folder: Path, *, samples: bool) -> list[Told] | None:
         """What became of the samples; None without them, or where the demo was stopped before."""
-        from relay.cli import serve
+        from relay.cli import demo_samples, running
         from relay.cli.client import is_running
         from relay.cli.demo_setup import provide
 
         if is_running(settings):
             raise Trouble(DOWN, f"a demo runs in {folder} already: stop it, or choose another --data")
         demo = provide(settings, folder)
-        serve.run(
+        club = demo_samples.make_club(demo) if samples else None
+        running.run(
             settings,
             greet=lambda ready: self._greet(demo),
-            meanwhile=(lambda: self._samples(demo)) if samples else None,
+            meanwhile=None if club is None else lambda: self._samples(demo, club),
         )
         if samples and self._leaves and self._told is None:
             raise Trouble(DOWN, "the demo was stopped before the samples were told")
@@ -126,11 +127,11 @@ class _Run:
         if not self._leaves:
             say(*demo.welcome())
 
-    def _samples(self, demo: Demo) -> bool:
+    def _samples(self, demo: Demo, club: Login) -> bool:
         """In a thread beside the gateway. True: the gateway may end."""
         from relay.cli.demo_samples import run_samples, show
 
-        self._told = run_samples(demo)
+        self._told = run_samples(demo, club)
         if self._frame.as_json:
             print_json([one.as_json() for one in self._told])
         else:

@@ -78,6 +78,19 @@ class Post:
         found = self.wait(look)
         return [whole for stored in found if (whole := self.outbox.entry(stored.id)) is not None]
 
+    def refusal(self, address: str, since: float) -> list[Stored]:
+        """The entry of one recipient that was refused at RCPT."""
+
+        def look() -> list[Stored]:
+            recent = self.outbox.entries(verdict="reject", limit=50)
+            return [
+                s
+                for s in recent
+                if s.entry.recipients == (address,) and s.entry.at >= since and s.entry.stage == "rcpt"
+            ]
+
+        return self.wait(look)[:1]
+
     def mail_to(self, address: str, since: float) -> Stored | None:
         """A mail of the gateway's own to `address`, for instance a confirmation."""
 

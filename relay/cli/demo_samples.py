@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from relay.cli.client import Link
-from relay.cli.demo_post import Post, Sent, post_form
+from relay.cli.demo_post import LOOK_SECONDS, WAIT_SECONDS, Post, Sent, post_form
 from relay.cli.demo_setup import (
     CLUB,
     CLUB_DOMAIN,
@@ -80,16 +80,12 @@ class Sample(NamedTuple):
     run: Callable[[Bench, Sample], Told]
 
 
-def run_samples(demo: Demo) -> list[Told]:
-    """Every sample in its order. Raises Trouble where the gateway does not answer."""
+def run_samples(demo: Demo, club: Login) -> list[Told]:
+    """Every sample in its order; `club` is what `make_club` made. Raises Trouble where the gateway does not answer."""
     post = Post(demo)
     with Link(demo.settings) as link:
-        club = _make_club(link, demo)
-        records = {
-            row["name"]: row["value"]
-            for name in (DOMAIN, CLUB_DOMAIN)
-            for row in link.call("dkim.dns", {"domain": name})
-        }
+        names = (DOMAIN, CLUB_DOMAIN)
+        records = {row["name"]: row["value"] for name in names for row in link.call("dkim.dns", {"domain": name})}
     bench = Bench(demo, post, club, records)
     try:
         return [sample.run(bench, sample) for sample in SAMPLES]
@@ -97,9 +93,16 @@ def run_samples(demo: Demo) -> list[Told]:
         post.outbox.close()
 
 
-def _make_club(link: Link, demo: Demo) -> Login:
-    """A second tenant, whose mail without a way out gets one of ours, and whose pace is low. Anew at each run."""
-    name = CLUB
+def make_club(demo: Demo) -> Login:
+    """A second tenant, whose mail without a way out gets one of ours, and whose pace is low; its login is new at each run.
+
+    Before the gateway starts, so that the login is in force at once.
+    """
+    with Link(demo.settings) as link:
+        return _make_club(link, demo, CLUB)
+
+
+def _make_club(link: Link, demo: Demo, name: str) -> Login:
     known = {row["name"] for row in link.call("tenant.list", {})}
     if name not in known:
         make_tenant(link, demo.settings, name, CLUB_DOMAIN)
@@ -151,15 +154,15 @@ def _lawful(bench: Bench, sample: Sample) -> Told:
 
 def _no_consent(bench: Bench, sample: Sample) -> Told:
     sent = bench.post.send(bench.news, f"news@{DOMAIN}", [SUBSCRIBERS[1], STRANGER], newsletter(SUBSCRIBERS[1]))
-    entries = bench.post.entries(sent)
-    fine = (
-        sent.rcpt[0][0] == "2"
-        and sent.rcpt[1].startswith("550")
-        and "CONSENT-1]" in sent.rcpt[1]
-        and bool(sent.queue_id)
-    )
+    entries = bench.post.refusal(STRANGER, sent.at - 1) + bench.post.entries(sent)
+    refused = sent.rcpt[1].startswith("550") and "CONSENT-1]" in sent.rcpt[1]
+    fine = refused and sent.rcpt[0].startswith("2") and bool(sent.queue_id) and len(entries) == 2
     told = bench.tell(
-        sample, sent, entries, happened="refused at RCPT, the other got it" if fine else "not as it should", fine=fine
+        sample,
+        sent,
+        entries,
+        happened="refused at RCPT; who had said yes got it" if fine else "not as it should",
+        fine=fine,
     )
     return told._replace(reply=sent.rcpt[1])
 
@@ -236,13 +239,15 @@ def _thread(bench: Bench, sample: Sample) -> Told:
 
 
 def _wait_for_thread(bench: Bench, message_id: str) -> None:
+    """Until the owner has written down which addresses that mail showed."""
     settings = bench.demo.settings
-    threads = Threads(settings.server.data_dir, Keyring.open(settings.server.keys_dir, create=False), writable=False)
+    keyring = Keyring.open(settings.server.keys_dir, create=False)
+    threads = Threads(settings.server.data_dir, keyring.subject_hash, writable=False)
     with Link(settings) as link:
         tenant_id = int(link.call("tenant.show", {"name": TENANT})["id"])
-    deadline = time.monotonic() + 5.0
-    while threads.parent(tenant_id, message_id.encode(), now=time.time()) is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while threads.seen(tenant_id, message_id.encode(), [], now=time.time()) is None and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
     threads.close()
 
 

@@ -47,7 +47,8 @@ class Demo(NamedTuple):
             f"  a sign-up form with confirmation        {web}/optin/{self.optin_key}",
             f"  other commands, for instance            zegel trace ann@example.net -c {self.folder / 'zegel.toml'}",
             "",
-            f"Tenant {TENANT}, domain {DOMAIN}, list {PURPOSE}. These said yes: {', '.join(SUBSCRIBERS)}. This one did not: {STRANGER}.",
+            f"Tenant {TENANT}, domain {DOMAIN}, list {PURPOSE}. These said yes: {', '.join(SUBSCRIBERS)}.",
+            f"This one did not: {STRANGER}.",
             "",
             *(
                 f"  {stream:<14} user {login.username:<32} password {login.password}"
@@ -152,7 +153,9 @@ def commands(demo: Demo) -> list[tuple[str, str]]:
             "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
         ),
     )
-    invoice = f"From: orders@{DOMAIN}\\nTo: dave@example.net\\nSubject: Invoice 2026-17\\n\\nPlease find your invoice below.\\n"
+    invoice = (
+        f"From: orders@{DOMAIN}\\r\\nTo: dave@example.net\\r\\nSubject: Invoice 2026-17\\r\\n\\r\\nYour invoice.\\r\\n"
+    )
     return [
         (
             "swaks: a newsletter to somebody who said yes: accepted, signed, in the outbox",

@@ -67,8 +67,8 @@ def list_all(
 ) -> None:
     """Show keys and their state: inactive until DNS shows them, active, or retired."""
     columns = (
-        ("domain", "domain"), ("selector", "selector"), ("algorithm", "algorithm"), ("state", "state"), ("vouched_by", "vouched by"),
-        ("activated_at", "since"), ("mismatch_since", "differs since"),
+        ("domain", "domain"), ("selector", "selector"), ("algorithm", "algorithm"), ("state", "state"),
+        ("vouched_by", "vouched by"), ("activated_at", "since"), ("mismatch_since", "differs since"),
     )  # fmt: skip
     rows = frame.call("dkim.list", domain=domain, tenant=tenant)
     show_rows(frame, rows, columns, empty="No keys yet: make one with `zegel dkim add DOMAIN`.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.findings import Finding, ok, warn, wrong
+from relay.cli.findings import Finding, ok, wrong
 from relay.cli.frame import Frame, command
 from relay.cli.output import COLOURS, clean, console, print_json
 from relay.cli.trouble import NO, Trouble, trouble_of
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from relay.settings.model import Settings
-
-LONG_SECONDS = 20.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,6 +43,7 @@ def examine(frame: Frame, *, offline: bool) -> list[Finding]:
     """Every finding, in the order in which things build on each other."""
     from relay.cli.checkconfig import file_of, problems_of
     from relay.cli.client import as_folder_owner, require_folder
+    from relay.cli.records import network
 
     problems = problems_of(frame)
     if problems:
@@ -59,7 +57,7 @@ def examine(frame: Frame, *, offline: bool) -> list[Finding]:
     with as_folder_owner(settings.server.data_dir):
         findings += _on_this_machine(settings)
         if not offline:
-            findings += _safely("network", lambda: asyncio.run(_on_the_network(settings)))
+            findings += _safely("network", lambda: network(settings))
     return findings
 
 
@@ -88,37 +86,6 @@ def _safely(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
         return check()
     except Exception as error:
         return [wrong(name, f"could not be looked at: {trouble_of(error).text}", "Mend that first")]
-
-
-async def _on_the_network(settings: Settings) -> list[Finding]:
-    from relay.cli import records
-    from relay.delivery import route
-    from relay.delivery.pool import check_peers
-
-    found = await records.examine(settings)
-    if settings.delivery.mode != "smarthost":
-        remedy = 'Write mode = "smarthost" and smarthosts under [delivery] when mail is to leave'
-        return [*found, warn("delivery", "mode = capture: nothing leaves this machine", remedy)]
-    try:
-        async with asyncio.timeout(LONG_SECONDS):
-            peers = await check_peers(route.peers(settings.delivery), route.terms(settings))
-    except TimeoutError:
-        return [
-            *found,
-            wrong(
-                "smarthost", f"no answer within {LONG_SECONDS:g} s", "Look at the host name, the port and the firewall"
-            ),
-        ]
-    for peer in peers:
-        if peer.why:
-            found.append(
-                wrong(
-                    "smarthost", f"{peer.name}: {peer.why} (at {peer.stage})", "Mend that, or write another smarthost"
-                )
-            )
-        else:
-            found.append(ok("smarthost", f"{peer.name} takes mail ({peer.tls or 'no TLS'})"))
-    return found
 
 
 def _show(findings: list[Finding]) -> None:

@@ -24,9 +24,10 @@ COLOURS = {
     "inactive": "yellow", "attempted": "yellow",
     "reject": "red", "refused": "red", "failed": "red", "wrong": "red", "retired": "dim", "observe": "yellow", "off": "dim",
 }  # fmt: skip
-_TIMES = frozenset(
-    ("created_at", "revoked_at", "activated_at", "checked_at", "mismatch_since", "accepted_at", "due", "at")
-)
+_TIMES = frozenset((
+    "created_at", "revoked_at", "activated_at", "checked_at", "mismatch_since", "accepted_at", "due", "at",
+    "given_at", "confirmed_at", "sale_at", "expires_at",
+))  # fmt: skip
 
 Columns = Sequence[tuple[str, str]]
 
@@ -47,6 +48,7 @@ def print_json(value: object) -> None:
 def say(*lines: str) -> None:
     """Plain lines on standard output: never wrapped, so that they can be copied and pasted."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
 
 
 def clean(text: str) -> str:

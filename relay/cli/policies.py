@@ -43,10 +43,11 @@ def list_all(
         ("policy", "policy"),
         ("stream", "stream"),
         ("mode", "mode"),
-        ("on_unavailable", "when a store is down"),
+        ("down", "when a store is down"),
         ("about", "about"),
     )
-    show_rows(frame, rows, columns, empty="No policies are in the order: see [policies.pipeline].")
+    shown = [{**row, "down": _words(row["on_unavailable"])} for row in rows]
+    show_rows(frame, shown, columns, empty="No policies are in the order: see [policies.pipeline].")
     if settings:
         told: set[str] = set()
         for row in rows:
@@ -61,6 +62,15 @@ def list_all(
                         else f"   (default {entry['default']}, {row['stream']})"
                     )
                     say(f"{line}{changed}", f"      {entry['about']}")
+
+
+def _words(choice: object) -> str:
+    """A choice per class for people: the classes behind each word."""
+    if not isinstance(choice, dict):
+        return str(choice or "")
+    return "; ".join(
+        f"{word}: {', '.join(k for k, v in choice.items() if v == word)}" for word in dict.fromkeys(choice.values())
+    )
 
 
 def in_force(frame: Frame, tenant_name: str | None, stream_name: str | None) -> list[dict[str, Any]]:
@@ -199,7 +209,8 @@ def test(
         raise Trouble(
             WRONG_USE, "a mail needs --credential and --rcpt-to (and --mail-from); a decision table ends in .toml"
         )
-    from relay.cli.explain import Asked, explain_mail, read_mail
+    from relay.cli.dryrun import explain_mail
+    from relay.cli.explain import Asked, read_mail
 
     verdict = explain_mail(frame.settings(), Asked(credential, mail_from, tuple(rcpt_to)), read_mail(file))
     entry = next((entry for entry in verdict["policies"] if entry["policy"] == policy), None)

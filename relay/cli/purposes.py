@@ -44,8 +44,8 @@ def add(
 def list_all(frame: Frame, tenant: Name) -> None:
     """Show the purposes of a tenant with the keys of their sign-up forms."""
     columns = (
-        ("name", "purpose"), ("controller", "controller"), ("category", "category"), ("title_nl", "Dutch"), ("title_en", "English"),
-        ("optin_key", "key of /optin"),
+        ("name", "purpose"), ("controller", "controller"), ("category", "category"), ("title_nl", "Dutch"),
+        ("title_en", "English"), ("optin_key", "key of /optin"),
     )  # fmt: skip
     show_rows(
         frame,

@@ -7,12 +7,47 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from relay.cli.findings import Finding, ok, warn, wrong
+from relay.delivery import route
+from relay.delivery.pool import check_peers
 from relay.dns import Answer, Failed, NoRecord, Resolver, Result
 
 if TYPE_CHECKING:
     from relay.settings.model import Settings
 
+LONG_SECONDS = 20.0
 MAX_SPF_LOOKUPS = 10  # RFC 7208 section 4.6.4
+
+
+def network(settings: Settings) -> list[Finding]:
+    """Everything that lies outside of this machine: DNS, then the smarthosts."""
+    return asyncio.run(_examine(settings))
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    found = await examine(settings)
+    if settings.delivery.mode != "smarthost":
+        remedy = 'Write mode = "smarthost" and smarthosts under [delivery] when mail is to leave'
+        return [*found, warn("delivery", "mode = capture: nothing leaves this machine", remedy)]
+    try:
+        async with asyncio.timeout(LONG_SECONDS):
+            peers = await check_peers(route.peers(settings.delivery), route.terms(settings))
+    except TimeoutError:
+        return [
+            *found,
+            wrong(
+                "smarthost", f"no answer within {LONG_SECONDS:g} s", "Look at the host name, the port and the firewall"
+            ),
+        ]
+    for peer in peers:
+        if peer.why:
+            found.append(
+                wrong(
+                    "smarthost", f"{peer.name}: {peer.why} (at {peer.stage})", "Mend that, or write another smarthost"
+                )
+            )
+        else:
+            found.append(ok("smarthost", f"{peer.name} takes mail ({peer.tls or 'no TLS'})"))
+    return found
 
 
 async def examine(settings: Settings) -> list[Finding]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
 
 from relay.cli.frame import Frame, command
 from relay.cli.output import say
+from relay.cli.trouble import DOWN, Trouble
 
 if TYPE_CHECKING:
-    from relay.serve.supervisor import Supervisor
+    from pathlib import Path
+
     from relay.settings.model import Settings
 
 ANYWHERE = ("0.0.0.0", "::")
@@ -26,6 +25,8 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(frame: Frame) -> None:
     """Run the gateway. SIGTERM drains and ends it, SIGHUP takes in new certificates."""
+    from relay.cli.running import run
+
     settings = frame.settings()
     check(settings)
     run(settings, greet=_greet)
@@ -38,64 +39,22 @@ def check(settings: Settings) -> None:
     from relay.policy.catalogue import Catalogue
 
     require_folder(settings.server.data_dir)
+    _refuse_foreign_root(settings.server.data_dir)
     Catalogue.load(settings.policies)
     if settings.delivery.mode == "smarthost":
         route.peers(settings.delivery)
     keyring_for(settings)
 
 
-def run(
-    settings: Settings, *, greet: Callable[[Settings], None], meanwhile: Callable[[], object] | None = None
-) -> None:
-    """Run one gateway until it is told to stop. `greet` is called when it is ready, then `meanwhile` in a thread;
-    when that one returns something, the gateway stops.
-    """
-    from relay.observe.log import configure
-    from relay.serve.supervisor import Supervisor
+def _refuse_foreign_root(data: Path) -> None:
+    """As root in somebody else's folder the gateway would leave files there that its owner cannot open."""
+    if os.geteuid() == 0 and data.exists() and data.stat().st_uid != 0:
+        from relay.cli.client import name_of
 
-    configure(settings)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_run(Supervisor(settings), greet, meanwhile))
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it installs; None is the standard loop, which does the same, slower."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop  # type: ignore[no-any-return]  # uvloop is not typed
-
-
-async def _run(
-    supervisor: Supervisor, greet: Callable[[Settings], None], meanwhile: Callable[[], object] | None
-) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.stopping.set)
-    starting = loop.create_task(supervisor.start())
-    stopping = loop.create_task(supervisor.stopping.wait())
-    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not starting.done():
-        starting.cancel()
-        await supervisor.stop()
-        return
-    starting.result()  # what went wrong, if anything did
-    greet(supervisor.settings)
-    work = None if meanwhile is None else loop.create_task(_work(supervisor, meanwhile))
-    await supervisor.run()
-    if work is not None:
-        await work
-
-
-async def _work(supervisor: Supervisor, meanwhile: Callable[[], object]) -> None:
-    try:
-        if await asyncio.to_thread(meanwhile):
-            supervisor.stopping.set()
-    except BaseException:
-        supervisor.stopping.set()
-        raise
+        name = name_of(data.stat().st_uid)
+        raise Trouble(
+            DOWN, f"{data} belongs to {name}: run `zegel serve` as that user, for instance with User={name} in systemd"
+        )
 
 
 def _greet(settings: Settings) -> None:

@@ -16,6 +16,8 @@ from relay.mail import edits
 from relay.mail.edits import PER_COPY, Edit
 from relay.mail.message import Field, Malformed, join_head
 from relay.mail.recode import to_7bit
+from relay.observe import events, metrics
+from relay.observe.log import log
 from relay.spool.item import Item
 
 SIGNATURE_SECONDS = 14 * 86_400  # DKIM-7
@@ -87,6 +89,8 @@ def _signed(
     is_ours = item.meta["class"] == "system"  # our own notices and reports: signed where the house has a key
     keys = signer.keys(domain, 0 if is_ours else item.tenant) if domain else ()
     if not keys and not is_ours:
+        metrics.DKIM_FAILURES.inc()
+        log.error(events.KEY_MISSING, queue_id=item.queue_id, domain=domain)
         return Deferred("4.7.5", "the signing key is missing on this gateway", "")
     if keys:
         if changed:
@@ -95,6 +99,8 @@ def _signed(
             digest = item.body_hash = item.body_hash or body_hash(body)
         signatures = sign(fields, digest, keys, now=int(signer.now()), expire_seconds=SIGNATURE_SECONDS)
         fields = [*signatures, *fields]
+        for key in keys:
+            metrics.DKIM_SIGNATURES.inc((key.algorithm,))
     return Rendered(join_head(fields), body, is_ascii)
 
 

@@ -26,7 +26,9 @@ _PARAMETER = re.compile(
     r';[ \t\r\n]*+([^\s=;"()]++)[ \t\r\n]*+=[ \t\r\n]*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]*+))', re.DOTALL
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_COMMENT = re.compile(r"\([^()\"]*+\)")
+_QUOTED_OR_COMMENT = re.compile(
+    r'"(?:[^"\\]|\\.?)*+"?|(\([^()"]*+\))', re.DOTALL
+)  # linear: an open quote reaches the end
 _CONTINUED = re.compile(r"([^*]++)(?:\*(\d{1,3}))?(\*)?")
 _METHOD = re.compile(rb"(?:^|\n)METHOD:([A-Za-z-]{1,32})", re.IGNORECASE)
 _PROTECTED = re.compile(
@@ -105,8 +107,8 @@ def parse_content_type(value: bytes) -> tuple[str, dict[str, str]]:
     Parameters continued or encoded by RFC 2231 come out whole. The dict is shared between callers.
     """
     text = decode(value)
-    if "(" in text:
-        text = _COMMENT.sub(" ", text)
+    if "(" in text:  # inside quotes it is no comment: a boundary may hold "()" (RFC 2046 section 5.1.1)
+        text = _QUOTED_OR_COMMENT.sub(lambda match: " " if match[1] else match[0], text)
     match = _TYPE.match(text)
     if match is None:
         return "", {}
@@ -150,7 +152,13 @@ def walk(message: Message, *, max_depth: int = MAX_DEPTH, max_parts: int = MAX_P
 
 
 def structure(message: Message) -> Structure | Malformed:
-    """The parts and what follows from them, or which limit they break (MSG-2). A few microseconds for a single part."""
+    """The parts and what follows from them, or which limit they break (MSG-2). Walked once for a message."""
+    if message.structure is None:
+        message.structure = _structure(message)
+    return message.structure  # type: ignore[return-value]  # nothing else is put there
+
+
+def _structure(message: Message) -> Structure | Malformed:
     kind, params, encoding = _describe(message.fields, "text/plain")
     if kind in ("text/plain", "text/html"):  # most of all mail, without the walk
         part = Part(0, kind, params, encoding, message.body_start, len(message.raw), message.fields, False)

@@ -149,7 +149,7 @@ class _Rebuilt:
             for index, line in enumerate(lines):
                 if needs_recode(line):
                     if line.startswith(b"--"):
-                        self.problem = _broken("8-bit octets in a delimiter line")
+                        self.problem = _broken("8-bit octets or a long line in a delimiter")
                     # No reader shows it, so it may lose what it cannot keep (RFC 2046 section 5.1.1).
                     lines[index] = line.translate(_TO_ASCII)[:998]
             between = b"\r\n".join(lines)

@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import Callable
 
+from relay.keyring import Keyring
 from relay.observe.log import configure
 from relay.serve.boot import Boot, read_boot
 
@@ -14,7 +15,8 @@ from relay.serve.boot import Boot, read_boot
 def main() -> None:
     """Run as what the supervisor says. Exit code 0 after a drain, 1 when it could not start."""
     boot = read_boot()
-    configure(boot.settings)
+    keyring = Keyring.open(boot.settings.server.keys_dir, create=False)
+    configure(boot.settings, hash_address=lambda address: keyring.subject_hash("log\0" + address.lower()).hex()[:12])
     gc.set_threshold(50_000, 20, 50)  # a message makes hundreds of objects and no cycles
     sys.setswitchinterval(0.0005)  # the writer's thread must not wait 5 ms for the loop between two statements
     runner = asyncio.Runner(loop_factory=_loop_factory())

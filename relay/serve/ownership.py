@@ -109,7 +109,7 @@ class Ownership:
                 log.error(events.OP_CRASHED, op=calls[0][0], kind=type(error).__name__)
                 metrics.CRASHES.inc(("owner",))
                 answers = [OpUnavailable("owner")] * len(batch)
-            for (_, _, future), answer in zip(batch, answers, strict=True):
+            for (op, args, future), answer in zip(batch, answers, strict=True):
                 if future.done():
                     continue
                 if isinstance(answer, OwnerError):
@@ -117,6 +117,7 @@ class Ownership:
                 elif isinstance(answer, BaseException):
                     future.set_exception(answer)
                 else:
+                    _count(op, args)
                     future.set_result(answer)
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
@@ -131,7 +132,8 @@ class Ownership:
                 await self._in_thread(self._threads.forget, now)
                 days = privacy.delivery_log_days
                 await self._in_thread(forget_before, self._settings.server.data_dir / HISTORY, now - days * DAY_SECONDS)
-                await self._queue("retention.run", {})
+                months, log_days = privacy.consent_ip_months, privacy.security_log_days
+                await self._queue("retention.run", {"evidence_days": months * 30, "audit_days": log_days})
             except (sqlite3.Error, OSError, OpRefused, OpUnavailable) as error:
                 log.error(events.UPKEEP_FAILED, kind=type(error).__name__)
             await asyncio.sleep(UPKEEP_SECONDS)
@@ -172,6 +174,12 @@ def next_batch(waiting: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
         else:
             rest.append(call)
     return batch, rest
+
+
+def _count(op: str, args: dict[str, Any]) -> None:
+    """People who left through the operator; the portal counts those who left by themselves."""
+    if op == "consent.withdraw":
+        metrics.UNSUBSCRIBES.inc(("operator",))
 
 
 class _Places:

@@ -28,12 +28,13 @@ from relay.settings.model import Settings
 from relay.smtp.front import Gate, InFlight
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
-from relay.spool.item import Fate, Item, encode_id
+from relay.spool.item import Fate, Item, encode_id, time_of
 from relay.store.outbox import Entry, Outbox
 from relay.store.threads import Threads
 from relay.trace import Trace
 
 DAY_SECONDS = 86_400
+ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 THREAD_WORTH = 2  # visible addresses from which a message is remembered (CC-11)
 
 
@@ -176,7 +177,7 @@ class Watch:
                 stream=item.meta["stream"],
                 verdict="accept",
                 mail_class=item.meta["class"],
-                rule=edits[0].rule if edits else "",
+                rule=next((edit.rule for edit in edits if edit.rule not in ROUTINE), ""),
                 reply=f"250 2.0.0 queued as {item.queue_id}",
                 mail_from=item.meta["from"],
                 recipients=tuple(recipient.address for recipient in attempt.recipients),
@@ -190,6 +191,8 @@ class Watch:
     def _entry(self, number: int, ruling: Ruling, reply: str, stage: str) -> Entry:
         mail = ruling.mail
         waits = ruling.action is Action.HOLD
+        reason = ruling.reason or ("throttle.parked" if ruling.due else "")
+        said = next((entry for entry in ruling.trace if reason and entry.reason == reason), None)
         return Entry(
             queue_id=encode_id(number) if number else "",
             at=mail.now,
@@ -198,8 +201,8 @@ class Watch:
             stream=mail.stream.value,
             verdict="hold" if waits else "parked" if ruling.passes else ruling.action.word,
             mail_class=mail.mail_class.value,
-            rule=next((entry.rule for entry in ruling.trace if entry.reason == ruling.reason and entry.rule), ""),
-            reason=ruling.reason,
+            rule=said.rule if said else "",
+            reason=said.reason if said else "",
             reply=reply,
             mail_from=mail.envelope.mail_from,
             recipients=tuple(recipient.address for recipient in mail.envelope.recipients),
@@ -221,9 +224,15 @@ class Watch:
 
     # -- gauges -----------------------------------------------------------------------------------------------------
 
+    async def measure_age(self, queue: QueueFiles) -> None:
+        """Set the age of the oldest message that waits; reads one queue file, in a thread."""
+        oldest = await queue.shelf.oldest()
+        age = self._clock.now() - time_of(oldest) if oldest else 0.0
+        metrics.QUEUE_OLDEST.set(max(0.0, age), ("capture" if self._outbox is not None else "smarthost",))
+
     def measure(self, queue: QueueFiles, gate: Gate, in_flight: InFlight) -> None:
         """Set the gauges of this worker."""
-        metrics.QUEUE_MESSAGES.set(queue.hot.size + queue.backlog.ready, ("ready",))
+        metrics.QUEUE_MESSAGES.set(queue.ready, ("ready",))
         metrics.QUEUE_MESSAGES.set(queue.backlog.later, ("waiting",))
         metrics.QUEUE_MESSAGES.set(len(queue.in_flight), ("in_flight",))
         metrics.HELD_MESSAGES.set(len(queue.held))

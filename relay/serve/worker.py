@@ -27,6 +27,7 @@ from relay.gather import Gather
 from relay.intake import House, Intake
 from relay.keyring import Keyring
 from relay.observe import events, metrics
+from relay.observe.health import Health
 from relay.observe.log import log
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
@@ -48,6 +49,10 @@ from relay.trace import Trace
 
 TICK_SECONDS = 0.25
 ADOPT_EVERY_TICKS = 20
+AGE_EVERY_TICKS = 60
+EXPIRE_EVERY_TICKS = 240
+HOUR_SECONDS = 3600.0
+ASKED = "recipients.ask"  # held until its sender answers, not until a person reviews it (CC-10)
 LAG_PROBE_SECONDS = 0.25
 
 
@@ -66,6 +71,7 @@ class Worker:
         self.counters = EmbeddedCounters(data)
         self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
+        self.health = Health()
         self.stopping = asyncio.Event()
         self._ticks = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -82,7 +88,13 @@ class Worker:
         """Queue first, then delivery, then the doors: nothing is accepted before it can be kept and sent."""
         settings, data = self.settings, self.settings.server.data_dir
         self.lookup = Lookup(settings.database_path, self.keyring)
-        self.queue = QueueFiles(data / QUEUE, self.cipher, self.clock, on_work=self._wake)
+        self.queue = QueueFiles(
+            data / QUEUE,
+            self.cipher,
+            self.clock,
+            on_work=self._wake,
+            min_free_bytes=settings.limits.min_free_disk_bytes,
+        )
         self.trace = Trace(self.history, self.keyring)
         self.history.start()
         self.channel = await connect(str(control_path(settings)), self._command)
@@ -204,11 +216,30 @@ class Worker:
             self._directory = await asyncio.to_thread(Directory.load, self.settings.database_path, self.keyring)
             self._directory_seen = seen
         self.queue.tick()
+        self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)
         if self._ticks % ADOPT_EVERY_TICKS == 0:
             adopted = await self.queue.adopt_orphans()
             if adopted:
                 log.info(events.QUEUE_ADOPTED, message_count=adopted)
+        if self._ticks % AGE_EVERY_TICKS == 0:
+            await self.watch.measure_age(self.queue)
+        if self._ticks % EXPIRE_EVERY_TICKS == 0:
+            expired = await self.queue_ops.expire_held(self.clock.now(), self._hold_seconds)
+            if expired:
+                log.info(events.HOLD_EXPIRED, message_count=expired)
+
+    def _hold_seconds(self, reason: str) -> float:
+        limits = self.settings.limits
+        return HOUR_SECONDS * (limits.hold_ask_hours if reason == ASKED else limits.hold_review_hours)
+
+    def _check_health(self) -> None:
+        self.health.beat("upkeep", self.clock.monotonic(), within_seconds=10.0)
+        pressure = self.queue.pressure()
+        if pressure is None:
+            self.health.recover("queue")
+        else:
+            self.health.fail("queue", pressure)
 
     async def _probe_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -253,6 +284,8 @@ class Worker:
     async def _command(self, channel: Channel, op: str, args: dict[str, Any]) -> Any:
         if op == "metrics.snapshot":
             return metrics.snapshot()
+        if op == "worker.ready":
+            return self.health.reasons(self.clock.monotonic())
         if op == "worker.reload":
             return self.listeners.reload_certificates()
         if op == "worker.submit":

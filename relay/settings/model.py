@@ -233,9 +233,6 @@ class Delivery(Section):
     messages_per_connection: Positive = Field(
         default=100, description="Messages before a connection is closed (OUT-11)."
     )
-    recipients_per_transaction: Positive = Field(
-        default=100, description="Copies with equal bytes that share one transaction."
-    )
     connect_timeout_seconds: Seconds = Field(default=30.0, description="Time to connect.")
     command_timeout_seconds: Seconds = Field(
         default=300.0, description="Time for a reply to a command (RFC 5321 4.5.3.2)."
@@ -294,11 +291,15 @@ class Limits(Section):
     login_block_seconds: Seconds = Field(
         default=900.0, description="First block after these; each further one doubles (THROTTLE-10)."
     )
-    facts_timeout_seconds: Seconds = Field(
-        default=5.0, description="Time for all look-ups of one decision, then on_unavailable."
-    )
     reply_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
         default=30.0, description="Time from the end of data to the reply, then 451 4.3.0 (PIPE-6)."
+    )
+    hold_ask_hours: Seconds = Field(
+        default=4.0,
+        description="Time that a sender gets to answer about held mail, then it is returned (CC-10, PIPE-2).",
+    )
+    hold_review_hours: Seconds = Field(
+        default=72.0, description="Time that held mail waits for a person's decision, then it is returned (PIPE-2)."
     )
     min_free_disk_bytes: Annotated[int, Field(ge=0)] = Field(
         default=268_435_456, description="Free space in data_dir below which new mail gets 452 4.3.1."

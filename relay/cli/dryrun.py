@@ -1,0 +1,200 @@
+"""The road of the live gateway without its ends: a mail is judged, and nothing is sent, kept or charged.
+
+The submission goes through `relay.intake.Intake` as a session would hand it in: MAIL, each RCPT, the message. Only what
+lies outside is replaced: the queue takes nothing, the log and the watcher listen, and limits are looked at instead of
+charged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+from relay.cli.client import as_folder_owner, require_folder
+from relay.cli.explain import Asked
+from relay.cli.trouble import WRONG_USE, Trouble
+from relay.consent.lookup import Lookup
+from relay.counters.contract import Charge
+from relay.counters.embedded import EmbeddedCounters
+from relay.directory import Directory
+from relay.gather import Gather
+from relay.intake import House, Intake
+from relay.keyring import Keyring
+from relay.mail.address import parse_path
+from relay.mail.envelope import Account, Envelope, Recipient, SessionInfo, Submission
+from relay.mail.message import Malformed, Message
+from relay.mail.reply import rule_of
+from relay.observe.log import configure
+from relay.policy.catalogue import Catalogue
+from relay.policy.facts import Allowance
+from relay.policy.pipeline import Pipeline
+from relay.policy.ruling import Ruling
+from relay.policy.verdict import Action, Note
+from relay.settings.model import Settings
+from relay.spool.item import Item
+from relay.store.threads import Threads
+from relay.trace import Trace
+
+
+def explain_mail(settings: Settings, asked: Asked, raw: bytes) -> dict[str, Any]:
+    """The verdict as the contract prints it. Raises Trouble for a credential or an address that is none."""
+
+    data = settings.server.data_dir
+    require_folder(data)
+    configure(settings, level="critical")  # the answer is printed; what the live gateway logs beside it is not
+    with as_folder_owner(data):
+        keyring = Keyring.open(settings.server.keys_dir, create=False)
+        account = Directory.load(settings.database_path, keyring).account(asked.credential)
+        if account is None:
+            raise Trouble(
+                WRONG_USE, f"there is no credential {asked.credential!r} in force: see `zegel credential list`"
+            )
+        listener = _Listener()
+        submission = _submission(account, asked)
+        return asyncio.run(_judge(_intake(settings, keyring, listener), listener, submission, raw))
+
+
+def _submission(account: Account, asked: Asked) -> Submission:
+
+    for address in (*asked.rcpt_to, *([asked.mail_from] if asked.mail_from else [])):
+        wrong = parse_path(address)
+        if isinstance(wrong, str):
+            raise Trouble(WRONG_USE, f"{address!r} is not an address: {wrong}")
+    envelope = Envelope(
+        asked.mail_from,
+        tuple(Recipient(address) for address in dict.fromkeys(asked.rcpt_to)),
+        smtputf8=not (asked.mail_from + "".join(asked.rcpt_to)).isascii(),
+    )
+    return Submission(account, envelope, SessionInfo(asked.client_ip), time.time(), purpose=account.purpose)
+
+
+def _intake(settings: Settings, keyring: Keyring, listener: _Listener) -> Intake:
+
+    data = settings.server.data_dir
+    gather = Gather(
+        Lookup(settings.database_path, keyring),
+        Threads(data, keyring.subject_hash, writable=False),
+        _Looking(data),
+        dry=True,
+    )
+    house = House(settings.server.hostname, settings.web.public_url, settings.server.language)
+    pipeline = Pipeline(Catalogue.load(settings.policies))
+    log = cast("Trace", listener)  # it is all of Trace that intake uses
+    return Intake(pipeline, gather, listener, log, house=house, watcher=listener)
+
+
+class _Looking(EmbeddedCounters):
+    """Counters that are looked at: nothing is charged."""
+
+    def take(self, charges: Sequence[Charge], now: float, *, park: bool, max_parked: int = 0) -> Allowance:
+        return self.peek(charges, now, park=park, max_parked=max_parked)
+
+
+class _Listener:
+    """Stands where queue, log and watcher stand in the live gateway, and keeps what they are told."""
+
+    def __init__(self) -> None:
+        self.ruling: Ruling | None = None
+
+    def next_id(self) -> int:
+        return 0
+
+    def commit(self, item: Item) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    def pressure(self) -> str | None:
+        return None
+
+    def answered(self, number: int, ruling: Ruling, word: str, **rest: Any) -> None:
+        self.ruling = ruling
+
+    def refused(self, number: int, ruling: Ruling, reply: str) -> None:
+        self.ruling = ruling
+
+    def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
+        self.ruling = ruling
+
+    def forget(self) -> None:
+        self.ruling = None
+
+    def heard(self) -> Ruling:
+        """The ruling behind the refusal that was just given."""
+        assert self.ruling is not None, "intake tells every refusal"
+        return self.ruling
+
+
+async def _judge(intake: Intake, listener: _Listener, mail: Submission, raw: bytes) -> dict[str, Any]:
+    """MAIL, each RCPT, then the message, as a session does it. The message is judged for everybody where nobody is left,
+    so that the trace is whole; the answer is then that of RCPT.
+    """
+    stops = _before_data(intake, listener, mail)
+    left = tuple(recipient for recipient in mail.recipients if recipient.address not in stops)
+    listener.forget()
+    await intake.submit(replace(mail, envelope=mail.envelope._replace(recipients=left or mail.recipients)), raw)
+    if listener.ruling is None:
+        return _malformed(intake, mail, raw)
+    house, language = intake.house, mail.account.tenant.language
+    verdict = listener.ruling.as_json(language, house.public_url)
+    gone = [_outcome(address, stop.ruling) for address, stop in stops.items()]
+    if left:
+        verdict["recipients"] = gone + cast("list[Any]", verdict["recipients"])
+    else:
+        first = next(iter(stops.values()))
+        verdict |= {"action": first.ruling.action.word, "reply": first.reply, "recipients": gone}
+    verdict["policies"] = _merge(cast("list[Any]", verdict["policies"]), [stop.ruling for stop in stops.values()])
+    return verdict
+
+
+class _Stop(NamedTuple):
+    """A refusal before the message: of the sender, or of one recipient."""
+
+    reply: str
+    ruling: Ruling
+
+
+def _before_data(intake: Intake, listener: _Listener, mail: Submission) -> dict[str, _Stop]:
+    """Who is refused at MAIL or RCPT, by address."""
+    reply = intake.sender(replace(mail, envelope=mail.envelope._replace(recipients=())))
+    if reply is not None:
+        stop = _Stop(reply, listener.heard())
+        return {recipient.address: stop for recipient in mail.recipients}
+    stops = {}
+    for recipient in mail.recipients:
+        one = replace(mail, envelope=mail.envelope._replace(recipients=(recipient,)))
+        reply, _ = intake.recipient(one)
+        if reply is not None:
+            stops[recipient.address] = _Stop(reply, listener.heard())
+    return stops
+
+
+def _outcome(address: str, ruling: Ruling) -> dict[str, str]:
+
+    return {"address": address, "action": ruling.action.word, "rule": rule_of(ruling.reason), "reason": ruling.reason}
+
+
+def _merge(entries: list[dict[str, Any]], refusals: list[Ruling]) -> list[dict[str, Any]]:
+    """The trace of the message, with what a policy said at MAIL or RCPT where that was stronger."""
+
+    merged = {entry["policy"]: entry for entry in entries}
+    for ruling in refusals:
+        for step in ruling.trace:
+            known = merged.get(step.policy)
+            if step.action > (Action[known["action"].upper()] if known else Action.ACCEPT):
+                merged[step.policy] = step.as_json()
+    return list(merged.values())
+
+
+def _malformed(intake: Intake, mail: Submission, raw: bytes) -> dict[str, Any]:
+    """The verdict on what is no message: no policy sees it."""
+
+    wrong = Message.split(raw)
+    assert isinstance(wrong, Malformed), "intake would have judged it"
+    reply = intake.malformed(wrong, mail.account.tenant.language)
+    entry = {"action": "reject", "rule": rule_of(wrong.reason), "reason": wrong.reason}
+    recipients = [{"address": recipient.address, **entry} for recipient in mail.recipients]
+    return {"action": "reject", "reply": reply, "recipients": recipients, "policies": [], "headers_after": []}

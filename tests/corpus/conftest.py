@@ -1,0 +1,88 @@
+"""The mails of the test, sent once to a next hop that takes everything and once to one that takes 7 bits only."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.clients import certificate
+from tests.clients.gateway import Gateway
+from tests.clients.sink import EVERYTHING, SEVEN_BIT, Sink
+from tests.corpus.crossing import Sent, follow, send
+from tests.corpus.sources import Specimen, specimens
+
+FEW, MANY = 300, 2_000
+
+
+class Crossing(NamedTuple):
+    """All that were sent, and what became of those that were accepted. `dkim`: record name to TXT text."""
+
+    seven_bit: bool
+    sent: list[Sent]
+    accepted: list[Sent]
+    dkim: dict[str, str]
+
+    @property
+    def refused(self) -> list[Sent]:
+        return [one for one in self.sent if not one.queue_id]
+
+    @property
+    def crossed(self) -> list[Sent]:
+        return [one for one in self.accepted if one.left]
+
+
+@pytest.fixture(scope="session")
+def mails() -> list[Specimen]:
+    """ZEGEL_TEST_MANY=1: 2,000 of them."""
+    return specimens(MANY if os.environ.get("ZEGEL_TEST_MANY") else FEW)
+
+
+def cross(folder: Path, mails: list[Specimen], extensions: tuple[str, ...]) -> Crossing:
+    with Sink(extensions) as sink:
+        with Gateway(folder, certificate.make(folder), sink.port) as gateway:
+            sent = send(gateway, "personal", mails)
+            accepted = follow(gateway, sink, sent)
+        return Crossing(extensions is SEVEN_BIT, sent, accepted, gateway.dkim)
+
+
+@pytest.fixture(scope="session")
+def eight_bit(mails: list[Specimen], tmp_path_factory: pytest.TempPathFactory) -> Crossing:
+    """Every mail, to a peer with 8BITMIME and SMTPUTF8."""
+    return cross(tmp_path_factory.mktemp("eight"), mails, EVERYTHING)
+
+
+@pytest.fixture(scope="session")
+def seven_bit(mails: list[Specimen], tmp_path_factory: pytest.TempPathFactory) -> Crossing:
+    """Those that hold an 8-bit octet, to a peer that takes none."""
+    return cross(tmp_path_factory.mktemp("seven"), [mail for mail in mails if not mail.raw.isascii()], SEVEN_BIT)
+
+
+@pytest.fixture(params=["eight_bit", "seven_bit"])
+def crossing(request: pytest.FixtureRequest) -> Crossing:
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Crossing)
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With ZEGEL_TEST_MANY, the counts are said at the end."""
+    yield
+    if os.environ.get("ZEGEL_TEST_MANY"):
+        lines = []
+        for name in ("eight_bit", "seven_bit"):
+            found = request.getfixturevalue(name)
+            replies = Counter(one.reply.partition("]")[0] + "]" for one in found.refused)
+            outcomes = Counter((one.word, *one.statuses) for one in found.accepted)
+            edits = Counter((change.kind, change.rule) for one in found.crossed for change in one.changes)
+            lines.append(f"{name}: {len(found.sent)} sent, {len(found.crossed)} crossed")
+            lines += [f"  {label} {dict(counts)}" for label, counts in
+                      (("refused", replies), ("outcomes", outcomes), ("edits", edits))]  # fmt: skip
+        reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line("\n" + "\n".join(lines))
