@@ -16,7 +16,7 @@ from relay.spool.backlog import Place, reference, split_reference
 from relay.spool.files import QueueFiles
 from relay.spool.item import Fate, Item
 
-Lot = tuple[Place | None, list[array[int]]]
+Lot = "tuple[Place | None, list[array[int]]]"
 
 
 class Busy(Exception):
