@@ -1,8 +1,8 @@
-"""Zegel itself under test: a real `zegel serve` with every policy enforcing, set up through its own command line.
+"""Zegel itself under test: a real `zegel serve` with every policy enforcing, as its defaults have them.
 
-Two workers; SQLite with synced commits; queue encrypted at rest: the defaults. The limits are raised, since one tenant
-sends more in a run than a customer does in a day; they are counted all the same. Consents: one for each address that
-the source writes to, so that every recipient is looked up among as many.
+Two workers; queue files with synced commits, encrypted at rest: the defaults. The limits of the throttle policy are
+raised, since one tenant sends more in a run than a customer does in a day; they are counted all the same. Every
+recipient of the load has a consent, looked up among as many others as `consents` says.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,23 +23,31 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bench import load, machine
+from bench import load, machine, seed
 from bench.account import Group
 from bench.build import REPOSITORY
 from bench.packages import Unavailable
-from bench.peers import HOSTNAME, SELECTOR, Relay, Site, free_port, wait_for_port
+from bench.peers import HOSTNAME, Relay, Site, free_port, wait_for_port
 
-TENANT = "bench"
-PURPOSE = "newsletter"
-UNLIMITED = 1_000_000_000
-DURABILITY = "queue committed and synced before 250 (WAL, synchronous=FULL), encrypted at rest"
-LIMITS = ("messages_per_minute", "recipients_per_day", "first_time_recipients_per_day")
+DURABILITY = "queue row committed and synced before 250 (WAL, synchronous=FULL), encrypted at rest"
+PER_MINUTE, PER_DAY = 10_000_000, 1_000_000_000
+LIMITS = {
+    "transactional_messages_per_minute": PER_MINUTE,
+    "transactional_recipients_per_day": PER_DAY,
+    "marketing_messages_per_minute": PER_MINUTE,
+    "marketing_recipients_per_day": PER_DAY,
+    "stream_messages_per_minute": PER_MINUTE,
+    "tenant_messages_per_minute": PER_MINUTE,
+    "tenant_recipients_per_day": PER_DAY,
+    "domain_messages_per_minute": PER_MINUTE,
+    "client_messages_per_minute": PER_MINUTE,
+}
 
 CONFIG = """\
 [server]
 hostname = "{hostname}"
-data_dir = "{folder}/data"
-keys_dir = "{folder}/keys"
+data_dir = "data"
+keys_dir = "keys"
 workers = {workers}
 language = "en"
 
@@ -51,37 +60,25 @@ tls = "off"
 kind = "submission"
 address = "127.0.0.1:{starttls}"
 tls = "required"
-certificate = "{folder}/certificate.pem"
-key = "{folder}/certificate.key"
+certificate = "certificate.pem"
+key = "certificate.key"
 
 [[listener]]
 kind = "submissions"
 address = "127.0.0.1:{implicit}"
 tls = "required"
-certificate = "{folder}/certificate.pem"
-key = "{folder}/certificate.key"
+certificate = "certificate.pem"
+key = "certificate.key"
 
 [web]
 address = "127.0.0.1:{web}"
 public_url = "https://mail.relay.example"
-
-[storage]
-database = "sqlite:///{folder}/data/zegel.db"
-counters = "embedded"
 
 [delivery]
 mode = "smarthost"
 smarthosts = ["smtp://127.0.0.1:{sink}"]
 tls = "off"
 """
-
-
-@dataclass(slots=True)
-class Login:
-    """A credential as `credential add --json` prints it."""
-
-    username: str
-    password: str
 
 
 @dataclass(slots=True)
@@ -100,16 +97,18 @@ class Ports:
 
 @dataclass(slots=True)
 class Gateway(Relay):
-    """The gateway. The first `start` sets it up; later ones find data and keys where they were."""
+    """The gateway. The first `start` in a site sets it up; later ones find data and keys where they were.
+
+    `consents` are those of all `tenants` together.
+    """
 
     workers: int = 2
     consents: int = load.RECIPIENTS
+    count: int = 1  # tenants
     more_config: dict[str, str] = field(default_factory=dict)  # section -> lines, for what scale.py varies
     site: Site | None = None
     ports: Ports | None = None
-    public_key: str = ""
-    domains: dict[str, str] = field(default_factory=dict)  # by tenant
-    logins: dict[str, Login] = field(default_factory=dict)  # by tenant and stream, "bench/marketing"
+    tenants: list[seed.Tenant] = field(default_factory=list)
 
     def install(self) -> None:
         if machine.run_text(sys.executable, "-c", "import relay.cli.app") != "":
@@ -122,44 +121,54 @@ class Gateway(Relay):
 
     def start(self, site: Site) -> load.Target:
         """Start, and set up first when this is a new folder. Raises Unavailable."""
-        self.site = site
-        folder = site.folder / self.name
+        self.prepare(site)
         self.ports = Ports(free_port(), free_port(), free_port(), free_port())
-        fresh = not (folder / "data").is_dir()
-        if fresh:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        if fresh:
-            _make_certificate(folder)
         self._write_config()
-        if fresh:
-            self._set_up()
         self.group = Group(self.name)
-        log = folder / "log"
+        log = self.folder / "log"
         command = [sys.executable, "-m", "relay", "serve", "-c", str(self.config)]
         self.group.start(command, log=self._log(log), folder=REPOSITORY, environment=self._environment())
-        for port in (self.ports.plain, self.ports.starttls, self.ports.implicit):
+        for port in (self.ports.plain, self.ports.starttls, self.ports.implicit, self.ports.web):
             wait_for_port(port, log)
         return self.target()
 
-    def target(self, *, tls: str = "off", tenant: str = TENANT, stream: str = "marketing") -> load.Target:
-        """Where and as whom to send."""
+    def prepare(self, site: Site) -> None:
+        """Data, keys and certificate, without starting anything."""
+        self.site = site
+        if not (self.folder / "data").is_dir():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.tenants = seed.provide(self.folder, tenants=self.count, consents=self.consents)
+            _make_certificate(self.folder)
+
+    def target(self, *, tls: str = "off", tenant: int = 0, stream: str = "marketing") -> load.Target:
+        """Where and as whom to send: `tenant` counts from 0."""
         assert self.ports is not None
-        login = self.logins[f"{tenant}/{stream}"]
-        sender = f"news@{self.domains[tenant]}"
-        return load.Target(self.ports.of(tls), login.username, login.password, sender, self.public_key)
+        who = self.tenants[tenant]
+        login = who.logins[stream]
+        return load.Target(
+            self.ports.of(tls),
+            login.username,
+            login.password,
+            f"news@{who.domain}",
+            who.public_key,
+            recipients=self.consents // self.count,
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where all of this gateway lies."""
+        assert self.site is not None
+        return self.site.folder / self.name
 
     @property
     def config(self) -> Path:
         """The configuration file of this gateway."""
-        assert self.site is not None
-        return self.site.folder / self.name / "zegel.toml"
+        return self.folder / "zegel.toml"
 
     def _write_config(self) -> None:
         assert self.site is not None and self.ports is not None
         text = CONFIG.format(
             hostname=HOSTNAME,
-            folder=self.config.parent,
             workers=self.workers,
             plain=self.ports.plain,
             starttls=self.ports.starttls,
@@ -167,10 +176,12 @@ class Gateway(Relay):
             web=self.ports.web,
             sink=self.site.sink_port,
         )
-        text += "".join(f"\n[{section}]\n{keys}" for section, keys in self.more_config.items())
+        limits = "".join(f"{name} = {value}\n" for name, value in LIMITS.items())
+        sections = {**self.more_config, "policies.throttle": limits}
+        text += "".join(f"\n[{section}]\n{keys}" for section, keys in sections.items())
         self.config.write_text(text)
 
-    def zegel(self, *arguments: str) -> Any:
+    def zegel(self, *arguments: str, seconds: float = 600) -> Any:
         """Run one zegel command with --json; the parsed answer. Raises Unavailable with what it said."""
         command = [sys.executable, "-m", "relay", *arguments, "--json", "-c", str(self.config)]
         done = subprocess.run(
@@ -179,56 +190,31 @@ class Gateway(Relay):
             capture_output=True,
             text=True,
             env={**os.environ, **self._environment()},
+            timeout=seconds,
             check=False,
         )
-        if done.returncode not in (0, 1) or (done.returncode == 1 and not done.stdout.strip()):
-            raise Unavailable(
-                f"zegel {' '.join(arguments)} ended with {done.returncode}: {(done.stderr or done.stdout)[-500:]}"
-            )
-        return json.loads(done.stdout) if done.stdout.strip() else None
+        if done.returncode not in (0, 1) or not done.stdout.strip():
+            said = (done.stderr or done.stdout)[-500:]
+            raise Unavailable(f"zegel {' '.join(arguments)} ended with {done.returncode}: {said}")
+        return json.loads(done.stdout)
 
     def _environment(self) -> dict[str, str]:
-        return {"ZEGEL_CONFIG": str(self.config), "PYTHONPATH": str(REPOSITORY)}
+        return {"PYTHONPATH": str(REPOSITORY)}
 
-    def _set_up(self) -> None:
-        self.zegel("init", str(self.config.parent), "--yes", "--hostname", HOSTNAME)
-        self._write_config()  # init writes a configuration of its own; ours is the one that counts
-        self.add_tenant(TENANT, load.SENDER_DOMAIN)
-        records = self.zegel("dkim", "dns", load.SENDER_DOMAIN)
-        values = ["".join(record["value"].replace('"', "").split()) for record in records]
-        self.public_key = next(
-            value.split("p=", 1)[1].rstrip(";") for value in values if "k=rsa" in value or "k=" not in value
-        )
-        self.seed(TENANT, self.consents)
-
-    def add_tenant(self, name: str, domain: str) -> None:
-        """A tenant with a domain, a purpose, a marketing and a transactional login, and no limit that a run could meet."""
-        self.zegel("tenant", "add", name, "--legal-name", "Sender Example B.V.", "--contact", f"postmaster@{domain}")
-        self.zegel("domain", "add", name, domain, "--vouched")
-        self.zegel("dkim", "add", domain, "--selector", SELECTOR, "--vouched")
-        self.zegel("purpose", "add", name, PURPOSE)
-        self.domains[name] = domain
-        for stream, extra in (("marketing", ["--purpose", PURPOSE]), ("transactional", [])):
-            made = self.zegel("credential", "add", name, "--stream", stream, *extra)
-            self.logins[f"{name}/{stream}"] = Login(made["username"], made["password"])
-        for limit in LIMITS:
-            self.zegel("limit", "set", name, limit, str(UNLIMITED))
-
-    def seed(self, tenant: str, count: int) -> None:
-        """Give the source's first `count` addresses consent for the tenant's purpose, through `zegel consent import`."""
-        path = self.config.parent / "consents.csv"
-        columns = "email,purpose,basis,method,source,given_at,text,text_language,policy_url,jurisdiction"
-        shared = (
-            f'{PURPOSE},consent,web_form,https://sender.example/join,2026-01-02T10:00:00Z,"Yes, send me the newsletter",en,'
-            "https://sender.example/privacy,NL"
-        )
-        with path.open("w") as file:
-            file.write(columns + "\n")
-            file.writelines(f"{load.recipient(number)},{shared}\n" for number in range(count))
-        answer = self.zegel("consent", "import", tenant, str(path))
+    def import_rate(self, count: int) -> float:
+        """Rows a second of `zegel consent import` for `count` new addresses, with the command's own start; not running."""
+        path = self.folder / "import.csv"
+        columns = ["email", *seed.CONSENT]
+        shared = ",".join(f'"{value}"' for value in seed.CONSENT.values())
+        lines = (f"new{number}@dest{number % 10}.example,{shared}\n" for number in range(count))
+        path.write_text(",".join(columns) + "\n" + "".join(lines))
+        began = time.monotonic()
+        answer = self.zegel("consent", "import", self.tenants[0].name, str(path))
+        spent = time.monotonic() - began
         path.unlink()
         if answer["imported"] != count:
             raise Unavailable(f"consent import took {answer['imported']} of {count}: {answer['errors'][:2]}")
+        return count / spent
 
     def stage_costs(self) -> Any:
         """The gateway's own account of where a message's CPU goes (`zegel bench`)."""

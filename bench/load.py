@@ -59,6 +59,7 @@ class Target:
     password: str = ""
     sender: str = SENDER
     public_key: str = ""  # base64 of the SubjectPublicKeyInfo, the p= of a DKIM record
+    recipients: int = RECIPIENTS  # different ones; each has a consent
 
 
 @dataclass(slots=True)
@@ -150,9 +151,7 @@ class Sink:
 
     def close(self) -> None:
         """End of input ends the program."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
+        self._process.communicate(timeout=10)
 
 
 def next_run() -> int:
@@ -175,8 +174,8 @@ def source_command(target: Target, cell: Cell, *, run: int, seconds: float, extr
         "from": target.sender,
         "recipient": RECIPIENT_PATTERN,
         "domains": RECIPIENT_DOMAINS,
-        "recipients": RECIPIENTS,
-        "first-recipient": run * 48_271 % RECIPIENTS,
+        "recipients": target.recipients,
+        "first-recipient": run * 48_271 % target.recipients,
     }
     return [
         str(program),

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bench import load, machine
 from bench.account import Group
+from bench.build import OUT
 from bench.packages import Unavailable, debian_version, require_debian, require_haraka
 
 SELECTOR = "bench"
@@ -45,6 +46,7 @@ class Site:
     sink_port: int
     key_file: Path  # RSA-2048, PEM, PKCS#1 (OpenDKIM and Haraka both read it)
     public_key: str
+    consents: int = load.RECIPIENTS  # recipients that are known, by the gateway's ledger or a peer's map
 
     def subfolder(self, name: str, *, owner: str = "", mode: int = 0o755) -> Path:
         """An empty folder below this site's."""
@@ -57,7 +59,7 @@ class Site:
         return path
 
 
-def make_site(folder: Path, sink_port: int) -> Site:
+def make_site(folder: Path, sink_port: int, *, consents: int = load.RECIPIENTS) -> Site:
     """A site with a fresh key."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
@@ -67,7 +69,7 @@ def make_site(folder: Path, sink_port: int) -> Site:
     encoding, shape = serialization.Encoding, serialization.PrivateFormat.TraditionalOpenSSL
     key_file.write_bytes(key.private_bytes(encoding.PEM, shape, serialization.NoEncryption()))
     public = key.public_key().public_bytes(encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return Site(folder, sink_port, key_file, base64.b64encode(public).decode())
+    return Site(folder, sink_port, key_file, base64.b64encode(public).decode(), consents)
 
 
 def free_port() -> int:
@@ -249,7 +251,7 @@ class Postfix(Relay):
         (config / "master.cf").write_text(POSTFIX_MASTER.format(port=port))
         self.group.start(["postfix", "-c", str(config), "start-fg"], log=self._log(log))
         wait_for_port(port, log)
-        return load.Target(port, public_key=site.public_key if self.opendkim else "")
+        return load.Target(port, public_key=site.public_key if self.opendkim else "", recipients=site.consents)
 
     def _start_signer(self, folder: Path, site: Site) -> str:
         assert self.group is not None
@@ -289,7 +291,7 @@ class Postfix(Relay):
         wait_for_port(port, log)
         with contextlib.suppress(OSError, ValueError):
             self.group.adopt(int((home / "pid").read_text()))
-        consents = consent_map(site.folder.parent)
+        consents = consent_map(site)
         (config / "header_checks").write_text(HEADER_CHECKS)
         return (
             f"smtpd_recipient_restrictions = check_policy_service inet:127.0.0.1:{port},\n"
@@ -298,25 +300,33 @@ class Postfix(Relay):
         )
 
 
-def consent_map(folder: Path) -> Path:
-    """A Postfix table that knows as many recipients as the gateway has consents; made once per folder.
+def consent_map(site: Site) -> Path:
+    """A Postfix table that knows as many recipients as the gateway has consents, in the site's folder.
 
-    Returns the path without ".db". Takes about half a minute the first time.
+    Returns the path without ".db". Takes about half a minute the first time; bench/out/ keeps it.
     """
-    table = folder / "consent-map" / "consents"
-    if table.with_name("consents.db").exists():
-        return table
-    home = table.parent
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o755)
+    table = site.folder / "consents"
+    if not table.with_name("consents.db").exists():
+        kept = OUT / f"consent-map-{site.consents}"
+        if not (kept / "consents.db").exists():
+            _make_map(kept, site.consents)
+        for name in ("consents", "consents.db"):  # the table after its source, or Postfix calls it out of date
+            shutil.copy(kept / name, site.folder / name)
+            (site.folder / name).chmod(0o644)
+    return table
+
+
+def _make_map(home: Path, count: int) -> None:
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    table = home / "consents"
     with table.open("w") as file:
-        file.writelines(f"{load.recipient(number)} OK\n" for number in range(load.RECIPIENTS))
+        file.writelines(f"{load.recipient(number)} OK\n" for number in range(count))
     (home / "main.cf").write_text(f"daemon_directory = {DAEMONS}\nberkeley_db_create_buffer_size = 536870912\n")
     done = subprocess.run(["postmap", "-c", str(home), f"hash:{table}"], capture_output=True, text=True, check=False)
     if done.returncode:
         table.with_name("consents.db").unlink(missing_ok=True)
         raise Unavailable(f"postmap cannot build the recipient map: {done.stderr[-300:]}")
-    return table
 
 
 HARAKA_ROUTE = """\
@@ -377,7 +387,7 @@ class Haraka(Relay):
             ["node", str(modules / "haraka/bin/haraka"), "-c", str(folder)], log=self._log(log), folder=folder
         )
         wait_for_port(port, log)
-        return load.Target(port, public_key=site.public_key)
+        return load.Target(port, public_key=site.public_key, recipients=site.consents)
 
 
 POSTFIX_DURABILITY = "queue file synced before 250 (Postfix default), unencrypted"

@@ -20,12 +20,13 @@ from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.table import Table
 
 from bench import account, build, machine
 from bench.gateway import Gateway, gateway
 from bench.load import Cell, Measurement, Sink, Target, measure
 from bench.packages import Unavailable
-from bench.peers import Relay, Site, all_peers, make_site
+from bench.peers import REFERENCE, Relay, Site, all_peers, make_site
 from bench.report import Result, Subject, print_result
 
 SIZES = (10_240, 2_048, 76_800)
@@ -35,6 +36,8 @@ WARM_UP_SECONDS = 1.5
 QUIET_SECONDS = 20.0
 SHARE_OF_PEAK = 0.8
 REPLY_BOUND_MS = 50.0
+IMPORTED = 20_000
+WANTED = {REFERENCE: 4.0, "haraka": 2.5, "postfix": 1.5}  # times as many messages a second, 10 KB on lasting sessions
 
 
 def plan(*, quick: bool, tls: bool) -> list[Cell]:
@@ -100,7 +103,8 @@ def progress(subject: Subject, found: Measurement) -> str:
 def direct_limit(site: Site, sink: Sink, seconds: float) -> Subject:
     """Source to sink with nothing between: what the method itself can do, and so must stay far above every relay."""
     subject = Subject(DIRECT, "source to sink, no relay", durability="none")
-    found = measure(None, Target(sink.port), sink, Cell(), seconds=min(seconds, 3.0), samples=site.folder / "samples")
+    target = Target(sink.port, recipients=site.consents)
+    found = measure(None, target, sink, Cell(), seconds=min(seconds, 3.0), samples=site.folder / "samples")
     subject.runs[Cell().label] = [found]
     return subject
 
@@ -109,7 +113,7 @@ def run_all(folder: Path, options: argparse.Namespace) -> Result:
     """Every relay, every round."""
     sink = Sink()
     try:
-        site = make_site(folder / "site", sink.port)
+        site = make_site(folder / "site", sink.port, consents=options.consents)
         result = Result(machine.describe(folder), method(options))
         result.subjects.append(direct_limit(site, sink, options.seconds))
         relays = chosen(options)
@@ -151,8 +155,9 @@ def near_peak(
         }
     try:
         result.extra["stages"] = relay.stage_costs()
+        result.extra["imported_a_second"] = relay.import_rate(IMPORTED)
     except Unavailable as why:
-        result.extra["stages"] = {"unavailable": str(why)}
+        options.console.print(f"[yellow]not measured[/]: {why}", highlight=False)
 
 
 def chosen(options: argparse.Namespace) -> list[Relay]:
@@ -176,19 +181,41 @@ def method(options: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def print_near_peak(extra: dict[str, Any], console: Console) -> None:
-    """The two findings that are no row of the table."""
-    peak = extra.get("near_peak")
+def print_rest(result: Result, console: Console) -> None:
+    """The findings that are no row of the table: what was asked for, the time to reply, imports, cost by stage."""
+    for peer, wanted in WANTED.items():
+        ratio = result.ratio(Cell(), OWN, peer)
+        if ratio:
+            console.print(f"{ratio:.2f} times {peer}; asked for {wanted:g} {verdict(ratio >= wanted)}", highlight=False)
+    peak = result.extra.get("near_peak")
     if peak:
-        verdict = "[green]kept[/]" if peak["kept"] else "[red]NOT kept[/]"
         times = peak["end_of_data_ms"]
         console.print(
             f"At {peak['offered']:,.0f} msg/s (80 % of its peak): end of DATA to reply p50 {times['p50']:.1f} ms, "
-            f"p99 {times['p99']:.1f} ms; bound {peak['bound_p99_ms']:.0f} ms {verdict}",
+            f"p99 {times['p99']:.1f} ms; bound {peak['bound_p99_ms']:.0f} ms {verdict(peak['kept'])}",
             highlight=False,
         )
-    if "stages" in extra:
-        console.print("CPU per stage:", extra["stages"])
+    if "imported_a_second" in result.extra:
+        console.print(f"zegel consent import: {result.extra['imported_a_second']:,.0f} rows a second", highlight=False)
+    if "stages" in result.extra:
+        print_stages(result.extra["stages"], console)
+
+
+def verdict(kept: bool) -> str:
+    """For people."""
+    return "[green]kept[/]" if kept else "[red]NOT kept[/]"
+
+
+def print_stages(found: dict[str, Any], console: Console) -> None:
+    """What `zegel bench` said, as a table."""
+    table = Table(title=f"\nCPU of one message of {found['size_bytes']:,} octets, by stage", title_justify="left")
+    table.add_column("stage")
+    table.add_column("microseconds", justify="right")
+    for stage in found["stages"]:
+        table.add_row(f"  [dim]{stage['name']}[/]" if stage["of"] else stage["name"], f"{stage['microseconds']:,.1f}")
+    table.add_section()
+    table.add_row("in all", f"{found['total_microseconds']:,.1f}")
+    console.print(table)
 
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -233,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cells = plan(quick=options.quick, tls=True)
         peers = [subject.name for subject in result.subjects if subject.name not in (OWN, DIRECT)]
         print_result(result, cells, options.console, own=OWN, peers=peers)
-        print_near_peak(result.extra, options.console)
+        print_rest(result, options.console)
         options.console.print(f"[dim]every run: {path}[/]", highlight=False)
     own = next((subject for subject in result.subjects if subject.name == OWN), None)
     if own is not None and own.skipped:

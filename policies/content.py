@@ -10,13 +10,14 @@ smaller largest message than the server (SMTP-8).
 
 from dataclasses import dataclass
 
-from relay.mail.address import narrow, parse_list
 from relay.mail.edits import Edit, fold
 from relay.mail.envelope import Submission
 from relay.mail.lines import long_line_at
 from relay.mail.message import MAX_LINE_OCTETS, Malformed, Message, name_of
 from relay.mail.mime import Structure, structure
-from relay.mail.stamps import date_value, message_id
+from relay.mail.received import rfc5322_date
+from relay.mail.sender import from_domain
+from relay.mail.stamps import message_id
 from relay.policy.facts import Facts
 from relay.policy.options import option
 from relay.policy.verdict import Change, Note, Stage, Verdict
@@ -94,11 +95,9 @@ def _claims_us(message: Message, authserv_id: str) -> bool:
 def _stamps(mail: Submission, message: Message, names: dict[bytes, int]) -> list[Change]:
     changes: list[Change] = []
     if b"date" not in names:
-        changes.append(Edit("append", "Date", date_value(mail.now), "MSG-4"))
+        changes.append(Edit("append", "Date", rfc5322_date(int(mail.now)), "MSG-4"))
     if b"message-id" not in names:
-        authors = parse_list(message.get(b"from") or b"") or []
-        address = narrow(authors[0].address if authors else mail.envelope.mail_from)
-        domain = address.rpartition("@")[2] or "localhost"
+        domain = from_domain(message) or mail.envelope.mail_from.rpartition("@")[2] or "localhost"
         changes.append(Edit("append", "Message-ID", message_id(message, mail.now, domain), "MSG-4"))
     return changes
 

@@ -49,12 +49,13 @@ class Watcher(Protocol):
 
 
 class House(NamedTuple):
-    """What the gateway says of itself: its name, its pages, the language before a tenant is known."""
+    """What the gateway says of itself: its name, its pages, the language before a tenant is known, how soon it answers."""
 
     hostname: str
     public_url: str
     language: str
     show_client: bool = False
+    reply_seconds: float = 30.0  # PIPE-6
 
 
 class Intake:
@@ -120,7 +121,12 @@ class Intake:
         item = make_item(number, ruling, self.house)
         item.generation = generation
         try:
-            await self.queue.commit(item)
+            # Who gives up waiting takes the message back: a cancelled commit is not sent (PIPE-6).
+            async with asyncio.timeout(self.house.reply_seconds):
+                await self.queue.commit(item)
+        except TimeoutError:
+            log.error(events.QUEUE_FAILED, queue_id=item.queue_id)
+            return reply_line("session.too_slow", (), language, self.house.public_url)
         except SpoolUnavailable:
             log.error(events.QUEUE_FAILED, queue_id=item.queue_id)
             return reply_line("queue.unavailable", (), language, self.house.public_url)

@@ -5,42 +5,44 @@ The numbers come from the settings of the throttle policy, which a tenant or a s
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
 
 from relay.counters.contract import DAY, MINUTE, Charge, Limit
 from relay.mail.envelope import Submission
 from relay.mail.sender import from_domain
 
 
-class Scope(NamedTuple):
-    """One thing that is counted: `scope` as metrics and replies call it, and the key it is counted under."""
-
-    scope: str
-    key: str
-
-
 def charges(mail: Submission, settings: object) -> list[Charge]:
     """Every limit of the message with its cost: one message, and as many recipients as are left."""
-    account, stream = mail.account, mail.stream.value
-    tenant = str(account.tenant.id)
+    account = mail.account
     domain = from_domain(mail.message) if mail.message is not None else ""
-    found: list[Charge] = []
+    per_message, per_recipient = _limits(
+        settings, mail.stream.value, (account.credential.name, account.tenant.id, domain, mail.session.client_ip)
+    )
     count = max(1, len(mail.recipients))
+    return [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
 
-    def add(scope: str, prefix: str, key: str) -> None:
-        per_minute = getattr(settings, f"{prefix}_messages_per_minute", 0)
-        if per_minute and key:
-            found.append((Limit("messages_per_minute", scope, key, per_minute, MINUTE, per_minute), 1))
-        per_day = getattr(settings, f"{prefix}_recipients_per_day", 0)
-        if per_day and key:
-            found.append((Limit("recipients_per_day", scope, key, per_day, DAY), count))
 
-    add("credential", stream, f"c:{account.credential.name}")
-    add("stream", "stream", f"s:{tenant}:{stream}")
-    add("tenant", "tenant", f"t:{tenant}")
-    add("domain", "domain", f"d:{domain}" if domain else "")
-    add("client", "client", f"i:{mail.session.client_ip}" if mail.session.client_ip else "")
-    return found
+@lru_cache(maxsize=8192)
+def _limits(settings: object, stream: str, who: tuple[str, int, str, str]) -> tuple[list[Limit], list[Limit]]:
+    """Limits counted in messages and limits counted in recipients; 0 in the settings means no limit."""
+    credential, tenant, domain, client = who
+    scopes = [("credential", stream, f"c:{credential}"), ("stream", "stream", f"s:{tenant}:{stream}")]
+    scopes.append(("tenant", "tenant", f"t:{tenant}"))
+    if domain:
+        scopes.append(("domain", "domain", f"d:{domain}"))
+    if client:
+        scopes.append(("client", "client", f"i:{client}"))
+    per_message: list[Limit] = []
+    per_recipient: list[Limit] = []
+    for scope, prefix, key in scopes:
+        minute: int = getattr(settings, f"{prefix}_messages_per_minute", 0)
+        if minute:
+            per_message.append(Limit("messages_per_minute", scope, key, minute, MINUTE, minute))
+        day: int = getattr(settings, f"{prefix}_recipients_per_day", 0)
+        if day:
+            per_recipient.append(Limit("recipients_per_day", scope, key, day, DAY))
+    return per_message, per_recipient
 
 
 def parks(mail: Submission, settings: object) -> tuple[bool, int]:

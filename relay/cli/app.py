@@ -9,6 +9,7 @@ import typer
 from relay import __version__
 from relay.cli import (
     apikeys,
+    bench,
     checkconfig,
     consents,
     credentials,
@@ -35,7 +36,7 @@ app = group(
     r"[bold]First steps:[/bold] [cyan]zegel demo --samples[/cyan] shows it; [cyan]zegel init DIR[/cyan] sets one up."
 )
 
-for module in (init, serve, demo, checkconfig, doctor, explain, trace):
+for module in (init, serve, demo, checkconfig, doctor, explain, trace, bench):
     module.add_to(app)
 for name, noun in (
     ("tenant", tenants),

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from relay.keyring import Keyring
     from relay.owner import Owner, Reader
     from relay.settings.model import Settings
+    from relay.spool.files import QueueFiles
 
 ANSWER_SECONDS = 120.0
 BUSY_SECONDS = 10.0  # how long another command, or a gateway that starts, may hold the lock before we give up
 BUSY_STEP_SECONDS = 0.1
+LOAD_SECONDS = 10.0
+LOAD_STEP_SECONDS = 0.002
 _QUEUE_OPS = ("queue.", "held.")
 _GATEWAY_OPS = ("worker.", "metrics.", "ready")
 
@@ -169,10 +172,21 @@ async def queue_op(settings: Settings, op: str, args: dict[str, Any]) -> Any:
     queue = QueueFiles(settings.server.data_dir / QUEUE, cipher, clock, on_work=_nothing)
     await queue.start()
     try:
+        await _at_rest(queue)
         reporter = Reporter(settings.server.hostname, queue.next_id, clock)
         return await QueueOps(queue, wake=_nothing, reporter=reporter).run(op, args)
     finally:
         await queue.stop()
+
+
+async def _at_rest(queue: QueueFiles) -> None:
+    """Until every message stands somewhere: those that are being loaded when the files are opened are in no line yet."""
+    deadline = time.monotonic() + LOAD_SECONDS
+    while time.monotonic() < deadline:
+        standing = queue.hot.size + queue.backlog.ready + queue.backlog.later + len(queue.held) + queue.corrupt
+        if standing >= sum(segment.live for segment in queue.shelf.segments.values()):
+            return
+        await asyncio.sleep(LOAD_STEP_SECONDS)
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ are looked up by the same folded addresses as in the store (CONSENT-16). tests/c
 from __future__ import annotations
 
 import importlib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -42,11 +43,21 @@ from relay.policy.facts import (
     Unavailable,
 )
 from relay.policy.options import fill
-from relay.policy.verdict import DropRecipient, Note, Verdict
+from relay.policy.verdict import Classify, DropRecipient, Note, Park, Verdict
 
 NOW = 1_790_000_000.0  # September 2026: the same every time, so that a table keeps its meaning
 DAY = 86_400.0
 Row = Mapping[str, Any]
+ROW_KEYS = frozenset((
+    *("why", "rules", "expect", "settings", "at", "tenant", "credential", "stream", "login_purpose", "rcpt", "mail_from"),
+    *("smtputf8", "purpose", "class", "bulk", "confirm", "head", "drop", "from", "body", "html", "received", "nested"),
+    *("ledger", "stops", "requests", "thread", "equal_mails", "allowance", "unavailable"),
+))  # fmt: skip
+EXPECT_KEYS = frozenset((
+    *("action", "reason", "drops", "edits", "notes", "detail", "due_in_seconds"),
+    *("class", "bulk", "confirm", "purpose"),
+))  # fmt: skip
+_REPEATED = re.compile(r"\{(\w)\*(\d+)\}")
 
 
 def run_table(policy: str, file: Path) -> list[dict[str, Any]]:
@@ -66,41 +77,60 @@ def run_table(policy: str, file: Path) -> list[dict[str, Any]]:
 
 
 def _run(module: Any, policy: str, row: Row, number: int) -> dict[str, Any]:
+    why = str(row.get("why", f"row {number}"))
+    expect = row.get("expect", {})
+    # A misspelt key would make a row that cannot fail.
+    unknown = sorted({*row.keys() - ROW_KEYS, *(f"expect.{key}" for key in expect.keys() - EXPECT_KEYS)})
+    if unknown:
+        raise Trouble(WRONG_USE, f"row {number} ({why}): unknown key {', '.join(unknown)}")
     try:
         mail = submission(row)
         settings, problems = fill(module.Settings(), row.get("settings", {}), policy)
         if problems:
             raise ValueError("; ".join(map(str, problems)))
         if row.get("at") == "mail":
-            found = module.decide_sender(mail, settings)
+            verdict = module.decide_sender(mail, settings)
         else:
-            found = module.decide(mail, facts(row, mail), settings)
+            verdict = module.decide(mail, facts(row, mail), settings)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Trouble(WRONG_USE, f"row {number} ({row.get('why', 'without a why')}) cannot be read: {error}") from None
-    expected = expectation(row.get("expect", {}))
-    told = _told(found)
-    return {"why": str(row.get("why", number)), "kept": told == expected, "found": told, "expected": expected}
+        raise Trouble(WRONG_USE, f"row {number} ({why}) cannot be read: {error}") from None
+    expected = expectation(expect)
+    found = {key: value for key, value in _told(verdict).items() if key in expected}
+    found["detail"] = {key: found["detail"].get(key) for key in expected["detail"]}
+    return {"why": why, "kept": found == expected, "found": found, "expected": expected}
 
 
 def expectation(given: Row) -> dict[str, Any]:
-    """What a row expects, with what it need not say."""
-    return {
-        "action": given.get("action", "accept"),
-        "reason": given.get("reason", ""),
-        "drops": dict(given.get("drops", {})),
-        "edits": sorted(given.get("edits", [])),
-        "notes": sorted(given.get("notes", [])),
+    """What a row expects, with what it need not say: a plain accept without changes."""
+    usual: dict[str, Any] = {
+        "action": "accept",
+        "reason": "",
+        "drops": {},
+        "edits": [],
+        "notes": [],
+        "detail": {},
+        "due_in_seconds": None,
     }
+    expected = {**usual, **given}
+    return {key: sorted(value) if key in ("edits", "notes") else value for key, value in expected.items()}
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:
     changes = verdict.changes
+    shape = next((change for change in changes if isinstance(change, Classify)), None)
+    park = next((change for change in changes if isinstance(change, Park)), None)
     return {
         "action": verdict.action.word,
         "reason": verdict.reason,
         "drops": {change.address: change.reason for change in changes if isinstance(change, DropRecipient)},
         "edits": sorted(f"{change.kind} {change.name}".strip() for change in changes if isinstance(change, Edit)),
         "notes": sorted(f"{change.kind} {change.reason}" for change in changes if isinstance(change, Note)),
+        "detail": dict(verdict.detail),
+        "due_in_seconds": None if park is None else park.due - NOW,
+        "class": shape.mail_class.value if shape else None,
+        "bulk": shape.bulk if shape else None,
+        "confirm": shape.confirm if shape else None,
+        "purpose": shape.purpose if shape else None,
     }
 
 
@@ -148,9 +178,23 @@ def envelope(row: Row) -> Envelope:
 
 
 def message(row: Row) -> Message:
-    """The mail of a row: `head` fields over defaults that a field of the same name replaces; `drop` leaves some out."""
-    extra = [_expand(line) for line in row.get("head", ())]
-    names = {line.partition(":")[0].lower() for line in extra} | {name.lower() for name in row.get("drop", ())}
+    """The mail of a row: `head` fields over defaults that a field of the same name replaces; `drop` leaves some out.
+
+    `received` adds so many Received fields, `nested` makes a body so many parts deep.
+    """
+    head = [_expand(line) for line in row.get("head", ())]
+    head += [f"Received: from a by b{number}.example" for number in range(row.get("received", 0))]
+    body = _expand(row.get("body", row.get("html", "Hello Ann.\n")))
+    if "html" in row and "body" in row:
+        head += ["MIME-Version: 1.0", "Content-Type: multipart/alternative; boundary=b"]
+        parts = (("plain", row["body"]), ("html", row["html"]))
+        body = "".join(f"--b\nContent-Type: text/{kind}; charset=utf-8\n\n{text}\n" for kind, text in parts) + "--b--\n"
+    elif "html" in row:
+        head += ["MIME-Version: 1.0", "Content-Type: text/html; charset=utf-8"]
+    elif "nested" in row:
+        head.append("Content-Type: multipart/mixed; boundary=n0")
+        body = _nested(row["nested"])
+    given = {line.partition(":")[0].lower() for line in head} | {name.lower() for name in row.get("drop", ())}
     base = {
         "From": row.get("from", "Shop <info@shop.example>"),
         "To": "ann@example.net",
@@ -158,27 +202,21 @@ def message(row: Row) -> Message:
         "Date": "Mon, 21 Sep 2026 10:00:00 +0000",
         "Message-ID": "<1@shop.example>",
     }
-    if "html" in row and "body" not in row:
-        base |= {"MIME-Version": "1.0", "Content-Type": "text/html; charset=utf-8"}
-    fields = [f"{name}: {value}" for name, value in base.items() if name.lower() not in names] + extra
-    body = row.get("body", row.get("html", "Hello Ann.\n"))
-    if "html" in row and "body" in row:
-        fields += ["MIME-Version: 1.0", "Content-Type: multipart/alternative; boundary=b"]
-        parts = (("plain", row["body"]), ("html", row["html"]))
-        body = "".join(f"--b\nContent-Type: text/{kind}; charset=utf-8\n\n{text}\n" for kind, text in parts) + "--b--\n"
-    text = "\n".join(fields) + "\n\n" + _expand(body)
-    made = Message.split(text.replace("\n", "\r\n").encode("utf-8", "surrogateescape"))
+    fields = [f"{name}: {value}" for name, value in base.items() if name.lower() not in given] + head
+    made = Message.split(("\n".join(fields) + "\n\n" + body).replace("\n", "\r\n").encode())
     if isinstance(made, Malformed):
         raise ValueError(made.detail)
     return made
 
 
+def _nested(depth: int) -> str:
+    opened = "".join(f"--n{at}\nContent-Type: multipart/mixed; boundary=n{at + 1}\n\n" for at in range(depth))
+    return f"{opened}--n{depth}\n\ntext\n--n{depth}--\n"
+
+
 def _expand(text: str) -> str:
     """`{x*5000}` stands for a run of one character."""
-    while (start := text.find("{")) >= 0 and text[start + 2 : start + 3] == "*":
-        end = text.index("}", start)
-        text = text[:start] + text[start + 1] * int(text[start + 3 : end]) + text[end + 1 :]
-    return text
+    return _REPEATED.sub(lambda match: match[1] * int(match[2]), text)
 
 
 # -- a row as facts -----------------------------------------------------------------------------------------------------

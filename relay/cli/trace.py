@@ -59,10 +59,11 @@ def find(settings: Settings, what: str, limit: int) -> list[dict[str, Any]]:
     with as_folder_owner(settings.server.data_dir):
         keyring = Keyring.open(settings.server.keys_dir, create=False)
         folder = settings.server.data_dir / HISTORY
+        number = decode_id(what)
+        hashes = [] if number is not None else _hashes(keyring, what)
         if not folder.is_dir():
             return []
-        number = decode_id(what)
-        ids = [number] if number is not None else history.find(folder, _hashes(keyring, what))[:limit]
+        ids = history.find(folder, hashes)[:limit] if number is None else [number]
         cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
         events = history.read(folder, ids, cipher.open)
     found = {number: [event for event in events if event.id == number] for number in ids}

@@ -39,6 +39,7 @@ def trouble_of(error: Exception) -> Trouble:
     from relay.policy.catalogue import CatalogueError
     from relay.serve.channel import OpRefused, OpUnavailable
     from relay.serve.sockets import PortTaken
+    from relay.serve.supervisor import StartFailed
     from relay.settings.problem import ConfigError
     from relay.store import StoreUnavailable
 
@@ -50,7 +51,7 @@ def trouble_of(error: Exception) -> Trouble:
         return Trouble(WRONG_USE, str(error))
     if isinstance(error, OpUnavailable):
         return Trouble(DOWN, "the running gateway does not answer: look at its log, or start it again")
-    if isinstance(error, KeyringError | StoreUnavailable | PortTaken):
+    if isinstance(error, KeyringError | PortTaken | StartFailed | StoreUnavailable):
         return Trouble(DOWN, str(error))
     if isinstance(error, sqlite3.Error):
         return Trouble(DOWN, f"the storage cannot be used: {error}; look at the disk with `zegel doctor`")

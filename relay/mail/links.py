@@ -9,7 +9,8 @@ for one screen width only, and then the link is there after all.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from relay.mail.texts import Texts
@@ -37,17 +38,20 @@ OPT_OUT_WORDS = (
 )  # en, nl, de, fr
 NEAR = 200  # characters between a word and the link that it is about
 MAX_HITS = 60  # places of one word that are looked at
+MAX_TAG = 4_000  # characters of a tag with its attributes
 
-_HREF = re.compile(r"""\bhref\s{0,20}=\s{0,20}(?:"([^"<>]*)"|'([^'<>]*)'|([^\s"'<>]+))""")
-_PLAIN_LINK = re.compile(r"(?:https?://|mailto:|www\.)[^\s<>\"']{3,}|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,100}")
-_NAME = re.compile(r"[a-z][a-z0-9]*")
+# No expression begins with a class or \b: a literal in front lets the engine skip.
+_HREF = re.compile(r"""href\s{0,20}=\s{0,20}(?:"([^"<>]*)"|'([^'<>]*)'|([^\s"'<>]+))""")
+_PLAIN_URL = re.compile(r"https?://[^\s<>\"']{3,}")
+_AT_DOMAIN = re.compile(r"@[\w-]{1,63}\.[\w.-]{1,100}")
+_NAME = re.compile(r"[a-z][a-z0-9]{0,30}")
 _HIDES = (
-    ("display", re.compile(r"display\s{0,9}:\s{0,9}none")),
-    ("visibility", re.compile(r"visibility\s{0,9}:\s{0,9}hidden")),
-    ("font-size", re.compile(r"font-size\s{0,9}:\s{0,9}(?:0(?![\d.])|[0-5](?:\.\d{1,4})?p[xt])")),
-    ("opacity", re.compile(r"opacity\s{0,9}:\s{0,9}0(?![\d.])")),
-    ("color", re.compile(r"color\s{0,9}:")),
+    re.compile(r"display\s{0,9}:\s{0,9}none"),
+    re.compile(r"visibility\s{0,9}:\s{0,9}hidden"),
+    re.compile(r"font-size\s{0,9}:\s{0,9}(?:0(?![\d.])|[0-5](?:\.\d{1,4})?p[xt])"),
+    re.compile(r"opacity\s{0,9}:\s{0,9}0(?![\d.])"),
 )
+_GROUNDED = re.compile(r"background(?:-color)?\s{0,9}:")  # hides where the letters have the same colour
 _COLOUR = re.compile(r"(?<![\w-])color\s{0,9}:\s{0,9}([#\w(),. %]{1,40})")
 _GROUND = re.compile(r"(?<![\w-])background(?:-color)?\s{0,9}:\s{0,9}([#\w(),. %]{1,40})")
 _VOID = frozenset(("img", "br", "hr", "input", "meta", "link", "area", "base", "col", "source", "wbr"))
@@ -68,7 +72,7 @@ def find_way_out(texts: Texts, uris: Iterable[str] = ()) -> WayOut:
     if not texts.plain:
         return WayOut(html, None, False)
     lower = texts.plain.lower()
-    return WayOut(html, _in_plain(lower, known), _PLAIN_LINK.search(lower) is not None)
+    return WayOut(html, _in_plain(lower, known), _has_link(lower))
 
 
 def links(html: str) -> list[str]:
@@ -78,31 +82,38 @@ def links(html: str) -> list[str]:
 
 
 def plain_links(text: str) -> list[str]:
-    """Links and addresses in a plain text, as written."""
-    return _PLAIN_LINK.findall(text)
+    """Web links in a plain text, as written."""
+    return _PLAIN_URL.findall(text)
+
+
+def _has_link(text: str) -> bool:
+    """Whether a text holds a web link or an address to write to."""
+    return "http" in text or "www." in text or ("@" in text and _AT_DOMAIN.search(text) is not None)
 
 
 def _in_html(lower: str, uris: list[str]) -> bool:
+    page = _Page(lower)
     for uri in uris:
         for place in _places(lower, uri.replace("&", "&amp;")) or _places(lower, uri):
-            if not _is_hidden(lower, place):
+            if page.shows(place):
                 return True
-    return any(_leads_out(lower, place) for word in OPT_OUT_WORDS for place in _places(lower, word))
+    return any(_leads_out(page, place) for word in OPT_OUT_WORDS for place in _places(lower, word))
 
 
-def _leads_out(lower: str, place: int) -> bool:
+def _leads_out(page: _Page, place: int) -> bool:
     """Whether the opt-out word at `place` is in, or beside, a link that can be seen."""
+    lower = page.lower
     anchor = lower.rfind("<a", 0, place)
-    if anchor >= 0 and "</a" not in lower[anchor:place]:
-        return _is_link(lower, anchor) and not _is_hidden(lower, place)
-    if anchor >= 0 and place - anchor < 2 * NEAR and _is_link(lower, anchor) and not _is_hidden(lower, anchor + 2):
+    if anchor >= 0 and lower.find("</a", anchor, place) < 0:
+        return _is_link(lower, anchor) and page.shows(place)
+    if anchor >= 0 and place - anchor < 2 * NEAR and _is_link(lower, anchor) and page.shows(anchor):
         return True
     after = lower.find("<a", place, place + NEAR)
     if after >= 0 and _is_link(lower, after):
-        return not _is_hidden(lower, after + 2)
+        return page.shows(after)
     # An address to write to is a way out too (UNSUB-10: "link or address").
     near = lower[max(0, place - NEAR) : place + NEAR]
-    return "@" in near and _PLAIN_LINK.search(near) is not None and not _is_hidden(lower, place)
+    return _AT_DOMAIN.search(near) is not None and page.shows(place)
 
 
 def _is_link(lower: str, anchor: int) -> bool:
@@ -119,7 +130,7 @@ def _in_plain(lower: str, uris: list[str]) -> bool:
         return True
     for word in OPT_OUT_WORDS:
         for place in _places(lower, word):
-            if _PLAIN_LINK.search(lower, max(0, place - NEAR), min(len(lower), place + NEAR)):
+            if _has_link(lower[max(0, place - NEAR) : place + NEAR]):
                 return True
     return False
 
@@ -134,29 +145,38 @@ def _places(lower: str, word: str) -> list[int]:
     return result
 
 
-def _is_hidden(lower: str, place: int) -> bool:
-    """Whether an element around `place`, or the tag it stands in, has an inline style that hides it."""
-    tag_end = lower.find(">", place)
-    limit = (tag_end if tag_end >= 0 else place) if lower.rfind("<", 0, place) > lower.rfind(">", 0, place) else place
-    return any(_hidden_by(lower, place, limit, key, pattern) for key, pattern in _HIDES)
+class _Page:
+    """An HTML text in lower case and the stretches of it that an inline style hides, found when first asked for."""
+
+    __slots__ = ("_hidden", "lower")
+
+    def __init__(self, lower: str) -> None:
+        self.lower = lower
+        self._hidden: list[tuple[int, int]] | None = None
+
+    def shows(self, place: int) -> bool:
+        if self._hidden is None:
+            self._hidden = [
+                stretch
+                for pattern in (*_HIDES, _GROUNDED)
+                for stretch in _hidden_by(self.lower, pattern, needs_same_colour=pattern is _GROUNDED)
+            ]
+        return not any(start <= place < end for start, end in self._hidden)
 
 
-def _hidden_by(lower: str, place: int, limit: int, key: str, pattern: re.Pattern[str]) -> bool:
-    hit = lower.find(key, 0, limit)
-    while hit >= 0:
-        following = hit + len(key)
-        tag = lower.rfind("<", 0, hit)
-        if tag >= 0 and pattern.match(lower, hit) and lower.find(">", tag, hit) < 0:
-            end = lower.find(">", hit)
-            if end < 0:
-                end = len(lower)
-            if key != "color" or _same_colour(lower[tag:end]):
-                close = _close_of(lower, tag, end, place)
-                if close > place:
-                    return True
+def _hidden_by(lower: str, pattern: re.Pattern[str], *, needs_same_colour: bool) -> Iterator[tuple[int, int]]:
+    """The elements whose own style attribute matches `pattern`, from their tag to their close; inner ones once."""
+    hit = pattern.search(lower)
+    while hit is not None:
+        following = hit.end()
+        tag = lower.rfind("<", max(0, following - MAX_TAG), hit.start())
+        if tag >= 0 and lower.find(">", tag, following) < 0:
+            end = lower.find(">", following, tag + MAX_TAG)
+            if end >= 0 and not (needs_same_colour and not _same_colour(lower[tag:end])):
+                close = _close_of(lower, tag, end)
+                yield tag, close
                 following = max(following, close)
-        hit = lower.find(key, following, limit)
-    return False
+        hit = pattern.search(lower, following)
 
 
 def _same_colour(tag: str) -> bool:
@@ -164,22 +184,19 @@ def _same_colour(tag: str) -> bool:
     return colour is not None and ground is not None and colour[1].strip() == ground[1].strip()
 
 
-def _close_of(lower: str, tag: int, end: int, place: int) -> int:
-    """Where the element that starts at `tag` ends; some offset past `place` if it is still open there."""
+def _close_of(lower: str, tag: int, end: int) -> int:
+    """Where the element that starts at `tag` ends; the end of the text if it is never closed."""
     match = _NAME.match(lower, tag + 1)
     if match is None or match[0] in _VOID or lower[end - 1 : end] == "/":
         return end
-    name = match[0]
-    depth, position = 1, end
-    while True:
-        close = lower.find(f"</{name}", position, place)
-        if close < 0:
-            return place + 1
-        opened = lower.find(f"<{name}", position, close)
-        while opened >= 0:
-            depth += 1
-            opened = lower.find(f"<{name}", opened + 1, close)
-        depth -= 1
-        position = close + 2
-        if depth <= 0:
-            return close
+    depth = 1
+    for found in _tags_of(match[0]).finditer(lower, end):
+        depth += -1 if found[1] else 1
+        if depth == 0:
+            return found.start()
+    return len(lower)
+
+
+@lru_cache(maxsize=64)
+def _tags_of(name: str) -> re.Pattern[str]:
+    return re.compile(rf"<(/?){name}(?=[\s/>])")

@@ -33,13 +33,15 @@ class Malformed(NamedTuple):
 class Message:
     """One message: `raw` whole, `fields` of its header block, `body` as a view without a copy."""
 
-    __slots__ = ("_is_ascii", "body_start", "fields", "raw")
+    __slots__ = ("_is_ascii", "author_domain", "body_start", "fields", "raw", "structure")
 
     def __init__(self, raw: bytes, fields: list[Field], body_start: int) -> None:
         self.raw = raw
         self.fields = fields
         self.body_start = body_start
         self._is_ascii: bool | None = None
+        self.author_domain: str | None = None  # kept by relay.mail.sender.from_domain
+        self.structure: object = None  # kept by relay.mail.mime.structure, which several policies ask
 
     @staticmethod
     def split(raw: bytes) -> Message | Malformed:

@@ -152,7 +152,13 @@ def walk(message: Message, *, max_depth: int = MAX_DEPTH, max_parts: int = MAX_P
 
 
 def structure(message: Message) -> Structure | Malformed:
-    """The parts and what follows from them, or which limit they break (MSG-2). A few microseconds for a single part."""
+    """The parts and what follows from them, or which limit they break (MSG-2). Walked once for a message."""
+    if message.structure is None:
+        message.structure = _structure(message)
+    return message.structure  # type: ignore[return-value]  # nothing else is put there
+
+
+def _structure(message: Message) -> Structure | Malformed:
     kind, params, encoding = _describe(message.fields, "text/plain")
     if kind in ("text/plain", "text/html"):  # most of all mail, without the walk
         part = Part(0, kind, params, encoding, message.body_start, len(message.raw), message.fields, False)

@@ -8,6 +8,12 @@ from relay.mail.message import Message
 
 def from_domain(message: Message) -> str:
     """Domain of the first From address (lower-case A-label), or "" where there is none that can be read."""
+    if message.author_domain is None:
+        message.author_domain = _read(message)
+    return message.author_domain
+
+
+def _read(message: Message) -> str:
     value = message.get(b"from")
     boxes = parse_list(value) if value else None
     if not boxes:

@@ -29,11 +29,15 @@ _MAILERS = (
     b"acymailing mailpoet copernica hubspot mailerlite mailcampaigns tripolis deployteq campaign monitor newsletter "
     b"sendgrid marketing cloud emma constantcontact getresponse cleverreach rapidmail mailjet moosend iconneqt"
 ).split()
-_DISCOUNT = re.compile(
+_PERCENT_OFF = re.compile(
     r"\d{1,3}\s?(?:%|procent|percent|prozent)\s{0,3}(?:extra\s)?(?:korting|off\b|discount|rabatt|sale\b|goedkoper|reduction)"
     r"|(?:korting|discount|rabatt|réduction)[^.\n<]{0,30}\d{1,3}\s?%"
-    r"|(?:nu|now|only|maar|slechts|nur|vanaf|from|jetzt)\s(?:voor\s|for\s|slechts\s|maar\s|only\s)?[€$£]\s?\d"
 )
+_ONLY = re.compile(
+    r"(?<!\w)(?:nu|now|only|maar|slechts|nur|vanaf|from|jetzt)(?:\s(?:voor|for|slechts|maar|only))?\s{1,3}$"
+)
+_PERCENT = ("%", "procent", "percent", "prozent")
+MAX_AMOUNTS = 200  # amounts looked at
 _DISCOUNT_WORDS = (
     "kortingscode",
     "kortingsactie",
@@ -118,7 +122,7 @@ def body_signals(texts: Texts) -> frozenset[str]:
         found.add("tracking")
     if any(_word_at_link(both, word) for word in OPT_OUT_WORDS):
         found.add("opt_out_word")
-    if any(word in both for word in _DISCOUNT_WORDS) or _DISCOUNT.search(both):
+    if any(word in both for word in _DISCOUNT_WORDS) or _has_price(both):
         found.add("price")
     if len({target for target in targets if _is_shop_link(target, _SHOP_HOSTS)}) > 3:
         found.add("shop_links")
@@ -137,6 +141,24 @@ def confirm_blemishes(texts: Texts) -> frozenset[str]:
     if any(_is_shop_link(target) for target in targets):
         found.add("shop_link")
     return frozenset(found)
+
+
+def _has_price(lower: str) -> bool:
+    """A percentage off, or an amount with "now" or "only" in front; a plain amount, as on an invoice, is none."""
+    for sign in _PERCENT:
+        if any(_PERCENT_OFF.search(lower, max(0, place - 60), place + 60) for place in _places(lower, sign)):
+            return True
+    amounts = [place for sign in "€$£" for place in _places(lower, sign)]
+    return any(_ONLY.search(lower[max(0, place - 20) : place]) for place in amounts)
+
+
+def _places(lower: str, sign: str) -> list[int]:
+    found: list[int] = []
+    place = lower.find(sign)
+    while place >= 0 and len(found) < MAX_AMOUNTS:
+        found.append(place)
+        place = lower.find(sign, place + 1)
+    return found
 
 
 def _is_shop_link(target: str, hosts: tuple[str, ...] = ()) -> bool:

@@ -1,18 +1,12 @@
-"""Date and Message-ID for mail that came without them (MSG-4, RFC 6409 sections 8.2 and 8.3)."""
+"""The Message-ID of mail that came without one (MSG-4, RFC 6409 section 8.3)."""
 
 from __future__ import annotations
 
-from email.utils import formatdate
 from hashlib import blake2b
 
 from relay.mail.message import Message
 
 _HASHED_OCTETS = 64 * 1024
-
-
-def date_value(now: float) -> str:
-    """Value of a Date field for `now`, seconds since the epoch, in UTC (RFC 5322 section 3.3)."""
-    return formatdate(now)
 
 
 def message_id(message: Message, now: float, domain: str) -> str:

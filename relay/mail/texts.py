@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from relay.mail.message import Message
-from relay.mail.mime import decode_text, walk
+from relay.mail.message import Malformed, Message
+from relay.mail.mime import decode_text, structure, walk
 
 MAX_TEXT_BYTES = 64 * 1024  # of both kinds together
 PLACEHOLDER = b"{{zegel_"
@@ -23,7 +23,8 @@ def read_texts(message: Message, limit: int = MAX_TEXT_BYTES) -> Texts:
     html: list[str] = []
     plain: list[str] = []
     left = limit
-    for part in walk(message):
+    made = structure(message)
+    for part in walk(message) if isinstance(made, Malformed) else made.parts:
         if left <= 0:
             break
         kind = part.content_type
@@ -38,23 +39,14 @@ def read_texts(message: Message, limit: int = MAX_TEXT_BYTES) -> Texts:
 def has_placeholder(message: Message) -> bool:
     """Whether an unsigned text part asks for the copy's own links, `{{zegel_unsubscribe}}` or `{{zegel_my}}` (UNSUB-16).
 
-    One search over the octets; a walk only where the mark was found or base64 could hide it.
+    One search over the octets; text is decoded only where the mark was found or base64 could hide it.
     """
     raw = message.raw
-    if raw.find(PLACEHOLDER, message.body_start) < 0 and not _may_hide(message):
+    made = structure(message)
+    if isinstance(made, Malformed):
+        return False
+    texts = [part for part in made.parts if part.content_type in ("text/html", "text/plain") and not part.signed]
+    if raw.find(PLACEHOLDER, message.body_start) < 0 and not any(part.encoding == "base64" for part in texts):
         return False
     mark = PLACEHOLDER.decode()
-    return any(
-        part.content_type in ("text/html", "text/plain")
-        and not part.signed
-        and mark in decode_text(part, raw, MAX_TEXT_BYTES)
-        for part in walk(message)
-    )
-
-
-def _may_hide(message: Message) -> bool:
-    """Whether a text part may be in base64, where the mark cannot be seen."""
-    encoding = message.get(b"content-transfer-encoding")
-    if encoding is not None:
-        return encoding.lower().startswith(b"base64")
-    return message.raw.find(b"base64", message.body_start) >= 0
+    return any(mark in decode_text(part, raw, MAX_TEXT_BYTES) for part in texts)

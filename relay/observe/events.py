@@ -23,8 +23,23 @@ EXPOSURE = _event(
 QUEUE_FAILED = _event(
     "queue.failed", "A message could not be made durable; its sender was told to try again. queue_id."
 )
-KEY_MISSING = _event("key.missing", "A copy waits because its DKIM key is gone; put the key back. queue_id, domain.")
+KEY_MISSING = _event("key.missed", "A copy waits because its DKIM key is gone; put the key back. queue_id, domain.")
 QUEUE_ADOPTED = _event("queue.adopted", "Messages of a worker that is gone were taken over. message_count.")
+QUEUE_ROW_DAMAGED = _event(
+    "queue.row_damaged",
+    "A queued message cannot be read; it stays where it is, see `zegel queue`. queue_id, file, error.",
+)
+QUEUE_FILE_DAMAGED = _event(
+    "queue.file_damaged", "A queue file cannot be read and was put aside under another name. file, aside, error."
+)
+QUEUE_FILE_FAILED = _event(
+    "queue.file_failed", "A queue file could not be worked with just now; it is tried again. file, error, damaged."
+)
+HOLD_EXPIRED = _event(
+    "hold.expired", "Held mail ran out of time and was returned to its senders (PIPE-2). message_count."
+)
+QUEUE_UNAVAILABLE = _event("queue.stopped", "New mail gets 4xx: the queue cannot be written, or space is low. why.")
+QUEUE_RECOVERED = _event("queue.recovered", "The queue can be written again; new mail is taken.")
 OUTBOX_FAILED = _event("outbox.failed", "A captured message could not be kept for /outbox. queue_id.")
 PEER_CHANGED = _event("peer.changed", "A smarthost became usable or unusable. peer, state, stage, why.")
 

@@ -7,14 +7,16 @@ durable before the answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import itertools
+import sqlite3
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from relay.delivery.report import Reporter
 from relay.serve.channel import OpRefused
-from relay.spool.backlog import reference, split_reference
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
+from relay.spool.hand import Busy, Hand, Unreadable
 from relay.spool.item import Fate, Item, decode_id, encode_id
 
 LIST_LIMIT = 1000
@@ -26,8 +28,10 @@ class QueueOps:
 
     def __init__(self, queue: QueueFiles, *, wake: Callable[[], None], reporter: Reporter) -> None:
         self._queue = queue
+        self._hand = Hand(queue)
         self._wake = wake
         self._reporter = reporter
+        self._ends: dict[int, float] = {}  # held message -> when its time runs out
 
     async def run(self, op: str, args: dict[str, Any]) -> Any:
         """Do one command. Raises OpRefused."""
@@ -36,147 +40,147 @@ class QueueOps:
             raise OpRefused("unknown", f"there is no command {op}")
         try:
             return await method(self, args)
-        except SpoolUnavailable:
-            raise OpRefused("storage", "the queue cannot be written; look at the disk and try again") from None
+        except Busy:
+            raise OpRefused("busy", f"{args.get('id')} is being delivered at this moment; try again") from None
+        except Unreadable:
+            text = f"{args.get('id')} cannot be read: its row is damaged; `zegel queue delete` gives it up"
+            raise OpRefused("damaged", text) from None
+        except (SpoolUnavailable, sqlite3.Error, OSError):
+            raise OpRefused("storage", "the queue cannot be used; look at the disk and try again") from None
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
     async def stats(self, args: dict[str, Any]) -> dict[str, Any]:
         queue = self._queue
         return {
-            "ready": queue.hot.size + queue.backlog.ready,
+            "ready": queue.ready,
             "waiting": queue.backlog.later,
             "in_flight": len(queue.in_flight),
             "held": len(queue.held),
             "corrupt": queue.corrupt,
-            "segments": len(queue.segments),
-            "bytes": sum(segment.bytes for segment in queue.segments.values()),
+            "segments": len(queue.shelf.segments),
+            "bytes": sum(segment.bytes for segment in list(queue.shelf.segments.values())),
         }
 
     async def list(self, args: dict[str, Any]) -> Rows:
-        """At most `limit` messages, oldest first within what this process holds; `tenant` and `held` narrow."""
+        """At most `limit` messages, held ones and those that leave next first; `tenant` and `held` narrow."""
         limit = min(int(args.get("limit", 100)), LIST_LIMIT)
-        return await asyncio.to_thread(self._list, limit, args.get("tenant", ""), bool(args.get("held")))
+        lots = self._hand.places(held=bool(args.get("held")))
+        found = self._hand.opened(lots, str(args.get("tenant") or ""))
+        return await asyncio.to_thread(lambda: [summary(item) for item in itertools.islice(found, limit)])
 
     async def list_held(self, args: dict[str, Any]) -> Rows:
         return await self.list({**args, "held": True})
 
-    def _list(self, limit: int, tenant: str, held: bool) -> Rows:
-        found: Rows = []
-        for ref in self._references(held=held):
-            if len(found) >= limit:
-                break
-            item = self._open(ref, body=False)
-            if item is not None and (not tenant or item.meta["tenant"] == tenant):
-                found.append(summary(item))
-        return found
-
-    def _references(self, *, held: bool) -> Iterator[int]:
-        queue = self._queue
-        yield from list(queue.held.values())
-        if held:
-            return
-        for item in [*queue.in_flight.values(), *queue.hot_items()]:
-            if item.segment is not None:
-                yield reference(item.segment.number, item.seq)
-        yield from queue.backlog.references()
-
-    def _open(self, ref: int, *, body: bool) -> Item | None:
-        number, seq = split_reference(ref)
-        segment = self._queue.segments.get(number)
-        return None if segment is None else self._queue.try_open(segment, seq, self._queue.states.get(ref), body=body)
-
     async def show(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """One message with its envelope and edits; None when it is not in this process's files."""
-        ref = await self._find(args)
-        if ref is None:
-            return None
-        item = await asyncio.to_thread(self._open, ref, body=False)
+        item = await self._hand.look(_number(args))
         if item is None:
             return None
         return {**summary(item), "edits": item.meta["edits"], "recipients": recipients(item)}
 
-    async def _find(self, args: dict[str, Any]) -> int | None:
-        number = decode_id(str(args.get("id", "")))
-        if number is None:
-            raise OpRefused("usage", f"{args.get('id')!r} is no queue id: it has 13 characters, as in the 250 reply")
-        return await asyncio.to_thread(self._queue.find, number)
-
     # -- changing ---------------------------------------------------------------------------------------------------
 
-    async def _take(self, args: dict[str, Any]) -> Item | None:
-        """The message out of its line and in our hands; None when it is not here."""
-        ref = await self._find(args)
-        if ref is None:
-            return None
-        item = await asyncio.to_thread(self._open, ref, body=True)
-        if item is None:
-            return None
-        if not self._queue.withdraw(item, ref):
-            raise OpRefused("busy", f"{item.queue_id} is being delivered at this moment; try again")
-        return item
-
     async def retry(self, args: dict[str, Any]) -> dict[str, Any] | None:
-        item = await self._take(args)
-        if item is None:
-            return None
-        item.due = 0.0
-        await self._queue.record(item)
-        self._wake()
-        return {"id": item.queue_id, "state": "ready"}
+        """Try now what waits for its time. A held message stays held."""
+        return await self._change(args, lambda item: None)
 
     async def hold(self, args: dict[str, Any]) -> dict[str, Any] | None:
-        item = await self._take(args)
-        if item is None:
-            return None
-        item.state["held"] = "queue.held_by_operator"
-        await self._queue.record(item)
-        return {"id": item.queue_id, "state": "held"}
+        def change(item: Item) -> None:
+            item.state["held"] = "queue.held_by_operator"
+            item.state["held_at"] = self._queue.clock.now()
+
+        return await self._change(args, change)
 
     async def release(self, args: dict[str, Any]) -> dict[str, Any] | None:
-        item = await self._take(args)
+        def change(item: Item) -> None:
+            item.state["held"] = ""
+
+        return await self._change(args, change)
+
+    async def _change(self, args: dict[str, Any], change: Callable[[Item], None]) -> dict[str, Any] | None:
+        """Apply `change` to a waiting message and let it leave at once, unless it is held then."""
+        item = await self._hand.pick(_number(args))
         if item is None:
             return None
-        item.state["held"] = ""
+        state, due = dict(item.state), item.due
+        change(item)
         item.due = 0.0
-        await self._queue.record(item)
+        try:
+            await self._queue.record(item)
+        except SpoolUnavailable:
+            item.state, item.due = state, due
+            self._queue.release(item)
+            raise
         self._wake()
-        return {"id": item.queue_id, "state": "ready"}
+        return {"id": item.queue_id, "state": "held" if item.held else "ready"}
 
     async def delete(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """Gone without a report: for the operator, and audited by the supervisor."""
-        item = await self._take(args)
+        number = _number(args)
+        try:
+            item = await self._hand.pick(number)
+        except Unreadable:
+            await self._hand.bury(number)
+            return {"id": encode_id(number), "state": "deleted"}
         if item is None:
             return None
-        await self._end(item)
+        await self._end(item, [])
         return {"id": item.queue_id, "state": "deleted"}
 
     async def refuse(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """A held message ends with a report to its sender (PIPE-2)."""
-        item = await self._take(args)
+        item = await self._hand.pick(_number(args))
         if item is None:
             return None
         reason = item.held or "queue.held_by_operator"
         waiting = [r for r, fate in zip(item.recipients, item.fates, strict=True) if fate is Fate.WAITING]
-        for report in self._reporter.refused(item, [(recipient, reason) for recipient in waiting]):
-            await self._queue.commit(report)
-        await self._end(item)
+        await self._end(item, self._reporter.refused(item, [(recipient, reason) for recipient in waiting]))
         self._wake()
         return {"id": item.queue_id, "state": "refused"}
 
-    async def _end(self, item: Item) -> None:
-        item.fates = [Fate.FAILED if fate is Fate.WAITING else fate for fate in item.fates]
-        await self._queue.record(item)
+    async def _end(self, item: Item, reports: Sequence[Item]) -> None:
+        """Make `item` final, its reports first; when the disk fails it stands where it stood."""
+        fates = item.fates
+        try:
+            for report in reports:
+                await self._queue.commit(report)
+            item.fates = [Fate.FAILED if fate is Fate.WAITING else fate for fate in fates]
+            await self._queue.record(item)
+        except SpoolUnavailable:
+            item.fates = fates
+            self._queue.release(item)
+            raise
 
     async def expire_held(self, now: float, seconds: Callable[[str], float]) -> int:
         """Refuse what was held longer than `seconds(reason)`; how many (PIPE-2)."""
+        held = self._queue.held
+        self._ends = {number: end for number, end in self._ends.items() if number in held}
         ended = 0
-        for number, ref in list(self._queue.held.items()):
-            item = await asyncio.to_thread(self._open, ref, body=False)
-            if item is not None and now - item.meta["at"] >= seconds(item.held):
-                await self.refuse({"id": encode_id(number)})
-                ended += 1
+        for number in list(held):
+            try:
+                if number not in self._ends:
+                    self._ends[number] = await self._end_of(number, seconds)
+                if now >= self._ends[number]:
+                    await self.refuse({"id": encode_id(number)})
+                    ended += 1
+            except (Busy, Unreadable):
+                continue  # somebody has it in hand, or nobody can read it: the next round looks again
         return ended
+
+    async def _end_of(self, number: int, seconds: Callable[[str], float]) -> float:
+        item = await self._hand.look(number)
+        if item is None:
+            raise Busy
+        since: float = item.state.get("held_at", item.meta["at"])
+        return since + seconds(item.held)
+
+
+def _number(args: dict[str, Any]) -> int:
+    number = decode_id(str(args.get("id", "")))
+    if number is None:
+        raise OpRefused("usage", f"{args.get('id')!r} is no queue id: it has 13 characters, as in the 250 reply")
+    return number
 
 
 def summary(item: Item) -> dict[str, Any]:

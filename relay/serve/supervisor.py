@@ -25,8 +25,13 @@ from relay.settings.model import Settings
 
 RESTART_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 30.0
+START_TRIES = 3
 SNAPSHOT_SECONDS = 1.0
 WEB = -1
+
+
+class StartFailed(Exception):
+    """A process of the gateway cannot start; the text says which, the log says why."""
 
 
 class Child:
@@ -57,8 +62,9 @@ class Supervisor:
     # -- build ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Everything up and ready. Raises PortTaken, ownership.Busy, KeyringError and others, each with what to do."""
+        """Everything up and ready. Raises PortTaken, OwnerError, KeyringError, StartFailed, each with what to do."""
         settings = self.settings
+        self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._ownership.take()
         places: dict[int, list[tuple[int, int]]] = {place: [] for place in range(self.workers)}
         self._sockets = []
@@ -81,7 +87,12 @@ class Supervisor:
             self._later(self._keep(child))
         self._later(self._collect())
         self._later(self._ownership.upkeep(self.stopping))
-        await asyncio.gather(*(child.ready.wait() for child in self.children.values()))
+        ready = asyncio.gather(*(child.ready.wait() for child in self.children.values()))
+        await asyncio.wait((ready, self._failed), return_when=asyncio.FIRST_COMPLETED)
+        if self._failed.done():
+            ready.cancel()
+            await self.stop()
+            raise StartFailed(self._failed.result())
         notify.ready()
 
     async def run(self) -> None:
@@ -138,6 +149,12 @@ class Supervisor:
             failures = 0 if loop.time() - began > STEADY_SECONDS else failures + 1
             metrics.CHILD_RESTARTS.inc(("web" if child.place == WEB else "worker",))
             log.error(events.CHILD_ENDED, place=child.place, code=code)
+            if not child.ready.is_set() and failures >= START_TRIES and not self._failed.done():
+                name = "the web process" if child.place == WEB else f"worker {child.place}"
+                self._failed.set_result(
+                    f"{name} ended {failures} times before it was ready (exit {code}): see the log above"
+                )
+                return
             await asyncio.sleep(RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)])
 
     async def _spawn(self, child: Child) -> None:

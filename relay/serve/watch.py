@@ -28,7 +28,7 @@ from relay.settings.model import Settings
 from relay.smtp.front import Gate, InFlight
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
-from relay.spool.item import Fate, Item, encode_id
+from relay.spool.item import Fate, Item, encode_id, time_of
 from relay.store.outbox import Entry, Outbox
 from relay.store.threads import Threads
 from relay.trace import Trace
@@ -224,9 +224,15 @@ class Watch:
 
     # -- gauges -----------------------------------------------------------------------------------------------------
 
+    async def measure_age(self, queue: QueueFiles) -> None:
+        """Set the age of the oldest message that waits; reads one queue file, in a thread."""
+        oldest = await queue.shelf.oldest()
+        age = self._clock.now() - time_of(oldest) if oldest else 0.0
+        metrics.QUEUE_OLDEST.set(max(0.0, age), ("capture" if self._outbox is not None else "smarthost",))
+
     def measure(self, queue: QueueFiles, gate: Gate, in_flight: InFlight) -> None:
         """Set the gauges of this worker."""
-        metrics.QUEUE_MESSAGES.set(queue.hot.size + queue.backlog.ready, ("ready",))
+        metrics.QUEUE_MESSAGES.set(queue.ready, ("ready",))
         metrics.QUEUE_MESSAGES.set(queue.backlog.later, ("waiting",))
         metrics.QUEUE_MESSAGES.set(len(queue.in_flight), ("in_flight",))
         metrics.HELD_MESSAGES.set(len(queue.held))

@@ -49,6 +49,10 @@ from relay.trace import Trace
 
 TICK_SECONDS = 0.25
 ADOPT_EVERY_TICKS = 20
+AGE_EVERY_TICKS = 60
+EXPIRE_EVERY_TICKS = 240
+HOUR_SECONDS = 3600.0
+ASKED = "recipients.ask"  # held until its sender answers, not until a person reviews it (CC-10)
 LAG_PROBE_SECONDS = 0.25
 
 
@@ -84,7 +88,13 @@ class Worker:
         """Queue first, then delivery, then the doors: nothing is accepted before it can be kept and sent."""
         settings, data = self.settings, self.settings.server.data_dir
         self.lookup = Lookup(settings.database_path, self.keyring)
-        self.queue = QueueFiles(data / QUEUE, self.cipher, self.clock, on_work=self._wake)
+        self.queue = QueueFiles(
+            data / QUEUE,
+            self.cipher,
+            self.clock,
+            on_work=self._wake,
+            min_free_bytes=settings.limits.min_free_disk_bytes,
+        )
         self.trace = Trace(self.history, self.keyring)
         self.history.start()
         self.channel = await connect(str(control_path(settings)), self._command)
@@ -128,6 +138,7 @@ class Worker:
             settings.web.public_url,
             settings.server.language,
             settings.privacy.client_address_in_received == "show",
+            limits.reply_timeout_seconds,
         )
         self.intake = Intake(
             self.pipeline,
@@ -211,6 +222,16 @@ class Worker:
             adopted = await self.queue.adopt_orphans()
             if adopted:
                 log.info(events.QUEUE_ADOPTED, message_count=adopted)
+        if self._ticks % AGE_EVERY_TICKS == 0:
+            await self.watch.measure_age(self.queue)
+        if self._ticks % EXPIRE_EVERY_TICKS == 0:
+            expired = await self.queue_ops.expire_held(self.clock.now(), self._hold_seconds)
+            if expired:
+                log.info(events.HOLD_EXPIRED, message_count=expired)
+
+    def _hold_seconds(self, reason: str) -> float:
+        limits = self.settings.limits
+        return HOUR_SECONDS * (limits.hold_ask_hours if reason == ASKED else limits.hold_review_hours)
 
     def _check_health(self) -> None:
         self.health.beat("upkeep", self.clock.monotonic(), within_seconds=10.0)

@@ -291,6 +291,16 @@ class Limits(Section):
     login_block_seconds: Seconds = Field(
         default=900.0, description="First block after these; each further one doubles (THROTTLE-10)."
     )
+    reply_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
+        default=30.0, description="Time from the end of data to the reply, then 451 4.3.0 (PIPE-6)."
+    )
+    hold_ask_hours: Seconds = Field(
+        default=4.0,
+        description="Time that a sender gets to answer about held mail, then it is returned (CC-10, PIPE-2).",
+    )
+    hold_review_hours: Seconds = Field(
+        default=72.0, description="Time that held mail waits for a person's decision, then it is returned (PIPE-2)."
+    )
     min_free_disk_bytes: Annotated[int, Field(ge=0)] = Field(
         default=268_435_456, description="Free space in data_dir below which new mail gets 452 4.3.1."
     )

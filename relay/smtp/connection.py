@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 from asyncio.streams import FlowControlMixin
+from collections.abc import Awaitable
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
 
 MAX_LINE = 12_288  # RFC 4954 section 4: an AUTH response; other commands have smaller limits of their own
 HIGH_WATER = 512 * 1024
-OUT_WATER = 64 * 1024
+# That a client gets to read the last reply: closing over unread octets resets, and loses it (RFC 1122 section 4.2.2.13).
+LINGER_SECONDS = 2.0
+HANDSHAKE_SECONDS = 30.0
 
 
 class Lost(Exception):
@@ -26,6 +29,8 @@ class Lost(Exception):
 
 class Connection(SMTP):
     """Octets and time; the verbs are in relay.smtp.session."""
+
+    _paused: bool  # FlowControlMixin's: the transport holds more than its high-water mark
 
     def __init__(self, loop: asyncio.AbstractEventLoop, command_timeout: float, data_min_bytes: int) -> None:
         FlowControlMixin.__init__(self, loop)
@@ -36,7 +41,8 @@ class Connection(SMTP):
         self._replies: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._eof = False
-        self._paused = False
+        self._reading_paused = False  # aiosmtpd's parent class has a `_paused` of its own, for writing
+        self._parting = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
@@ -66,10 +72,12 @@ class Connection(SMTP):
         self._timer = self.loop.call_later(self._tick, self._look)
 
     def data_received(self, data: bytes) -> None:
+        if self._parting:
+            return
         self.buffer += data
         self._received += len(data)
-        if len(self.buffer) > HIGH_WATER and not self._in_data and not self._paused and self.transport:
-            self._paused = True
+        if len(self.buffer) > HIGH_WATER and not self._in_data and not self._reading_paused and self.transport:
+            self._reading_paused = True
             self.transport.pause_reading()
         if self._idle:
             self.pump()
@@ -79,7 +87,7 @@ class Connection(SMTP):
     def eof_received(self) -> bool:
         self._eof = True
         self._wake()
-        return self.transport is not None and self.transport.get_extra_info("sslcontext") is None
+        return not self._parting and self.transport is not None and self.transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, error: Exception | None) -> None:
         # The task is not cancelled: a commit in progress must end, or a message would be lost or sent twice (SMTP-4, OUT-1).
@@ -136,13 +144,28 @@ class Connection(SMTP):
 
     def send_away(self, reply: str) -> None:
         """Say `reply` and close, whatever the session is doing."""
-        if self.transport is not None and not self.transport.is_closing():
+        if self.transport is not None and not self._parting and not self.transport.is_closing():
             self._replies.append(reply.encode() + b"\r\n")
-            self.flush()
-            self.transport.close()
+            self.part()
         self._eof = True
         self.buffer.clear()
         self._wake()
+
+    def part(self, *, linger: bool = True) -> None:
+        """Close after the last reply; who does not read it is cut off. `linger`: octets still come and are thrown away."""
+        transport = self.transport
+        if transport is None or self._parting:
+            return
+        self.flush()
+        self._parting = True
+        if self._timer:
+            self._timer.cancel()
+        if linger and not self._eof and not transport.is_closing() and transport.can_write_eof():
+            transport.write_eof()
+            self._resume()
+        else:
+            transport.close()
+        self._timer = self.loop.call_later(LINGER_SECONDS, transport.abort)
 
     # -- in -------------------------------------------------------------------------------------------------------
 
@@ -158,9 +181,7 @@ class Connection(SMTP):
     async def more(self) -> None:
         """Wait for octets. Raises Lost when none will come."""
         self._check_open(0)
-        if self._paused and self.transport is not None:
-            self._paused = False
-            self.transport.resume_reading()
+        self._resume()
         self._waiter = self.loop.create_future()
         before = self._received
         try:
@@ -169,18 +190,31 @@ class Connection(SMTP):
             self._waiter = None
         self._check_open(self._received - before)
 
+    def _resume(self) -> None:
+        if self._reading_paused and self.transport is not None:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
     def _check_open(self, octets: int) -> None:
         if self._eof and not octets:
             raise Lost
 
-    async def next_line(self) -> bytes:
-        """A line that the session waits for, for instance an AUTH response."""
+    async def next_line(self) -> bytes | None:
+        """A line that the session waits for, for instance an AUTH response; None for one that is too long."""
+        self.expect_command()
         while (line := self.line()) is None:
             if len(self.buffer) > MAX_LINE:
-                raise Lost
+                await self.skip_line()
+                return None
             self.flush()
             await self.more()
-        return line
+        return line if len(line) <= MAX_LINE else None
+
+    async def skip_line(self) -> None:
+        """Throw away what came, up to the next line end."""
+        while self.line() is None:
+            self.buffer.clear()
+            await self.more()
 
     # -- out ------------------------------------------------------------------------------------------------------
 
@@ -197,28 +231,52 @@ class Connection(SMTP):
     @property
     def is_clogged(self) -> bool:
         """The client does not read its replies."""
-        return self.transport is not None and self.transport.get_write_buffer_size() > OUT_WATER
+        return self._paused
 
     async def drained(self) -> None:
         """Wait when the client does not read its replies."""
         if self.is_clogged:
-            await self._drain_helper()  # type: ignore[attr-defined]  # FlowControlMixin's, not in the stubs
+            self.expect_command()
+            try:
+                await self._drain_helper()  # type: ignore[attr-defined]  # FlowControlMixin's, not in the stubs
+            except ConnectionError as error:
+                raise Lost from error
 
     async def upgrade(self, context: ssl.SSLContext) -> None:
-        """TLS from here on. Everything received in clear is thrown away (SMTP-3). Raises Lost when the handshake fails."""
-        assert self.transport is not None
-        self.flush()
-        self.buffer.clear()
-        self._received = 0
-        try:
-            transport = await self.loop.start_tls(
-                self.transport, self, context, server_side=True, ssl_handshake_timeout=30.0
-            )
-        except (OSError, ssl.SSLError, EOFError, asyncio.CancelledError) as error:
-            raise Lost from error
-        if transport is None:
+        """TLS from here on. What lies in the buffer is the start of the handshake. Raises Lost when that fails."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or self._eof:
             raise Lost
-        self.transport = transport
+        self.flush()
+        self._resume()
+        self.expect_nothing()
+        early = bytes(self.buffer)
+        self.buffer.clear()
+        handshake: Awaitable[asyncio.Transport | None] = self.loop.start_tls(
+            transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+        )
+        try:
+            if early:
+                handshake = asyncio.ensure_future(handshake)
+                await self._hand_on(early, transport)
+            secured = await handshake
+        except (OSError, ssl.SSLError, EOFError) as error:
+            raise Lost from error
+        if secured is None or self._eof:
+            raise Lost
+        self.transport = secured
+
+    async def _hand_on(self, early: bytes, transport: asyncio.Transport) -> None:
+        """Give octets that were read too early to the TLS layer, before anything else can reach it."""
+        for _ in range(2):  # two turns of the loop: start_tls has run, and the layer has been told of its connection
+            await asyncio.sleep(0)
+        layer: Any = transport.get_protocol()  # asyncio's or uvloop's SSLProtocol, both an asyncio.BufferedProtocol
+        while early and layer is not self:
+            room = layer.get_buffer(len(early))
+            taken = min(len(room), len(early))
+            memoryview(room)[:taken] = early[:taken]
+            layer.buffer_updated(taken)
+            early = early[taken:]
 
     @property
     def tls_version(self) -> tuple[str, str]:

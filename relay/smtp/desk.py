@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import ceil
 
 from relay.clock import Clock
 from relay.directory import Directory
@@ -50,7 +51,8 @@ class Desk:
         keys = (f"login:{client_ip}", f"login:{client_ip}:{name}")
         if client_ip and any(self._counters.blocked_until(key, now) > now for key in keys):
             metrics.AUTH_FAILURES.inc(("blocked",))
-            return "454 4.7.0 Too many failed logins from this address; wait and try again"
+            seconds = max(self._counters.blocked_until(key, now) for key in keys) - now
+            return self.say("session.login_blocked", minutes=str(ceil(seconds / 60)))
         account = self._directory().authenticate(login.username, login.password)
         if account is None:
             metrics.AUTH_FAILURES.inc(("wrong",))
@@ -59,10 +61,10 @@ class Desk:
             if client_ip and failed >= self._logins.failures:
                 self._block(keys, now)
             await asyncio.sleep(min(MAX_LOGIN_DELAY_SECONDS, 0.05 * 2 ** min(failed, 8)))
-            return "535 5.7.8 Wrong user name or password"
+            return self.say("session.bad_login")
         if account.tenant.suspended:
             metrics.AUTH_FAILURES.inc(("suspended",))
-            return reply_line("account.suspended", (), account.tenant.language, self._intake.house.public_url)
+            return self.say("account.suspended", account)
         return account
 
     def _block(self, keys: tuple[str, ...], now: float) -> None:
@@ -70,8 +72,8 @@ class Desk:
         for key in keys:
             if self._counters.count(key, LOGIN_WINDOW_SECONDS, now) >= self._logins.failures:
                 times = self._counters.hit(f"{key}:blocks", 86_400.0, now)
+                self._counters.reset(key)  # first: it would lift the block too
                 self._counters.block(key, now + self._logins.block_seconds * 2 ** min(times - 1, 6), now)
-                self._counters.reset(key)
 
     def _current(self, account: Account) -> Account | None:
         """The account as the directory has it now; None when it was revoked or suspended meanwhile."""
@@ -87,7 +89,7 @@ class Desk:
     def mail(self, transaction: Transaction) -> str | None:
         account = self._current(transaction.account)
         if account is None:
-            return "421 4.7.0 This account is not in force any more"
+            return self.say("account.suspended_open", transaction.account)
         transaction.account = account
         transaction.generation = self._generation()
         return self._intake.sender(self._submission(transaction, ()))
@@ -107,6 +109,8 @@ class Desk:
     # -- message --------------------------------------------------------------------------------------------------
 
     def message(self, transaction: Transaction, raw: bytes) -> Awaitable[str]:
+        if self._current(transaction.account) is None:
+            return _now(self.say("account.suspended_open", transaction.account))
         settled = frozenset(transaction.settled)
         if self._generation() != transaction.generation:
             settled = frozenset()  # somebody left or joined since: ask again (CONSENT-12)
@@ -118,7 +122,13 @@ class Desk:
         metrics.ACCEPT_SECONDS.observe(self._clock.monotonic() - start)
         return reply
 
-    # -- what the session reports -----------------------------------------------------------------------------------
+    # -- what the session says and reports -----------------------------------------------------------------------------------
+
+    def say(self, reason: str, account: Account | None = None, **detail: str) -> str:
+        """The reply of reasons.toml, in the language of the account's tenant once there is one."""
+        house = self._intake.house
+        language = account.tenant.language if account else house.language
+        return reply_line(reason, detail.items(), language, house.public_url)
 
     def count(self, event: str) -> None:
         metrics.SMTP_EVENTS.inc((event,))
@@ -126,6 +136,10 @@ class Desk:
     def crashed(self, error: BaseException) -> None:
         metrics.CRASHES.inc(("session",))
         log.error(events.SESSION_CRASHED, kind=type(error).__name__, place=place_of(error))
+
+
+async def _now(reply: str) -> str:
+    return reply
 
 
 class LoginLimits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -25,6 +25,23 @@ class Limits(NamedTuple):
     max_errors: int = 10
 
 
+class Listens(NamedTuple):
+    """What a listener allows. `implicit`: TLS from the first octet; `plain_auth`: AUTH in clear; `relays`: False on the
+    port for reports, where nobody logs in; `proxy`: a PROXY header comes first, from an address that `trusts`.
+    """
+
+    implicit: bool = False
+    plain_auth: bool = False
+    proxy: bool = False
+    relays: bool = True
+    uncounted: Callable[[str], bool] = lambda address: not address
+    trusts: Callable[[str], bool] = lambda address: True
+
+    def counts(self, address: str) -> bool:
+        """The cap on connections of one client holds for this address."""
+        return not self.uncounted(address)
+
+
 @dataclass(slots=True)
 class Transaction:
     """MAIL and RCPT so far. `settled` holds what the RCPT decision point has judged, for the end of data."""
@@ -34,6 +51,7 @@ class Transaction:
     mail: MailCommand
     recipients: list[Recipient] = field(default_factory=list)
     settled: set[str] = field(default_factory=set)
+    is_asked: bool = False  # some RCPT was answered, if only with a refusal
     generation: int = 0  # of the consent store when `settled` was judged
 
     @property
@@ -60,6 +78,8 @@ class Front(Protocol):
     ) -> str | Awaitable[str | None] | None: ...
 
     def message(self, transaction: Transaction, raw: bytes) -> Awaitable[str]: ...
+
+    def say(self, reason: str, account: Account | None = None, **detail: str) -> str: ...
 
     def count(self, event: str) -> None: ...
 

@@ -9,8 +9,12 @@ from collections.abc import Callable, Sequence
 
 from relay.settings.model import Listener, Settings
 from relay.smtp import tls
-from relay.smtp.front import Front, Gate, InFlight
-from relay.smtp.session import ListenerKind, Session
+from relay.smtp.connection import HANDSHAKE_SECONDS
+from relay.smtp.front import Front, Gate, InFlight, Listens
+from relay.smtp.session import Session
+
+DRAIN_TICK_SECONDS = 0.05
+COMMIT_SECONDS = 5.0  # that a commit in progress gets after the drain
 
 
 class Listeners:
@@ -21,7 +25,7 @@ class Listeners:
         self._front = front
         self._gate = gate
         self._in_flight = in_flight
-        self._contexts: list[tuple[Listener, ssl.SSLContext]] = []
+        self._shields: list[tls.Shield] = []
         self._servers: list[asyncio.Server] = []
 
     async def start(self, sockets: Sequence[tuple[int, int]]) -> None:
@@ -31,25 +35,31 @@ class Listeners:
             listener = self._settings.listener[index]
             context = None
             if listener.certificate is not None and listener.key is not None and listener.tls != "off":
-                context = tls.make_context(listener.certificate, listener.key)
-                self._contexts.append((listener, context))
+                shield = tls.Shield(listener.certificate, listener.key)
+                self._shields.append(shield)
+                context = shield.context
             kind = self._kind(listener)
             sock = socket.socket(fileno=descriptor)
             immediate = context if kind.implicit and not kind.proxy else None
-            server = await loop.create_server(self._factory(loop, context, kind), sock=sock, ssl=immediate)
+            limit = HANDSHAKE_SECONDS if immediate else None
+            server = await loop.create_server(
+                self._factory(loop, context, kind), sock=sock, ssl=immediate, ssl_handshake_timeout=limit
+            )
             self._servers.append(server)
 
-    def _kind(self, listener: Listener) -> ListenerKind:
-        exempt = self._settings.connections_exempt
-        return ListenerKind(
+    def _kind(self, listener: Listener) -> Listens:
+        exempt, private = self._settings.connections_exempt, self._settings.private
+        return Listens(
             implicit=listener.kind == "submissions",
-            plain_auth=listener.tls == "off",
+            plain_auth=listener.tls == "off" and listener.endpoint.is_loopback,
+            relays=listener.kind != "feedback",
             proxy=listener.proxy_protocol,
             uncounted=lambda address: not address or address in exempt,
+            trusts=lambda address: address in private,
         )
 
     def _factory(
-        self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None, kind: ListenerKind
+        self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None, kind: Listens
     ) -> Callable[[], Session]:
         def make() -> Session:
             return Session(loop, self._front, self._gate, self._in_flight, tls=context, listener=kind)
@@ -59,10 +69,9 @@ class Listeners:
     def reload_certificates(self) -> list[str]:
         """Take renewed certificates; what could not be taken, in words."""
         problems = []
-        for listener, context in self._contexts:
-            assert listener.certificate is not None and listener.key is not None
+        for shield in self._shields:
             try:
-                tls.load(context, listener.certificate, listener.key)
+                shield.reload()
             except tls.CertificateError as error:
                 problems.append(str(error))
         return problems
@@ -77,10 +86,10 @@ class Listeners:
             for session in list(self._gate.sessions):
                 if isinstance(session, Session) and session.transaction is None:
                     session.send_away("421 4.3.2 The gateway is shutting down; try again later")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(DRAIN_TICK_SECONDS)
         for session in list(self._gate.sessions):
             if isinstance(session, Session):
                 session.send_away("421 4.3.2 The gateway is shutting down; try again later")
         busy = [s.finished() for s in list(self._gate.sessions) if isinstance(s, Session)]
         if busy:
-            await asyncio.wait([asyncio.ensure_future(wait) for wait in busy], timeout=5.0)
+            await asyncio.wait([asyncio.ensure_future(wait) for wait in busy], timeout=COMMIT_SECONDS)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 
+from relay.mail.envelope import Account
 from relay.mail.lines import has_bare_line_end
 from relay.smtp import data
 from relay.smtp.connection import Connection, Lost
 from relay.smtp.front import Front, InFlight, Transaction
 
-BARE = "550 5.5.2 Lines end in CR LF; a bare CR or LF is refused"
 _DISCARD_FACTOR = 4
+NO_TRANSACTION = "503 5.5.1 Say MAIL and RCPT first"
+NO_RECIPIENTS = "554 5.5.1 No valid recipients"
 
 
 class Receiving(Connection):
@@ -26,6 +28,7 @@ class Receiving(Connection):
         self.transaction: Transaction | None = None
         self._chunks: list[bytes] | None = None
         self._held = 0
+        self._quit = False
 
     def _reset(self) -> None:
         self.transaction = None
@@ -37,21 +40,38 @@ class Receiving(Connection):
         self._held = 0
 
     async def _receive(self, transaction: Transaction) -> str:
+        if self.buffer:  # sent before the 354 was (SMTP-7)
+            self._quit = True
+            return "503 5.5.1 Wait for 354 before the message"
         self.reply("354 End data with <CR><LF>.<CR><LF>")
         self.flush()
-        raw = await self._read_data()
-        return raw if isinstance(raw, str) else await self._submit(transaction, raw)
+        raw = await self._read_data(transaction)
+        if isinstance(raw, str):
+            self._reset()
+            return raw
+        return await self._submit(transaction, raw)
 
     async def _submit(self, transaction: Transaction, raw: bytes) -> str:
         self.expect_nothing()
         try:
             if has_bare_line_end(raw):
-                return BARE
+                return self.bare_line_end(transaction.account)
+            if b"\0" in raw:
+                return self.front.say("message.nul", transaction.account)
             return await self.front.message(transaction, raw)
         finally:
             self._reset()
 
-    async def _read_data(self) -> bytes | str:
+    def bare_line_end(self, account: Account | None) -> str:
+        """The refusal of a CR or LF that stands alone; the session ends, since what follows cannot be trusted (SMTP-5)."""
+        self._quit = True
+        self.front.count("protocol_error_550")
+        return self.front.say("session.bare_newline", account)
+
+    def _too_big(self, transaction: Transaction) -> str:
+        return self.front.say("session.too_big", transaction.account, limit=str(self.front.limits.max_message_bytes))
+
+    async def _read_data(self, transaction: Transaction) -> bytes | str:
         """The message without its end mark and its stuffed dots, or the reply that refuses it."""
         self.expect_data(self.front.limits.data_timeout_seconds)
         buffer, scanned = self.buffer, 0
@@ -64,15 +84,15 @@ class Receiving(Connection):
                 break
             scanned = len(buffer)
             if scanned > self.front.limits.max_message_bytes + 2:
-                await self._discard_data()
-                return f"552 5.3.4 Message too big: at most {self.front.limits.max_message_bytes} octets"
+                await self._discard_data(transaction)
+                return self._too_big(transaction)
             if not self._hold(scanned - self._held):
-                await self._discard_data()
+                await self._discard_data(transaction)
                 return "452 4.3.1 The gateway is busy with other messages; try again later"
             await self.more()
         if end + 2 > self.front.limits.max_message_bytes:
             del buffer[: end + 5]
-            return f"552 5.3.4 Message too big: at most {self.front.limits.max_message_bytes} octets"
+            return self._too_big(transaction)
         if not self._hold(end + 2 - self._held):
             del buffer[: end + 5]
             return "452 4.3.1 The gateway is busy with other messages; try again later"
@@ -89,14 +109,15 @@ class Receiving(Connection):
         self._held += octets
         return True
 
-    async def _discard_data(self) -> None:
+    async def _discard_data(self, transaction: Transaction) -> None:
         """Read on to the end mark without keeping anything; a client that never ends is sent away (SMTP-8)."""
         gone = 0
+        self._give_back()
         while (end := self.buffer.find(data.END)) < 0:
             gone += max(0, len(self.buffer) - 4)
             del self.buffer[:-4]
             if gone > _DISCARD_FACTOR * self.front.limits.max_message_bytes:
-                self.send_away("552 5.3.4 Message too big")
+                self.send_away(self._too_big(transaction))
                 raise Lost
             await self.more()
         del self.buffer[: end + 5]
@@ -107,15 +128,15 @@ class Receiving(Connection):
         transaction = self.transaction
         refusal = None
         if transaction is None or not transaction.recipients:
-            refusal = "503 5.5.1 Say MAIL first" if transaction is None else "554 5.5.1 No valid recipients"
+            refusal = NO_RECIPIENTS if transaction is not None and transaction.is_asked else NO_TRANSACTION
         elif self._chunk_size() + length > self.front.limits.max_message_bytes:
-            refusal = f"552 5.3.4 Message too big: at most {self.front.limits.max_message_bytes} octets"
+            refusal = self._too_big(transaction)
         elif not self._hold(length):
             refusal = "452 4.3.1 The gateway is busy with other messages; try again later"
         if refusal is not None or transaction is None:
             await self._eat(length)
             self._reset()
-            return refusal or "503 5.5.1 Say MAIL first"
+            return refusal or NO_TRANSACTION
         while len(self.buffer) < length:
             await self.more()
         with memoryview(self.buffer) as view:
@@ -133,7 +154,10 @@ class Receiving(Connection):
         return sum(map(len, self._chunks)) if self._chunks else 0
 
     async def _eat(self, length: int) -> None:
-        """Announced octets are consumed even when they are refused (SMTP-12)."""
+        """Announced octets are consumed even when they are refused (SMTP-12), up to the cap of SMTP-8."""
+        if length > _DISCARD_FACTOR * self.front.limits.max_message_bytes:
+            self._quit = True
+            return
         while length > 0:
             if not self.buffer:
                 await self.more()

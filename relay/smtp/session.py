@@ -13,21 +13,21 @@ import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from relay.mail.envelope import Account, SessionInfo
-from relay.smtp import auth
+from relay.mail.envelope import SessionInfo
 from relay.smtp.connection import MAX_LINE, Lost
-from relay.smtp.front import Front, Gate, InFlight, Transaction
+from relay.smtp.entrance import Entrance, Reply
+from relay.smtp.front import Front, Gate, InFlight, Listens, Transaction
 from relay.smtp.proxy import BadProxyHeader, read_header
-from relay.smtp.receive import BARE, Receiving
+from relay.smtp.receive import NO_RECIPIENTS
 from relay.smtp.syntax import mail_command, rcpt_command
 
-Reply = str | Coroutine[Any, Any, str]
-
+_BURST = 200  # commands of one client in a turn of the loop; the others come next
+_ERRORS = frozenset(("454", "500", "501", "502", "503", "504", "530", "535", "538", "555"))
 _LAST_IN_GROUP = frozenset((b"EHLO", b"HELO", b"DATA", b"VRFY", b"EXPN", b"NOOP", b"STARTTLS", b"AUTH"))
 _HTTP = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH", b"TRACE"))
 
 
-class Session(Receiving):
+class Session(Entrance):
     """A submission session. `tls` is None where the listener offers none; `implicit` means TLS from the first octet."""
 
     def __init__(
@@ -38,20 +38,14 @@ class Session(Receiving):
         in_flight: InFlight,
         *,
         tls: ssl.SSLContext | None,
-        listener: ListenerKind,
+        listener: Listens,
     ) -> None:
-        super().__init__(loop, front, in_flight)
+        super().__init__(loop, front, in_flight, tls=tls, listener=listener)
         self.gate = gate
-        self.tls = tls
-        self.listener = listener
-        self.account: Account | None = None
-        self.ehlo = ""
-        self.extended = False
         self._errors = 0
+        self._polite = False
+        self._must_yield = False
         self._slow: Coroutine[Any, Any, str] | None = None
-        self._quit = False
-        self._info: SessionInfo | None = None
-        self.secure = listener.implicit and not listener.proxy
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -67,6 +61,8 @@ class Session(Receiving):
         try:
             if self.listener.proxy:
                 await self._read_proxy_header()
+            if self.transport is None:  # gone before it was let in: `ended` has been and will not come again
+                return
             if not self.gate.enter(self, self.peer_address, counted=self.listener.counts(self.peer_address)):
                 self.front.count("refused_connection")
                 self.send_away("421 4.7.0 Too many connections; try again later")
@@ -83,12 +79,13 @@ class Session(Receiving):
             self.front.crashed(error)
             self.send_away("421 4.3.0 Internal error; try again later")
         finally:
-            self._give_back()
-            if self.transport is not None:
-                self.flush()
-                self.transport.close()
+            self._reset()
+            self.part(linger=not self._polite or bool(self.buffer))
 
     async def _read_proxy_header(self) -> None:
+        if not self.listener.trusts(self.peer_address):
+            self.front.count("bad_proxy_header")
+            raise Lost
         while (header := read_header(self.buffer)) is None:
             await self.more()
         if isinstance(header, BadProxyHeader):
@@ -102,18 +99,14 @@ class Session(Receiving):
         while True:
             self.pump()
             while not self._quit and self._slow is None:
-                if len(self.buffer) > MAX_LINE:
-                    await self._skip_line()
-                    self._refuse("500 5.5.2 Line too long")
-                    self.pump()
-                    continue
-                await self.drained()
-                self.expect_command()
-                self._idle = True
-                try:
-                    await self.more()
-                finally:
-                    self._idle = False
+                if self._must_yield or self.is_clogged:
+                    await asyncio.sleep(0)
+                    await self.drained()
+                elif len(self.buffer) > MAX_LINE:
+                    await self.skip_line()
+                    self._answer("500 5.5.2 Line too long")
+                else:
+                    await self._idle_until_woken()
                 if self._slow is None:
                     self.pump()
             if self._slow is None:
@@ -125,19 +118,33 @@ class Session(Receiving):
                 raise
             except Exception as error:
                 reply = self._after_crash(error)
-            self._answer(reply)
+            if reply:
+                self._answer(reply)
+
+    async def _idle_until_woken(self) -> None:
+        self.expect_command()
+        self._idle = True
+        try:
+            await self.more()
+        finally:
+            self._idle = False
 
     def pump(self) -> None:
         """Answer the complete lines that lie there; stops at a command that has to wait, and wakes the task for it."""
+        left = _BURST
+        self._must_yield = False
         while not self._quit and self._slow is None:
-            line = self.line()
+            line = self.line() if left else None
             if line is None:
                 if self._replies:
                     self.flush()
                     self.expect_command()
-                if len(self.buffer) > MAX_LINE or self.is_clogged:
+                self._must_yield = not left
+                if self._must_yield or len(self.buffer) > MAX_LINE or self.is_clogged or self._reading_paused:
+                    self._idle = False  # the task goes on from here; until it runs, octets only gather
                     self._wake()
                 return
+            left -= 1
             try:
                 reply = self._command(line)
             except Exception as error:
@@ -155,28 +162,21 @@ class Session(Receiving):
         return "451 4.3.0 Internal error; try again later"
 
     def _answer(self, reply: str) -> None:
-        self._refuse(reply) if reply[:2] in ("50", "55", "53") else self.reply(reply)
-
-    def _refuse(self, reply: str) -> None:
-        """Say an error, and close after too many (SMTP-23). Refusals of policy are answers, not errors."""
+        """Say a reply; close after a 421, and after too many errors (SMTP-23). Refusals of policy are answers, not errors."""
         self.reply(reply)
-        if reply[:3] in ("500", "501", "502", "503", "504", "530", "538", "555") or reply == BARE:
+        code = reply[:3]
+        if code in _ERRORS and not self._quit:
             self._errors += 1
-            self.front.count(f"protocol_error_{reply[:3]}")
-        if reply == BARE:
+            self.front.count(f"protocol_error_{code}")
+            if self._errors >= self.front.limits.max_errors:
+                self.reply("421 4.7.0 Too many errors; closing")
+                self._quit = True
+        elif code == "421":
             self._quit = True
-        elif self._errors >= self.front.limits.max_errors:
-            self.reply("421 4.7.0 Too many errors; closing")
-            self._quit = True
-
-    async def _skip_line(self) -> None:
-        while self.line() is None:
-            self.buffer.clear()
-            await self.more()
 
     def _command(self, line: bytes) -> Reply:
         if line.endswith(b"\n") or b"\r" in line:
-            return BARE
+            return self.bare_line_end(self.account)
         if b"\0" in line:
             return "500 5.5.2 NUL in command"
         word, _, argument = line.partition(b" ")
@@ -189,42 +189,12 @@ class Session(Receiving):
                 self._quit = True
                 return "554 5.7.0 This is a mail server; it does not speak HTTP"
             return "500 5.5.2 Command not recognised"
-        if verb in _LAST_IN_GROUP and self.buffer and verb != b"QUIT":
+        if verb in _LAST_IN_GROUP and self.buffer:
             self._quit = True
-            self.buffer.clear()
             return f"503 5.5.1 {verb.decode()} must be the last command of a group"
         return method(self, argument.strip(b" "))
 
-    # -- greeting and state ---------------------------------------------------------------------------------------
-
-    def _ehlo(self, argument: bytes) -> Reply:
-        if not _is_name(argument):
-            return "501 5.5.4 Syntax: EHLO hostname"
-        self._begin(argument, extended=True)
-        lines = [self.front.hostname, f"SIZE {self.front.limits.max_message_bytes}", "8BITMIME", "SMTPUTF8"]
-        lines += ["PIPELINING", "CHUNKING", "DSN", "ENHANCEDSTATUSCODES"]
-        if self.tls is not None and not self.secure:
-            lines.append("STARTTLS")
-        if self.may_log_in:
-            lines.append("AUTH " + " ".join(auth.MECHANISMS))
-        return "\r\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
-
-    def _helo(self, argument: bytes) -> Reply:
-        if not _is_name(argument):
-            return "501 5.5.4 Syntax: HELO hostname"
-        self._begin(argument, extended=False)
-        return f"250 {self.front.hostname}"
-
-    def _begin(self, name: bytes, *, extended: bool) -> None:
-        self.ehlo = name.decode("ascii", "replace")[:255]
-        self.extended = extended
-        self._info = None
-        self._reset()
-
-    @property
-    def may_log_in(self) -> bool:
-        """AUTH is offered only inside TLS, or where the listener says that clear text is safe (SMTP-2)."""
-        return self.secure or self.listener.plain_auth
+    # -- state ----------------------------------------------------------------------------------------------------------
 
     def _rset(self, argument: bytes) -> Reply:
         self._reset()
@@ -234,7 +204,7 @@ class Session(Receiving):
         return "250 2.0.0 OK"
 
     def _quit_verb(self, argument: bytes) -> Reply:
-        self._quit = True
+        self._quit = self._polite = True
         return "221 2.0.0 Bye"
 
     def _vrfy(self, argument: bytes) -> Reply:
@@ -246,90 +216,23 @@ class Session(Receiving):
     def _help(self, argument: bytes) -> Reply:
         return "214 2.0.0 Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT"
 
-    # -- TLS and AUTH ---------------------------------------------------------------------------------------------
-
-    def _starttls(self, argument: bytes) -> Reply:
-        if argument:
-            return "501 5.5.4 STARTTLS takes no argument"
-        if self.secure or self.tls is None:
-            return "503 5.5.1 TLS is not offered here" if self.tls is None else "503 5.5.1 TLS is already on"
-        return self._start_tls(self.tls)
-
-    async def _start_tls(self, context: ssl.SSLContext) -> str:
-        self.reply("220 2.0.0 Go ahead")
-        await self.upgrade(context)
-        self.secure = True
-        self.ehlo, self.account, self._info = "", None, None
-        self._reset()
-        self.front.count("starttls")
-        while (line := self.line()) is None:
-            await self.more()
-        reply = self._command(line)
-        return reply if isinstance(reply, str) else await reply
-
-    def _auth(self, argument: bytes) -> Reply:
-        mechanism, _, initial = argument.partition(b" ")
-        name = mechanism.upper().decode("ascii", "replace")
-        if not self.may_log_in:
-            return "538 5.7.11 Encryption required: say STARTTLS first"
-        if not self.extended:
-            return "503 5.5.1 Say EHLO first"
-        if self.account is not None or self.transaction is not None:
-            return "503 5.5.1 Already authenticated" if self.account else "503 5.5.1 Not during a transaction"
-        if name not in auth.MECHANISMS:
-            return "504 5.5.4 Mechanisms: " + " ".join(auth.MECHANISMS)
-        return self._log_in(name, initial.strip() or None)
-
-    async def _log_in(self, mechanism: str, initial: bytes | None) -> str:
-        login: auth.Login | None
-        if mechanism == "PLAIN":
-            response = await self._challenge(b"", initial)
-            if isinstance(response, str):
-                return response
-            login = auth.plain(response)
-        else:
-            username = await self._challenge(b"VXNlcm5hbWU6", initial)
-            if isinstance(username, str):
-                return username
-            password = await self._challenge(b"UGFzc3dvcmQ6", None)
-            if isinstance(password, str):
-                return password
-            login = auth.login(username, password)
-        if login is None:
-            return "501 5.5.2 The AUTH response is malformed"
-        self.expect_nothing()
-        account = await self.front.login(login, self.peer_address)
-        if isinstance(account, str):
-            return account
-        self.account = account
-        self._info = None
-        return "235 2.7.0 Authenticated"
-
-    async def _challenge(self, prompt: bytes, initial: bytes | None) -> bytes | str:
-        if initial is None:
-            self.reply("334 " + prompt.decode())
-            line = await self.next_line()
-            if line == b"*":
-                return "501 5.7.0 AUTH cancelled"
-        else:
-            line = initial
-        decoded = auth.decode(line)
-        return "501 5.5.2 The AUTH response is no base64" if decoded is None else decoded
-
     # -- transaction ----------------------------------------------------------------------------------------------
 
     def _mail(self, argument: bytes) -> Reply:
         if not self.ehlo:
             return "503 5.5.1 Say EHLO first"
-        if self.account is None:
-            return "530 5.7.0 Authentication required" if self.may_log_in else "530 5.7.0 Say STARTTLS first"
+        if self.account is None and self.listener.relays:
+            return self.front.say("session.login_required")
         if self.transaction is not None:
             return "503 5.5.1 A transaction is open; say RSET to drop it"
         command = mail_command(argument)
         if isinstance(command, str):
-            return command
+            return self._with_reason(command)
+        if self.account is None:
+            return "250 2.1.0 Sender OK"  # the port for reports: RCPT says no (SMTP-1)
         if command.size > self.front.limits.max_message_bytes:
-            return f"552 5.3.4 Message too big: at most {self.front.limits.max_message_bytes} octets"
+            limit = str(self.front.limits.max_message_bytes)
+            return self.front.say("session.too_big", self.account, limit=limit)
         transaction = Transaction(self.account, self._session_info(utf8=command.smtputf8), command)
         refusal = self.front.mail(transaction)
         if refusal is not None:
@@ -344,17 +247,25 @@ class Session(Receiving):
             self._info = SessionInfo(self.peer_address, self.ehlo, version, cipher, keyword)
         return self._info._replace(protocol=f"UTF8{self._info.protocol.removeprefix('E')}") if utf8 else self._info
 
+    def _with_reason(self, reply: str) -> str:
+        """Replies of syntax.py that have an entry in reasons.toml."""
+        return self.front.say("session.needs_smtputf8", self.account) if reply.startswith("553 5.6.7") else reply
+
     def _rcpt(self, argument: bytes) -> Reply:
         transaction = self.transaction
+        if not self.listener.relays:
+            return self.front.say("session.relay_denied")
         if transaction is None:
             return "503 5.5.1 Say MAIL first"
         if self._chunks is not None:
             return "503 5.5.1 The message has begun"
         parsed = rcpt_command(argument, smtputf8=transaction.mail.smtputf8)
         if isinstance(parsed, str):
-            return parsed
+            return self._with_reason(parsed)
+        transaction.is_asked = True
         if len(transaction.recipients) >= self.front.limits.max_recipients:
-            return f"452 4.5.3 Too many recipients: at most {self.front.limits.max_recipients} a message"
+            limit = str(self.front.limits.max_recipients)
+            return self.front.say("session.too_many_recipients", self.account, limit=limit)
         refusal = self.front.recipient(transaction, *parsed)
         if refusal is None:
             transaction.recipients.append(parsed[1])
@@ -377,7 +288,7 @@ class Session(Receiving):
         if self.transaction is None:
             return "503 5.5.1 Say MAIL first"
         if not self.transaction.recipients:
-            return "554 5.5.1 No valid recipients"
+            return NO_RECIPIENTS
         return self._receive(self.transaction)
 
     def _bdat(self, argument: bytes) -> Reply:
@@ -390,25 +301,6 @@ class Session(Receiving):
             self._quit = True
             return "501 5.5.4 Syntax: BDAT length [LAST]"
         return self._chunk(int(words[0]), last=last)
-
-
-class ListenerKind:
-    """What a listener allows: `implicit` TLS, AUTH in clear (loopback and private networks), PROXY headers, capped clients."""
-
-    def __init__(self, *, implicit: bool, plain_auth: bool, proxy: bool, uncounted: Callable[[str], bool]) -> None:
-        self.implicit = implicit
-        self.plain_auth = plain_auth
-        self.proxy = proxy
-        self._uncounted = uncounted
-
-    def counts(self, address: str) -> bool:
-        """The cap on connections of one client holds for this address."""
-        return not self._uncounted(address)
-
-
-def _is_name(argument: bytes) -> bool:
-    """Any printable word: the name is not checked for submission (SMTP-21)."""
-    return bool(argument) and len(argument) <= 255 and all(octet >= 33 for octet in argument)
 
 
 def _may_be_long(verb: bytes, argument: bytes) -> bool:

@@ -12,6 +12,7 @@ from relay.mail.address import Address, parse_path
 from relay.mail.envelope import Recipient
 
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 section 4
+_TYPE = re.compile(r"[A-Za-z0-9-]+")
 _XCHAR = re.compile(r"\+([0-9A-F]{2})")
 _ROUTE = re.compile(r"@[A-Za-z0-9.,@:\[\]-]*:")
 
@@ -63,7 +64,7 @@ def rcpt_command(argument: bytes, *, smtputf8: bool) -> tuple[Address, Recipient
                 return "501 5.5.4 NOTIFY takes NEVER, or any of SUCCESS, FAILURE and DELAY"
         elif key == "ORCPT" and not orcpt:
             kind, semicolon, text = value.partition(";")
-            if not semicolon or not kind or len(value) > 500 or not _XTEXT.fullmatch(text):
+            if not semicolon or not _TYPE.fullmatch(kind) or len(value) > 500 or not _XTEXT.fullmatch(text):
                 return "501 5.5.4 ORCPT takes a type, a semicolon and an address in xtext"
             orcpt = value
         else:

@@ -1,4 +1,9 @@
-"""TLS for listeners: contexts that can take a renewed certificate without dropping a session (SMTP-2)."""
+"""TLS for listeners: a renewed certificate holds from the next handshake on, and no session is dropped (SMTP-2).
+
+A context into which a second pair is loaded keeps the first one too when the kinds of key differ (RSA, then P-256), and a
+client may still be shown the old one. So each pair gets a context of its own, and the callback for the server name,
+which runs in every handshake whether a name is sent or not, puts the current one in.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +15,33 @@ class CertificateError(Exception):
     """The certificate or key cannot be used; the text says which file and what to do."""
 
 
-def make_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A server context: TLS 1.2 or newer, no compression, no client certificates. Raises CertificateError."""
+class Shield:
+    """TLS of one listener. `context` is for the listener; `reload` reads the files again."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Raises CertificateError."""
+        self._files = (certificate, key)
+        self._current = self.context = _fresh(certificate, key)
+        self.context.sni_callback = self._choose
+
+    def reload(self) -> None:
+        """Raises CertificateError, and then the old pair stays in force."""
+        self._current = _fresh(*self._files)
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+
+def _fresh(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A server context: TLS 1.2 or newer, no compression, no client certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    load(context, certificate, key)
-    return context
-
-
-def load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Put the pair into `context`: sessions from now on get it. Raises CertificateError and leaves the old pair in force."""
-    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        trial.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise CertificateError(
             f"{certificate} and {key} are no usable pair ({error.__class__.__name__}); "
             "write a PEM certificate chain and its private key, readable by the gateway"
         ) from error
-    context.load_cert_chain(certificate, key)
+    return context

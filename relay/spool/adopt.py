@@ -5,53 +5,94 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections.abc import Container
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from relay.spool.segment import FINAL, MESSAGE, STATE, Row, Segment
+from relay.spool.segment import DAMAGED, Row, Segment, sweep
 
 NODES = 4096
+_ERROR, _CORRUPT, _NOT_A_DATABASE = 1, 11, 26
 
 
 class Adopted(NamedTuple):
-    """A segment that is ours now: its live messages (without data) and the newest state row of those that have one."""
+    """A segment that is ours now, with the newest row of each of its live messages, without data."""
 
     segment: Segment
     rows: list[Row]
-    states: dict[int, Row]
 
 
-UNREADABLE: Final = "unreadable"
-TAKEN: Final = "taken"
+class Unusable(NamedTuple):
+    """A queue file that cannot be opened. `aside`: it is damaged and lies there now; None: left, the next scan tries again."""
+
+    path: Path
+    aside: Path | None
+    error: str
 
 
-def adopt(path: Path, number: int) -> Adopted | str:
-    """The segment at `path`, or TAKEN (somebody holds it) or UNREADABLE (left in place for a person). Runs in a thread."""
+def candidates(folder: Path, known: Container[Path]) -> list[Path]:
+    """Queue files that are not ours, oldest first; remains of files that are gone are removed. Runs in a thread."""
+    found: list[Path] = []
+    names = os.listdir(folder)
+    present = {name for name in names if name.endswith(".queue")}
+    for name in sorted(names):
+        path = folder / name
+        if name in present:
+            if path not in known:
+                found.append(path)
+        elif _is_remains(name) and f"{name.partition('.')[0]}.queue" not in present:
+            sweep(path.with_suffix(""))
+    return found
+
+
+def _is_remains(name: str) -> bool:
+    return name.endswith((".lock", ".bodies", ".queue-wal")) and not name.startswith("node-")
+
+
+def adopt(path: Path, number: int) -> Adopted | Unusable | None:
+    """The segment at `path`; None when somebody holds it or it is gone. Runs in a thread."""
     try:
         segment = Segment.adopt(path, number)
-        if segment is None:
-            return TAKEN
-        states = {row.id: row for row in segment.select(_STATES)}
-        rows = list(segment.select(_LIVE))
-    except sqlite3.Error:
-        return UNREADABLE
-    segment.clear_orphan_bodies({row.id for row in rows})
-    return Adopted(segment, rows, states)
+    except (sqlite3.Error, OSError) as error:
+        return _unusable(path, None, error)
+    if segment is None:
+        return None
+    try:
+        rows = segment.newest_rows()
+        segment.clear_orphan_bodies({row.id for row in rows})
+        return Adopted(segment, rows)
+    except (sqlite3.Error, OSError) as error:
+        return _unusable(path, segment, error)
 
 
-_LIVE = (
-    "SELECT seq,id,kind,due,tenant,rank,held,NULL FROM log "
-    f"WHERE kind={MESSAGE} AND id NOT IN (SELECT id FROM log WHERE kind={FINAL}) ORDER BY seq"
-)
-_STATES = (
-    "SELECT max(seq),id,kind,due,tenant,rank,held,NULL FROM log "
-    f"WHERE kind={STATE} AND id NOT IN (SELECT id FROM log WHERE kind={FINAL}) GROUP BY id"
-)
+def _unusable(path: Path, segment: Segment | None, error: Exception) -> Unusable:
+    """Put a damaged file aside, so that it stops nothing; leave one that a full disk or a lack of memory keeps from us."""
+    kind = f"{type(error).__name__}: {error}"
+    if not is_damage(error):
+        if segment is not None:
+            segment.close()
+        return Unusable(path, None, kind)
+    try:
+        segment = segment or Segment.hold(path)
+        return Unusable(path, segment.set_aside() if segment is not None else None, kind)
+    except OSError:
+        return Unusable(path, None, kind)
+
+
+def is_damage(error: BaseException) -> bool:
+    """The file itself is bad, not the disk or the moment."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (_ERROR, _CORRUPT, _NOT_A_DATABASE)
+
+
+def damaged(folder: Path) -> int:
+    """Files that were put aside and wait for a person."""
+    return sum(name.endswith(DAMAGED) for name in os.listdir(folder))
 
 
 def claim_node(folder: Path) -> tuple[int, int]:
     """A number that no other live process of this machine has, and the lock's descriptor; so that queue ids never meet."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     start = int.from_bytes(os.urandom(2), "big") % NODES
     for step in range(NODES):
         node = (start + step) % NODES

@@ -1,7 +1,8 @@
-"""What waits, in memory: 8 bytes a message, in the order in which it may leave. Pure.
+"""What waits, in memory: 8 bytes a message that may leave, 12 one of a later time, in the order of leaving. Pure.
 
-A reference is a 64-bit number: segment number (20 bits) and row (44 bits). Messages that may leave now stand in one
-first-in-first-out line per (rank, tenant); messages of a later time stand in buckets by second, so parked mail is
+A reference is a 64-bit number: segment number (24 bits) and row (40 bits) of the newest row of a message. Messages that
+may leave now stand in one first-in-first-out line per (rank, tenant); those of the next minutes in buckets by second,
+those of a later time in buckets of `FAR_SECONDS`, which are sorted into seconds when they come near. So parked mail is
 looked at once, when its time comes, and never scanned (THROTTLE-1).
 """
 
@@ -9,13 +10,12 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Iterable, Iterator
 
-SEQ_BITS = 44
+SEQ_BITS = 40
 RANKS = 2
-URGENT_PER_BULK = 8  # rank 0 goes first, but a campaign is never starved
+FAR_SECONDS = 64
+TIDY = 4096
 
 
 def reference(segment: int, seq: int) -> int:
@@ -44,14 +44,22 @@ class Line:
     def push(self, ref: int) -> None:
         self._refs.append(ref)
 
-    def pop(self) -> int:
-        """The oldest. Raises IndexError when empty."""
-        ref = self._refs[self._head]
-        self._head += 1
-        if self._head > 4096 and self._head * 2 > len(self._refs):
+    def extend(self, refs: array[int]) -> None:
+        self._refs.extend(refs)
+
+    def pop_many(self, number: int) -> array[int]:
+        """At most `number` of the oldest."""
+        refs = self._refs[self._head : self._head + number]
+        self._head += len(refs)
+        if self._head > TIDY and self._head * 2 > len(self._refs):
             del self._refs[: self._head]
             self._head = 0
-        return ref
+        return refs
+
+    def give_back(self, refs: Iterable[int]) -> None:
+        """To the front, in this order; costs the length of the line."""
+        self._refs = array("Q", refs) + self._refs[self._head :]
+        self._head = 0
 
     def discard(self, ref: int) -> bool:
         """Take one out of the middle: for people, costs the length of the line."""
@@ -63,126 +71,140 @@ class Line:
         return True
 
 
-T = TypeVar("T")
+Place = tuple[int, int]  # rank and tenant
 
 
-class Queueable(Protocol[T]):
-    """A line of either references or messages."""
+class _Bucket:
+    """Messages of one line that are due in the same stretch of time: references and offsets in seconds."""
 
-    def push(self, entry: T) -> None: ...
+    __slots__ = ("offsets", "refs")
 
-    def pop(self) -> T: ...
-
-    def __len__(self) -> int: ...
-
-
-class Fair(Generic[T]):
-    """Who is next: rank 0 first, eight to one; within a rank the tenants in turn."""
-
-    def __init__(self, make_line: Callable[[], Queueable[T]]) -> None:
-        self._make_line = make_line
-        self.lines: list[OrderedDict[int, Queueable[T]]] = [OrderedDict() for _ in range(RANKS)]
-        self._served = 0
-        self.size = 0
-
-    def push(self, entry: T, rank: int, tenant: int) -> None:
-        lines = self.lines[rank]
-        line = lines.get(tenant)
-        if line is None:
-            line = lines[tenant] = self._make_line()
-        line.push(entry)
-        self.size += 1
-
-    def pop(self) -> T | None:
-        if not self.size:
-            return None
-        first, second = self.lines
-        rank = 0 if first and (not second or self._served % (URGENT_PER_BULK + 1) < URGENT_PER_BULK) else 1
-        self._served += 1
-        lines = self.lines[rank]
-        tenant, line = next(iter(lines.items()))
-        entry = line.pop()
-        self.size -= 1
-        if not len(line):
-            del lines[tenant]
-        elif len(lines) > 1:
-            lines.move_to_end(tenant)
-        return entry
+    def __init__(self) -> None:
+        self.refs = array("Q")
+        self.offsets = array("B")
 
 
 class Backlog:
-    """References that may leave now, in `Fair` lines, and those of a later time, in buckets by second."""
+    """References that may leave now, in lines, and those of a later time, in buckets."""
 
     def __init__(self) -> None:
-        self.fair: Fair[int] = Fair(Line)
-        self._buckets: dict[int, dict[tuple[int, int], array[int]]] = {}
-        self._seconds: list[int] = []
+        self.lines: list[dict[int, Line]] = [{} for _ in range(RANKS)]
+        self.ready = 0
         self.later = 0
-
-    @property
-    def ready(self) -> int:
-        return self.fair.size
+        self._near: dict[int, dict[Place, array[int]]] = {}
+        self._seconds: list[int] = []
+        self._far: dict[int, dict[Place, _Bucket]] = {}
+        self._stretches: list[int] = []
 
     def __len__(self) -> int:
-        return self.fair.size + self.later
+        return self.ready + self.later
 
     def push(self, ref: int, rank: int, tenant: int, *, due: float, now: float) -> None:
         """`ref` may leave at `due`."""
         if due <= now:
-            self.fair.push(ref, rank, tenant)
+            self._line(rank, tenant).push(ref)
+            self.ready += 1
             return
-        second = int(due) + 1
-        bucket = self._buckets.get(second)
-        if bucket is None:
-            bucket = self._buckets[second] = {}
-            heapq.heappush(self._seconds, second)
-        refs = bucket.get((rank, tenant))
-        if refs is None:
-            refs = bucket[rank, tenant] = array("Q")
-        refs.append(ref)
         self.later += 1
+        second = int(due) + 1
+        if due - now < 2 * FAR_SECONDS:
+            self._soon(second, (rank, tenant)).append(ref)
+            return
+        stretch, offset = divmod(second, FAR_SECONDS)
+        buckets = self._far.get(stretch)
+        if buckets is None:
+            buckets = self._far[stretch] = {}
+            heapq.heappush(self._stretches, stretch)
+        bucket = buckets.get((rank, tenant))
+        if bucket is None:
+            bucket = buckets[rank, tenant] = _Bucket()
+        bucket.refs.append(ref)
+        bucket.offsets.append(offset)
+
+    def _line(self, rank: int, tenant: int) -> Line:
+        line = self.lines[rank].get(tenant)
+        if line is None:
+            line = self.lines[rank][tenant] = Line()
+        return line
+
+    def _soon(self, second: int, place: Place) -> array[int]:
+        bucket = self._near.get(second)
+        if bucket is None:
+            bucket = self._near[second] = {}
+            heapq.heappush(self._seconds, second)
+        refs = bucket.get(place)
+        if refs is None:
+            refs = bucket[place] = array("Q")
+        return refs
 
     def ripen(self, now: float) -> int:
         """Move the buckets whose second has come to the lines; how many messages that were."""
+        while self._stretches and self._stretches[0] * FAR_SECONDS <= now + FAR_SECONDS:
+            stretch = heapq.heappop(self._stretches)
+            for place, bucket in self._far.pop(stretch).items():
+                for ref, offset in zip(bucket.refs, bucket.offsets, strict=True):
+                    self._soon(stretch * FAR_SECONDS + offset, place).append(ref)
         moved = 0
         while self._seconds and self._seconds[0] <= now:
-            for (rank, tenant), refs in self._buckets.pop(heapq.heappop(self._seconds)).items():
-                for ref in refs:
-                    self.fair.push(ref, rank, tenant)
+            for (rank, tenant), refs in self._near.pop(heapq.heappop(self._seconds)).items():
+                self._line(rank, tenant).extend(refs)
                 moved += len(refs)
         self.later -= moved
+        self.ready += moved
         return moved
 
-    def next_second(self) -> int | None:
-        """When the next bucket ripens."""
-        return self._seconds[0] if self._seconds else None
-
     def has_ready(self, rank: int, tenant: int) -> bool:
-        return tenant in self.fair.lines[rank]
+        return tenant in self.lines[rank]
 
-    def references(self) -> Iterator[int]:
-        """Every reference: those that may leave first, then by time."""
-        for lines in self.fair.lines:
-            for line in list(lines.values()):
-                if isinstance(line, Line):
-                    yield from line
-        for second in sorted(self._buckets):
-            for refs in list(self._buckets[second].values()):
-                yield from refs
+    def take(self, rank: int, tenant: int, number: int) -> array[int]:
+        """At most `number` of the oldest of one line, which goes to the end of its rank."""
+        line = self.lines[rank].pop(tenant)
+        refs = line.pop_many(number)
+        if len(line):
+            self.lines[rank][tenant] = line
+        self.ready -= len(refs)
+        return refs
 
-    def discard(self, ref: int) -> bool:
-        """Take one out wherever it stands: for people, costs the length of what waits."""
-        for lines in self.fair.lines:
+    def give_back(self, refs: array[int], rank: int, tenant: int) -> None:
+        """What `take` gave and was not wanted, to the front of its line."""
+        self._line(rank, tenant).give_back(refs)
+        self.ready += len(refs)
+
+    def references(self) -> list[tuple[Place | None, list[array[int]]]]:
+        """Every reference by line: those that may leave first, then by time. For people; copies everything."""
+        found: dict[Place | None, list[array[int]]] = {}
+        for rank, lines in enumerate(self.lines):
             for tenant, line in lines.items():
-                if isinstance(line, Line) and line.discard(ref):
-                    self.fair.size -= 1
+                found.setdefault((rank, tenant), []).append(array("Q", line))
+        for second in sorted(self._near):
+            for place, refs in self._near[second].items():
+                found.setdefault(place, []).append(refs[:])
+        for stretch in sorted(self._far):
+            for place, bucket in self._far[stretch].items():
+                found.setdefault(place, []).append(bucket.refs[:])
+        return list(found.items())
+
+    def discard(self, ref: int) -> tuple[Place, float] | None:
+        """Take one out wherever it stands; its place and when it is due. For people: costs the length of what waits."""
+        for rank, lines in enumerate(self.lines):
+            for tenant, line in lines.items():
+                if line.discard(ref):
+                    self.ready -= 1
                     if not len(line):
                         del lines[tenant]
-                    return True
-        for bucket in self._buckets.values():
-            for refs in bucket.values():
+                    return (rank, tenant), 0.0
+        for second, places in self._near.items():
+            for place, refs in places.items():
                 if ref in refs:
                     refs.remove(ref)
                     self.later -= 1
-                    return True
-        return False
+                    return place, float(second)
+        for stretch, buckets in self._far.items():
+            for place, bucket in buckets.items():
+                if ref in bucket.refs:
+                    index = bucket.refs.index(ref)
+                    due = stretch * FAR_SECONDS + bucket.offsets[index]
+                    del bucket.refs[index], bucket.offsets[index]
+                    self.later -= 1
+                    return place, float(due)
+        return None

@@ -22,7 +22,7 @@ class Spool(Protocol):
     """What intake and delivery use of a queue."""
 
     def commit(self, item: Item) -> asyncio.Future[None]:
-        """Make `item` durable. The future fails with SpoolUnavailable."""
+        """Make `item` durable. The future fails with SpoolUnavailable. Cancelled, it takes the message back: it is not sent."""
         ...
 
     def take(self) -> Item | None:

@@ -1,93 +1,117 @@
 """The embedded queue: segments of this process, one writer thread, and what waits in memory.
 
 Theory of operation. An accepted message goes to the writer thread; when its row is durable its future is done and the
-message stands in a line. While memory allows, it stands there with its body (hot), so that the usual message is never
-read back; otherwise only its reference waits (backlog) and `refill` loads it when its turn comes near. A segment is
-given up for a new one when it is large, or when all of it is final; a segment without a live row is deleted.
-Segments that lie in the folder without an owner are adopted, at start and every few seconds.
+message stands in a line (stand.py). While memory allows, it stands there with its body, so that the usual message is
+never read back; otherwise only its reference waits and is loaded when its turn comes near. The shelf (shelf.py) retires
+and purges segments. Segments that lie in the folder without an owner are adopted, at start and every few seconds.
+
+When a commit fails, new mail gets 4xx at once and `tick` probes once a second with a new segment, until one can be made.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sqlite3
-import struct
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from relay.clock import Clock
+from relay.observe import events, metrics
+from relay.observe.log import log
 from relay.spool import adopt
-from relay.spool.backlog import Backlog, Fair, reference, split_reference
-from relay.spool.cipher import Cipher, CorruptRow
+from relay.spool.backlog import Backlog, reference
+from relay.spool.box import Box
+from relay.spool.cipher import Cipher
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.item import Fate, IdSource, Item, encode_id
-from relay.spool.segment import FINAL, LARGE_BYTES, MESSAGE, STATE, Row, Segment, write_large
+from relay.spool.loader import Loader
+from relay.spool.segment import FINAL, LARGE_BYTES, MESSAGE, STATE, Row, Segment
+from relay.spool.shelf import Shelf
+from relay.spool.stand import Fair, Standing
+from relay.spool.storage import Storage
 from relay.spool.writer import Writer
 
 SEGMENT_BYTES = 64 * 1024 * 1024
-HOT_BYTES = 64 * 1024 * 1024
-REFILL = 64
-_LENGTH = struct.Struct(">I")
+ADOPT_TOGETHER = 4096
 
 
-class _Op(NamedTuple):
-    kind: int
-    item: Item
-    blob: bytes | None
-    future: asyncio.Future[None]
+class _Op:
+    """One row to append. `segment` is None where the writer is to choose: the current one."""
+
+    __slots__ = ("blob", "future", "item", "kind", "segment", "seq")
+
+    def __init__(
+        self, kind: int, item: Item, blob: bytes | None, future: asyncio.Future[None], *, segment: Segment | None
+    ) -> None:
+        self.kind = kind
+        self.item = item
+        self.blob = blob
+        self.future = future
+        self.segment = segment
+        self.seq = 0
 
 
-class _ItemLine(deque[Item]):
-    """A line of messages with their bodies."""
-
-    def push(self, entry: Item) -> None:
-        self.append(entry)
-
-    def pop(self) -> Item:  # type: ignore[override]  # a line has no index to pop at
-        return self.popleft()
+class _Roll:
+    """A new current segment. Also the probe after a failure: it needs the disk as a commit does."""
 
 
 class QueueFiles:
     """The queue of one process; keeps relay.spool.contract.Spool. Every method is for the event loop's thread."""
 
-    def __init__(self, folder: Path, cipher: Cipher, clock: Clock, *, on_work: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: Path, cipher: Cipher, clock: Clock, *, on_work: Callable[[], None], min_free_bytes: int = 0
+    ) -> None:
         self.folder = folder
-        self.cipher = cipher
         self.clock = clock
         self.on_work = on_work
-        self.backlog = Backlog()
-        self.hot: Fair[Item] = Fair(_ItemLine)
-        self.hot_bytes = 0
-        self.in_flight: dict[int, Item] = {}
-        self.held: dict[int, int] = {}  # id -> reference
-        self.states: dict[int, int] = {}  # reference -> row of the newest state
-        self.segments: dict[int, Segment] = {}
-        self.corrupt = 0
-        self.failure: str | None = None
-        self._number = 0
-        self._loading = False
-        self._loads: set[asyncio.Future[None]] = set()
+        self.box = Box(cipher)
+        self.standing = Standing(clock)
+        self.storage = Storage(folder, min_free_bytes)
+        self._rolling = self._stopping = False
+        self._parked: dict[int, list[_Op]] = {}
+        self._scolded: set[Path] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        """Lock a node number, open a segment, adopt what lies there without an owner."""
+        """Lock a node number, open a segment, adopt what lies there without an owner. Raises OSError or sqlite3.Error."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.loop = asyncio.get_running_loop()
         node, self._node_lock = adopt.claim_node(self.folder)
         self.ids = IdSource(node)
-        self.current = self._create()
-        self.writer: Writer[_Op | Segment] = Writer(self.loop, self._write, self._done, name="spool")
+        self.shelf = Shelf(self.folder, node, self.clock, resume=self._resume)
+        self.shelf.damaged = adopt.damaged(self.folder)
+        self.loader = Loader(self.box, self.shelf, self.standing, self.clock, on_work=self.on_work)
+        self.writer: Writer[_Op | _Roll] = Writer(self.loop, self._write, self._done, name="spool")
+        self.storage.look()
         await self.adopt_orphans()
 
-    def _create(self) -> Segment:
-        self._number += 1
-        name = encode_id(self.ids.next(self.clock.now()))
-        segment = Segment.create(self.folder / f"{name}.queue", self._number)
-        self.segments[segment.number] = segment
-        return segment
+    @property
+    def hot(self) -> Fair:
+        return self.standing.hot
+
+    @property
+    def backlog(self) -> Backlog:
+        return self.standing.backlog
+
+    @property
+    def held(self) -> dict[int, int]:
+        return self.standing.held
+
+    @property
+    def in_flight(self) -> dict[int, Item]:
+        return self.standing.in_flight
+
+    @property
+    def ready(self) -> int:
+        """Messages that may leave now and are in no attempt."""
+        return self.hot.size + self.backlog.ready + self.loader.loading
+
+    @property
+    def corrupt(self) -> int:
+        """Rows and files that cannot be read and wait for a person."""
+        return len(self.loader.unreadable) + self.shelf.damaged
 
     # -- intake ---------------------------------------------------------------------------------------------------
 
@@ -97,28 +121,36 @@ class QueueFiles:
     def commit(self, item: Item) -> asyncio.Future[None]:
         """See the contract. `item.raw` must hold the message."""
         assert item.raw is not None
-        meta = item.dump()
-        if len(item.raw) > LARGE_BYTES:
-            blob = None  # sealed in the writer's thread: it takes milliseconds
-        else:
-            blob = self.cipher.seal(item.id, b"".join((_LENGTH.pack(len(meta)), meta, item.raw)))
         future: asyncio.Future[None] = self.loop.create_future()
-        self.writer.submit(_Op(MESSAGE, item, blob, future))
+        if len(item.raw) > LARGE_BYTES:
+            self._later(self._commit_large(item, future))
+        else:
+            self.writer.submit(_Op(MESSAGE, item, self.box.message(item), future, segment=None))
         return future
 
+    async def _commit_large(self, item: Item, future: asyncio.Future[None]) -> None:
+        """The body first, in a thread of its own: it takes long enough for others to wait for."""
+        segment = self.shelf.current
+        segment.reserved += 1
+        op = _Op(MESSAGE, item, None, future, segment=segment)
+        try:
+            op.blob = self.box.message(item)
+            await self.loop.run_in_executor(None, self.box.write_body, segment, item)
+        except Exception as error:  # whatever it was, the message is not durable and its sender must hear so
+            segment.pending += 1
+            self._done(op, error)
+            return
+        self._submit(op, segment)
+
     def pressure(self) -> str | None:
-        return self.failure
+        return self.storage.failure or self.storage.space or None
 
     # -- delivery -------------------------------------------------------------------------------------------------
 
     def take(self) -> Item | None:
         """See the contract."""
-        item = self.hot.pop()
-        if item is not None:
-            self.hot_bytes -= len(item.raw or b"")
-            self.in_flight[item.id] = item
-        if self.hot.size < REFILL // 2 and self.backlog.ready and not self._loading:
-            self._refill()
+        item = self.standing.take()
+        self.loader.follow(item)
         return item
 
     def has_urgent(self) -> bool:
@@ -127,276 +159,220 @@ class QueueFiles:
 
     def release(self, item: Item) -> None:
         self.in_flight.pop(item.id, None)
-        self._stand(item, item.segment)
+        self._stand(item)
 
     def record(self, item: Item) -> asyncio.Future[None]:
         """See the contract."""
         final = Fate.WAITING not in item.fates
         future: asyncio.Future[None] = self.loop.create_future()
-        blob = None if final else self.cipher.seal(item.id, item.dump_state())
-        self.writer.submit(_Op(FINAL if final else STATE, item, blob, future))
+        segment: Segment = item.segment
+        blob = None if final else self.box.state(item)
+        self._submit(_Op(FINAL if final else STATE, item, blob, future, segment=segment), segment)
         return future
+
+    def _submit(self, op: _Op, segment: Segment) -> None:
+        """To the writer, unless a thread has the segment: the writer must not wait for it."""
+        if segment.number in self.shelf.away:
+            self._parked.setdefault(segment.number, []).append(op)
+        else:
+            segment.pending += 1
+            self.writer.submit(op, can_wait=True)
+
+    def _resume(self, segment: Segment) -> None:
+        for op in self._parked.pop(segment.number, ()):
+            self._submit(op, segment)
 
     # -- the writer's thread --------------------------------------------------------------------------------------
 
-    def _write(self, batch: Sequence[_Op | Segment]) -> list[BaseException | None]:
-        errors: list[BaseException | None] = []
-        rows: dict[int, list[Row]] = {}
-        for op in batch:
-            if isinstance(op, Segment):
-                continue
-            segment = self.current if op.kind == MESSAGE else op.item.segment
-            rows.setdefault(segment.number, []).append(self._row(op, segment))
-        failed: dict[int, BaseException] = {}
-        for number, lot in rows.items():
-            try:
-                self.segments[number].append(lot)
-                self.segments[number].bytes += sum(len(row.data or b"") for row in lot)
-            except sqlite3.Error as error:
-                failed[number] = error
-                self.segments[number].added -= sum(row.kind == MESSAGE for row in lot)
-        for op in batch:
-            if isinstance(op, Segment):
-                op.delete()
-                errors.append(None)
-            else:
-                errors.append(failed.get(op.item.segment.number))
-        if self.current.bytes > SEGMENT_BYTES:
-            self.current = self._create()
+    def _write(self, batch: Sequence[_Op | _Roll]) -> list[BaseException | None]:
+        errors: list[BaseException | None] = [None] * len(batch)
+        lots: dict[Segment, list[int]] = {}
+        for index, op in enumerate(batch):
+            if isinstance(op, _Roll):
+                errors[index] = self._roll()
+        current = self.shelf.current
+        for index, op in enumerate(batch):
+            if isinstance(op, _Op):
+                lots.setdefault(op.segment or current, []).append(index)
+        for segment, lot in lots.items():
+            error = self._append(segment, [op for op in map(batch.__getitem__, lot) if isinstance(op, _Op)])
+            if error is not None:
+                for index in lot:
+                    errors[index] = error
+        if current.bytes > SEGMENT_BYTES:
+            self._roll()  # when it fails, the rows above are durable all the same and the next batch tries again
         return errors
 
-    def _row(self, op: _Op, segment: Segment) -> Row:
-        item = op.item
+    def _append(self, segment: Segment, ops: Sequence[_Op]) -> BaseException | None:
+        rows = []
         seq = segment.next_seq
-        segment.next_seq += 1
-        blob = op.blob
-        if op.kind == MESSAGE:
-            item.segment, item.seq = segment, seq
-            segment.added += 1
-            if blob is None:
-                meta = item.dump()
-                blob = self.cipher.seal(item.id, _LENGTH.pack(len(meta)) + meta)
-                assert item.raw is not None
-                write_large(segment.body_path(item.id), self.cipher.seal(item.id, item.raw))
-        elif op.kind == STATE:
-            item.state["seq"] = seq
-        return Row(seq, item.id, op.kind, item.due, item.tenant, item.rank, bool(item.held), blob)
+        messages = size = 0
+        for op in ops:
+            item = op.item
+            op.segment, op.seq = segment, seq
+            rows.append(Row(seq, item.id, op.kind, item.due, item.tenant, item.rank, bool(item.held), op.blob))
+            seq += 1
+            size += len(op.blob or b"")
+            if op.kind == MESSAGE:
+                messages += 1
+                segment.low, segment.high = min(segment.low, item.id), max(segment.high, item.id)
+        segment.next_seq = seq
+        segment.oldest_id = segment.oldest_id or rows[0].id
+        segment.added += messages  # before they are there: a segment with a message under way is not empty
+        try:
+            segment.append(rows)
+        except Exception as error:  # the disk, the file, or a bug: nothing of this lot is durable
+            segment.added -= messages
+            return error
+        segment.bytes += size
+        return None
+
+    def _roll(self) -> BaseException | None:
+        try:
+            self.shelf.current = self.shelf.create()
+        except (OSError, sqlite3.Error) as error:
+            return error
+        return None
 
     # -- back on the loop -----------------------------------------------------------------------------------------
 
-    def _done(self, op: _Op | Segment, error: BaseException | None) -> None:
-        if isinstance(op, Segment):
+    def _done(self, op: _Op | _Roll, error: BaseException | None) -> None:
+        if isinstance(op, _Roll):
+            self._rolling = False
+            self.storage.note(error)
+            return
+        item, segment = op.item, op.segment
+        assert segment is not None
+        if op.kind == MESSAGE:
+            self.storage.note(error)
+            if len(item.raw or b"") > LARGE_BYTES:
+                segment.reserved -= 1
+                segment.pending -= 1
+        else:
+            segment.pending -= 1
+        if error is not None:
+            self._failed(op, segment, error)
+        else:
+            self._written(op, segment)
+        if op.future.done():
             return
         if error is not None:
-            self.failure = "queue storage failed"
-            if not op.future.done():
-                op.future.set_exception(SpoolUnavailable(str(error)))
-            return
-        self.failure = None
-        item, segment = op.item, op.item.segment
-        self.in_flight.pop(item.id, None)
-        if op.kind == FINAL:
-            segment.finished += 1
-            self.states.pop(reference(segment.number, item.seq), None)
-            segment.forget_body(item.id)
-            self._retire(segment)
+            op.future.set_exception(SpoolUnavailable(str(error)))
         else:
-            if op.kind == STATE:
-                self.states[reference(segment.number, item.seq)] = item.state.pop("seq")
-            self._stand(item, segment)
-        if not op.future.done():
             op.future.set_result(None)
 
-    def _stand(self, item: Item, segment: Segment) -> None:
-        """Put a durable message where it waits."""
-        ref = reference(segment.number, item.seq)
-        now = self.clock.now()
-        size = len(item.raw or b"")
-        if item.held:
-            self.held[item.id] = ref
-        elif (
-            item.due <= now
-            and item.raw is not None
-            and self.hot_bytes + size <= HOT_BYTES
-            and not self.backlog.has_ready(item.rank, item.tenant)
-        ):
-            self.hot.push(item, item.rank, item.tenant)
-            self.hot_bytes += size
-            self.on_work()
-        else:
-            item.forget_body()
-            self.backlog.push(ref, item.rank, item.tenant, due=item.due, now=now)
-            if item.due <= now and not self._loading:
-                self._refill()
-
-    def _retire(self, segment: Segment) -> None:
-        if segment.live == 0 and segment is not self.current:
-            self.segments.pop(segment.number, None)
-            self.writer.submit(segment)
-
-    # -- loading --------------------------------------------------------------------------------------------------
-
-    def _refill(self) -> None:
-        refs: list[int] = []
-        while len(refs) < REFILL and self.hot_bytes < HOT_BYTES and (ref := self.backlog.fair.pop()) is not None:
-            refs.append(ref)
-        if not refs:
+    def _written(self, op: _Op, segment: Segment) -> None:
+        item = op.item
+        self.in_flight.pop(item.id, None)
+        if op.kind == FINAL:
+            if segment.has_bodies:
+                self._later(self._in_thread(segment.forget_body, item.id))
+            self.shelf.finished(segment)
             return
-        self._loading = True
-        task = asyncio.ensure_future(self._load(refs))
-        self._loads.add(task)
-        task.add_done_callback(self._loads.discard)
+        if op.kind == MESSAGE:
+            item.segment, item.first, item.seq = segment, op.seq, op.seq
+            if op.future.cancelled():
+                item.fates = [Fate.FAILED] * len(item.fates)
+                self.record(item).add_done_callback(_ignore)
+                return
+        item.seq = op.seq
+        segment.oldest_id = min(segment.oldest_id, item.id)
+        self._stand(item)
 
-    async def _load(self, refs: list[int]) -> None:
-        try:
-            items = await self.loop.run_in_executor(None, self._read, refs)
-        finally:
-            self._loading = False
-        for item in items:
-            self.hot.push(item, item.rank, item.tenant)
-            self.hot_bytes += len(item.raw or b"")
-        if items:
-            self.on_work()
+    def _failed(self, op: _Op, segment: Segment, error: BaseException) -> None:
+        if op.kind != MESSAGE:
+            self.shelf.complain(segment, error)
+            return
+        metrics.SPOOL_FAILURES.inc()
+        if segment.has_bodies:
+            self._later(self._in_thread(segment.forget_body, op.item.id))
+        self.shelf.retire(segment)
 
-    def _read(self, refs: list[int]) -> list[Item]:
-        """In a thread: the messages behind `refs`. What does not open is counted and left where it is."""
-        items = []
-        for ref in refs:
-            number, seq = split_reference(ref)
-            segment = self.segments.get(number)
-            if segment is None:
-                continue
-            item = self.try_open(segment, seq, self.states.get(ref))
-            if item is not None:
-                items.append(item)
-        return items
-
-    def open_row(self, segment: Segment, seq: int, state_seq: int | None, *, body: bool = True) -> Item:
-        """The message of one row. Raises CorruptRow, sqlite3.Error or OSError."""
-        row = segment.load(seq)
-        if row is None or row.data is None:
-            raise CorruptRow("row")
-        plain = self.cipher.open(row.id, row.data)
-        (size,) = _LENGTH.unpack_from(plain)
-        raw = plain[4 + size :]
-        if not raw and body:
-            with contextlib.suppress(FileNotFoundError):
-                raw = self.cipher.open(row.id, segment.body_path(row.id).read_bytes())
-        item = Item.load(row.id, plain[4 : 4 + size], raw, due=row.due)
-        item.segment, item.seq = segment, seq
-        if state_seq is not None:
-            state = segment.load(state_seq)
-            if state is None or state.data is None:
-                raise CorruptRow("state")
-            item.load_state(self.cipher.open(state.id, state.data))
-        return item
-
-    def try_open(self, segment: Segment, seq: int, state_seq: int | None, *, body: bool = True) -> Item | None:
-        """As `open_row`; None, counted, where the row does not open."""
-        try:
-            return self.open_row(segment, seq, state_seq, body=body)
-        except (CorruptRow, sqlite3.Error, OSError, ValueError, KeyError, struct.error):
-            self.corrupt += 1
-            return None
-
-    # -- for people -------------------------------------------------------------------------------------------------
-
-    def find(self, number: int) -> int | None:
-        """The reference of a live message; None when it is not in these files. Reads files whole: in a thread."""
-        if number in self.held:
-            return self.held[number]
-        for segment in list(self.segments.values()):
-            rows = list(segment.find(number))
-            if rows and not any(row.kind == FINAL for row in rows):
-                return reference(segment.number, rows[0].seq)
-        return None
-
-    def hot_items(self) -> list[Item]:
-        """What stands in line with its body."""
-        return [
-            item for lines in self.hot.lines for line in lines.values() if isinstance(line, _ItemLine) for item in line
-        ]
-
-    def withdraw(self, item: Item, ref: int) -> bool:
-        """Take a waiting message out of where it waits; False when an attempt has it."""
-        if item.id in self.in_flight:
-            return False
-        if self.held.pop(item.id, None) is None and not self.backlog.discard(ref):
-            for lines in self.hot.lines:
-                for tenant, line in lines.items():
-                    match = (
-                        next((hot for hot in line if hot.id == item.id), None) if isinstance(line, _ItemLine) else None
-                    )
-                    if match is not None and isinstance(line, _ItemLine):
-                        line.remove(match)
-                        self.hot.size -= 1
-                        self.hot_bytes -= len(match.raw or b"")
-                        if not len(line):
-                            del lines[tenant]
-                        return True
-            return False
-        return True
+    def _stand(self, item: Item) -> None:
+        if self.standing.put(item):
+            if self.hot.size:
+                self.on_work()
+            self.loader.follow(item)
 
     # -- upkeep ---------------------------------------------------------------------------------------------------
 
     async def adopt_orphans(self) -> int:
         """Take over segments without an owner; how many messages came with them."""
         total = 0
-        known = {segment.path for segment in self.segments.values()}
-        for path in sorted(self.folder.glob("*.queue")):
-            if path in known:
-                continue
-            found = await self.loop.run_in_executor(None, adopt.adopt, path, self._number + 1)
+        known = {segment.path for segment in list(self.shelf.segments.values())}
+        for path in await self.loop.run_in_executor(None, adopt.candidates, self.folder, known):
+            if self._stopping:
+                break
+            found = await self.loop.run_in_executor(None, adopt.adopt, path, self.shelf.number())
             if isinstance(found, adopt.Adopted):
-                self._number += 1
-                total += self._take_over(found)
-            elif found is adopt.UNREADABLE:
-                self.corrupt += 1
+                total += await self._take_over(found)
+            elif found is not None:
+                self._scold(found)
         return total
 
-    def _take_over(self, found: adopt.Adopted) -> int:
-        segment = found.segment
-        self.segments[segment.number] = segment
-        segment.added = len(found.rows)
+    def _scold(self, found: adopt.Unusable) -> None:
+        if found.aside is not None:
+            self.shelf.damaged += 1
+            log.error(events.QUEUE_FILE_DAMAGED, file=found.path.name, aside=found.aside.name, error=found.error[:200])
+        elif found.path not in self._scolded:
+            self._scolded.add(found.path)
+            log.error(events.QUEUE_FILE_FAILED, file=found.path.name, error=found.error[:200], damaged=False)
+
+    async def _take_over(self, found: adopt.Adopted) -> int:
+        segment, rows = found
+        segment.added = len(rows)
+        segment.oldest_id = rows[0].id if rows else 0
+        self.shelf.add(segment)
         now = self.clock.now()
-        for row in found.rows:
+        for index, row in enumerate(rows):
             ref = reference(segment.number, row.seq)
-            state = found.states.get(row.id)
-            if state is not None:
-                self.states[ref] = state.seq
-            latest = state or row
-            if latest.held:
+            if row.held:
                 self.held[row.id] = ref
             else:
-                self.backlog.push(ref, row.rank, row.tenant, due=latest.due, now=now)
-        self._retire(segment)
-        if not self._loading:
-            self._refill()
-        return len(found.rows)
+                self.backlog.push(ref, row.rank, row.tenant, due=row.due, now=now)
+            if index % ADOPT_TOGETHER == ADOPT_TOGETHER - 1:
+                await asyncio.sleep(0)
+        self.shelf.retire(segment)
+        self.loader.refill()
+        return len(rows)
 
     def tick(self) -> None:
-        """Once a second: what has ripened may leave; a current segment whose every row is final is given up (GDPR-3)."""
-        if self.backlog.ripen(self.clock.now()) and not self._loading:
-            self._refill()
-        if self.writer.busy:
-            return
-        if self.current.bytes and self.current.live == 0:
-            try:
-                self.current = self._create()
-            except (OSError, sqlite3.Error):
-                self.failure = "queue storage failed"
-        for segment in list(self.segments.values()):
-            self._retire(segment)
+        """A few times a second: what has ripened may leave; probe after a failure; keep the shelf in order (GDPR-3)."""
+        if self.backlog.ripen(self.clock.now()):
+            self.loader.refill()
+        self.storage.look()
+        probe = self.storage.wants_probe(self.clock.monotonic())
+        if not self._rolling and (probe or self.shelf.wants_roll()):
+            self._rolling = True
+            self.writer.submit(_Roll())
+        self.shelf.tick()
+
+    async def _in_thread(self, work: Callable[[int], None], number: int) -> None:
+        try:
+            await self.loop.run_in_executor(None, work, number)
+        except OSError as error:
+            log.error(events.QUEUE_FILE_FAILED, file=encode_id(number), error=str(error)[:200], damaged=False)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
         """Everything in hand is durable; the segments are given up for others to adopt, empty ones deleted."""
-        await self.writer.drain()
-        for load in list(self._loads):
-            await load
-        self.writer.stop()
-        for segment in self.segments.values():
-            if segment.live:
-                segment.close()
-            else:
-                segment.delete()
+        self._stopping = True
+        while self._tasks or self.writer.busy or self.shelf.away:
+            await self.shelf.drain()
+            if self._tasks:
+                await asyncio.wait(list(self._tasks))
+            await self.writer.drain()
+        await self.shelf.drain()
+        await self.loader.stop()
+        await self.loop.run_in_executor(None, self.writer.stop)
+        await self.loop.run_in_executor(None, self.shelf.close)
         os.close(self._node_lock)
+
+
+def _ignore(done: asyncio.Future[None]) -> None:
+    """A message taken back whose end could not be written leaves with the next worker: its sender was told to try again."""
+    done.exception()

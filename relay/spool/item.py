@@ -27,13 +27,14 @@ class Item:
     """One queued message. `raw` is None while only the disk holds it.
 
     `meta` is a JSON object (see `Item.make`); times are wall-clock seconds; `due` is when the next attempt may start.
-    `fates` runs beside `meta["rcpt"]`. `seq` and `segment` say where the log row lies.
+    `fates` runs beside `meta["rcpt"]`. `segment`, `first` and `seq` say where its message row and its newest row lie.
     """
 
     __slots__ = (
         "body_hash",
         "due",
         "fates",
+        "first",
         "generation",
         "id",
         "message",
@@ -56,7 +57,7 @@ class Item:
         self.fates: list[Fate] = [Fate.WAITING] * len(meta["rcpt"])
         self.state: dict[str, Any] = {}
         self.segment: Any = None
-        self.seq = 0
+        self.first = self.seq = 0
         self.message: Message | None = None  # parsed, while in memory
         self.generation = -1  # of the consent store when it was judged last; -1: ask before the next attempt
         self.body_hash = ""
@@ -100,14 +101,14 @@ class Item:
         return orjson.dumps(self.meta)
 
     def dump_state(self) -> bytes:
-        """The part that changes over attempts."""
-        return orjson.dumps({**self.state, "fates": self.fates, "due": self.due})
+        """The part that changes over attempts, and which row it belongs to."""
+        return orjson.dumps({**self.state, "fates": self.fates, "due": self.due, "of": self.first})
 
-    def load_state(self, data: bytes) -> None:
-        """Take over what `dump_state` wrote."""
-        state = orjson.loads(data)
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `dump_state` wrote, parsed."""
         self.fates = [Fate(fate) for fate in state.pop("fates")]
         self.due = state.pop("due")
+        self.first = state.pop("of")
         self.state = state
 
 

@@ -3,7 +3,8 @@
 Theory of operation. SQLite has one writer at a time, so no two processes share a queue file. A segment is a table of
 log rows: a message, a new state of it, or its final outcome. Rows are only ever appended, many sessions' rows in one
 INSERT statement, which in autocommit mode is also the one transaction and the one fsync (WAL, synchronous=FULL). A
-segment whose every message is final is deleted whole, often before its write-ahead log was ever copied back.
+segment whose every message is final is deleted whole, often before its write-ahead log was ever copied back. Where a few
+messages stay for days, the final ones around them are purged in place.
 
 Bodies over LARGE_BYTES lie in files of their own, encrypted and synced before the row that names them.
 
@@ -12,11 +13,14 @@ Failures: sqlite3.Error from `append` and `load` means the disk or the file is b
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +37,19 @@ _ROW = "(" + ",".join("?" * _COLUMNS) + ")"
 _SIZES = (64, 32, 16, 8, 4, 2, 1)
 _INSERT = {size: "INSERT INTO log VALUES " + ",".join([_ROW] * size) for size in _SIZES}
 
+_FINISHED = f"SELECT id FROM log WHERE kind={FINAL}"
+_EXTENT = f"SELECT min(id), max(id), max(seq), total(length(data)), total(kind={FINAL}) FROM log"
+# SQLite takes the other columns from the row that has the maximum.
+_NEWEST = f"SELECT max(seq), id, kind, due, tenant, rank, held, NULL FROM log WHERE id NOT IN ({_FINISHED}) GROUP BY id"
+_OLDEST = f"SELECT min(id) FROM ({_NEWEST}) WHERE NOT held"
+_DELETE_FINAL = f"DELETE FROM log WHERE id IN ({_FINISHED})"
+_DELETE_OLD_STATES = (
+    f"DELETE FROM log WHERE kind={STATE} AND seq NOT IN (SELECT max(seq) FROM log WHERE kind={STATE} GROUP BY id)"
+)
+_NO_ID = (1 << 63) - 1
+_USES = itertools.count(1)
+DAMAGED = ".damaged"
+
 
 class Row(NamedTuple):
     """One log row. `data` is sealed; None for a final row."""
@@ -48,49 +65,75 @@ class Row(NamedTuple):
 
 
 class Segment:
-    """An open, locked queue file. Not thread safe: one thread appends; `load` may run in another through its own connection."""
+    """A locked queue file. One thread appends, others load; its connections are opened when needed and closed by `rest`."""
 
     def __init__(self, path: Path, lock_fd: int, number: int) -> None:
         self.path = path
         self.number = number
-        self.created = os.stat(path).st_mtime if path.exists() else 0.0
-        self._lock_fd = lock_fd
+        self.stem = path.with_suffix("")
         self.next_seq = 1
+        self.bytes = 0  # of rows appended, by the writer's thread
         self.added = 0  # messages, counted by the writer's thread
         self.finished = 0  # messages, counted by the loop
-        self.bytes = 0
-        self.has_bodies = self.path.with_suffix(".bodies").exists()
-        self._write = self._connect()
-        self._read = self._connect()
+        self.reserved = 0  # messages whose large body is being written, counted by the loop
+        self.purged = 0  # final messages that have left the file, counted by the loop
+        self.pending = 0  # rows on their way to this file by name, counted by the loop
+        self.oldest_id = 0  # nothing that waits here has a smaller id
+        self.low = _NO_ID  # no live message here has a smaller id
+        self.high = 0  # nor a larger one
+        self.used = 0
+        self.made_at = 0.0  # monotonic seconds; 0.0 for an adopted one
+        self.damaged = False
+        self.has_bodies = self.bodies.exists()
+        self._lock_fd = lock_fd
+        self._write: sqlite3.Connection | None = None
+        self._read: sqlite3.Connection | None = None
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._gone = False
 
     @classmethod
     def create(cls, path: Path, number: int) -> Segment:
-        """A new, empty, locked segment whose schema is on disk when this returns."""
+        """A new, empty, locked segment whose schema is on disk when this returns; after an error nothing is left of it."""
         lock_fd = _lock(path)
         if lock_fd is None:
             raise BlockingIOError(path)
         segment = cls(path, lock_fd, number)
-        segment._write.execute(_SCHEMA)
-        sync_folder(path.parent)
+        try:
+            segment._writing().execute(_SCHEMA)
+            sync_folder(path.parent)
+        except BaseException:
+            segment.delete()
+            raise
         return segment
 
     @classmethod
     def adopt(cls, path: Path, number: int) -> Segment | None:
-        """An existing segment, or None while somebody else holds it. Raises sqlite3.Error if the file is no database."""
+        """An existing segment, or None while somebody else holds it. Raises sqlite3.Error if the file cannot be used."""
         lock_fd = _lock(path)
         if lock_fd is None:
             return None
+        segment = cls(path, lock_fd, number)
         if not path.exists():  # its owner finished and deleted it between our listing and our lock
-            os.close(lock_fd)
+            segment.delete()
             return None
         try:
-            segment = cls(path, lock_fd, number)
-            segment._write.execute("CREATE TABLE IF NOT EXISTS" + _SCHEMA.strip().removeprefix("CREATE TABLE"))
-            segment.next_seq = 1 + (segment._write.execute("SELECT max(seq) FROM log").fetchone()[0] or 0)
+            segment._writing().execute("CREATE TABLE IF NOT EXISTS" + _SCHEMA.strip().removeprefix("CREATE TABLE"))
+            low, high, last, size, final = segment._writing().execute(_EXTENT).fetchone()
         except sqlite3.Error:
-            os.close(lock_fd)
+            segment.close()
             raise
+        segment.next_seq = 1 + (last or 0)
+        segment.bytes = size
+        segment.purged = -int(final)  # they are in the file, and of nobody's count
+        segment.low, segment.high = low or _NO_ID, high or 0
         return segment
+
+    @classmethod
+    def hold(cls, path: Path) -> Segment | None:
+        """A file whose content nobody asks for, locked; None while somebody else holds it."""
+        lock_fd = _lock(path)
+        return None if lock_fd is None else cls(path, lock_fd, 0)
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=16)
@@ -99,104 +142,230 @@ class Segment:
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA wal_autocheckpoint=8000")  # 64 MB: most segments are deleted before they are checkpointed
         db.execute("PRAGMA cache_size=-2000")
+        db.execute("PRAGMA temp_store=MEMORY")  # no temporary file may hold a message
         return db
+
+    def _writing(self) -> sqlite3.Connection:
+        if self._write is None:
+            if self._gone:
+                raise sqlite3.OperationalError("this queue file is no longer ours")
+            self._write = self._connect()
+        self.used = next(_USES)
+        return self._write
+
+    def _reading(self) -> sqlite3.Connection:
+        if self._read is None:
+            if self._gone:
+                raise sqlite3.OperationalError("this queue file is no longer ours")
+            self._read = self._connect()
+        self.used = next(_USES)
+        return self._read
+
+    @property
+    def is_open(self) -> bool:
+        return self._write is not None or self._read is not None
 
     @property
     def live(self) -> int:
         """Messages that are not final, those being written included."""
-        return self.added - self.finished
+        return self.added - self.finished + self.reserved
+
+    @property
+    def total(self) -> int:
+        """Messages in the file, final ones included."""
+        return self.added - self.purged
 
     def append(self, rows: Sequence[Row]) -> None:
         """All rows in one durable transaction; when this returns a power cut loses none of them."""
-        if len(rows) <= _SIZES[0] and len(rows) in _INSERT:
-            self._write.execute(_INSERT[len(rows)], [value for row in rows for value in row])
-            return
-        self._write.execute("BEGIN IMMEDIATE")
-        try:
-            at = 0
-            for size in _SIZES:
-                while len(rows) - at >= size:
-                    self._write.execute(_INSERT[size], [value for row in rows[at : at + size] for value in row])
-                    at += size
-            self._write.execute("COMMIT")
-        except BaseException:
-            self._write.execute("ROLLBACK")
-            raise
+        with self._write_lock:
+            db = self._writing()
+            if len(rows) in _INSERT:
+                db.execute(_INSERT[len(rows)], [value for row in rows for value in row])
+                return
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                at = 0
+                for size in _SIZES:
+                    while len(rows) - at >= size:
+                        db.execute(_INSERT[size], [value for row in rows[at : at + size] for value in row])
+                        at += size
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # a full disk has rolled it back already
+                    db.execute("ROLLBACK")
+                raise
 
     def load(self, seq: int) -> Row | None:
         """One row."""
-        row = self._read.execute("SELECT * FROM log WHERE seq=?", (seq,)).fetchone()
+        with self._read_lock:
+            row = self._reading().execute("SELECT * FROM log WHERE seq=?", (seq,)).fetchone()
         return Row(*row) if row else None
 
-    def find(self, number: int) -> Iterator[Row]:
-        """Every row of the message `number`, oldest first. Reads the whole segment: for people, not for the hot path."""
-        for row in self._read.execute("SELECT * FROM log WHERE id=? ORDER BY seq", (number,)):
-            yield Row(*row)
+    def newest(self, number: int) -> int | None:
+        """The newest row of the live message `number`. Reads the whole segment: for people, not for the hot path."""
+        if not self.low <= number <= self.high:
+            return None
+        with self._read_lock:
+            rows = self._reading().execute("SELECT seq, kind FROM log WHERE id=? ORDER BY seq", (number,)).fetchall()
+        return rows[-1][0] if rows and rows[-1][1] != FINAL else None
 
-    def select(self, query: str) -> Iterator[Row]:
-        """The rows of a query of this package (adopt.py), never of anybody's input."""
-        for row in self._read.execute(query):
-            yield Row(*row)
+    def newest_rows(self) -> list[Row]:
+        """The newest row of every live message, without its data, oldest message first."""
+        with self._read_lock:
+            return [Row(*row) for row in self._reading().execute(_NEWEST)]
+
+    def oldest(self) -> int:
+        """The smallest id that is neither final nor held; 0: none."""
+        with self._read_lock:
+            return self._reading().execute(_OLDEST).fetchone()[0] or 0
+
+    def purge(self, *, rewrite: bool) -> int:
+        """Final messages leave the disk (GDPR-3); how many rows that were. Blocks appends, so keep them away meanwhile.
+
+        A message's rows go in one transaction, so a crash at any point finds it whole and live, or final, or gone.
+        `rewrite`: build the file anew from what is live, which is cheap when that is little, and gives the space back;
+        else overwrite what goes with zeros where it stands. Raises sqlite3.Error; then it is to be done again.
+        """
+        with self._write_lock:
+            db = self._writing()
+            db.execute(f"PRAGMA secure_delete={'OFF' if rewrite else 'ON'}")
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                gone = db.execute(_DELETE_FINAL).rowcount + db.execute(_DELETE_OLD_STATES).rowcount
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            if rewrite:
+                db.execute("VACUUM")
+            busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if busy:
+                raise sqlite3.OperationalError("a reader kept the old pages alive")
+            low, high, _, size, _ = db.execute(_EXTENT).fetchone()
+            self.low, self.high, self.bytes = low or _NO_ID, high or 0, size
+            return gone
 
     @property
     def bodies(self) -> Path:
         """The folder of this segment's large bodies."""
         return self.path.with_suffix(".bodies")
 
-    def body_path(self, number: int) -> Path:
-        """Where the large body of a message lies; makes the folder."""
+    def write_body(self, number: int, blob: bytes) -> None:
+        """Keep the large body of a message; on disk when this returns. After an error nothing is left of it."""
         if not self.bodies.exists():
-            self.bodies.mkdir(mode=0o700)
+            self.bodies.mkdir(mode=0o700, exist_ok=True)
             sync_folder(self.path.parent)
         self.has_bodies = True
-        return self.bodies / f"{number:016x}"
+        path = self._body(number)
+        try:
+            _write_file(path, blob)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def read_body(self, number: int) -> bytes:
+        """Raises OSError."""
+        return self._body(number).read_bytes()
 
     def forget_body(self, number: int) -> None:
-        """The message is final: its large body, if it had one, leaves the disk."""
-        if self.has_bodies:
-            (self.bodies / f"{number:016x}").unlink(missing_ok=True)
+        """The message is final: its large body leaves the disk."""
+        self._body(number).unlink(missing_ok=True)
+
+    def _body(self, number: int) -> Path:
+        return self.bodies / f"{number:016x}"
 
     def clear_orphan_bodies(self, live: set[int]) -> None:
         """Bodies whose row was never committed, or is final."""
-        for path in self.bodies.glob("*") if self.bodies.exists() else ():
-            if int(path.name, 16) not in live:
-                path.unlink(missing_ok=True)
+        if self.has_bodies:
+            names = {f"{number:016x}" for number in live}
+            for path in self.bodies.iterdir():
+                if path.name not in names:
+                    path.unlink(missing_ok=True)
 
     def delete(self) -> None:
-        """The segment leaves the disk, large bodies with it are the caller's. The lock goes last."""
-        self.close_connections()
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-        shutil.rmtree(self.bodies, ignore_errors=True)
-        _lock_path(self.path).unlink(missing_ok=True)
-        os.close(self._lock_fd)
+        """The segment leaves the disk. The file goes before its log, or a crash between would bring final mail to life."""
+        with self._write_lock, self._read_lock:
+            self._gone = True
+            self.path.unlink(missing_ok=True)
+            self._close_connections(keep=False)
+            remove_remains(self.stem)
+            os.close(self._lock_fd)
 
-    def close_connections(self) -> None:
-        self._write.close()
-        self._read.close()
+    def set_aside(self) -> Path:
+        """A damaged file, out of the way under another name for a person to look at; that name."""
+        with self._write_lock, self._read_lock:
+            self._gone = True
+            self._close_connections(keep=True)
+            aside = self.stem.with_suffix(DAMAGED)
+            for suffix in ("-wal", ""):
+                source = Path(f"{self.path}{suffix}")
+                if source.exists():
+                    source.rename(f"{aside}{suffix}")
+            if self.bodies.exists():
+                self.bodies.rename(f"{aside}-bodies")
+            sync_folder(self.path.parent)
+            remove_remains(self.stem)
+            os.close(self._lock_fd)
+            return aside
+
+    def rest(self) -> None:
+        """Close the connections: their log is copied back. They are opened again when needed; the lock stays ours."""
+        with self._write_lock, self._read_lock:
+            self._close_connections(keep=True)
+
+    def _close_connections(self, *, keep: bool) -> None:
+        for db in (self._read, self._write):
+            if db is not None:
+                if not keep:  # the last to close copies the log back; nobody will read it, so no sync
+                    with contextlib.suppress(sqlite3.Error):
+                        db.execute("PRAGMA synchronous=OFF")
+                with contextlib.suppress(sqlite3.Error):
+                    db.close()
+        self._read = self._write = None
 
     def close(self) -> None:
         """Give the segment up: another worker may adopt it."""
-        self.close_connections()
-        os.close(self._lock_fd)
+        with self._write_lock, self._read_lock:
+            self._gone = True
+            self._close_connections(keep=True)
+            os.close(self._lock_fd)
 
 
-def _lock_path(path: Path) -> Path:
-    return path.with_suffix(".lock")
+def remove_remains(stem: Path) -> None:
+    """What lies beside a queue file that is gone; its lock goes last. The caller holds the lock."""
+    for suffix in (".queue-wal", ".queue-shm"):
+        stem.with_suffix(suffix).unlink(missing_ok=True)
+    shutil.rmtree(stem.with_suffix(".bodies"), ignore_errors=True)
+    stem.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def sweep(stem: Path) -> None:
+    """Remove the remains of a queue file that is gone, unless somebody holds them or is making it this moment."""
+    lock_fd = _lock(stem.with_suffix(".queue"))
+    if lock_fd is None:
+        return
+    if not stem.with_suffix(".queue").exists():
+        remove_remains(stem)
+    os.close(lock_fd)
 
 
 def _lock(path: Path) -> int | None:
-    fd = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """The descriptor of the lock of the queue file `path`; None when somebody has it, or has just removed it."""
+    lock = path.with_suffix(".lock")
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        # The owner may have removed the lock file while we opened it: then we hold a lock that nobody else can see.
+        if os.fstat(fd).st_ino == os.stat(lock).st_ino:
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
         os.close(fd)
-        return None
-    # The owner may have deleted the lock file while we opened it: then we hold a lock that nobody else can see.
-    if not _lock_path(path).exists() or os.fstat(fd).st_ino != os.stat(_lock_path(path)).st_ino:
-        os.close(fd)
-        return None
-    return fd
+        raise
+    os.close(fd)
+    return None
 
 
 def sync_folder(folder: Path) -> None:
@@ -208,8 +377,8 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_large(path: Path, blob: bytes) -> None:
-    """A large body's file, synced before this returns."""
+def _write_file(path: Path, blob: bytes) -> None:
+    """A new file, on disk when this returns."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         view = memoryview(blob)

@@ -11,9 +11,9 @@ import pytest
 from tests.clients import certificate
 from tests.clients.certificate import Certificates
 from tests.clients.gateway import DOMAIN, Gateway
+from tests.clients.installed import HERE
 from tests.clients.programs import SENDERS, Task
 from tests.clients.sink import Received, Sink
-from tests.clients.tools import HERE
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.gateway import free_port
-from tests.clients.tools import need
+from tests.clients.installed import need
 
 DAEMONS = Path("/usr/lib/postfix/sbin")
 START_SECONDS = 30.0

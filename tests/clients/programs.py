@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from tests.clients.gateway import Gateway, Login
-from tests.clients.tools import HERE, need, need_file, need_perl, npm_modules, run
+from tests.clients.installed import HERE, need, need_file, need_perl, npm_modules, run
 
 SUBJECT = "Groeten uit Zürich"
 TEXT = "Déjà vu\n.\n..two dots\nthe end"

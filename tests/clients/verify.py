@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dkim
 
-from tests.clients.tools import HERE, need, need_perl
+from tests.clients.installed import HERE, need, need_perl
 
 Records = Mapping[str, str]
 """Record name to TXT text."""

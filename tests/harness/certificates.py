@@ -9,12 +9,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import rsa as rsa_keys
 from cryptography.x509.oid import NameOID
 
 
-def write_pair(certificate: Path, key: Path, name: str = "gw.test") -> None:
-    """A fresh P-256 key and a certificate for `name` and the loopback addresses."""
-    secret = ec.generate_private_key(ec.SECP256R1())
+def write_pair(certificate: Path, key: Path, name: str = "gw.test", *, rsa: bool = False) -> None:
+    """A fresh P-256 or RSA key and a certificate for `name` and the loopback addresses."""
+    secret = rsa_keys.generate_private_key(65537, 2048) if rsa else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     names: list[x509.GeneralName] = [x509.DNSName(name)]

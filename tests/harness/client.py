@@ -90,7 +90,7 @@ class Client:
     def _recv(self) -> bytes:
         if not self._wrapped:
             return self.sock.recv(65_536)
-        incoming, outgoing, shaken = self._wrapped
+        incoming, _, shaken = self._wrapped
         while True:
             try:
                 return shaken.read(65_536)
@@ -138,6 +138,10 @@ class Client:
         """Greeting, EHLO and AUTH PLAIN; the reply to AUTH."""
         assert self.reply().startswith("220")
         assert self.ask("EHLO client.test").startswith("250")
+        return self.login_again(username, password)
+
+    def login_again(self, username: str, password: str) -> str:
+        """AUTH PLAIN alone; its reply."""
         return self.ask(f"AUTH PLAIN {plain(username, password)}")
 
     def envelope(self, sender: str, *recipients: str) -> None:

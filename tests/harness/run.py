@@ -1,4 +1,7 @@
-"""`python -m tests.harness.run`: a supervisor with the settings that come as JSON on standard input; says `ready` when it serves."""
+"""`python -m tests.harness.run`: a supervisor with the settings that come as JSON on standard input.
+
+Says `ready` when it serves.
+"""
 
 from __future__ import annotations
 

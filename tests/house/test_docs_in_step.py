@@ -25,9 +25,7 @@ NOT_READ_YET = {
     "limits.connections_exempt_networks": "read as settings.connections_exempt",
     "privacy.bounce_suppression_days": _ITS_JOB,
     "privacy.campaign_addresses_days": _ITS_JOB,
-    "privacy.consent_ip_months": _ITS_JOB,
     "privacy.consent_proof_years": _ITS_JOB,
-    "privacy.security_log_days": _ITS_JOB,
     "privacy.statistics_months": _ITS_JOB,
 }
 

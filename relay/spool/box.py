@@ -1,0 +1,81 @@
+"""What a row holds: a message with its body, or a newer state of it; sealed, and opened again.
+
+A message's plain text is `length of meta (4) | meta (JSON) | body`; the highest bit of the length says that the body
+lies in a file of its own.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import orjson
+
+from relay.spool.cipher import Cipher, CorruptRow
+from relay.spool.item import Item
+from relay.spool.segment import LARGE_BYTES, STATE, Row, Segment
+
+_LENGTH = struct.Struct(">I")
+_ELSEWHERE = 1 << 31
+
+
+class Box:
+    """Seals messages for rows and opens rows again. Safe in every thread."""
+
+    def __init__(self, cipher: Cipher) -> None:
+        self.cipher = cipher
+
+    def message(self, item: Item) -> bytes:
+        """The blob of a message row; without the body where that is large."""
+        assert item.raw is not None
+        meta = item.dump()
+        if len(item.raw) > LARGE_BYTES:
+            plain = _LENGTH.pack(len(meta) | _ELSEWHERE) + meta
+        else:
+            plain = b"".join((_LENGTH.pack(len(meta)), meta, item.raw))
+        return self.cipher.seal(item.id, plain)
+
+    def state(self, item: Item) -> bytes:
+        return self.cipher.seal(item.id, item.dump_state())
+
+    def write_body(self, segment: Segment, item: Item) -> None:
+        """The large body's file; on disk when this returns. Raises OSError."""
+        assert item.raw is not None
+        segment.write_body(item.id, self.cipher.seal(item.id, item.raw))
+
+    def open(self, segment: Segment, seq: int, *, body: bool = True) -> Item:
+        """The message whose newest row is `seq`. Raises CorruptRow, sqlite3.Error or OSError."""
+        newest = _row(segment, seq)
+        if newest.kind != STATE:
+            return self._open(segment, newest, None, body=body)
+        state = orjson.loads(self.cipher.open(newest.id, newest.data or b""))
+        first = _row(segment, state["of"])
+        if first.id != newest.id:
+            raise CorruptRow("row")
+        return self._open(segment, first, (state, seq), body=body)
+
+    def _open(self, segment: Segment, row: Row, state: tuple[dict[str, object], int] | None, *, body: bool) -> Item:
+        plain = self.cipher.open(row.id, row.data or b"")
+        (size,) = _LENGTH.unpack_from(plain)
+        meta = plain[4 : 4 + (size & ~_ELSEWHERE)]
+        raw: bytes | None = plain[4 + len(meta) :]
+        if size & _ELSEWHERE:
+            raw = self._body(segment, row.id) if body else None
+        item = Item.load(row.id, meta, raw, due=row.due)
+        item.segment, item.first, item.seq = segment, row.seq, row.seq
+        if state is not None:
+            item.load_state(state[0])
+            item.seq = state[1]
+        return item
+
+    def _body(self, segment: Segment, number: int) -> bytes:
+        try:
+            return self.cipher.open(number, segment.read_body(number))
+        except FileNotFoundError:
+            raise CorruptRow("body") from None
+
+
+def _row(segment: Segment, seq: int) -> Row:
+    row = segment.load(seq)
+    if row is None or row.data is None:
+        raise CorruptRow("row")
+    return row

@@ -1,0 +1,195 @@
+"""The segments of this process: made, retired, purged, rested.
+
+Theory of operation. Content leaves the disk within RETENTION_SECONDS of its message's final outcome (GDPR-3). The usual
+segment is deleted whole, when all of it is final. One that stragglers keep alive is purged in place PURGE_SECONDS after
+the first final outcome in it; the current one is given up for a new one first, after at most ROLL_SECONDS. Messages never
+move between files, so no crash can duplicate one. A segment of a few stragglers is small and its connections are closed:
+all that it costs is a descriptor for its lock.
+
+Everything here is for the event loop's thread but `create`, which is for the writer's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from relay.clock import Clock
+from relay.observe import events
+from relay.observe.log import log
+from relay.spool.adopt import is_damage
+from relay.spool.item import IdSource, encode_id
+from relay.spool.segment import Segment
+
+ROLL_SECONDS = 240.0
+IDLE_ROLL_SECONDS = 10.0
+PURGE_SECONDS = 120.0
+RETENTION_SECONDS = 600.0
+REWRITE_SHARE = 0.5
+"""A file with a smaller share of live messages is written anew; else what goes is overwritten where it stands."""
+MOST_OPEN = 32
+AGAIN_SECONDS = 30.0
+OLDEST_LOOKS = 4
+
+
+class Shelf:
+    """`resume` is called with a segment that may be appended to again after a purge."""
+
+    def __init__(self, folder: Path, node: int, clock: Clock, *, resume: Callable[[Segment], None]) -> None:
+        self.folder = folder
+        self.segments: dict[int, Segment] = {}
+        self.away: set[int] = set()  # numbers of segments in the hands of a thread: no appends
+        self.damaged = 0
+        self._names = IdSource(node)
+        self._numbers = itertools.count(1)
+        self._clock = clock
+        self._resume = resume
+        self._stale: dict[int, float] = {}  # number -> since when it holds final messages
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.current = self.create()
+
+    def create(self) -> Segment:
+        """A new segment, known but not yet current. Raises sqlite3.Error or OSError; then nothing is left of it."""
+        name = encode_id(self._names.next(self._clock.now()))
+        segment = Segment.create(self.folder / f"{name}.queue", self.number())
+        segment.made_at = self._clock.monotonic()
+        self.segments[segment.number] = segment
+        return segment
+
+    def number(self) -> int:
+        """A number for a segment; no two in the life of this process."""
+        return next(self._numbers)
+
+    def add(self, segment: Segment) -> None:
+        """An adopted segment; its final messages are purged at once."""
+        self.segments[segment.number] = segment
+        if segment.total > segment.live:
+            self._stale[segment.number] = float("-inf")
+
+    # -- what has become final ------------------------------------------------------------------------------------
+
+    def finished(self, segment: Segment) -> None:
+        """One more message of `segment` is final."""
+        segment.finished += 1
+        self._stale.setdefault(segment.number, self._clock.monotonic())
+        self.retire(segment)
+
+    def retire(self, segment: Segment) -> None:
+        """Delete a segment without a live message."""
+        if segment.live or segment is self.current or segment.number in self.away:
+            return
+        if self.segments.pop(segment.number, None) is not None:
+            self._stale.pop(segment.number, None)
+            self._later(self._thread(segment, segment.delete))
+
+    def wants_roll(self) -> bool:
+        """The current segment is to be given up, since final messages lie in it."""
+        current = self.current
+        age = self._clock.monotonic() - current.made_at
+        if current.bytes and current.live == 0:
+            return age >= IDLE_ROLL_SECONDS
+        return age >= ROLL_SECONDS and current.number in self._stale
+
+    def tick(self) -> None:
+        """Retire, purge and rest what is to be."""
+        for segment in list(self.segments.values()):
+            self.retire(segment)
+        now = self._clock.monotonic()
+        if not self.away:  # one at a time
+            for number, since in list(self._stale.items()):
+                segment = self.segments.get(number, self.current)
+                due = now - since >= PURGE_SECONDS
+                if due and segment is not self.current and not segment.pending:
+                    self._begin_purge(segment)
+                    break
+        self._rest()
+
+    def _begin_purge(self, segment: Segment) -> None:
+        self.away.add(segment.number)
+        del self._stale[segment.number]
+        self._later(self._purge(segment))
+
+    async def _purge(self, segment: Segment) -> None:
+        rewrite = segment.live < REWRITE_SHARE * segment.total
+        segment.purged = segment.finished
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(None, lambda: segment.purge(rewrite=rewrite))
+            await loop.run_in_executor(None, segment.rest)
+        except (sqlite3.Error, OSError) as error:
+            self.complain(segment, error)
+            if not is_damage(error):
+                self._stale[segment.number] = self._clock.monotonic() - PURGE_SECONDS + AGAIN_SECONDS
+        finally:
+            self.away.discard(segment.number)
+            self._resume(segment)
+            self.retire(segment)
+
+    def complain(self, segment: Segment, error: BaseException) -> None:
+        """Say that a segment cannot be worked with; count it when it is damaged."""
+        if is_damage(error) and not segment.damaged:
+            segment.damaged = True
+            self.damaged += 1
+        log.error(events.QUEUE_FILE_FAILED, file=segment.path.name, error=str(error)[:200], damaged=segment.damaged)
+
+    def _rest(self) -> None:
+        is_open = [s for s in self.segments.values() if s.is_open and s is not self.current]
+        if len(is_open) > MOST_OPEN:
+            is_open.sort(key=lambda segment: segment.used)
+            for segment in is_open[: len(is_open) - MOST_OPEN]:
+                if not segment.pending and segment.number not in self.away:
+                    self.away.add(segment.number)
+                    self._later(self._close(segment))
+
+    async def _close(self, segment: Segment) -> None:
+        await self._thread(segment, segment.rest)
+        self.away.discard(segment.number)
+        self._resume(segment)
+        self.retire(segment)
+
+    async def oldest(self) -> int:
+        """Id of the oldest message that is neither final nor held; 0: there is none, or none was found in a few looks."""
+        for _ in range(OLDEST_LOOKS):
+            live = [segment for segment in self.segments.values() if segment.live]
+            if not live:
+                return 0
+            segment = min(live, key=lambda segment: segment.oldest_id)
+            try:
+                found: int = await asyncio.get_running_loop().run_in_executor(None, segment.oldest)
+            except sqlite3.Error:
+                found = 0
+            segment.oldest_id = found or segment.high + 1
+            if found:
+                return found
+        return 0
+
+    async def _thread(self, segment: Segment, work: Callable[[], Any]) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, work)
+        except (sqlite3.Error, OSError) as error:
+            self.complain(segment, error)
+
+    def _later(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        """Returns when nothing is being purged, rested or deleted."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    def close(self) -> None:
+        """Give everything up: what is live for others to adopt, the rest deleted. In a thread; may take a while."""
+        for segment in self.segments.values():
+            try:
+                if segment.live:
+                    segment.close()
+                else:
+                    segment.delete()
+            except (sqlite3.Error, OSError) as error:
+                self.complain(segment, error)

@@ -1,0 +1,185 @@
+"""Where every live message of this process stands: with its body (hot), as a reference (backlog), held, or in hand. Pure.
+
+Theory of operation. `Fair` decides who is next among the hot messages only, so each line of the backlog must be seen
+there: whenever the hot part of a line is short, `Standing.wanted` names references to load for it. A long line may fill
+the memory for bodies; a line that has little in memory is let in over that limit, so that a campaign never keeps
+somebody else's mail waiting on disk (design.md, fair claims).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from relay.clock import Clock
+from relay.spool.backlog import RANKS, Backlog, Place, reference
+from relay.spool.item import Item
+
+URGENT_PER_BULK = 8  # rank 0 goes first, but a campaign is never starved
+HOT_BYTES = 64 * 1024 * 1024
+LINE_BYTES = 1024 * 1024
+"""What a line may hold in memory when others have used HOT_BYTES up; together at most HOT_BYTES more, half for rank 1."""
+REFILL = 64
+SHORT = REFILL // 2
+
+
+class ItemLine(deque[Item]):
+    """First in, first out, of messages with their bodies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+
+class Fair:
+    """Who is next: rank 0 first, eight to one; within a rank the tenants in turn."""
+
+    def __init__(self) -> None:
+        self.lines: list[OrderedDict[int, ItemLine]] = [OrderedDict() for _ in range(RANKS)]
+        self._served = 0
+        self.size = 0
+        self.bytes = 0
+
+    def push(self, item: Item) -> None:
+        lines = self.lines[item.rank]
+        line = lines.get(item.tenant)
+        if line is None:
+            line = lines[item.tenant] = ItemLine()
+        size = len(item.raw or b"")
+        line.append(item)
+        line.bytes += size
+        self.bytes += size
+        self.size += 1
+
+    def pop(self) -> Item | None:
+        if not self.size:
+            return None
+        first, second = self.lines
+        rank = 0 if first and (not second or self._served % (URGENT_PER_BULK + 1) < URGENT_PER_BULK) else 1
+        self._served += 1
+        lines = self.lines[rank]
+        tenant, line = next(iter(lines.items()))
+        item = line.popleft()
+        self._left(item, line)
+        if line and len(lines) > 1:
+            lines.move_to_end(tenant)
+        return item
+
+    def _left(self, item: Item, line: ItemLine) -> None:
+        size = len(item.raw or b"")
+        line.bytes -= size
+        self.bytes -= size
+        self.size -= 1
+        if not line:
+            del self.lines[item.rank][item.tenant]
+
+    def remove(self, number: int) -> Item | None:
+        """Take the message `number` out of the middle: for people, looks at every hot message."""
+        for line in self.all_lines():
+            for item in line:
+                if item.id == number:
+                    line.remove(item)
+                    self._left(item, line)
+                    return item
+        return None
+
+    def all_lines(self) -> Iterator[ItemLine]:
+        for lines in self.lines:
+            yield from list(lines.values())
+
+
+class Wanted(NamedTuple):
+    """References of one line to load."""
+
+    place: Place
+    refs: array[int]
+
+
+class Standing:
+    """Keeps the places. For the event loop's thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.hot = Fair()
+        self.backlog = Backlog()
+        self.held: dict[int, int] = {}  # id -> reference
+        self.in_flight: dict[int, Item] = {}
+        self._blocked = False
+
+    def put(self, item: Item) -> bool:
+        """A durable message that may be taken from now on, or when it is due; True: it may leave now."""
+        now = self._clock.now()
+        if item.held:
+            self.held[item.id] = reference(item.segment.number, item.seq)
+            return False
+        if item.due > now:
+            self._shelve(item, now)
+            return False
+        if item.raw is not None and self._has_room(item) and not self.backlog.has_ready(item.rank, item.tenant):
+            self.hot.push(item)
+        else:
+            self._shelve(item, now)
+        return True
+
+    def _shelve(self, item: Item, now: float) -> None:
+        item.forget_body()
+        ref = reference(item.segment.number, item.seq)
+        self.backlog.push(ref, item.rank, item.tenant, due=item.due, now=now)
+
+    def _has_room(self, item: Item) -> bool:
+        size = len(item.raw or b"")
+        if self.hot.bytes + size <= HOT_BYTES:
+            return True
+        line = self.hot.lines[item.rank].get(item.tenant)
+        return self._admits(item.rank, line) and self.hot.bytes + size <= 2 * HOT_BYTES
+
+    def _admits(self, rank: int, line: ItemLine | None) -> bool:
+        """More of this line may come into memory."""
+        if self.hot.bytes < HOT_BYTES:
+            return True
+        most = 2 * HOT_BYTES if rank == 0 else HOT_BYTES + HOT_BYTES // 2
+        return self.hot.bytes < most and (line is None or line.bytes < LINE_BYTES)
+
+    def take(self) -> Item | None:
+        item = self.hot.pop()
+        if item is not None:
+            self.in_flight[item.id] = item
+        return item
+
+    def runs_short(self, item: Item | None) -> bool:
+        """`wanted` should be asked, after `item` was taken."""
+        if not self.backlog.ready:
+            return False
+        if item is None or (self._blocked and self.hot.bytes < HOT_BYTES):
+            return True
+        line = self.hot.lines[item.rank].get(item.tenant)
+        return (line is None or len(line) < SHORT) and self.backlog.has_ready(item.rank, item.tenant)
+
+    def wanted(self) -> list[Wanted]:
+        """At most about REFILL references to load now, a few for each line that is short in memory; rank 0 first."""
+        found: list[Wanted] = []
+        total = 0
+        self._blocked = False
+        for rank, lines in enumerate(self.backlog.lines):
+            short = []
+            for tenant in lines:
+                line = self.hot.lines[rank].get(tenant)
+                if line is not None and len(line) >= SHORT:
+                    continue
+                if self._admits(rank, line):
+                    short.append(tenant)
+                else:
+                    self._blocked = True
+            room = (REFILL if rank else REFILL * URGENT_PER_BULK // (URGENT_PER_BULK + 1)) - total
+            share = max(1, room // max(1, len(short)))
+            for tenant in short[:room]:
+                refs = self.backlog.take(rank, tenant, share)
+                total += len(refs)
+                found.append(Wanted((rank, tenant), refs))
+        return found
+
+    def loaded(self, items: list[Item]) -> None:
+        for item in items:
+            self.hot.push(item)

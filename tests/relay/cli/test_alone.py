@@ -1,0 +1,171 @@
+"""Where operations run: alone with the lock, with whose identity, and what is said when that cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.cli import client
+from relay.clock import SystemClock
+from relay.keyring import Keyring
+from relay.serve.boot import QUEUE
+from relay.spool.cipher import Cipher
+from relay.spool.files import QueueFiles
+from relay.spool.item import Item
+from tests.relay.cli.conftest import CONFIG, Zegel
+
+NOBODY = 65_534
+RAW = b"From: a@shop.example\r\nTo: b@example.net\r\nSubject: x\r\n\r\nhello\r\n"
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes who owns a folder")
+
+
+def put(folder: Path, *, held: str = "", due: float = 0.0) -> str:
+    """One message in the queue files, as a gateway that has stopped left it; its queue id."""
+
+    async def work() -> str:
+        keyring = Keyring.open(folder / "keys", create=False)
+        cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+        queue = QueueFiles(folder / "data" / QUEUE, cipher, SystemClock(), on_work=lambda: None)
+        await queue.start()
+        meta = {
+            "tenant_id": 1,
+            "tenant": "shop",
+            "credential": "shop-personal",
+            "stream": "personal",
+            "class": "personal",
+            "purpose": "",
+            "confirm": False,
+            "from": "a@shop.example",
+            "rcpt": [["b@example.net", [], ""], ["c@example.net", [], ""]],
+            "ret": "",
+            "envid": "",
+            "utf8": False,
+            "edits": [["prepend", "Received", "from test", "SMTP-22"]],
+            "domain": "shop.example",
+            "subscriber": "",
+            "language": "en",
+            "at": 1_790_000_000.0,
+        } | ({"held": held} if held else {})
+        item = Item(queue.next_id(), meta, RAW, due=due)
+        await queue.commit(item)
+        await queue.stop()
+        return item.queue_id
+
+    return asyncio.run(work())
+
+
+def test_the_queue_is_ours_while_no_gateway_runs(shop: Zegel, tmp_path: Path) -> None:
+    first, second = put(tmp_path), put(tmp_path, due=4_000_000_000.0)
+    listed = {row["id"]: row for row in shop.ask("queue", "list")}
+    assert set(listed) == {first, second} and listed[first]["recipient_count"] == 2
+    assert shop.ask("queue", "list", "--tenant", "other") == []
+    stats = shop.ask("queue", "stats")
+    assert (stats["ready"], stats["waiting"], stats["held"]) == (1, 1, 0)
+    shown = shop.ask("queue", "show", first)
+    assert [row["address"] for row in shown["recipients"]] == ["b@example.net", "c@example.net"]
+    assert "Received" in shop("queue", "show", first).out
+    assert shop.ask("queue", "retry", second)["state"] == "ready"
+    assert shop.ask("queue", "delete", first, "--yes")["state"] == "deleted"
+    assert [row["id"] for row in shop.ask("queue", "list")] == [second]
+
+
+def test_a_deletion_is_asked_for(shop: Zegel, tmp_path: Path) -> None:
+    number = put(tmp_path)
+    assert shop("queue", "delete", number, stdin="n\n").code == 1
+    assert len(shop.ask("queue", "list")) == 1
+    assert shop("queue", "delete", number, stdin="y\n").code == 0
+    assert shop.ask("queue", "list") == []
+
+
+def test_held_mail_ends_as_released_or_with_a_report(shop: Zegel, tmp_path: Path) -> None:
+    first, second = put(tmp_path, held="classification.many_recipients"), put(tmp_path)
+    assert shop.ask("queue", "hold", second)["state"] == "held"
+    held = {row["id"]: row["held"] for row in shop.ask("held", "list")}
+    assert held == {first: "classification.many_recipients", second: "queue.held_by_operator"}
+    assert shop.ask("held", "release", first)["state"] == "ready"
+    assert shop.ask("held", "refuse", second)["state"] == "refused"
+    assert shop.ask("held", "list") == []
+    left = shop.ask("queue", "list")
+    assert sorted(row["from"] for row in left) == ["", "a@shop.example"], "the report to the sender has the null sender"
+
+
+def test_a_lock_that_stays_taken_is_told(shop: Zegel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "BUSY_SECONDS", 0.1)
+    with (tmp_path / "data" / "owner.lock").open("rb+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        answer = shop("tenant", "add", "other")
+        assert answer.code == 3 and "another process owns" in answer.err
+        assert shop.ask("tenant", "list"), "reading needs no lock"
+    assert shop("tenant", "add", "other").code == 0
+
+
+def test_a_socket_that_nobody_listens_on_is_no_gateway(shop: Zegel, tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "data" / "control.sock"))
+    assert shop("tenant", "add", "other").code == 0
+
+
+def test_keys_that_are_gone_are_not_made_anew(shop: Zegel, tmp_path: Path) -> None:
+    """New keys beside old data would make every address and every mail in it unreadable."""
+    shutil.move(tmp_path / "keys" / "keyring.json", tmp_path / "kept.json")
+    for words in (("tenant", "add", "other"), ("tenant", "list"), ("queue", "list"), ("trace", "ann@example.net")):
+        answer = shop(*words)
+        assert answer.code == 3 and "keyring.json" in answer.err, words
+    assert not (tmp_path / "keys" / "keyring.json").exists()
+
+
+def test_a_damaged_database_is_a_sentence(shop: Zegel, tmp_path: Path) -> None:
+    (tmp_path / "data" / "zegel.db").write_bytes(b"not a database" * 100)
+    answer = shop("tenant", "list")
+    assert answer.code == 3 and "Traceback" not in answer.err and answer.err.startswith("zegel: ")
+
+
+@pytest.fixture
+def foreign() -> Iterator[Zegel]:
+    """A set-up that belongs to the user nobody, in a folder that anybody may enter."""
+    base = Path(tempfile.mkdtemp(prefix="zegel-foreign-"))
+    base.chmod(0o755)
+    (base / "zegel.toml").write_text(CONFIG)
+    made = Zegel(base / "zegel.toml")
+    made.ask("tenant", "add", "shop")
+    for path in (base, *base.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    yield made
+    shutil.rmtree(base)
+
+
+@as_root
+def test_root_leaves_every_file_to_the_owner_of_the_folder(foreign: Zegel) -> None:
+    folder = foreign.config.parent
+    foreign.ask("tenant", "add", "other")
+    foreign.ask("domain", "add", "other", "other.example", "--vouched")
+    foreign.ask("dkim", "add", "other.example", "--vouched")
+    foreign.ask("queue", "list")
+    assert {path.stat().st_uid for path in (folder / "data").rglob("*")} == {NOBODY}
+    assert {path.stat().st_uid for path in (folder / "keys").rglob("*")} == {NOBODY}
+    assert os.geteuid() == 0, "and is root again"
+
+
+@as_root
+def test_root_does_not_serve_from_somebody_elses_folder(foreign: Zegel) -> None:
+    answer = foreign("serve")
+    assert answer.code == 3 and "belongs to nobody" in answer.err
+
+
+@as_root
+def test_another_user_is_told_whom_to_be(foreign: Zegel) -> None:
+    os.seteuid(1)
+    try:
+        answer = foreign("tenant", "list")
+    finally:
+        os.seteuid(0)
+    assert answer.code == 3 and "sudo -u nobody" in answer.err

@@ -1,0 +1,92 @@
+"""Consents and suppressions from the command line: counts, lines, codes (contract, `consent import`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.relay.cli.conftest import COLUMNS, Zegel, consents
+
+
+def test_an_import_says_what_it_took_and_which_lines_it_refused(shop: Zegel, tmp_path: Path) -> None:
+    file = consents(tmp_path / "in.csv", ["ann@example.net", "nonsense", "bob@example.net"])
+    answer = shop("consent", "import", "shop", file, "--json")
+    assert answer.code == 1 and answer.err == ""
+    told = answer.json
+    assert (told["imported"], told["refused"]) == (2, 1)
+    assert [(error["line"], error["field"]) for error in told["errors"]] == [(3, "email")]
+    again = shop("consent", "import", "shop", consents(tmp_path / "good.csv", ["ann@example.net"]), "--json")
+    assert again.code == 0 and again.json["refused"] == 0
+
+
+def test_a_file_over_several_chunks_keeps_its_line_numbers(shop: Zegel, tmp_path: Path) -> None:
+    addresses = [f"person{number}@example.net" for number in range(1_100)]
+    addresses[777] = "broken"
+    answer = shop("consent", "import", "shop", consents(tmp_path / "in.csv", addresses), "--json")
+    assert (answer.json["imported"], answer.json["refused"]) == (1_099, 1)
+    assert answer.json["errors"][0]["line"] == 779
+    told = shop("consent", "import", "shop", tmp_path / "in.csv")
+    assert told.code == 1 and "779" in told.out and "1 refused" in told.out
+
+
+def test_json_lines_are_read_too(shop: Zegel, tmp_path: Path) -> None:
+    consents(tmp_path / "in.csv", ["ann@example.net"])
+    header, row = COLUMNS.split(","), (tmp_path / "in.csv").read_text().splitlines()[1].replace('"Ja, graag"', "Ja")
+    (tmp_path / "in.jsonl").write_text(json.dumps(dict(zip(header, row.split(","), strict=True))) + "\n{broken\n")
+    answer = shop("consent", "import", "shop", tmp_path / "in.jsonl", "--json")
+    assert answer.code == 1 and (answer.json["imported"], answer.json["errors"][0]["line"]) == (1, 2)
+
+
+def test_a_file_that_is_not_there_is_wrong_use(shop: Zegel, tmp_path: Path) -> None:
+    answer = shop("consent", "import", "shop", tmp_path / "nowhere.csv")
+    assert answer.code == 2 and "cannot be read" in answer.err
+
+
+def test_an_unknown_tenant_is_told_before_the_file_is_read(shop: Zegel, tmp_path: Path) -> None:
+    answer = shop("consent", "import", "nobody", consents(tmp_path / "in.csv", ["ann@example.net"]))
+    assert answer.code == 1 and "zegel tenant list" in answer.err
+
+
+def test_who_left_stays_away_whatever_is_imported_later(shop: Zegel, tmp_path: Path) -> None:
+    file = consents(tmp_path / "in.csv", ["ann@example.net"])
+    shop.ask("consent", "import", "shop", file)
+    assert shop.ask("consent", "show", "shop", "ann@example.net")["consents"][0]["status"] == "given"
+    assert shop.ask("consent", "withdraw", "shop", "ann@example.net")["scope"] == "all"
+    assert shop("consent", "import", "shop", file, "--json").code == 1
+    shown = shop.ask("consent", "show", "shop", "ann@example.net")
+    assert shown["consents"][0]["status"] == "withdrawn" and shown["suppressions"][0]["reason"] == "objection"
+    (row,) = shop.ask("suppression", "list", "shop")
+    assert (row["address"], row["scope"], row["reason"]) == ("ann@example.net", "all", "objection")
+
+
+def test_a_suppression_is_of_everything_and_an_objection_unless_said(shop: Zegel) -> None:
+    made = shop.ask("suppression", "add", "shop", "bob@example.net")
+    assert (made["scope"], made["reason"]) == ("all", "objection")
+    shop.ask("suppression", "add", "shop", "eve@example.net", "--scope", "newsletter", "--reason", "bounce")
+    assert len(shop.ask("suppression", "list", "shop")) == 2
+    assert [row["reason"] for row in shop.ask("suppression", "list", "shop", "eve@example.net")] == ["bounce"]
+    shop.ask("suppression", "remove", "shop", "eve@example.net", "--scope", "newsletter", "--reason", "bounce")
+    assert shop.ask("suppression", "list", "shop", "eve@example.net") == []
+
+
+def test_a_request_is_recorded_and_keeps_its_token(shop: Zegel) -> None:
+    """The token is the person's yes; who runs the command must not be able to say it for him."""
+    made = shop.ask("consent", "request", "shop", "ann@example.net", "--purpose", "newsletter")
+    assert made["mails_sent"] == 0 and "token" not in made
+    assert shop.ask("consent", "show", "shop", "ann@example.net")["consents"][0]["status"] == "requested"
+    asked = shop("consent", "request", "shop", "ann@example.net", "--purpose", "newsletter", "--send")
+    assert asked.code == 3 and "zegel serve" in asked.err
+
+
+def test_proof_chain_and_export(shop: Zegel, tmp_path: Path) -> None:
+    shop.ask("consent", "import", "shop", consents(tmp_path / "in.csv", ["ann@example.net", "bob@example.net"]))
+    proof = shop.ask("consent", "proof", "shop", "ann@example.net")
+    assert proof["events"][0]["text"] == "Ja, graag"
+    assert "Ja, graag" in shop("consent", "proof", "shop", "ann@example.net").out
+    assert shop.ask("consent", "verify", "shop")["ok"] is True
+    lines = [json.loads(line) for line in shop("consent", "export", "shop").out.splitlines()]
+    assert len(lines) == 3 and lines[-1]["head"]["seq"] == lines[-2]["event_id"]
+    target = tmp_path / "out.jsonl"
+    assert shop.ask("consent", "export", "shop", target)["events"] == 2
+    assert target.stat().st_mode & 0o077 == 0, "personal data"
+    assert shop("consent", "export", "shop", target).code == 3, "nothing is overwritten"

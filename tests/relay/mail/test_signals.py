@@ -1,0 +1,84 @@
+"""Marks of advertising (CLASS-8): what counts and, more often, what does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.mail.message import Message
+from relay.mail.signals import BODY_SIGNALS, HEAD_SIGNALS, body_signals, confirm_blemishes, head_signals
+from relay.mail.texts import Texts
+
+PRICE = [
+    ("Vandaag 20% korting op alles", True),
+    ("Krijg 15 % extra korting", True),
+    ("Get 30% off today", True),
+    ("korting tot wel 50%", True),
+    ("Nu voor € 9,95", True),
+    ("nu slechts €9,95", True),
+    ("only $5", True),
+    ("gebruik kortingscode HERFST", True),
+    ("Totaal € 121,00 inclusief 21% btw", False),
+    ("Te betalen: EUR 12,50", False),
+    ("Bedrag: $ 40.00", False),
+    ("Het project is 80% klaar", False),
+    ("80% of users", False),
+    ("de menu € 12", False),
+]
+
+
+@pytest.mark.parametrize(("text", "advertises"), PRICE)
+def test_a_price_is_advertising_only_when_it_is_praised(text: str, advertises: bool) -> None:
+    assert ("price" in body_signals(Texts("", text))) is advertises
+    assert ("price" in body_signals(Texts(f"<p>{text}</p>", ""))) is advertises
+
+
+@pytest.mark.parametrize(
+    ("field", "signal"),
+    [
+        ("List-Unsubscribe: <mailto:x@y>", "list_unsubscribe"),
+        ("List-ID: <a.b>", "list_id"),
+        ("Feedback-ID: a:b:c:d", "feedback_id"),
+        ("Precedence: Bulk", "precedence"),
+        ("Precedence:list", "precedence"),
+        ("X-Mailer: PHPList 3", "marketing_mailer"),
+        ("User-Agent: Mautic", "marketing_mailer"),
+        ("X-Campaign-ID: 7", "campaign_header"),
+        ("X-Mailchimp-Foo: 7", "campaign_header"),
+        ("Precedence: first-class", None),
+        ("X-Mailer: Microsoft Outlook 16.0", None),
+        ("User-Agent: Mozilla Thunderbird", None),
+        ("X-Spam-Score: 3", None),
+        ("X-Mailer-Daemon: mautic", None),
+    ],
+)
+def test_fields_that_tools_write(field: str, signal: str | None) -> None:
+    message = Message.split(f"From: a@b\r\n{field}\r\n\r\n".encode())
+    assert isinstance(message, Message)
+    assert head_signals(message) == ({signal} if signal else set())
+
+
+def test_four_different_products_are_a_shop_window_and_three_are_not() -> None:
+    link = '<a href="https://x.example/product/{}">p</a>'
+    assert "shop_links" not in body_signals(Texts("".join(link.format(i % 3) for i in range(9)), ""))
+    assert "shop_links" in body_signals(Texts("".join(link.format(i) for i in range(4)), ""))
+
+
+def test_a_shop_in_the_host_name_is_no_shop_link_of_a_confirmation() -> None:
+    good = Texts('<a href="https://shop.example/optin/confirm/abc">Ja</a>', "")
+    assert confirm_blemishes(good) == set()
+    assert confirm_blemishes(Texts("", "https://shop.example/product/4")) == {"shop_link"}
+    assert confirm_blemishes(Texts('<p style="background-image:url(x)">Ja</p>', "")) == {"image"}
+
+
+def test_a_pixel_needs_two_redirect_links() -> None:
+    pixel = '<img src="https://t.example/o" width=1 height=1>'
+    link = '<a href="https://t.example/click/abcdefgh{}">x</a>'
+    assert "tracking" not in body_signals(Texts(pixel + link.format(1), ""))
+    assert "tracking" in body_signals(Texts(pixel + link.format(1) + link.format(2), ""))
+    assert "tracking" not in body_signals(Texts(pixel.replace("1 h", "100 h") + link.format(1) + link.format(2), ""))
+
+
+def test_the_policy_has_points_for_every_mark() -> None:
+    from policies.classification import Settings
+
+    assert all(hasattr(Settings(), signal) for signal in (*HEAD_SIGNALS, *BODY_SIGNALS) if signal != "survey")

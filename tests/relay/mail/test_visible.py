@@ -1,0 +1,125 @@
+"""Who sees whom: the visible set, its parties, and domains in display names (CC-5, CC-6, CC-7, ID-4)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from relay.mail.displayname import named_domains
+from relay.mail.message import Malformed, Message
+from relay.mail.texts import has_placeholder, read_texts
+from relay.mail.visible import Unreadable, audience, own_addresses, visible_addresses
+
+
+def mail(*fields: str, body: str = "") -> Message:
+    made = Message.split(("\r\n".join(fields) + "\r\n\r\n" + body).encode())
+    assert not isinstance(made, Malformed)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("fields", "seen"),
+    [
+        (["To: Ann <Ann@X.test>"], {"ann@x.test"}),
+        (
+            ["To: a@x.test", "Cc: b@y.test", "Resent-To: c@z.test", "Resent-Cc: d@z.test"],
+            {"a@x.test", "b@y.test", "c@z.test", "d@z.test"},
+        ),
+        (["Bcc: a@x.test"], set()),
+        (["Reply-To: a@x.test"], set()),
+        (["Reply-To: a@x.test, b@y.test"], {"a@x.test", "b@y.test"}),
+        (["Reply-To: <<<"], set()),
+        (["From: a@x.test"], set()),
+        (["To: undisclosed-recipients:;"], set()),
+    ],
+)
+def test_what_readers_see(fields: list[str], seen: set[str]) -> None:
+    assert visible_addresses(mail(*fields)) == seen
+
+
+def test_a_field_without_anything_like_an_address_is_unreadable() -> None:
+    assert visible_addresses(mail("Cc: <<(")) == Unreadable("cc")
+
+
+def test_the_author_s_own_addresses() -> None:
+    assert own_addresses(mail("From: Jan <Jan@x.test>, piet@x.test", "Sender: kees@x.test")) == {
+        "jan@x.test", "piet@x.test", "kees@x.test",
+    }  # fmt: skip
+
+
+def test_parties() -> None:
+    found = audience(
+        {"a@klant.test", "b@mail.klant.test", "c@gmail.com", "d@gmail.com", "e@eigen.test", "f@groep.test"},
+        {"eigen.test"},
+        {"groep.test": "klant"},
+        {},
+    )
+    assert found.parties == {"klant.test", "c@gmail.com", "d@gmail.com", "klant"}
+    assert "e@eigen.test" not in found.addresses and len(found.addresses) == 5
+
+
+@pytest.mark.parametrize(
+    ("display", "domains"),
+    [
+        ("info@ing.nl", ["ing.nl"]),
+        ("ING.nl", ["ing.nl"]),
+        ("https://www.ing.nl/inloggen", ["www.ing.nl"]),
+        ("Klantenservice bank.co.uk", ["bank.co.uk"]),
+        ("info@ing", []),
+        ("J.P. Jansen", []),
+        ("Jansen B.V.", []),
+        ("Node.js", []),
+        ("Dr. de Vries", []),
+        ("Team 2.0", []),
+        ("Shop", []),
+        ("", []),
+    ],
+)
+def test_domains_in_a_display_name(display: str, domains: list[str]) -> None:
+    assert list(dict.fromkeys(named_domains(display))) == domains
+
+
+def test_a_display_name_costs_no_more_than_its_length() -> None:
+    started = time.process_time()
+    for hostile in ("a." * 200_000, "a@" * 200_000, "-." * 200_000, "a" * 400_000 + ".nl"):
+        named_domains(hostile)
+    assert time.process_time() - started < 0.5
+
+
+def test_a_header_full_of_at_signs_costs_no_more_than_its_length() -> None:
+    started = time.process_time()
+    visible_addresses(mail("To: " + "a@" * 100_000))
+    assert time.process_time() - started < 1.0
+
+
+MULTI = "MIME-Version: 1.0", 'Content-Type: multipart/mixed; boundary="b"'
+
+
+def test_texts_leave_attachments_out_and_stop_at_their_limit() -> None:
+    body = (
+        "--b\r\nContent-Type: text/plain\r\n\r\nhallo\r\n"
+        "--b\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\nbijlage\r\n"
+        "--b\r\nContent-Type: text/html\r\n\r\n<p>dag</p>\r\n--b--\r\n"
+    )
+    texts = read_texts(mail(*MULTI, body=body))
+    assert texts == ("<p>dag</p>", "hallo")
+    assert read_texts(mail(*MULTI, body=body), 3) == ("", "hal")
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "asked"),
+    [
+        (["Content-Type: text/plain"], "dag {{zegel_unsubscribe}}", True),
+        (["Content-Type: text/plain"], "dag", False),
+        (["Content-Type: text/html", "Content-Transfer-Encoding: base64"], "PGE+e3t6ZWdlbF9teX19PC9hPg==", True),
+        (["Content-Type: application/pdf"], "{{zegel_my}}", False),
+        (
+            ["Content-Type: multipart/signed; boundary=b"],
+            "--b\r\n\r\n{{zegel_my}}\r\n--b\r\nContent-Type: application/pgp-signature\r\n\r\nx\r\n--b--",
+            False,
+        ),
+    ],
+)
+def test_placeholders_are_seen_where_they_may_be_filled(head: list[str], body: str, asked: bool) -> None:
+    assert has_placeholder(mail(*head, body=body)) is asked

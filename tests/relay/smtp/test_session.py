@@ -1,0 +1,197 @@
+"""One session from the inside: clients that do not read, leave at odd moments, or lie about where they come from."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from typing import Any
+
+import pytest
+
+from relay.settings.model import Settings
+from tests.relay.smtp.doors import Doors, Permissive
+
+LOGIN = b"AUTH PLAIN AHNob3AAY29ycmVjdCBob3JzZQ==\r\n"
+ENVELOPE = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n"
+MESSAGE = b"From: a@b.example\r\n\r\nhello\r\n"
+
+
+@pytest.fixture(params=[pytest.param(False, id="asyncio"), pytest.param(True, id="uvloop")])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return ("asyncio", {"use_uvloop": request.param})
+
+
+def _settings(**listener: Any) -> Settings:
+    table = {"listener": [{"address": "127.0.0.1:20000", "tls": "off", **listener}]}
+    return Settings.model_validate_json(json.dumps(table))
+
+
+async def _line(reader: asyncio.StreamReader, code: str) -> bytes:
+    while True:
+        line = await asyncio.wait_for(reader.readline(), 5.0)
+        if line[3:4] != b"-":
+            assert line.startswith(code.encode()), line
+            return line
+
+
+async def _into_data(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _line(reader, "220")
+    for command, codes in ((b"EHLO x\r\n", "250"), (LOGIN, "235"), (ENVELOPE, "250 250 354")):
+        writer.write(command)
+        for code in codes.split():
+            await _line(reader, code)
+
+
+async def _until(is_so: Any) -> None:
+    async with asyncio.timeout(5.0):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_client_that_does_not_read_is_not_read_either() -> None:
+    """A flood of HELP (12 octets of answer for each that is sent) fills no memory, and is answered in full at last."""
+    front = Permissive()
+    count = 200_000
+    async with Doors(_settings(), front) as doors:
+        reader, writer = await doors.connect()
+        await _line(reader, "220")
+        writer.transport.pause_reading()
+        writer.write(b"HELP\r\n" * count)
+        session = await _only(doors)
+        await _until(lambda: session._reading_paused or session.is_clogged)
+        for _ in range(20):  # turns of the loop in which a careless server would read on
+            await asyncio.sleep(0.005)
+        assert len(session.buffer) < 2**20
+        assert session.transport.get_write_buffer_size() < 2**18
+        writer.transport.resume_reading()
+        for _ in range(count):
+            assert (await asyncio.wait_for(reader.readline(), 5.0)).startswith(b"214")
+        writer.write(b"EHLO x\r\n")
+        await _line(reader, "250")
+        writer.close()
+    assert not front.crashes
+
+
+async def _only(doors: Doors) -> Any:
+    await _until(lambda: len(doors.gate.sessions) == 1)
+    return next(iter(doors.gate.sessions))
+
+
+async def test_who_never_reads_is_cut_off_in_the_end() -> None:
+    """Time limits hold for replies that nobody takes; the place comes back."""
+    settings = _settings()
+    front = Permissive(Permissive().limits._replace(command_timeout_seconds=0.3))
+    async with Doors(settings, front) as doors:
+        reader, writer = await doors.connect()
+        await _line(reader, "220")
+        writer.transport.pause_reading()
+        writer.write(b"HELP\r\n" * 300_000)
+        await _only(doors)
+        await _until(lambda: not doors.gate.sessions)
+        writer.transport.abort()
+    assert not front.crashes
+
+
+async def test_the_commit_ends_though_the_client_has_gone() -> None:
+    front = Permissive()
+    begun, finish, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slowly(raw: bytes) -> str:
+        begun.set()
+        await finish.wait()
+        ended.set()
+        return "250 2.0.0 queued"
+
+    front.on_message = slowly
+    async with Doors(_settings(), front) as doors:
+        reader, writer = await doors.connect()
+        await _into_data(reader, writer)
+        writer.write(MESSAGE + b".\r\n")
+        await begun.wait()
+        writer.transport.abort()
+        await _until(lambda: not doors.gate.sessions)
+        finish.set()
+        await asyncio.wait_for(ended.wait(), 5.0)
+        assert doors.in_flight.used == 0 or await _until(lambda: doors.in_flight.used == 0) is None
+    assert not front.crashes
+
+
+async def test_a_bug_behind_the_session_is_451_and_no_more() -> None:
+    front = Permissive()
+
+    async def broken(raw: bytes) -> str:
+        raise ValueError("a secret")
+
+    front.on_message = broken
+    async with Doors(_settings(), front) as doors:
+        reader, writer = await doors.connect()
+        await _into_data(reader, writer)
+        writer.write(MESSAGE + b".\r\n")
+        assert b"secret" not in await _line(reader, "451 4.3.0")
+        front.on_message = None
+        writer.write(ENVELOPE)
+        for code in ("250", "250", "354"):
+            await _line(reader, code)
+        writer.write(MESSAGE + b".\r\n")
+        await _line(reader, "250")
+        assert doors.in_flight.used == 0
+        writer.close()
+    assert len(front.crashes) == 1
+
+
+async def test_a_proxy_header_of_a_stranger_is_not_believed() -> None:
+    """Only loopback and private_networks may say where a client comes from."""
+    front = Permissive()
+    settings = _settings(proxy_protocol=True)
+    async with Doors(settings, front) as doors:
+        session_kind = doors.listeners._kind(settings.listener[0])
+        assert session_kind.trusts("127.0.0.1")
+        assert not session_kind.trusts("192.0.2.1")
+        reader, writer = await doors.connect()
+        writer.write(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n")
+        await _line(reader, "220")
+        assert doors.presence.counts == {"client:192.0.2.7": 1}
+        writer.close()
+        await _until(lambda: doors.presence.counts == {"client:192.0.2.7": 0})
+
+
+@pytest.mark.parametrize("moment", [b"", b"PROXY TCP4 192.0.2.7", b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n"])
+async def test_a_connection_that_resets_leaves_no_place_taken(moment: bytes) -> None:
+    front = Permissive()
+    async with Doors(_settings(proxy_protocol=True), front) as doors:
+        for _ in range(20):
+            sock = socket.create_connection(("127.0.0.1", doors.ports[0]))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.send(moment)
+            sock.close()
+        reader, writer = await doors.connect()
+        writer.write(b"PROXY TCP4 192.0.2.8 192.0.2.1 1 2\r\n")
+        await _line(reader, "220")
+        await _until(lambda: len(doors.gate.sessions) == 1)
+        await _until(lambda: not doors.presence.counts.get("client:192.0.2.7"))
+        writer.close()
+    assert not front.crashes
+
+
+async def test_commands_in_single_octets() -> None:
+    front = Permissive()
+    async with Doors(_settings(), front) as doors:
+        reader, writer = await doors.connect()
+        await _line(reader, "220")
+        for octet in b"EHLO x\r\n" + LOGIN:
+            writer.write(bytes((octet,)))
+            await writer.drain()
+            await asyncio.sleep(0)
+        await _line(reader, "250")
+        await _line(reader, "235")
+        writer.write(ENVELOPE)
+        for code in ("250", "250", "354"):
+            await _line(reader, code)
+        for octet in b"..\r\n.x\r\n.\r\n":
+            writer.write(bytes((octet,)))
+            await asyncio.sleep(0)
+        await _line(reader, "250")
+        writer.close()
+    assert [raw for _, raw in front.taken] == [b".\r\nx\r\n"]

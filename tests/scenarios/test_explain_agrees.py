@@ -1,0 +1,114 @@
+"""`zegel explain` and the live gateway say the same of the same mail (OPS-7, PIPE-4)."""
+
+from __future__ import annotations
+
+import re
+import smtplib
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay.cli.dryrun import explain_mail
+from relay.cli.explain import Asked
+from tests.harness.gateway import AGREED, Gateway
+
+LOGINS = ("personal", "marketing", "transactional", "mailserver")
+SENDERS = ("info@sender.example", "news@mail.sender.example", "ceo@bank.example", "")
+PEOPLE = (*AGREED, "stranger@dest.example", "other@party.example", "Ann+Extra@Dest.Example")
+EXTRA = (
+    "List-Unsubscribe: <https://sender.example/u/1>",
+    "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
+    "List-Id: <news.sender.example>",
+    "Precedence: bulk",
+    "Subject: again",
+    "X-Zegel-Class: commercial",
+    "X-Zegel-Purpose: newsletter",
+    "X-Zegel-Purpose: nothing",
+    "Bcc: secret@dest.example",
+    "In-Reply-To: <nobody@knows.example>",
+    "Sender: boss@sender.example",
+    "Content-Type: multipart/signed; boundary=b",
+)
+BODIES = (
+    "Hello.",
+    "Your invoice 2026-17 is below. Total 12 euro.",
+    "Sale! 20% off everything at https://shop.example/sale. Unsubscribe: https://sender.example/u/1",
+    "x" * 1500,
+)
+QUEUED = re.compile(r"queued as \w+")
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    live = Gateway(tmp_path_factory.mktemp("explain"), workers=1).start()
+    yield live
+    live.stop()
+
+
+mails = st.fixed_dictionaries(
+    {
+        "login": st.sampled_from(LOGINS),
+        "sender": st.sampled_from(SENDERS),
+        "author": st.sampled_from(
+            ("info@sender.example", "ceo@bank.example", "shop@gmail.com", '"x@ing.nl" <a@sender.example>')
+        ),
+        "to": st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=4, unique=True),
+        "shown": st.integers(0, 14),
+        "extra": st.lists(st.sampled_from(EXTRA), max_size=4, unique=True),
+        "body": st.sampled_from(BODIES),
+    }
+)
+
+
+def written(mail: dict[str, object]) -> bytes:
+    shown = ", ".join(f"guest{number}@party{number}.example" for number in range(int(str(mail["shown"]))))
+    lines = [f"From: {mail['author']}", f"To: {', '.join(mail['to'])}", "Subject: hello"]  # type: ignore[arg-type]  # a list of str
+    lines += [f"Cc: {shown}"] if shown else []
+    lines += [*mail["extra"], "", str(mail["body"])]  # type: ignore[misc]  # a list of str
+    return "\r\n".join(lines).encode() + b"\r\n"
+
+
+def live_answer(gateway: Gateway, mail: dict[str, object], raw: bytes) -> tuple[str, dict[str, str]]:
+    """What the gateway says: the reply that ends it, and the refusal of each recipient."""
+    refused: dict[str, str] = {}
+    with smtplib.SMTP("127.0.0.1", gateway.doors["plain"].port, local_hostname="test") as smtp:
+        smtp.login(*gateway.logins[str(mail["login"])])
+        code, text = smtp.mail(str(mail["sender"]))
+        if code != 250:
+            return f"{code} {text.decode()}", refused
+        for address in mail["to"]:  # type: ignore[attr-defined]  # a list of str
+            code, text = smtp.rcpt(address)
+            if code != 250:
+                refused[address] = f"{code} {text.decode()}"
+        if len(refused) == len(mail["to"]):  # type: ignore[arg-type]  # a list of str
+            return next(iter(refused.values())), refused
+        code, text = smtp.data(raw)
+        return f"{code} {text.decode()}", refused
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mail=mails)
+def test_explain_says_what_the_gateway_says(gateway: Gateway, mail: dict[str, object]) -> None:
+    raw = written(mail)
+    asked = Asked(gateway.logins[str(mail["login"])][0], str(mail["sender"]), tuple(mail["to"]))  # type: ignore[arg-type]  # a list of str
+    told = explain_mail(gateway.settings, asked, raw)
+    reply, refused = live_answer(gateway, mail, raw)
+    assert QUEUED.sub("queued", told["reply"]) == QUEUED.sub("queued", reply)
+    stopped = {entry["address"] for entry in told["recipients"] if entry["action"] == "reject"}
+    assert refused.keys() <= stopped
+    if reply.startswith("250"):
+        assert stopped == refused.keys()
+
+
+def test_explain_leaves_nothing_behind(gateway: Gateway) -> None:
+    """No token spent, nothing queued, the same answer twice."""
+    before = gateway.queued()
+    stamps = b"Date: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <one@sender.example>\r\n"
+    raw = b"From: info@sender.example\r\nTo: ann@dest.example\r\nSubject: hello\r\n" + stamps + b"\r\nHello.\r\n"
+    asked = Asked(gateway.logins["personal"][0], "info@sender.example", ("ann@dest.example",))
+    first, second = (explain_mail(gateway.settings, asked, raw) for _ in range(2))
+    assert first == second
+    assert first["action"] == "accept"
+    assert gateway.queued() == before
