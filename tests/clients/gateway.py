@@ -168,7 +168,7 @@ class Gateway:
             if line == "ready\n":
                 return self
         self.__exit__()
-        raise AssertionError(f"the gateway did not start: {self.log()[-2000:]}")
+        raise AssertionError(f"the gateway did not start: {self.log()[-8000:]}")
 
     def __exit__(self, kind: object = None, error: BaseException | None = None, trace: object = None) -> None:
         if error is not None:
