@@ -17,11 +17,7 @@ from relay.spool.backlog import Place, reference, split_reference
 from relay.spool.files import QueueFiles
 from relay.spool.item import Fate, Item
 
-<<<<<<< HEAD
 Lot: TypeAlias = "tuple[Place | None, list[array[int]]]"  # quoted: array takes no subscript before Python 3.12
-=======
-Lot: TypeAlias = "tuple[Place | None, list[array[int]]]"  # quoted: arrays take no parameter before Python 3.12
->>>>>>> spooltests
 
 
 class Busy(Exception):
