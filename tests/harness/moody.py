@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from tests.harness.sink import Arrived, Sink
+from tests.harness.sink import _Server as _BaseServer
 
 OFFERS = ("PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
 
@@ -41,7 +42,7 @@ class Moody(Sink):
 
     def up(self) -> None:
         """Listen again, on the same port."""
-        self._server = _Server(("127.0.0.1", self.port), _Session)
+        self._server: _BaseServer = _Server(("127.0.0.1", self.port), _Session)
         self._server.sink = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -54,14 +55,8 @@ class Moody(Sink):
         return is_so()
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    block_on_close = False
+class _Server(_BaseServer):
     sink: Moody
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Connections break here on purpose."""
 
 
 class _Cut(Exception):

@@ -96,7 +96,7 @@ def test_placeholders_are_filled_wherever_a_reader_sees_them_and_never_in_signed
     assert post(gateway, "marketing", ["ann@dest.example"], raw).queue_id
     (copy,) = hop.wait(1)
     texts = [
-        part.get_payload(decode=True)
+        bytes(part.get_payload(decode=True))
         for part in email.message_from_bytes(copy.raw).walk()
         if part.get_content_maintype() == "text"
     ]

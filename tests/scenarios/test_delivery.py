@@ -45,7 +45,7 @@ def events(gateway: Gateway, queue_id: str) -> list[dict[str, object]]:
     from relay.cli.trace import find
 
     time.sleep(1.2)  # the delivery log is written once a second
-    return find(gateway.settings, queue_id, 1)[0]["events"]
+    return list(find(gateway.settings, queue_id, 1)[0]["events"])
 
 
 def test_greylisting_costs_a_retry(start: Start) -> None:

@@ -200,7 +200,7 @@ async def test_a_host_that_fails_each_time_costs_no_try_but_a_warning_and_an_end
         await desk.settle()
         assert item.state.get("tries", 0) == 0
         await desk.wait_for(0.5 * HOUR)
-    assert "Action: delayed" in report_of(attempt)
+    assert attempt is not None and "Action: delayed" in report_of(attempt)
     attempt.done([OK])
     await desk.wait_for(PLAN.give_up_seconds)
     attempt = await desk.take()
