@@ -177,6 +177,6 @@ async def test_a_body_without_a_row_is_swept(rig: Files) -> None:
     """A crash between the large body and the row that names it."""
     queue = await rig.open()
     await queue.commit(message(queue))
-    await asyncio.to_thread(queue.shelf.current.write_body, 77, b"sealed")
+    await asyncio.to_thread(queue.shelf.current.write_body, 77, (b"sealed",))
     again = await rig.after_power_cut()
     assert not list(again.folder.glob("*.bodies/*"))
