@@ -195,7 +195,7 @@ def _shown_state(name: str, state: ConsentState | None) -> dict[str, Any]:
     values = state._asdict()
     for field in ("given_at", "confirmed_at", "expires_at", "sale_at"):
         values[field] = format_time(values[field]) or None
-    return {"purpose": name, **values}
+    return {**values, "purpose": name}
 
 
 def _suppressions(desk: Desk, person: Person) -> list[dict[str, Any]]:

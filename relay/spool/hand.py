@@ -11,12 +11,13 @@ import itertools
 import sqlite3
 from array import array
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from relay.spool.backlog import Place, reference, split_reference
 from relay.spool.files import QueueFiles
 from relay.spool.item import Fate, Item
 
-Lot = tuple[Place | None, list[array[int]]]
+Lot: TypeAlias = "tuple[Place | None, list[array[int]]]"  # quoted: array takes no subscript before Python 3.12
 
 
 class Busy(Exception):
