@@ -168,9 +168,11 @@ class Owner(Reader):
                         answers.append(error)
         except sa.exc.DatabaseError as error:
             # A damaged file comes as the bare class; the other subclasses are bugs of ours.
-            if not isinstance(error, sa.exc.OperationalError) and type(error) is not sa.exc.DatabaseError:
+            damaged = type(error) is sa.exc.DatabaseError
+            if not damaged and not isinstance(error, sa.exc.OperationalError):
                 raise
-            raise store.StoreUnavailable(f"the database did not take the change: {error.orig}") from error
+            text = f"the database did not take the change: {error.orig}"
+            raise store.StoreUnavailable(text, damaged=damaged) from error
         for slot in sorted(slots):
             self._generation.bump(slot)
         if any(op in _SCRUBS for op, _ in calls):

@@ -34,6 +34,7 @@ UPKEEP_SECONDS = 3600.0
 MAX_TOGETHER = 64
 READERS = 2
 WRITE_FAILED = "the shared database cannot be written"
+DAMAGED = "the shared database is damaged: stop the gateway and restore it"  # for good: no page heals by itself
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
 IMPORT = "consent.import_rows"
 
@@ -80,8 +81,10 @@ class Ownership:
             self._counters.vacate(place)
 
     async def problems(self) -> list[str]:
-        """Why the gateway is not ready, as far as the shared database goes. After a failure a write is tried."""
+        """Why the gateway is not ready, as far as the shared database goes. After a failure that may pass, a write is tried."""
         assert self._owner is not None
+        if self._failure == DAMAGED:
+            return [DAMAGED]
         try:
             await self._in_thread(partial(self._owner.check, write=bool(self._failure)))
         except (StoreUnavailable, sqlite3.Error, OSError):
@@ -131,9 +134,9 @@ class Ownership:
             calls = [(op, args) for op, args, _ in batch]
             try:
                 answers = await self._in_thread(self._owner.call_many, calls)
-                self._failure = ""
+                self._failure = DAMAGED if self._failure == DAMAGED else ""
             except (StoreUnavailable, sqlite3.Error, OSError) as error:
-                self._failure = WRITE_FAILED
+                self._failure = DAMAGED if getattr(error, "damaged", False) else WRITE_FAILED
                 log.error(events.STORE_FAILED, kind=type(error).__name__)
                 answers = [OpUnavailable("store")] * len(batch)
             except Exception as error:  # a bug in one operation: the others of the batch must be answered too

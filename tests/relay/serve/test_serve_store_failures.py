@@ -16,6 +16,7 @@ import pytest
 from relay.consent.subject import person_hash
 from relay.consent.token import TokenKind, make
 from relay.keyring import FILE, Keyring
+from relay.serve.ownership import DAMAGED, WRITE_FAILED
 from tests.harness.gateway import Gateway
 
 
@@ -59,7 +60,7 @@ def test_a_database_that_was_deleted_takes_no_opt_out_and_is_said(gateway: Gatew
     aside = database.with_name("aside.db")
     database.rename(aside)
     assert leave(gateway, "bob@dest.example") == 503
-    assert ready(gateway)["reasons"] == ["the shared database cannot be written"]
+    assert ready(gateway)["reasons"] == [WRITE_FAILED]
     aside.rename(database)
     assert ready(gateway)["ready"] is True
     assert leave(gateway, "bob@dest.example") == 200
@@ -78,7 +79,7 @@ def test_a_damaged_database_is_not_ready_and_the_api_says_try_again(gateway: Gat
         file.seek(0)
         file.write(os.urandom(size))
     assert leave(gateway, "ann@dest.example") == 503
-    assert ready(gateway)["ready"] is False
+    assert ready(gateway) == ready(gateway) == {"ready": False, "reasons": [DAMAGED]}
     status, text = ask(gateway, "/api/v1/consents/lookup", body=query, key=key)
     assert (status, json.loads(text)["status"]) == (503, 503)
     assert "zegel_crashes_total" not in [
