@@ -65,6 +65,7 @@ class Bench:
     folder: Path
     console: Console
     share: float = 1.0  # of every number: a rehearsal, whose findings prove nothing
+    patience: float = 20.0  # most seconds to wait for a quiet machine
 
     def scaled(self, count: int) -> int:
         """`count`, or less in a rehearsal; never fewer than the tenants that send."""
@@ -73,6 +74,10 @@ class Bench:
     def seconds(self, full: float) -> float:
         """A length of time, or less in a rehearsal."""
         return full if self.share >= 1 else max(8.0, full * self.share)
+
+    def wait_until_quiet(self) -> None:
+        """Other programs make a figure worse; give them time to end."""
+        account.wait_until_quiet(self.patience)
 
     def say(self, text: str) -> None:
         """Progress, for a person who waits."""
@@ -102,6 +107,11 @@ def site_with_sink(bench: Bench, name: str, **options: float) -> Iterator[tuple[
         shutil.rmtree(site.folder, ignore_errors=True)
 
 
+def warm_up(relay: Gateway, sink: Sink, target: Target, *, tls: str = "off") -> None:
+    """A little work, so that what every process loads on first use is not counted."""
+    cost_ms(relay, sink, [target], seconds=2.0, tls=tls)
+
+
 def cost_ms(
     relay: Gateway, sink: Sink, targets: Sequence[Target], *, seconds: float = LOAD_SECONDS, tls: str = "off"
 ) -> float:
@@ -112,7 +122,6 @@ def cost_ms(
     assert relay.group is not None
     cell = Cell(sessions=max(1, 20 // len(targets)), tls=tls)
     sink.ask("reset")
-    account.wait_until_quiet(20)
     before = relay.group.cpu_seconds()
     started = []
     for target in targets:
@@ -142,7 +151,8 @@ def consents(bench: Bench) -> Finding:
             for relay, tenants in ((small, 1), (large, busy)):
                 with running(relay, site):
                     targets = [relay.target(tenant=number) for number in range(tenants)]
-                    cost_ms(relay, sink, targets, seconds=2.0)
+                    warm_up(relay, sink, targets[0])
+                    bench.wait_until_quiet()
                     costs[relay.name].append(cost_ms(relay, sink, targets))
         return ratio_finding("consents-10m", costs)
 
@@ -171,7 +181,8 @@ def queue(bench: Bench) -> Finding:
             for name, relay in relays.items():
                 with running(relay, site):
                     taking_up = waiting.wait_adopted(relay, count if name == "large" else 0)
-                    cost_ms(relay, sink, [relay.target()], seconds=2.0)
+                    warm_up(relay, sink, relay.target())
+                    bench.wait_until_quiet()
                     costs[name].append(cost_ms(relay, sink, [relay.target()]))
                     assert relay.group is not None
                     memory[f"{name}_mb"] = relay.group.pss_bytes() / 1e6
@@ -196,8 +207,7 @@ def idle(bench: Bench, name: str, tls: str) -> Finding:
     """Growth of the gateway's proportional set size over opening the sessions, per session."""
     with site_with_sink(bench, name) as (site, sink), running(gateway(consents=1_000), site) as relay:
         assert relay.group is not None
-        # A little work first, so that what every process loads on first use is not counted as the sessions'.
-        cost_ms(relay, sink, [relay.target(tls=tls)], seconds=2.0, tls=tls)
+        warm_up(relay, sink, relay.target(tls=tls), tls=tls)
         time.sleep(SETTLE_SECONDS)
         before = relay.group.pss_bytes()
         cell = Cell(sessions=bench.scaled(IDLE_SESSIONS), tls=tls)
@@ -230,7 +240,7 @@ def big(bench: Bench) -> Finding:
         running(gateway(consents=1_000, more_config=limits), site) as relay,
     ):
         assert relay.group is not None
-        cost_ms(relay, sink, [relay.target()], seconds=2.0)
+        warm_up(relay, sink, relay.target())
         peaks, after = [], []
         before = relay.group.pss_bytes()
         for _ in range(ROUNDS):
@@ -313,6 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(FUNCTIONS)}")
     parser.add_argument("--json", action="store_true", help="the findings as a JSON list on standard output")
     parser.add_argument("--scratch", default="/var/tmp", metavar="FOLDER", help="where queues live: a real disk")
+    parser.add_argument("--patience", type=float, default=20.0, help="most seconds to wait for a quiet machine")
     parser.add_argument("--share", type=float, default=1.0, metavar="X", help="of every number, for a rehearsal")
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     unknown = set(options.names) - set(FUNCTIONS)
@@ -327,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with scratch_folder(options.scratch) as folder:
         for name in options.names or FUNCTIONS:
             try:
-                findings.append(FUNCTIONS[name](Bench(folder, console, options.share)))
+                findings.append(FUNCTIONS[name](Bench(folder, console, options.share, options.patience)))
                 console.print(line(findings[-1]), highlight=False)
                 console.print(f"[dim]{json.dumps(findings[-1].detail)}[/]", highlight=False)
             except Unavailable as why:

@@ -196,9 +196,9 @@ class Intake:
     def _accepted(self, item: Item, ruling: Ruling, reply: str) -> None:
         word = "held" if ruling.action is Action.HOLD else "parked" if item.due > ruling.mail.now else "accepted"
         message = ruling.mail.message
-        self.trace.answered(
-            item.id, ruling, word, reply=reply, message_id=message_id(message), size=message.size if message else 0
-        )
+        known_as = message_id(message) or next((e.value for e in ruling.edits if e.name == "Message-ID"), "")
+        size = message.size if message else 0
+        self.trace.answered(item.id, ruling, word, reply=reply, message_id=known_as, size=size)
         metrics.MESSAGES.inc((ruling.mail.stream.value, "hold" if word == "held" else "accept"))
         metrics.RECIPIENTS.inc(("accepted",), len(ruling.recipients))
         if ruling.dropped:

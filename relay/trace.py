@@ -21,6 +21,9 @@ def who_any(keyring: Keyring, text: str) -> list[int]:
     return [short_hash(digest) for digest in keyring.subject_hashes("trace\0" + text)]
 
 
+STAMP = ("prepend", "Received", "SMTP-22")
+
+
 class Trace:
     """Writes the events of one process."""
 
@@ -45,8 +48,8 @@ class Trace:
         }
         if ruling.dropped:
             data["dropped"] = [[recipient.address, reason] for recipient, reason in ruling.dropped]
-        if ruling.edits:
-            data["edits"] = [(edit.kind, edit.name, edit.rule) for edit in ruling.edits]
+        if ruling.passes:
+            data["edits"] = [*((edit.kind, edit.name, edit.rule) for edit in ruling.edits), STAMP]
         if ruling.due:
             data["due"] = ruling.due
         said = [[e.policy, e.mode, e.action.word, e.reason] for e in ruling.trace if e.reason]

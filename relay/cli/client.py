@@ -223,11 +223,32 @@ def as_folder_owner(data: Path) -> Iterator[None]:
     if os.geteuid() != 0 or status.st_uid == 0:
         yield
         return
+    _load_what_comes_late()
     restore: Callable[[], None] = _take_identity(status.st_uid, status.st_gid)
     try:
         yield
     finally:
         restore()
+
+
+def _load_what_comes_late() -> None:
+    """Modules that libraries import in the middle of their work: the folder's owner may not be able to read the program."""
+    import importlib.metadata
+    import importlib.resources
+
+    import alembic.command
+    import alembic.config
+    import alembic.runtime.migration
+    import alembic.script
+    import sqlalchemy.dialects.sqlite
+
+    from relay import owner
+    from relay.serve import queue_ops
+    from relay.spool import files
+    from relay.store import migrate
+
+    loaded = (importlib.metadata, importlib.resources, alembic, sqlalchemy, owner, migrate, queue_ops, files)
+    assert all(loaded)
 
 
 def _take_identity(uid: int, gid: int) -> Callable[[], None]:

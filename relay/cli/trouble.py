@@ -53,7 +53,7 @@ def trouble_of(error: Exception) -> Trouble:
         return Trouble(DOWN, "the running gateway does not answer: look at its log, or start it again")
     if isinstance(error, KeyringError | PortTaken | StartFailed | StoreUnavailable):
         return Trouble(DOWN, str(error))
-    if isinstance(error, sqlite3.Error):
+    if isinstance(error, sqlite3.Error) or type(error).__module__ == "sqlalchemy.exc":
         return Trouble(DOWN, f"the storage cannot be used: {error}; look at the disk with `zegel doctor`")
     if isinstance(error, OSError):
         return Trouble(DOWN, _of_system(error))

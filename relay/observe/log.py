@@ -6,6 +6,7 @@ Fields that may never be logged are dropped even if some code passes them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -43,9 +44,7 @@ log: FilteringBoundLogger = structlog.get_logger()
 def configure(settings: LogSettings, *, hash_address: HashAddress | None = None, level: str = "info") -> None:
     """Log from now on as the settings say. Without `hash_address` (no keys at hand) of an address only its domain is shown."""
     clear = settings.privacy.address_in_logs == "clear"
-    _configure(
-        None if clear else Redactor(hash_address), level, structlog.BytesLoggerFactory(sys.stderr.buffer), cache=True
-    )
+    _configure(None if clear else Redactor(hash_address), level, _careful, cache=True)
 
 
 def _configure(redactor: Redactor | None, level: str, factory: Callable[..., WrappedLogger], *, cache: bool) -> None:
@@ -121,12 +120,27 @@ class LibraryLog(logging.Handler):
         log.warning(events.LIBRARY_WARNED, logger=record.name, text=record.getMessage())
 
 
+class _Careful(structlog.BytesLogger):
+    """A log on a full disk stops nothing: what it cannot write is lost, mail is not."""
+
+    def msg(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+def _careful(*_arguments: Any) -> _Careful:
+    return _Careful(sys.stderr.buffer)
+
+
 class _Stderr:
     """Standard error as it is at the moment of writing; before `configure`, and in tests that capture it."""
 
     def msg(self, line: bytes) -> None:
-        sys.stderr.buffer.write(line + b"\n")
-        sys.stderr.buffer.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.buffer.write(line + b"\n")
+            sys.stderr.buffer.flush()
 
     debug = info = warning = error = critical = exception = log = msg
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import string
 
 import orjson
 import sqlalchemy as sa
@@ -14,8 +15,14 @@ from relay.owner.desk import Desk, Result
 from relay.owner.error import OwnerError
 from relay.store.schema import api_key, credential, tenant
 
-SECRET_BYTES = 24  # 192 bits: guessing is hopeless without slow hashing
+SECRET_CHARACTERS = 32  # of 62: 190 bits, beyond guessing
+_ALPHABET = string.ascii_letters + string.digits  # a leading dash would be an option to some clients
 API_PREFIX = "zk_"  # so that a secret scanner can find a leaked one
+
+
+def made_secret() -> str:
+    """A long random secret that can be pasted anywhere: letters and digits only."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(SECRET_CHARACTERS))
 
 
 def add(desk: Desk, args: Args) -> Result:
@@ -32,7 +39,7 @@ def add(desk: Desk, args: Args) -> Result:
         desk.purpose(owner, purpose)
     addresses = [Args({"from": address}).address("from") for address in args.texts("from") or ()]
     name = _free_name(desk, args.name("name", ""), f"{owner.name}-{purpose or stream}")
-    password = secrets.token_urlsafe(SECRET_BYTES)
+    password = made_secret()
     key_id = desk.keyring.current_digest_key_id
     statement = credential.insert().values(
         tenant_id=owner.id,
@@ -101,7 +108,7 @@ def add_api_key(desk: Desk, args: Args) -> Result:
     table = api_key.c
     if desk.connection.scalar(sa.select(table.id).where(table.tenant_id == owner.id, table.name == name)):
         raise OwnerError("apikey.exists", f"tenant {owner.name} has an API key {name} already: choose another name")
-    secret = API_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    secret = API_PREFIX + made_secret()
     key_id = desk.keyring.current_digest_key_id
     digest = secret_digest(desk.keyring, "api", secret, key_id=key_id)
     statement = api_key.insert().values(

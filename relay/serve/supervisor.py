@@ -108,6 +108,8 @@ class Supervisor:
         """Ask every child to drain, wait, then leave."""
         notify.stopping()
         self.stopping.set()
+        for sock in self._sockets:
+            sock.close()  # the workers close theirs: who comes now is refused, and does not wait for nobody
         running = [child.process for child in self.children.values() if child.process is not None]
         for process in running:
             with contextlib.suppress(ProcessLookupError):
@@ -124,8 +126,6 @@ class Supervisor:
             task.cancel()
         self._server.close()
         control_path(self.settings).unlink(missing_ok=True)
-        for sock in self._sockets:
-            sock.close()
         self._ownership.release()
 
     # -- children -----------------------------------------------------------------------------------------------------

@@ -241,25 +241,29 @@ class QueueFiles:
             self._rolling = False
             self.storage.note(error)
             return
-        item, segment = op.item, op.segment
+        try:
+            self._conclude(op, error)
+        finally:  # somebody waits for the answer, whatever else goes wrong
+            if not op.future.done():
+                if error is None:
+                    op.future.set_result(None)
+                else:
+                    op.future.set_exception(SpoolUnavailable(str(error)))
+
+    def _conclude(self, op: _Op, error: BaseException | None) -> None:
+        segment = op.segment
         assert segment is not None
         if op.kind == MESSAGE:
             self.storage.note(error)
-            if len(item.raw or b"") > LARGE_BYTES:
+            if len(op.item.raw or b"") > LARGE_BYTES:
                 segment.reserved -= 1
                 segment.pending -= 1
         else:
             segment.pending -= 1
-        if error is not None:
-            self._failed(op, segment, error)
-        else:
+        if error is None:
             self._written(op, segment)
-        if op.future.done():
-            return
-        if error is not None:
-            op.future.set_exception(SpoolUnavailable(str(error)))
         else:
-            op.future.set_result(None)
+            self._failed(op, segment, error)
 
     def _written(self, op: _Op, segment: Segment) -> None:
         item = op.item

@@ -49,6 +49,7 @@ class Shelf:
         self._clock = clock
         self._resume = resume
         self._stale: dict[int, float] = {}  # number -> since when it holds final messages
+        self._undeleted: dict[int, float] = {}  # number -> when to try again
         self._tasks: set[asyncio.Task[None]] = set()
         self.current = self.create()
 
@@ -82,9 +83,16 @@ class Shelf:
         """Delete a segment without a live message."""
         if segment.live or segment is self.current or segment.number in self.away:
             return
-        if self.segments.pop(segment.number, None) is not None:
+        if segment.number in self.segments and self._clock.monotonic() >= self._undeleted.get(segment.number, 0.0):
+            del self.segments[segment.number]
+            self._undeleted.pop(segment.number, None)
             self._stale.pop(segment.number, None)
-            self._later(self._thread(segment, segment.delete))
+            self._later(self._delete(segment))
+
+    async def _delete(self, segment: Segment) -> None:
+        if not await self._thread(segment, segment.delete):
+            self.segments[segment.number] = segment
+            self._undeleted[segment.number] = self._clock.monotonic() + AGAIN_SECONDS
 
     def wants_roll(self) -> bool:
         """The current segment is to be given up, since final messages lie in it."""
@@ -167,11 +175,13 @@ class Shelf:
                 return found
         return 0
 
-    async def _thread(self, segment: Segment, work: Callable[[], Any]) -> None:
+    async def _thread(self, segment: Segment, work: Callable[[], Any]) -> bool:
         try:
             await asyncio.get_running_loop().run_in_executor(None, work)
         except (sqlite3.Error, OSError) as error:
             self.complain(segment, error)
+            return False
+        return True
 
     def _later(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -168,9 +168,11 @@ class Gateway:
             if line == "ready\n":
                 return self
         self.__exit__()
-        raise AssertionError(f"the gateway did not start: {self.log()[-2000:]}")
+        raise AssertionError(f"the gateway did not start: {self.log()[-8000:]}")
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, error: BaseException | None = None, trace: object = None) -> None:
+        if error is not None:
+            error.add_note(f"the gateway's log ends with: {self.log()[-4000:]}")
         process = self._process
         assert process is not None and process.stdout is not None
         process.send_signal(signal.SIGTERM)

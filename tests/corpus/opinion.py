@@ -67,6 +67,7 @@ HOLDS: dict[str, Callable[[Specimen], bool]] = {
     "content.eight_bit_header": lambda specimen: not specimen.head.isascii() and not specimen.utf8,
     "message.head_malformed": _no_field,
     "message.control_in_head": lambda s: re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", s.head) is not None,
+    "message.nul": lambda specimen: b"\0" in specimen.raw,
     "recipients.unparsable": _unreadable_recipients,
     "consent.no_purpose": _advertises,
     "content.signed_long_line": _sealed_long_line,

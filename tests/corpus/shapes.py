@@ -10,28 +10,10 @@ from random import Random
 AUTHOR = "jan@sender.example"
 Fields = list[bytes]
 
-_WORDS = [
-    "déjà",
-    "vu",
-    "naïef",
-    "coördinatie",
-    "€",
-    "12,50",
-    "straße",
-    "žluťoučký",
-    "привет",
-    "你好",
-    "hallo",
-    "de",
-    "mail",
-    "gaat",
-    "morgen",
-    "weg",
-    "want",
-    "het",
-    "is",
-    "zo",
-]
+_WORDS = (
+    "déjà", "vu", "naïef", "coördinatie", "€", "12,50", "straße", "žluťoučký", "привет", "你好",
+    "hallo", "de", "mail", "gaat", "morgen", "weg", "want", "het", "is", "zo",
+)  # fmt: skip
 _ENCODINGS = ("7bit", "8bit", "quoted-printable", "base64")
 _CHARSETS = ("utf-8", "iso-8859-15", "windows-1252", "koi8-r", "shift_jis", "iso-2022-jp", "gb18030", "utf-16", "big5")
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import dkim
 import pytest
 
 from tests.clients.verify import with_mail_dkim
-from tests.corpus.conftest import Crossing
+from tests.corpus.conftest import Crossing, figures
 from tests.corpus.crossing import Sent
 from tests.corpus.explain import Change, Unexplained, explain
 from tests.corpus.opinion import HOLDS, reasons_behind
@@ -25,6 +27,14 @@ def has_obsolete_name(sent: Sent) -> bool:
 
 def test_most_mail_crosses(eight_bit: Crossing) -> None:
     assert len(eight_bit.crossed) > 0.8 * len(eight_bit.sent)
+
+
+def test_figures(crossing: Crossing, record_property: Callable[[str, object], None]) -> None:
+    """Kept with the test report (pytest -rP shows them)."""
+    found = figures(crossing)
+    sys.stdout.write(f"seven_bit {crossing.seven_bit}: {found}\n")
+    record_property("figures", found)
+    assert len(crossing.sent) == len(crossing.refused) + len(crossing.accepted)
 
 
 def test_every_change_is_explained(crossing: Crossing) -> None:

@@ -33,6 +33,8 @@ from tests.harness.client import Client, plain
 from tests.harness.gateway import MESSAGE, Gateway
 
 RULES = re.compile(r"(?:[A-Z]{2,8}-[0-9]{1,2} ?)+")
+_ENHANCED = re.compile(r"([245])[0-9][0-9] \1\.[0-9]{1,3}\.[0-9]{1,3} ")  # RFC 2034: every reply but greeting and EHLO
+_GREETING = re.compile(r"(?:220|250)[ -]gw\.test")
 _ESCAPE = re.compile(rb"\\(r|n|t|0|\\|x[0-9a-fA-F]{2})")
 _SLOT = re.compile(r"\{(plain|user|password|base64|repeat) ([^}]*)\}")
 _PLAIN_ESCAPES = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
@@ -165,6 +167,8 @@ class _Conversation:
             self.last = self.client.reply()
         except Exception as error:
             self._fail(repr(error))
+        if not self.last.startswith("3") and not _GREETING.match(self.last) and not _ENHANCED.match(self.last):
+            self._fail(f"SMTP-17: no enhanced code, or one of another class, in {self.last!r}")
         if not self.last.rpartition("\n")[2].startswith(text):
             self._fail(f"got {self.last!r}")
 

@@ -198,14 +198,22 @@ class Gateway:
 
     def op(self, op: str, **args: Any) -> Any:
         """One operation over the control socket."""
+        answer = self._ask(op, args)
+        assert "error" not in answer, answer
+        return answer.get("result")
+
+    def attempt(self, op: str, **args: Any) -> Any:
+        """The same, or None where it is refused."""
+        return self._ask(op, args).get("result")
+
+    def _ask(self, op: str, args: Table) -> Table:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(20.0)
             sock.connect(str(control_path(self.settings)))
             sock.sendall(json.dumps({"id": 1, "op": op, "args": args}).encode() + b"\n")
             with sock.makefile("rb") as lines:
-                answer = json.loads(lines.readline())
-        assert "error" not in answer, answer
-        return answer.get("result")
+                answer: Table = json.loads(lines.readline())
+        return answer
 
     def queued(self) -> int:
         """Messages in the queue, held ones included."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import pytest
 
 from relay.policy.catalogue import ORDER
 from tests.harness.certificates import write_pair
@@ -17,6 +19,18 @@ NEWS = (
     b"List-Unsubscribe: <https://shop.example/u/1>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n\r\n"
     b"News\r\n\r\nUnsubscribe: https://shop.example/u/1\r\n"
 )
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One worker, and a policy with a bug in it; each test leaves it as it was."""
+    order = [*ORDER[:-1], "tripwire", ORDER[-1]]
+    tables = {"pipeline": {"order": order}, "throttle": PACE, "tripwire": {"mode": "enforce"}}
+    gateway = Gateway(tmp_path_factory.mktemp("house"), workers=1, policies=tables)
+    try:
+        yield gateway.start()
+    finally:
+        gateway.stop()
 
 
 def _credential(gateway: Gateway, tenant: str, name: str) -> tuple[str, str]:
@@ -41,8 +55,9 @@ def _until_refused(gateway: Gateway, login: tuple[str, str]) -> None:
     gateway.until(refused, 10.0, "the login is still taken")
 
 
-def test_a_revoked_login_ends_its_open_session(own: Start) -> None:
-    gateway = own()
+def test_a_revoked_login_ends_its_open_session(house: Gateway) -> None:
+    gateway = house
+    gateway.sink.clear()
     login = _credential(gateway, "shop", "shortlived")
     with gateway.connect() as idle, gateway.connect() as busy:
         assert idle.login(*login).startswith("235")
@@ -59,27 +74,39 @@ def test_a_revoked_login_ends_its_open_session(own: Start) -> None:
     assert not gateway.sink.arrived
 
 
-def test_a_suspended_tenant_cannot_go_on(own: Start) -> None:
-    gateway = own()
+def test_a_suspended_tenant_cannot_go_on(house: Gateway) -> None:
+    gateway = house
+    gateway.op("tenant.add", name="brief", legal_name="Brief BV", language="en")
+    login = _credential(gateway, "brief", "brief")
     with gateway.connect() as client:
-        assert client.login(*gateway.logins["personal"]).startswith("235")
-        gateway.op("tenant.suspend", name="shop", reason="abuse")
-        _until_refused(gateway, gateway.logins["personal"])
+        assert client.login(*login).startswith("235")
+        gateway.op("tenant.suspend", name="brief", reason="abuse")
+        _until_refused(gateway, login)
         assert client.ask(f"MAIL FROM:<{SENDER}>").startswith("421 4.7.0 [THROTTLE-9]")
         assert client.is_closed()
 
 
-def test_a_store_that_is_down_stops_advertising_and_lets_service_mail_pass(own: Start) -> None:
+def test_a_store_that_is_down_stops_advertising_and_lets_service_mail_pass(house: Gateway) -> None:
     """PIPE-3: 451 for the newsletter, 250 and a count for the password reset."""
-    gateway = own()
-    with sqlite3.connect(gateway.settings.database_path) as db:
-        tables = [row[0] for row in db.execute("select name from sqlite_master where type = 'table'")]
-        lost = [name for name in tables if name.startswith(("consent_state", "state", "suppression"))]
-        assert lost, tables
-        db.execute("pragma foreign_keys = off")
+    gateway = house
+    db = sqlite3.connect(gateway.settings.database_path, isolation_level=None)
+    tables = [row[0] for row in db.execute("select name from sqlite_master where type = 'table'")]
+    lost = [name for name in tables if name.startswith(("consent_state", "state", "suppression"))]
+    assert lost, tables
+    for name in lost:
+        db.execute(f"alter table {name} rename to lost_{name}")
+    try:
+        _mail_without_store(gateway)
+    finally:
         for name in lost:
-            db.execute(f"alter table {name} rename to lost_{name}")
-    db.close()
+            db.execute(f"alter table lost_{name} rename to {name}")
+        db.close()
+    gateway.settle(20.0)
+
+
+def _mail_without_store(gateway: Gateway) -> None:
+    name = 'zegel_policy_bypass_total{policy="suppression"}'
+    before = gateway.metric(name)
     with gateway.connect() as client:
         assert client.login(*gateway.logins["marketing"]).startswith("235")
         assert client.ask(f"MAIL FROM:<{SENDER}>").startswith("250")
@@ -94,8 +121,7 @@ def test_a_store_that_is_down_stops_advertising_and_lets_service_mail_pass(own: 
         client.envelope(SENDER, "ann@dest.example")
         client.send(MESSAGE + b".\r\n")
         assert client.reply().startswith("250 2.0.0")
-    name = 'zegel_policy_bypass_total{policy="suppression"}'
-    gateway.until(lambda: gateway.metric(name) == 1.0, 5.0, "the bypass is not counted")
+    gateway.until(lambda: gateway.metric(name) == before + 1.0, 5.0, "the bypass is not counted")
 
 
 def test_a_renewed_certificate_is_taken_without_dropping_sessions(own: Start) -> None:
@@ -157,10 +183,9 @@ def test_draining_ends_what_has_begun(own: Start) -> None:
     assert [one.rcpt for one in arrived] == [["RCPT TO:<ann@dest.example>"]]
 
 
-def test_a_crash_in_one_session_touches_no_other(own: Start) -> None:
+def test_a_crash_in_one_session_touches_no_other(house: Gateway) -> None:
     """A policy with a bug: its mail waits with 451, never refused for good; other sessions of the worker go on."""
-    order = [*ORDER[:-1], "tripwire", ORDER[-1]]
-    gateway = own(policies={"pipeline": {"order": order}, "throttle": PACE, "tripwire": {"mode": "enforce"}})
+    gateway = house
     with gateway.connect() as unlucky, gateway.connect() as other:
         assert unlucky.login(*gateway.logins["personal"]).startswith("235")
         assert other.login(*gateway.logins["personal"]).startswith("235")
@@ -209,3 +234,24 @@ def test_many_sessions_at_once_get_their_own_answers(gateway: Gateway) -> None:
     gateway.settle()
     expected = sorted(f"RCPT TO:<r{n}.{turn}@dest.example>" for n in range(15) for turn in range(3))
     assert sorted(one.rcpt[0] for one in arrived) == expected
+
+
+@pytest.mark.parametrize(
+    "evil", ["News\r\nX-Evil: 1", "News\nX-Evil: 1", "News\rX-Evil: 1", "News\u2028X-Evil: 1", "\0"]
+)
+def test_names_of_tenants_and_lists_put_no_field_into_a_mail(house: Gateway, evil: str) -> None:
+    """SMTP-24: such a title is refused when it is given, or harmless where it is written."""
+    gateway = house
+    number = abs(hash(evil)) % 10_000
+    tenant = gateway.attempt("tenant.set", name="shop", legal_name=evil, postal_address=evil)
+    listed = gateway.attempt("purpose.add", tenant="shop", name=f"list{number}", title_nl=evil, title_en=evil)
+    if tenant is None and listed is None:
+        return
+    gateway.sink.clear()
+    with gateway.connect() as client:
+        assert client.login(*gateway.logins["marketing"]).startswith("235")
+        client.envelope(SENDER, "ann@dest.example")
+        client.send(NEWS.replace(b"List-Unsubscribe", b"X-None") + b".\r\n")
+        client.reply()
+    gateway.settle()
+    assert all("\nX-Evil" not in one.head and "\rX-Evil" not in one.head for one in gateway.sink.arrived)

@@ -1,0 +1,246 @@
+"""A full, read-only or failing disk: senders hear 4xx, nothing is lost, and it goes on by itself when the disk does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.spool.contract import SpoolUnavailable
+from relay.spool.files import QueueFiles
+from relay.spool.item import Item
+from relay.spool.segment import LARGE_BYTES, Segment
+from tests.fakes.queues import Files, is_root, message
+
+pytestmark = pytest.mark.anyio
+
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB of its own."""
+    if not is_root():
+        pytest.skip("a small disk needs the superuser to mount it")
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@contextlib.contextmanager
+def no_file_grows() -> Iterator[None]:
+    """The kernel refuses every write past 0 octets, as a full disk does, with EFBIG."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+@contextlib.contextmanager
+def unwritable(folder: Path) -> Iterator[None]:
+    """No file can be made in it or removed; those in it can be written."""
+    if is_root():
+        if subprocess.run(["chattr", "+i", str(folder)], capture_output=True).returncode:
+            pytest.skip("this file system knows no immutable folders, and the superuser heeds no permissions")
+        try:
+            yield
+        finally:
+            subprocess.run(["chattr", "-i", str(folder)], check=True)
+    else:
+        folder.chmod(0o500)
+        try:
+            yield
+        finally:
+            folder.chmod(0o700)
+
+
+async def commit_all(queue: QueueFiles, items: list[Item]) -> list[Item]:
+    """Those that were accepted; the others failed as they should."""
+    results = await asyncio.gather(*map(queue.commit, items), return_exceptions=True)
+    assert all(result is None or isinstance(result, SpoolUnavailable) for result in results), results
+    return [item for item, result in zip(items, results, strict=True) if result is None]
+
+
+async def recover(rig: Files, queue: QueueFiles) -> None:
+    """The upkeep of a few seconds."""
+    await rig.pass_time(queue, 5, step=0.25)
+
+
+async def test_a_failing_disk_is_said_and_probed(rig: Files) -> None:
+    queue = await rig.open()
+    kept = await commit_all(queue, [message(queue) for _ in range(5)])
+    with no_file_grows():
+        assert await commit_all(queue, [message(queue) for _ in range(5)]) == []
+        assert queue.pressure() == "the queue cannot be written"
+        await recover(rig, queue)
+        assert queue.pressure(), "the probe failed as well"
+        assert len(list(rig.folder.glob("*.queue"))) == 1, "and left nothing behind"
+    await recover(rig, queue)
+    assert queue.pressure() is None
+    kept += await commit_all(queue, [message(queue) for _ in range(5)])
+    assert len(kept) == 10
+    for which in (queue, await rig.after_power_cut()):
+        assert {item.id for item in await rig.drain(which, 10)} == {item.id for item in kept}
+
+
+async def test_without_new_mail_it_recovers_too(rig: Files) -> None:
+    queue = await rig.open()
+    with no_file_grows():
+        await commit_all(queue, [message(queue)])
+    await recover(rig, queue)
+    assert queue.pressure() is None and queue.take() is None
+
+
+async def test_outcomes_wait_for_the_disk_and_are_not_forgotten(rig: Files) -> None:
+    queue = await rig.open()
+    await queue.commit(message(queue))
+    item = await rig.take(queue)
+    with no_file_grows():
+        with pytest.raises(SpoolUnavailable):
+            await rig.finish(queue, item)
+        assert list(queue.in_flight) == [item.id], "nobody else may try it"
+    await rig.finish(queue, item)
+    assert (await rig.after_power_cut()).take() is None
+
+
+@pytest.mark.parametrize("size", [20_000, 3 * LARGE_BYTES])
+async def test_a_full_disk(rig: Files, small_disk: Path, size: int) -> None:
+    rig.folder = small_disk / "queue"
+    queue = await rig.open()
+    kept: list[Item] = []
+    for _ in range(40):
+        kept += await commit_all(queue, [message(queue, os.urandom(size // 2).hex().encode()) for _ in range(10)])
+    assert 5 < len(kept) < 400 and queue.pressure()
+    again_taken = [await rig.take(queue) for _ in range(len(kept))]
+    assert {item.id for item in again_taken} == {item.id for item in kept}
+    ballast_gone(small_disk)
+    for item in again_taken[: len(kept) // 2]:
+        await rig.finish(queue, item)
+    await rig.pass_time(queue, 30)
+    assert len(await commit_all(queue, [message(queue)])) == 1
+    left = {item.id for item in again_taken[len(kept) // 2 :]}
+    rig.folder = small_disk / "queue"
+    copy = await rig_copy(rig, small_disk)
+    assert {item.id for item in [await rig.take(copy) for _ in range(len(left) + 1)]} > left
+
+
+def ballast_gone(disk: Path) -> None:
+    """Somebody makes room."""
+    subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
+
+
+async def rig_copy(rig: Files, disk: Path) -> QueueFiles:
+    subprocess.run(["cp", "-r", str(disk / "queue"), str(disk / "copy")], check=True)
+    return await rig.open(disk / "copy")
+
+
+async def test_a_disk_made_read_only(rig: Files, small_disk: Path) -> None:
+    rig.folder = small_disk / "queue"
+    queue = await rig.open()
+    kept = await commit_all(queue, [message(queue)])
+    held_open = [Path(f"/proc/self/fd/{fd}").resolve() for fd in os.listdir("/proc/self/fd")]
+    assert any(rig.folder in path.parents for path in held_open)
+    # A file system with open files cannot be mounted read-only by an ordinary remount; the kernel does it on errors.
+    if subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], capture_output=True).returncode:
+        pytest.skip("the kernel does not make a disk in use read-only")
+    assert await commit_all(queue, [message(queue) for _ in range(3)]) == []
+    await recover(rig, queue)
+    assert queue.pressure()
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    await recover(rig, queue)
+    assert queue.pressure() is None
+    assert [item.id for item in await rig.drain(queue, 1)] == [item.id for item in kept]
+
+
+async def test_a_folder_that_may_not_be_written(rig: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current file takes mail on; a new one cannot be made, which must fail nothing that is durable."""
+    monkeypatch.setattr("relay.spool.files.SEGMENT_BYTES", 10_000)
+    queue = await rig.open()
+    with unwritable(rig.folder):
+        kept = await commit_all(queue, [message(queue, b"x" * 3000) for _ in range(20)])
+        kept += await commit_all(queue, [message(queue, b"x" * 3000) for _ in range(20)])
+    await recover(rig, queue)
+    kept += await commit_all(queue, [message(queue)])
+    ids = [item.id for item in await rig.drain(queue, len(kept))]
+    assert sorted(ids) == sorted(item.id for item in kept) and len(kept) == 41
+
+
+async def test_a_segment_that_cannot_be_made_fails_nothing(rig: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was appended is durable: to say otherwise would send it twice."""
+    monkeypatch.setattr("relay.spool.files.SEGMENT_BYTES", 1)
+    queue = await rig.open()
+
+    def refuse(path: Path, number: int) -> Segment:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "create", refuse)
+        assert len(await commit_all(queue, [message(queue) for _ in range(10)])) == 10
+    assert len(await commit_all(queue, [message(queue) for _ in range(10)])) == 10
+    assert len(await rig.drain(queue, 20)) == 20
+
+
+async def test_a_bug_in_the_writer_fails_the_batch_and_not_the_thread(
+    rig: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = await rig.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "append", lambda segment, rows: 1 / 0)
+        assert await commit_all(queue, [message(queue) for _ in range(3)]) == []
+    assert len(await commit_all(queue, [message(queue) for _ in range(3)])) == 3
+
+
+async def test_a_failing_old_file_does_not_stop_new_mail(rig: Files) -> None:
+    queue = await rig.open()
+    await queue.commit(message(queue))
+    item = await rig.take(queue)
+    old = queue.shelf.current
+    await rig.pass_time(queue, 1)
+    queue.shelf.current = await asyncio.to_thread(queue.shelf.create)
+
+    def broken(rows: object) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    old.append = broken  # type: ignore[method-assign]
+    with pytest.raises(SpoolUnavailable):
+        await rig.finish(queue, item)
+    assert queue.pressure() is None
+    assert len(await commit_all(queue, [message(queue)])) == 1
+    del old.append
+
+
+async def test_low_space_stops_new_mail_only(rig: Files) -> None:
+    rig.min_free_bytes = 1 << 60
+    queue = await rig.open()
+    assert queue.pressure() == "the disk is nearly full"
+    await queue.commit(message(queue))
+    await rig.finish(queue, *await rig.drain(queue, 1))
+    queue.storage._min_free = 1
+    queue.tick()
+    assert queue.pressure() is None
+
+
+async def test_a_large_body_that_cannot_be_written_leaves_nothing(rig: Files) -> None:
+    queue = await rig.open()
+    with no_file_grows():
+        assert await commit_all(queue, [message(queue, b"x" * MEGABYTE)]) == []
+    await recover(rig, queue)
+    await rig.pass_time(queue, 60)
+    assert not list(rig.folder.glob("*.bodies/*")) and queue.shelf.current.live == 0
+    assert len(await commit_all(queue, [message(queue, b"x" * MEGABYTE)])) == 1
