@@ -51,6 +51,9 @@ REQUEST_ANSWERED = _event("web.answered", "A page or an API call was answered. r
 CHILD_ENDED = _event("child.ended", "A worker or the web process ended unasked and is started again. place, code.")
 RELOADED = _event("settings.reloaded", "SIGHUP was carried out.")
 RELOAD_REFUSED = _event("settings.refused", "Part of a reload was refused; what was in force stays. problem.")
+DIRECTORY_STALLED = _event(
+    "directory.stalled", "Tenants, logins and keys cannot be read again; what was read last holds meanwhile. kind."
+)
 STORE_FAILED = _event("store.failed", "The shared database could not be written. kind.")
 UPKEEP_FAILED = _event("upkeep.failed", "A job of retention or repair failed and will be tried again. kind.")
 

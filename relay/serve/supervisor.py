@@ -229,7 +229,7 @@ class Supervisor:
         return await self._ownership.call(op, args)
 
     async def _not_ready(self) -> list[str]:
-        reasons = self._ownership.problems()
+        reasons = await self._ownership.problems()
         for child in self.children.values():
             if child.place == WEB:
                 continue

@@ -22,7 +22,11 @@ _CHECKPOINT_PAGES = 8_000
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be opened; the text says which and what to do."""
+    """The database cannot be used; the text says which and what to do. `damaged`: it will not mend by itself."""
+
+    def __init__(self, text: str, *, damaged: bool = False) -> None:
+        super().__init__(text)
+        self.damaged = damaged
 
 
 def url_of(database: str | Path) -> URL:
