@@ -90,7 +90,7 @@ async def test_a_failing_disk_is_said_and_probed(rig: Files) -> None:
     kept = await commit_all(queue, [message(queue) for _ in range(5)])
     with no_file_grows():
         assert await commit_all(queue, [message(queue) for _ in range(5)]) == []
-        assert queue.pressure() == "the queue cannot be written"
+        assert queue.pressure() == "queue.unavailable"
         await recover(rig, queue)
         assert queue.pressure(), "the probe failed as well"
         assert len(list(rig.folder.glob("*.queue"))) == 1, "and left nothing behind"
@@ -264,7 +264,7 @@ async def test_a_failing_old_file_does_not_stop_new_mail(rig: Files) -> None:
 async def test_low_space_stops_new_mail_only(rig: Files) -> None:
     rig.min_free_bytes = 1 << 60
     queue = await rig.open()
-    assert queue.pressure() == "the disk is nearly full"
+    assert queue.pressure() == "queue.full"
     await queue.commit(message(queue))
     await rig.finish(queue, *await rig.drain(queue, 1))
     queue.storage._min_free = 1
