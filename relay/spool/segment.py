@@ -100,6 +100,7 @@ class Segment:
             raise BlockingIOError(path)
         segment = cls(path, lock_fd, number)
         try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # its log takes over the mode
             segment._writing().execute(_SCHEMA)
             sync_folder(path.parent)
         except BaseException:

@@ -88,7 +88,7 @@ async def test_kills_at_random_moments(world: World, sink: Sink, capsys: pytest.
     with capsys.disabled():
         sys.stderr.write(
             f"\n{KILLS} kills (seed {seed}): {len(clients.acknowledged)} acknowledged, {len(lost)} lost, "
-            f"{len(twice(sink))} arrived twice, {len(clients.in_doubt)} without an answer, {clients.refused} refused\n"
+            f"{len(twice(sink))} arrived twice, {len(clients.in_doubt)} without an answer, {len(clients.refusals)} refused\n"
         )
     assert not lost, f"seed {seed}: {sorted(lost)[:20]}"
     assert not unexplained(sink, kills), f"seed {seed}"

@@ -115,7 +115,7 @@ async def test_power_cuts(world: World, sink: Sink, disk: Disk, capsys: pytest.C
     with capsys.disabled():
         sys.stderr.write(
             f"\n{CUTS} power cuts: {len(clients.acknowledged)} acknowledged, {len(lost)} lost, "
-            f"{len(twice)} arrived twice, {len(clients.in_doubt)} without an answer, {clients.refused} refused\n"
+            f"{len(twice)} arrived twice, {len(clients.in_doubt)} without an answer, {len(clients.refusals)} refused\n"
         )
     assert not lost, sorted(lost)[:20]
     assert not unexplained

@@ -56,10 +56,11 @@ def free_port() -> int:
 class World:
     """One gateway over `data`, restarted as often as needed, each time with as many workers as asked."""
 
-    def __init__(self, folder: Path, sink_port: int, *, data: Path | None = None) -> None:
+    def __init__(self, folder: Path, sink_port: int, *, data: Path | None = None, min_free_bytes: int = 0) -> None:
         self.folder = folder
         self.data = data or folder / "data"
         self.port, self.web, self.sink_port = free_port(), free_port(), sink_port
+        self.min_free_bytes = min_free_bytes
         self.process: subprocess.Popen[str] | None = None
         self.login = self._set_up()
 
@@ -75,7 +76,7 @@ class World:
             "listener": [{"address": f"127.0.0.1:{self.port}", "tls": "off"}],
             "web": {"address": f"127.0.0.1:{self.web}"},
             "delivery": {"mode": "smarthost", "smarthosts": [f"smtp://127.0.0.1:{self.sink_port}"], "tls": "off"},
-            "limits": {"min_free_disk_bytes": 0},
+            "limits": {"min_free_disk_bytes": self.min_free_bytes},
             "policies": {"throttle": _UNLIMITED},
         }
         return Settings.model_validate_json(json.dumps(values))
@@ -222,7 +223,7 @@ class Clients:
     def __init__(self, world: World, sessions: int = 8, pace: float = 0.0) -> None:
         self.acknowledged: set[int] = set()
         self.in_doubt: set[int] = set()  # the connection broke after the final dot
-        self.refused = 0
+        self.refusals: list[str] = []
         self._world = world
         self._pace = pace
         self._number = 0
@@ -244,6 +245,14 @@ class Clients:
         async with asyncio.timeout(120.0):
             while len(self.acknowledged) < goal:
                 await asyncio.sleep(0.02)
+
+    async def be_refused(self, more: int) -> list[str]:
+        """The next `more` refusals."""
+        seen = len(self.refusals)
+        async with asyncio.timeout(60.0):
+            while len(self.refusals) < seen + more:
+                await asyncio.sleep(0.02)
+        return self.refusals[seen:]
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -275,9 +284,9 @@ class Clients:
             self.in_doubt.add(number)
             try:
                 await _reply(reader, b"250")
-            except _Refused:
+            except _Refused as refusal:
                 self.in_doubt.discard(number)
-                self.refused += 1
+                self.refusals.append(str(refusal))
                 await asyncio.sleep(0.05)
                 continue
             self.in_doubt.discard(number)
@@ -305,4 +314,4 @@ async def _reply(reader: asyncio.StreamReader, wanted: bytes) -> None:
         if line[3:4] != b"-":
             break
     if not line.startswith(wanted):
-        raise _Refused(line)
+        raise _Refused(line.decode().rstrip())
