@@ -17,7 +17,6 @@ from relay.owner import Reader
 from relay.serve.ownership import MAX_TOGETHER, Ownership, Waiting, next_batch
 from relay.settings.model import Settings
 
-
 START = 1_767_348_000.0
 
 
