@@ -5,7 +5,7 @@ Message-ID is added (MSG-4). Header lines over 998 octets are folded at a blank;
 or encrypted part cannot bear (MSG-5, MSG-6). Letters with accents in a header need SMTPUTF8 (MSG-8). Parts nested too
 deep or too many are refused (MSG-2). Taken out: hidden recipients and other fields of the transport (CC-15), fields that
 claim a check by this server, foreign feedback ids and every X-Zegel field (MSG-9, CLASS-11). A tenant may have a
-smaller largest message than the server (SMTP-8).
+smaller largest message than the server (SMTP-8). A subscriber's id too long for a token is refused (MSG-7).
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from relay.policy.options import option
 from relay.policy.verdict import Change, Note, Stage, Verdict
 
 STAGE = Stage.JUDGE
+MAX_SUBSCRIBER_OCTETS = 255  # what a token holds (relay.consent.token)
 NEEDS = ()
 _ONCE = frozenset(
     b"from sender reply-to to cc bcc message-id in-reply-to references subject date".split()
@@ -53,6 +54,9 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
         return Verdict.accept()
     if settings.max_message_bytes and message.size > settings.max_message_bytes:
         return Verdict.reject("content.too_big", limit=str(settings.max_message_bytes))
+    subscriber = message.get(b"x-zegel-subscriber")
+    if subscriber is not None and len(subscriber.decode("utf-8", "replace").encode()) > MAX_SUBSCRIBER_OCTETS:
+        return Verdict.reject("content.subscriber_too_long", limit=str(MAX_SUBSCRIBER_OCTETS))
     names: dict[bytes, int] = {}
     for name, _ in message.fields:
         names[name] = names.get(name, 0) + 1

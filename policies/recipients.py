@@ -10,8 +10,8 @@ To is one address (CC-14).
 
 What happens: a copy for each (CC-8), hidden recipients (CC-9), the sender is asked (CC-10), or a refusal. The sender is
 told (CC-18) and each case is kept as a near miss, or as an incident where this policy only observes (CC-20). A
-signature over the addresses cannot be mended and is refused; an encrypted mail waits for a person (CC-12). Signatures by
-others that the change breaks are renamed (CC-17).
+signature over the addresses cannot be mended and is refused, and so is as much in Reply-To, which stays; an encrypted mail
+waits for a person (CC-12). Signatures by others that the change breaks are renamed (CC-17).
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from relay.mail.edits import Edit
 from relay.mail.envelope import MailClass, Submission
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import structure
-from relay.mail.visible import Audience, Unreadable, audience, own_addresses, visible_addresses
+from relay.mail.visible import Audience, Unreadable, audience, own_addresses, reply_addresses, visible_addresses
 from relay.policy.facts import Fact, Facts
 from relay.policy.options import PerClass, option
 from relay.policy.verdict import Action, Note, Stage, Verdict
@@ -70,14 +70,14 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     if count < settings.bulk_act_from or len(outside.parties) < 2:
         return Verdict.accept()
     strict = mail.mail_class is MailClass.COMMERCIAL or mail.bulk or mail.account.tenant.sensitive_audience
-    warn_from, act_from = settings.warn_from, settings.act_from
+    warn_from, act_from = settings.warn_from, settings.bulk_act_from if strict else settings.act_from
     if asks(mail, settings):
         if facts.thread is not None and outside.addresses <= facts.thread.seen:
             return Verdict.accept()
         if mail.mail_class is MailClass.PERSONAL and facts.thread is None:
-            warn_from, act_from = 2 * warn_from, 2 * act_from
-    if strict or count >= act_from:
-        return _act(mail, message, count, settings)
+            warn_from, act_from = 2 * warn_from, act_from if strict else 2 * act_from
+    if count >= act_from:
+        return _act(mail, message, count, settings, limit=act_from)
     warning = Note("warn", "recipients.warn", count)
     return Verdict.accept(warning, reason="recipients.warn") if count >= warn_from else Verdict.accept()
 
@@ -92,7 +92,7 @@ def _outside(mail: Submission, message: Message, seen: frozenset[str], settings:
     return audience(seen - own, internal, groups, settings.freemail)
 
 
-def _act(mail: Submission, message: Message, count: int, settings: Settings) -> Verdict:
+def _act(mail: Submission, message: Message, count: int, settings: Settings, *, limit: int) -> Verdict:
     action, near_miss = settings.exposed.of(mail), Note("near_miss", "recipients.exposed", count)
     if action == "hide" and mail.account.tenant.sensitive_audience:
         action = "split"  # hidden recipients are one click from shown ones; a copy each is not (CC-4)
@@ -100,7 +100,8 @@ def _act(mail: Submission, message: Message, count: int, settings: Settings) -> 
     made = structure(message)
     if isinstance(made, Malformed):
         return Verdict.reject(made.reason)
-    if action == "reject":
+    left = _outside(mail, message, reply_addresses(message), settings)
+    if action == "reject" or (len(left.addresses) >= limit and len(left.parties) > 1):
         return Verdict(Action.REJECT, "recipients.exposed", (near_miss,), detail)
     if made.is_encrypted:
         return Verdict.hold("recipients.encrypted", near_miss, addresses=str(count))

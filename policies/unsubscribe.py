@@ -15,7 +15,8 @@ from relay.mail.envelope import MailClass, Submission
 from relay.mail.links import find_way_out
 from relay.mail.listfields import Pair, list_id, opt_out_pair
 from relay.mail.message import Message
-from relay.mail.texts import has_placeholder, read_texts
+from relay.mail.placeholders import has_placeholder
+from relay.mail.texts import read_texts
 from relay.policy.facts import Facts
 from relay.policy.options import option
 from relay.policy.verdict import Note, Stage, Verdict

@@ -6,13 +6,13 @@ has been read stays good while the generation counter of the store has not moved
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 from relay.consent.lookup import Lookup
 from relay.counters.contract import Counters
-from relay.mail.address import narrow
 from relay.mail.envelope import Submission
 from relay.mail.fingerprint import text_of
 from relay.mail.visible import Unreadable, visible_addresses
@@ -21,6 +21,8 @@ from relay.policy.facts import Fact, Facts, PendingRequest, ThreadParent, Unavai
 from relay.store.threads import Threads
 
 DAY_SECONDS = 86_400
+MAX_PARENTS = 20
+_REFERENCE = re.compile(rb"<[^<>\s]{1,500}>")
 Address = str
 
 
@@ -99,9 +101,13 @@ class Gather:
         shown = visible_addresses(mail.message)
         if isinstance(shown, Unreadable):
             return None
-        by_key = {narrow(address): address for address in shown}
-        seen = self.threads.seen(mail.account.tenant.id, b" ".join(parents), list(by_key), now=mail.now)
-        return None if seen is None else ThreadParent(frozenset(by_key[key].lower() for key in seen))
+        best: frozenset[str] | None = None
+        # One parent must have shown them all: the union of several would introduce the readers of one to another's.
+        for reference in _REFERENCE.findall(b" ".join(parents))[-MAX_PARENTS:]:
+            seen = self.threads.seen(mail.account.tenant.id, reference, list(shown), now=mail.now)
+            if seen is not None and (best is None or len(seen) > len(best)):
+                best = seen
+        return None if best is None else ThreadParent(best)
 
     def _fingerprint(self, mail: Submission, addresses: Sequence[Address]) -> int:
         if mail.message is None:

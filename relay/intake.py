@@ -47,6 +47,10 @@ class Watcher(Protocol):
 
     def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None: ...
 
+    def reports(self, item: Item, ruling: Ruling) -> list[Item]:
+        """The reports to the sender for the recipients that were dropped, as messages for the queue (PIPE-1)."""
+        ...
+
 
 class House(NamedTuple):
     """What the gateway says of itself: its name, its pages, the language before a tenant is known, how soon it answers."""
@@ -125,6 +129,8 @@ class Intake:
         try:
             # Who gives up waiting takes the message back: a cancelled commit is not sent (PIPE-6).
             async with asyncio.timeout(self.house.reply_seconds):
+                for report in self.watcher.reports(item, ruling) if ruling.dropped else ():
+                    await self.queue.commit(report)  # first: a 250 promises it too (PIPE-1)
                 await self.queue.commit(item)
         except TimeoutError:
             log.error(events.QUEUE_FAILED, queue_id=item.queue_id)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from relay.clock import Clock
 from relay.consent.lookup import Lookup
 from relay.directory import Directory
-from relay.mail.envelope import Account, Credential, Envelope, MailClass, SessionInfo, Stream, Submission
+from relay.mail.envelope import Account, Credential, Envelope, MailClass, SessionInfo, Stream, Submission, Tenant
 from relay.observe import metrics
 from relay.policy.facts import Fact, Facts
 from relay.policy.pipeline import Pipeline
@@ -19,8 +20,14 @@ from relay.store.generation import CONSENT, Generation
 NO_SESSION = SessionInfo("")
 
 
-Gone = tuple[int, str]
-"""Number of a recipient who may not get the mail any more, and the reason."""
+class Standing(NamedTuple):
+    """The answer: who may not get it any more, by number and reason, and why the whole mail must wait for a person."""
+
+    gone: Sequence[tuple[int, str]] = ()
+    held: str = ""
+
+
+GOES = Standing()
 
 
 class Recheck:
@@ -40,34 +47,37 @@ class Recheck:
         self._directory = directory
         self._clock = clock
 
-    def __call__(self, item: Item, waiting: Sequence[int]) -> list[Gone] | None:
-        """Who may not get it any more; None where the store cannot be read, and then the mail waits (PIPE-3)."""
-        generation = self._generation.read(CONSENT)
-        if item.generation == generation or item.meta["class"] == MailClass.SYSTEM:
-            return []
-        account = self._account(item)
-        if account is None:
-            return [(index, "account.gone") for index in waiting]
-        if account.tenant.suspended:
+    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing | None:
+        """What stands in the way now.
+
+        None where the mail has to wait: no store to read (PIPE-3), a tenant that is suspended (THROTTLE-9).
+        """
+        if item.meta["class"] == MailClass.SYSTEM:
+            return GOES
+        tenant = self._directory().tenant_by_id(item.tenant)
+        if tenant is None:
+            return Standing([(index, "account.gone") for index in waiting])
+        if tenant.suspended:
             return None
+        generation = self._generation.read(CONSENT)
+        if item.generation == generation and "tries" not in item.state:  # a later try: time alone ends a consent too
+            return GOES
         try:
-            gone = self._ask(item, account, waiting)
+            standing = self._ask(item, _account(item, tenant), waiting)
         except (sqlite3.Error, OSError):
             metrics.FACTS_UNAVAILABLE.inc(("consents",))
             return None
         item.generation = generation
-        return gone
+        return standing
 
-    def _account(self, item: Item) -> Account | None:
-        """The account that sent it, as far as the policies look: a login that was revoked since has sent lawfully."""
+    def is_fresh(self, item: Item) -> bool:
+        """What the last call said still holds: for copies that waited for a connection since."""
+        if item.meta["class"] == MailClass.SYSTEM:
+            return True
         tenant = self._directory().tenant_by_id(item.tenant)
-        if tenant is None:
-            return None
-        name = item.meta["credential"]
-        credential = Credential(name, name, tenant.name, Stream(item.meta["stream"]), item.meta["purpose"])
-        return Account(tenant, credential, tenant.purposes.get(item.meta["purpose"]))
+        return tenant is not None and not tenant.suspended and item.generation == self._generation.read(CONSENT)
 
-    def _ask(self, item: Item, account: Account, waiting: Sequence[int]) -> list[Gone] | None:
+    def _ask(self, item: Item, account: Account, waiting: Sequence[int]) -> Standing | None:
         everyone = item.recipients
         addresses = [everyone[index].address for index in waiting]
         purpose = account.purpose.name if account.purpose else ""
@@ -78,7 +88,9 @@ class Recheck:
             Fact.REQUESTS: self._lookup.requests(tenant, purpose, addresses),
         }
         facts = Facts(values)
-        gone: list[Gone] = []
+        gone: list[tuple[int, str]] = []
+        held = ""
+        released = item.state.get("released", "")  # a person has seen this reason and let it go
         for index in waiting:
             mail = Submission(
                 account,
@@ -94,4 +106,13 @@ class Recheck:
                 gone.append((index, ruling.reason))
             elif ruling.action is Action.DEFER:
                 return None
-        return gone
+            elif ruling.action is Action.HOLD and ruling.reason != released:
+                held = ruling.reason
+        return Standing(gone, held)
+
+
+def _account(item: Item, tenant: Tenant) -> Account:
+    """The account that sent it, as far as the policies look: a login that was revoked since has sent lawfully."""
+    name, purpose = item.meta["credential"], item.meta["purpose"]
+    credential = Credential(name, name, tenant.name, Stream(item.meta["stream"]), purpose)
+    return Account(tenant, credential, tenant.purposes.get(purpose))

@@ -60,6 +60,9 @@ class _Nobody:
     def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
         return
 
+    def reports(self, item: Item, ruling: Ruling) -> list[Item]:
+        return []
+
 
 class _NoQueue:
     """Stands where intake would commit; only ids are asked of it here."""

@@ -209,7 +209,7 @@ class _Measuring:
 
     def _render(self, item: Item) -> Rendered:
         item.body_hash = ""
-        copy = render(item, recipient(0), PEER, self.ground.signer)
+        copy = render(item, recipient(0), PEER, self.ground.signer, {})
         assert isinstance(copy, Rendered), copy
         return copy
 

@@ -173,7 +173,7 @@ async def queue_op(settings: Settings, op: str, args: dict[str, Any]) -> Any:
     await queue.start()
     try:
         await _at_rest(queue)
-        reporter = Reporter(settings.server.hostname, queue.next_id, clock)
+        reporter = Reporter(settings.server.hostname, queue.next_id, clock, public_url=settings.web.public_url)
         return await QueueOps(queue, wake=_nothing, reporter=reporter).run(op, args)
     finally:
         await queue.stop()

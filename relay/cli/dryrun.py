@@ -116,6 +116,9 @@ class _Listener:
     def refused(self, number: int, ruling: Ruling, reply: str) -> None:
         self.ruling = ruling
 
+    def reports(self, item: Item, ruling: Ruling) -> list[Item]:
+        return []
+
     def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
         self.ruling = ruling
 

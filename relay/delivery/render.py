@@ -15,18 +15,18 @@ from relay.dkim.sign import body_hash, sign
 from relay.mail import edits
 from relay.mail.edits import PER_COPY, Edit
 from relay.mail.message import Field, Malformed, join_head
-from relay.mail.recode import to_7bit
+from relay.mail.placeholders import Template, template
+from relay.mail.recode import has_long_line, to_7bit
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.spool.item import Item
 
 SIGNATURE_SECONDS = 14 * 86_400  # DKIM-7
-UNSUBSCRIBE_PLACEHOLDER = b"{{zegel_unsubscribe}}"
-MY_PLACEHOLDER = b"{{zegel_my}}"
+PIECE_BYTES = 256 * 1024
 
 
 class Links(NamedTuple):
-    """The copy's own addresses: one-click opt-out and own data."""
+    """The copy's own addresses, in the order of relay.mail.placeholders.NAMES: one-click opt-out and own data."""
 
     unsubscribe: str
     my: str
@@ -40,19 +40,39 @@ class Signer(NamedTuple):
     links: Callable[[Item, str], Links]
 
 
-def render(item: Item, recipient: str, features: Features, signer: Signer) -> Rendered | Deferred | Failed:
+class Base:
+    """What all copies of a message share towards peers that take, or do not take, 8-bit content."""
+
+    __slots__ = ("body", "digest", "fields", "is_ascii", "is_original", "template")
+
+    def __init__(self, fields: list[Field], body: bytes | memoryview, *, is_ascii: bool) -> None:
+        self.fields = fields
+        self.body = body
+        self.is_ascii = is_ascii  # of the body
+        self.is_original = True  # the body is the message's own
+        self.template: Template | None = None
+        self.digest = ""  # of `body`
+
+
+Bases = dict[bool, Base | Failed]
+"""By whether the peer takes 8-bit content. Kept while copies of one message leave, so that what they share is made once."""
+
+
+def render(
+    item: Item, recipient: str, features: Features, signer: Signer, bases: Bases
+) -> Rendered | Deferred | Failed:
     """The bytes for `recipient` (or for all, when no edit is per copy) towards a peer with `features`.
 
     Failed 5.6.3 where the peer lacks 8BITMIME and the content may not be touched (OUT-9), 5.6.7 where it lacks SMTPUTF8;
     Deferred where the signing key is missing by our own fault (DKIM-8: the mail waits and an alarm rings).
     """
-    message = item.parsed()
-    fields: list[Field] = message.fields
-    body: bytes | memoryview = message.body
     plan = item.edits
-    fields = edits.apply(fields, plan)
-    changed = False
-    links: Links | None = None
+    base = bases.get(features.eightbitmime)
+    if base is None:
+        base = bases[features.eightbitmime] = _base(item, plan, keeps_8bit=features.eightbitmime)
+    if isinstance(base, Failed):
+        return base
+    fields, links = base.fields, None
     for edit in plan:
         if edit.kind == "to_self":
             fields = edits.show_only(fields, recipient)
@@ -60,30 +80,44 @@ def render(item: Item, recipient: str, features: Features, signer: Signer) -> Re
             links = links or signer.links(item, recipient)
             if edit.kind == "unsubscribe":
                 fields = _with_unsubscribe(fields, edit, links)
-            else:
-                body, changed = _fill(body, links), True
-        elif edit.kind == "recode":
+    head_is_ascii = all(raw.isascii() for _, raw in fields)
+    if item.meta.get("utf8") and not features.smtputf8 and not head_is_ascii:
+        return Failed("5.6.7", "the next server does not take UTF-8 in headers", "")
+    body: bytes | memoryview = base.body
+    if base.template is not None and links is not None:
+        body = base.template.fill(links)
+        if has_long_line(body):  # a link pushed a line over the limit (MSG-5)
             recoded = to_7bit(fields, body)
             if isinstance(recoded, Malformed):
                 return Failed("5.6.3", recoded.detail, "")
             fields, body = recoded
-            changed = True
-    if item.meta.get("utf8") and not features.smtputf8 and not all(raw.isascii() for _, raw in fields):
-        return Failed("5.6.7", "the next server does not take UTF-8 in headers", "")
-    is_ascii = message.is_ascii and not changed
-    if not is_ascii:
-        is_ascii = bytes(body).isascii() and all(raw.isascii() for _, raw in fields)
-    if not is_ascii and not features.eightbitmime and not bytes(body).isascii():
+    return _signed(item, base, fields, body, signer, is_ascii=base.is_ascii and head_is_ascii)
+
+
+def _base(item: Item, plan: Sequence[Edit], *, keeps_8bit: bool) -> Base | Failed:
+    message = item.parsed()
+    fields = edits.apply(message.fields, plan)
+    body: bytes | memoryview = message.body
+    base = Base(fields, body, is_ascii=message.is_ascii or _is_ascii(body))
+    base.digest = item.body_hash
+    if not (base.is_ascii or keeps_8bit) or any(edit.kind == "recode" for edit in plan):
         recoded = to_7bit(fields, body)
         if isinstance(recoded, Malformed):
             return Failed("5.6.3", recoded.detail, "")
-        fields, body = recoded
-        changed = is_ascii = True
-    return _signed(item, fields, body, signer, changed=changed, is_ascii=is_ascii)
+        base.fields, base.body = recoded
+        base.is_ascii, base.is_original, base.digest = True, False, ""
+    if any(edit.kind == "placeholders" for edit in plan):
+        base.template = template(base.fields, bytes(base.body))
+    return base
+
+
+def _is_ascii(body: bytes | memoryview) -> bool:
+    """Looked at in pieces: a large body is not copied whole."""
+    return all(bytes(body[at : at + PIECE_BYTES]).isascii() for at in range(0, len(body), PIECE_BYTES))
 
 
 def _signed(
-    item: Item, fields: list[Field], body: bytes | memoryview, signer: Signer, *, changed: bool, is_ascii: bool
+    item: Item, base: Base, fields: list[Field], body: bytes | memoryview, signer: Signer, *, is_ascii: bool
 ) -> Rendered | Deferred:
     domain = item.meta["domain"]
     is_ours = item.meta["class"] == "system"  # our own notices and reports: signed where the house has a key
@@ -93,10 +127,12 @@ def _signed(
         log.error(events.KEY_MISSING, queue_id=item.queue_id, domain=domain)
         return Deferred("4.7.5", "the signing key is missing on this gateway", "")
     if keys:
-        if changed:
-            digest = body_hash(body)
+        if body is base.body:
+            digest = base.digest = base.digest or body_hash(body)
+            if base.is_original:
+                item.body_hash = digest  # for the next round, or the next attempt
         else:
-            digest = item.body_hash = item.body_hash or body_hash(body)
+            digest = body_hash(body)
         signatures = sign(fields, digest, keys, now=int(signer.now()), expire_seconds=SIGNATURE_SECONDS)
         fields = [*signatures, *fields]
         for key in keys:
@@ -114,14 +150,6 @@ def _with_unsubscribe(fields: list[Field], edit: Edit, links: Links) -> list[Fie
     if edit.value and not any(name == b"list-id" for name, _ in kept):
         own.append(edits.field("List-Id", edit.value))
     return [*kept, *own]
-
-
-def _fill(body: bytes | memoryview, links: Links) -> bytes:
-    return (
-        bytes(body)
-        .replace(UNSUBSCRIBE_PLACEHOLDER, links.unsubscribe.encode())
-        .replace(MY_PLACEHOLDER, links.my.encode())
-    )
 
 
 def is_per_copy(plan: Sequence[Edit]) -> bool:

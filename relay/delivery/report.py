@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from relay.clock import Clock
-from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome
+from relay.delivery.outcome import Delivered, Failed, Outcome
 from relay.mail import dsn
 from relay.mail.envelope import Recipient
 from relay.mail.reply import REASONS
@@ -17,10 +17,11 @@ EXPIRED = Failed("4.4.7", "delivery time expired", "")
 
 
 class Reporter:
-    """Makes delivery reports. `next_id` gives queue ids; `host` is the gateway's name."""
+    """Makes delivery reports. `next_id` gives queue ids; `host` is the gateway's name, `public_url` leads to its pages."""
 
-    def __init__(self, host: str, next_id: Callable[[], int], clock: Clock) -> None:
+    def __init__(self, host: str, next_id: Callable[[], int], clock: Clock, *, public_url: str = "") -> None:
         self._host = host
+        self._public_url = public_url.rstrip("/")
         self._next_id = next_id
         self._clock = clock
 
@@ -29,41 +30,44 @@ class Reporter:
         fates = []
         recipients = item.recipients
         for index, outcome in outcomes.items():
-            fate = self._fate(recipients[index], outcome, item.fates[index], gave_up=gave_up, warn=warn)
+            fate = self._fate(
+                item, recipients[index], outcome, gave_up=gave_up and item.fates[index] is Fate.FAILED, warn=warn
+            )
             if fate is not None:
                 fates.append(fate)
         return self._items(item, fates)
 
     def refused(self, item: Item, refused: Sequence[tuple[Recipient, str]]) -> list[Item]:
         """The report for recipients that a policy refused in partial mode (PIPE-1), or that a hold ended for (PIPE-2)."""
-        language = str(item.meta.get("language", "nl"))
-        fates = [
-            dsn.Fate(recipient, dsn.Action.FAILED, "5.7.1", REASONS[reason].sentence(language))
-            for recipient, reason in refused
-        ]
+        fates = [self._ours(item, recipient, "5.7.1", reason) for recipient, reason in refused]
         return self._items(item, fates)
 
     def _fate(
-        self, recipient: Recipient, outcome: Outcome, now_is: Fate, *, gave_up: bool, warn: bool
+        self, item: Item, recipient: Recipient, outcome: Outcome, *, gave_up: bool, warn: bool
     ) -> dsn.Fate | None:
         now = self._clock.now()
         if isinstance(outcome, Delivered):
             if "SUCCESS" not in recipient.notify or outcome.dsn:
                 return None
-            return dsn.Fate(
-                recipient, dsn.Action.RELAYED, outcome.status, outcome.reply, outcome.code, outcome.host, now
-            )
-        if isinstance(outcome, Failed):
-            return dsn.Fate(
-                recipient, dsn.Action.FAILED, outcome.status, _words(outcome.reply), outcome.code, outcome.host, now
-            )
-        if gave_up and now_is is Fate.FAILED:
+            action = dsn.Action.RELAYED
+        elif isinstance(outcome, Failed):
+            if outcome.reply in REASONS:
+                return self._ours(item, recipient, outcome.status, outcome.reply)
+            action = dsn.Action.FAILED
+        elif gave_up:
             return dsn.Fate(recipient, dsn.Action.EXPIRED, "4.4.7", outcome.reply, outcome.code, outcome.host, now)
-        if warn and isinstance(outcome, Deferred):
-            return dsn.Fate(
-                recipient, dsn.Action.DELAYED, outcome.status, outcome.reply, outcome.code, outcome.host, now
-            )
-        return None
+        elif warn:
+            action = dsn.Action.DELAYED
+        else:
+            return None
+        return dsn.Fate(recipient, action, outcome.status, outcome.reply, outcome.code, outcome.host, now)
+
+    def _ours(self, item: Item, recipient: Recipient, status: str, reason: str) -> dsn.Fate:
+        """A refusal of our own: the sender reads its sentence in his language, and where to read more (OPS-5)."""
+        said = REASONS[reason]
+        link = f"{self._public_url}/why/{said.rule}"
+        sentence = f"{said.sentence(str(item.meta.get('language', 'nl')))}. {link}"
+        return dsn.Fate(recipient, dsn.Action.FAILED, status, f"[{said.rule}] {said.sentence('en')}", said=sentence)
 
     def _items(self, item: Item, fates: list[dsn.Fate]) -> list[Item]:
         if not fates:
@@ -114,8 +118,3 @@ def system_item(stamp: Stamp, about: Item, recipient: str, raw: bytes) -> Item:
         "about": about.queue_id,
     }
     return Item(stamp.number, meta, raw, due=stamp.now)
-
-
-def _words(reply: str) -> str:
-    """A reason code of ours in words; a server's reply as it is."""
-    return REASONS[reply].en if reply in REASONS else reply

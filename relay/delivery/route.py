@@ -68,3 +68,9 @@ def plans(delivery: Delivery) -> Callable[[Item], RetryPlan]:
     short_hours = min(delivery.transactional_give_up_after_hours, delivery.give_up_after_hours)
     short = RetryPlan(steps, short_hours * HOUR, warn if warn < short_hours * HOUR else 0.0)
     return lambda item: short if item.meta["stream"] == "transactional" else standard
+
+
+def first_word_seconds(delivery: Delivery) -> float:
+    """The youngest age at which the sender of a message that does not leave has to hear something."""
+    ages = [delivery.give_up_after_hours, delivery.transactional_give_up_after_hours, delivery.warn_after_hours]
+    return HOUR * min(age for age in ages if age > 0)

@@ -2,41 +2,53 @@
 
 Theory of operation. A connection (relay.delivery.pool) asks `take` for a job whenever it can send. A job is one
 transaction: a whole message, or one copy of it where copies differ. Consent and suppression are asked again first,
-unless nothing changed in the consent store since intake (CONSENT-12). When the last job of a message has its
-outcomes, `_conclude` writes reports for the sender, then records the message: a report is durable before the failure
-it tells of is forgotten.
+unless nothing changed in the consent store since intake (CONSENT-12).
+
+Copies leave in rounds of ROUND: between two rounds what was delivered is written down, so a process that dies repeats
+one round at most, and consent is asked again. A message with one transaction has one round. What a round did not settle
+(a host that failed, more recipients than a peer takes at once, copies not begun) belongs to the next round; when
+nobody is left the pass is over. Then reports for the sender are written, then the message is recorded: a report is
+durable before the failure it tells of is forgotten, and a sender gets one report for a pass.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from relay.clock import Clock
 from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope
-from relay.delivery.render import Signer, is_per_copy, render
+from relay.delivery.render import Bases, Signer, is_per_copy, render
 from relay.delivery.retry import RetryPlan, next_attempt, warning_due
 from relay.mail.envelope import Recipient
 from relay.observe import metrics
+from relay.recheck import Standing
 from relay.spool.contract import Spool, SpoolUnavailable
 from relay.spool.item import Fate, Item
 
 HOST_WAIT_SECONDS = 30.0
 UNKNOWN_WAIT_SECONDS = 60.0
 RECORD_RETRY_SECONDS = 5.0
-MOST_COPIES = 5000  # in memory; beyond it no new message is begun but an urgent one
+LONGEST_WAIT_SECONDS = 960.0
+ROUND = 32  # copies of one message under way at a time
+MOST_COPIES = 256  # in memory; beyond it no new message is begun but an urgent one
+NEVER_TRIED = Deferred("4.4.7", "delivery time expired before this copy could be tried", "", 0, Scope.HOST)
+NO_ANSWER = Deferred("4.3.0", "a check before sending could not be made in time", "", 0, Scope.HOST)
 
 
 class Recheck(Protocol):
-    """Asks consent and suppression again (CONSENT-12): `(index, reason)` of who may not get the mail any more.
+    """Asks consent and suppression again (CONSENT-12)."""
 
-    None when the store cannot be read; then the mail waits (PIPE-3).
-    """
+    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing | None:
+        """What stands in the way; None when it cannot be said now, and then the mail waits (PIPE-3)."""
+        ...
 
-    def __call__(self, item: Item, waiting: Sequence[int]) -> Sequence[tuple[int, str]] | None: ...
+    def is_fresh(self, item: Item) -> bool:
+        """Cheap: the last answer still holds."""
+        ...
 
 
 class Reporter(Protocol):
@@ -87,13 +99,26 @@ class Attempt:
 
     def render(self, features: Features) -> Rendered | Deferred | Failed:
         try:
-            return render(self.item, self.recipients[0].address, features, self._scheduler.signer)
+            bases = self._scheduler.bases_of(self.item)
+            return render(self.item, self.recipients[0].address, features, self._scheduler.signer, bases)
         except Exception as error:  # a bug must cost this message its attempt, not the connection its other mail
             self._scheduler.crashed(error)
             return Deferred("4.3.0", "internal error while preparing the copy", "")
 
     def done(self, outcomes: list[Outcome]) -> None:
         self._scheduler.finished(self, outcomes)
+
+
+class _Pass:
+    """One pass over the recipients of a message: `settled` holds what earlier rounds said, `round` what this one says."""
+
+    __slots__ = ("bases", "open", "round", "settled")
+
+    def __init__(self) -> None:
+        self.settled: dict[int, Outcome] = {}
+        self.round: dict[int, Outcome] = {}
+        self.open = 0  # attempts without outcome
+        self.bases: Bases = {}
 
 
 class Scheduler:
@@ -105,7 +130,10 @@ class Scheduler:
         clock: Clock,
         signer: Signer,
         hands: Hands,
+        *,
+        provider: str = "smarthost",
     ) -> None:
+        """`provider` is the label of its metrics."""
         self.spool = spool
         self.clock = clock
         self.signer = signer
@@ -114,9 +142,9 @@ class Scheduler:
         self._report = hands.report
         self._record = hands.record
         self._plans = hands.plans
+        self._provider = provider
         self._copies: deque[Attempt] = deque()
-        self._open: dict[int, int] = {}  # message id -> attempts without outcome
-        self._outcomes: dict[int, dict[int, Outcome]] = {}
+        self._passes: dict[int, _Pass] = {}  # by message id
         self._tasks: set[asyncio.Task[None]] = set()
         self._copy_next = False
         self.paused = False
@@ -131,105 +159,170 @@ class Scheduler:
             if self._copies and not self.spool.has_urgent():
                 self._copy_next = not self._copy_next
                 if self._copy_next or len(self._copies) > MOST_COPIES:
-                    return self._copies.popleft()
+                    copy = self._next_copy()
+                    if copy is not None:
+                        return copy
             item = self.spool.take()
             if item is None:
-                return self._copies.popleft() if self._copies else None
+                return self._next_copy()
             attempts = self._prepare(item)
             if not attempts:
                 continue
-            if len(attempts) == 1:
-                return attempts[0]
-            self._copies.extend(attempts)
-            return self._copies.popleft()
+            if len(attempts) > 1:
+                self._copies.extend(attempts[1:])
+            return attempts[0]
+
+    def _next_copy(self) -> Attempt | None:
+        """A copy that waited for a connection. Where the consent store changed meanwhile the round is cut short (CONSENT-12)."""
+        while self._copies:
+            attempt = self._copies.popleft()
+            if self._recheck.is_fresh(attempt.item):
+                return attempt
+            self._put_back(attempt)
+        return None
+
+    def _put_back(self, attempt: Attempt) -> None:
+        """A copy that was not begun belongs to the next round."""
+        current = self._passes[attempt.item.id]
+        current.open -= 1
+        if current.open == 0:
+            self._conclude(attempt.item)
 
     def _prepare(self, item: Item) -> list[Attempt]:
-        waiting = [index for index, fate in enumerate(item.fates) if fate is Fate.WAITING]
-        dropped = self._recheck(item, waiting)
-        if dropped is None:
-            item.due = self.clock.now() + UNKNOWN_WAIT_SECONDS
-            self._write(item)
+        current = self._passes.get(item.id)
+        settled = current.settled if current is not None else ()
+        waiting = [index for index, fate in enumerate(item.fates) if fate is Fate.WAITING and index not in settled]
+        standing = self._recheck(item, waiting)
+        if standing is None:
+            self._postpone(item, waiting)
             return []
-        self._outcomes[item.id] = outcomes = {}
-        if dropped:
-            for index, reason in dropped:
-                outcomes[index] = Failed("5.7.1", reason, "")
-                item.fates[index] = Fate.FAILED
-            waiting = [index for index in waiting if item.fates[index] is Fate.WAITING]
-        everyone = item.recipients
+        if standing.held:
+            self._hold(item, standing.held)
+            return []
+        if current is None:
+            current = self._passes[item.id] = _Pass()
+        if standing.gone:
+            for index, reason in standing.gone:
+                current.round[index] = Failed("5.7.1", reason, "")
+            waiting = [index for index in waiting if index not in current.round]
         if not waiting:
-            self._open[item.id] = 0
             self._conclude(item)
             return []
+        everyone = item.recipients
         if len(waiting) > 1 and is_per_copy(item.edits):
-            attempts = [Attempt(self, item, (index,), everyone) for index in waiting]
+            attempts = [Attempt(self, item, (index,), everyone) for index in waiting[:ROUND]]
         else:
             attempts = [Attempt(self, item, waiting, everyone)]
-        self._open[item.id] = len(attempts)
+        current.open = len(attempts)
         return attempts
 
+    def _hold(self, item: Item, reason: str) -> None:
+        """It waits for a person, as it would have at intake; the time of a hold starts now (PIPE-2)."""
+        item.state.update(held=reason, held_at=self.clock.now())
+        self._record(item, {}, gave_up=False)
+        self._write(item)
+
+    def _postpone(self, item: Item, waiting: Sequence[int]) -> None:
+        """Nobody can say whether it may leave: later again, less and less often, until its time is up."""
+        now = self.clock.now()
+        end = item.meta["at"] + self._plans(item).give_up_seconds
+        if now >= end:
+            self._passes.setdefault(item.id, _Pass()).round = dict.fromkeys(waiting, NO_ANSWER)
+            self._conclude(item)
+            return
+        waits = item.state["waits"] = item.state.get("waits", 0) + 1
+        wait = min(LONGEST_WAIT_SECONDS, UNKNOWN_WAIT_SECONDS * 2.0 ** min(waits - 1, 10))
+        item.due = min(now + wait, end)
+        self._write(item)
+
+    def overdue(self, item: Item, why: str) -> None:
+        """A message that nobody could ask for, since no next host is there: its sender hears of the delay or of the end."""
+        waiting = [index for index, fate in enumerate(item.fates) if fate is Fate.WAITING]
+        no_host = Deferred("4.4.1", why, "", 0, Scope.HOST)
+        self._passes.setdefault(item.id, _Pass()).round = dict.fromkeys(waiting, no_host)
+        self._conclude(item)
+
     # -- back -----------------------------------------------------------------------------------------------------
+
+    def bases_of(self, item: Item) -> Bases:
+        """What the copies of a message share while one round of them leaves."""
+        return self._passes[item.id].bases
 
     def finished(self, attempt: Attempt, outcomes: list[Outcome]) -> None:
         """One outcome per recipient of the attempt, in order."""
         item = attempt.item
-        known = self._outcomes[item.id]
+        current = self._passes[item.id]
         for index, outcome in zip(attempt.indexes, outcomes, strict=True):
-            known[index] = outcome
+            current.round[index] = outcome
             if isinstance(outcome, Delivered):
                 item.fates[index] = Fate.DELIVERED
-            elif isinstance(outcome, Failed):
-                item.fates[index] = Fate.FAILED
-        self._open[item.id] -= 1
-        if self._open[item.id] == 0:
+        current.open -= 1
+        if current.open == 0:
             self._conclude(item)
 
     def _conclude(self, item: Item) -> None:
-        outcomes = self._outcomes.pop(item.id)
-        del self._open[item.id]
+        """A round is over: the next one, or the end of the pass."""
+        current = self._passes[item.id]
+        told, current.round = current.round, {}
+        current.bases.clear()
         now = self.clock.now()
+        plan = self._plans(item)
+        count(self._provider, told)
+        again = not_tried(told) if any(isinstance(outcome, Deferred) for outcome in told.values()) else ()
+        current.settled.update((index, outcome) for index, outcome in told.items() if index not in again)
+        left = [i for i, fate in enumerate(item.fates) if fate is Fate.WAITING and i not in current.settled]
+        if left and now < item.meta["at"] + plan.give_up_seconds:
+            self._next_round(item, told, again, now=now)
+            return
+        del self._passes[item.id]
+        outcomes = current.settled
+        outcomes.update((index, told.get(index, NEVER_TRIED)) for index in left)
+        self._end_pass(item, outcomes, told, now=now)
+
+    def _next_round(self, item: Item, told: dict[int, Outcome], again: Collection[int], *, now: float) -> None:
+        is_host = any(isinstance(told[index], Deferred) and told[index].scope is Scope.HOST for index in again)  # type: ignore[union-attr]  # Deferred, as just said
+        item.due = now + HOST_WAIT_SECONDS if is_host else now
+        warn = is_host and self._warns(item, now)
+        if told:
+            self._record(item, told, gave_up=False)
+        delayed = {index: told[index] for index in again} if warn else {}
+        self._tell_then_write(item, delayed, gave_up=False, warn=warn)
+
+    def _end_pass(self, item: Item, outcomes: dict[int, Outcome], told: dict[int, Outcome], *, now: float) -> None:
+        """Final where it is final; else when to try again, and whether to warn the sender."""
         gave_up = warn = False
+        for index, outcome in outcomes.items():
+            if isinstance(outcome, Failed):
+                item.fates[index] = Fate.FAILED
         if Fate.WAITING in item.fates:
-            gave_up, warn = self._plan_next(item, outcomes, now)
-        self._record(item, outcomes, gave_up=gave_up)
-        count(item, outcomes, now)
-        reports = (
-            []
-            if item.meta["class"] == "system" and not item.meta["from"]
-            else self._report(item, outcomes, gave_up=gave_up, warn=warn)
-        )
+            tries = item.state["tries"] = item.state.get("tries", 0) + 1
+            due = next_attempt(tries, item.meta["at"], now, self._plans(item), jitter=(item.id % 997) / 997)
+            if due is None:
+                gave_up = True
+                item.fates = [Fate.FAILED if fate is Fate.WAITING else fate for fate in item.fates]
+                told = {**told, **{i: o for i, o in outcomes.items() if isinstance(o, Deferred)}}
+            else:
+                item.due = due
+                warn = self._warns(item, now)
+        self._record(item, told, gave_up=gave_up)
+        if Fate.WAITING not in item.fates:
+            metrics.DELIVERY_SECONDS.observe(now - item.meta["at"])
+        self._tell_then_write(item, outcomes, gave_up=gave_up, warn=warn)
+
+    def _warns(self, item: Item, now: float) -> bool:
+        """The sender is to be told of the delay, which is marked as done."""
+        warn = warning_due(item.meta["at"], now, self._plans(item), warned=bool(item.state.get("warned")))
+        if warn:
+            item.state["warned"] = True
+        return warn
+
+    def _tell_then_write(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, warn: bool) -> None:
+        is_report = item.meta["class"] == "system" and not item.meta["from"]
+        reports = self._report(item, outcomes, gave_up=gave_up, warn=warn) if outcomes and not is_report else []
         if reports:
             self._later(self._report_then_write(item, reports))
         else:
             self._write(item)
-
-    def _plan_next(self, item: Item, outcomes: dict[int, Outcome], now: float) -> tuple[bool, bool]:
-        """Set when to try again; `(gave up, warn the sender)`."""
-        deferred = [outcome for outcome in outcomes.values() if isinstance(outcome, Deferred)]
-        plan = self._plans(item)
-        queued = item.meta["at"]
-        if deferred and all(outcome.scope is Scope.EXCESS for outcome in deferred):
-            item.due = now
-            return False, False
-        if (
-            deferred
-            and all(outcome.scope is Scope.HOST for outcome in deferred)
-            and now < queued + plan.give_up_seconds
-        ):
-            item.due = now + HOST_WAIT_SECONDS
-        else:
-            tries = item.state["tries"] = item.state.get("tries", 0) + 1
-            due = next_attempt(tries, queued, now, plan, jitter=(item.id % 997) / 997)
-            if due is None:
-                for index, fate in enumerate(item.fates):
-                    if fate is Fate.WAITING:
-                        item.fates[index] = Fate.FAILED
-                return True, False
-            item.due = due
-        warn = warning_due(queued, now, plan, warned=bool(item.state.get("warned")))
-        if warn:
-            item.state["warned"] = True
-        return False, warn
 
     async def _report_then_write(self, item: Item, reports: list[Item]) -> None:
         for report in reports:
@@ -262,18 +355,33 @@ class Scheduler:
         task.add_done_callback(self._tasks.discard)
 
     async def drain(self) -> None:
-        """Returns when no report is being written."""
+        """Copies that were not begun go back; returns when no report is being written."""
+        copies, self._copies = list(self._copies), deque()
+        for attempt in copies:
+            self._put_back(attempt)
         while self._tasks:
             await asyncio.wait(list(self._tasks), timeout=1.0)
 
 
-def count(item: Item, outcomes: dict[int, Outcome], now: float) -> None:
-    """The metrics of a concluded attempt."""
-    final = Fate.WAITING not in item.fates
+def not_tried(outcomes: dict[int, Outcome]) -> list[int]:
+    """Whose attempt was none: the host failed, or the peer took others of the same transaction first (Scope).
+
+    A peer that takes nobody at all says so about the message, however it words it: that was a try.
+    """
+    deferred = [(index, outcome.scope) for index, outcome in outcomes.items() if isinstance(outcome, Deferred)]
+    moved = any(not isinstance(outcome, Deferred) for outcome in outcomes.values())
+    return [index for index, scope in deferred if scope is Scope.HOST or (scope is Scope.EXCESS and moved)]
+
+
+def count(provider: str, outcomes: dict[int, Outcome]) -> None:
+    """The metrics of a round."""
     for outcome in outcomes.values():
-        word = (
-            "delivered" if isinstance(outcome, Delivered) else "deferred" if isinstance(outcome, Deferred) else "failed"
-        )
-        metrics.DELIVERIES.inc(("smarthost", word))
-    if final:
-        metrics.DELIVERY_SECONDS.observe(now - item.meta["at"])
+        if isinstance(outcome, Delivered):
+            word = "delivered"
+        elif isinstance(outcome, Deferred):
+            word = "deferred"
+            if outcome.doubt:
+                metrics.DELIVERY_DOUBTS.inc()
+        else:
+            word = "failed"
+        metrics.DELIVERIES.inc((provider, word))

@@ -49,6 +49,7 @@ class Fate(NamedTuple):
     host: str = ""
     attempted: float = 0.0
     until: float = 0.0
+    said: str = ""  # our own reason in the language of the report, for the person who reads it
 
 
 class Original(NamedTuple):
@@ -173,7 +174,7 @@ def _text_part(original: Original, told: Sequence[Fate], texts: _Texts) -> bytes
 def _person_lines(fate: Fate, texts: _Texts) -> list[str]:
     lines = [f"  {_one_line(fate.recipient.address, 320)}"]
     if fate.action in (Action.FAILED, Action.EXPIRED, Action.DELAYED):
-        lines += _indent(texts.of("label", "reason") + texts.reason(fate.status))
+        lines += _indent(texts.of("label", "reason") + (fate.said or texts.reason(fate.status)))
         if fate.code and fate.reply:
             key = "answer" if fate.host else "answer_nameless"
             lines += _indent(

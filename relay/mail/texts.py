@@ -8,7 +8,6 @@ from relay.mail.message import Malformed, Message
 from relay.mail.mime import decode_text, structure, walk
 
 MAX_TEXT_BYTES = 64 * 1024  # of both kinds together
-PLACEHOLDER = b"{{zegel_"
 
 
 class Texts(NamedTuple):
@@ -34,19 +33,3 @@ def read_texts(message: Message, limit: int = MAX_TEXT_BYTES) -> Texts:
         left -= len(text)
         (html if kind == "text/html" else plain).append(text)
     return Texts("\n".join(html), "\n".join(plain))
-
-
-def has_placeholder(message: Message) -> bool:
-    """Whether an unsigned text part asks for the copy's own links, `{{zegel_unsubscribe}}` or `{{zegel_my}}` (UNSUB-16).
-
-    One search over the octets; text is decoded only where the mark was found or base64 could hide it.
-    """
-    raw = message.raw
-    made = structure(message)
-    if isinstance(made, Malformed):
-        return False
-    texts = [part for part in made.parts if part.content_type in ("text/html", "text/plain") and not part.signed]
-    if raw.find(PLACEHOLDER, message.body_start) < 0 and not any(part.encoding == "base64" for part in texts):
-        return False
-    mark = PLACEHOLDER.decode()
-    return any(mark in decode_text(part, raw, MAX_TEXT_BYTES) for part in texts)

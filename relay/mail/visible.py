@@ -48,6 +48,13 @@ def visible_addresses(message: Message) -> frozenset[str] | Unreadable:
     return frozenset(found)
 
 
+def reply_addresses(message: Message) -> frozenset[str]:
+    """What `visible_addresses` takes from Reply-To alone: a change of the recipients leaves these in sight."""
+    fields = [pair for pair in message.fields if pair[0] == b"reply-to"]
+    seen = visible_addresses(Message(b"", fields, 0)) if fields else frozenset()
+    return frozenset() if isinstance(seen, Unreadable) else seen
+
+
 def own_addresses(message: Message) -> frozenset[str]:
     """The author's own addresses: From and Sender, in `narrow` form."""
     boxes = [parse_list(value_of(raw)) or [] for name, raw in message.fields if name in (b"from", b"sender")]

@@ -127,6 +127,11 @@ DELIVERIES = Counter(
     "Does mail arrive, and where not?",
     [PROVIDER, OUTCOME],
 )
+DELIVERY_DOUBTS = Counter(
+    "zegel_delivery_doubts_total",
+    "Attempts cut after the final dot: the next one may be a duplicate (OUT-10).",
+    "How many recipients may have got a mail twice?",
+)
 DELIVERY_SECONDS = Histogram(
     "zegel_delivery_seconds", "Time from acceptance to the final outcome.", "How long is mail under way?", bounds=_SLOW
 )

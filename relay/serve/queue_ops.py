@@ -94,7 +94,7 @@ class QueueOps:
 
     async def release(self, args: dict[str, Any]) -> dict[str, Any] | None:
         def change(item: Item) -> None:
-            item.state["held"] = ""
+            item.state.update(held="", released=item.held)
 
         return await self._change(args, change)
 

@@ -35,6 +35,7 @@ from relay.trace import Trace
 
 DAY_SECONDS = 86_400
 ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
+HIDES = ("to_self", "undisclosed")  # nobody saw the others, so a reply to all would show them for the first time
 THREAD_WORTH = 2  # visible addresses from which a message is remembered (CC-11)
 
 
@@ -67,20 +68,21 @@ class Watch:
         if self._outbox is not None and waits:
             entry = self._entry(item.id, ruling, f"250 2.0.0 queued as {item.queue_id}", "data")
             self._keep(self._outbox.record_waiting, entry)
-        if ruling.dropped or notes or ruling.mail.confirm or ruling.mail.stream != "marketing":
+        if notes or ruling.mail.confirm or ruling.mail.stream != "marketing":
             self._later(self._after(item, ruling, notes))
 
+    def reports(self, item: Item, ruling: Ruling) -> list[Item]:
+        return self._reporter.refused(item, ruling.dropped)
+
     async def _after(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
-        if ruling.dropped:
-            for report in self._reporter.refused(item, ruling.dropped):
-                await self._commit(report)
         for note in notes:
             await self._notice(item, note)
         if ruling.mail.confirm:
             for recipient in ruling.recipients:
                 args = {"tenant": item.meta["tenant"], "purpose": item.meta["purpose"], "address": recipient.address}
                 self._owner.tell("confirm.sent", args)
-        self._remember_thread(item)
+        if ruling.action is not Action.HOLD and not any(edit.kind in HIDES for edit in ruling.edits):
+            self._remember_thread(item)
 
     def _remember_thread(self, item: Item) -> None:
         message = item.message
@@ -160,8 +162,10 @@ class Watch:
             [recipients[index].address, _word(outcome, item.fates[index]), outcome.status, outcome.reply, outcome.host]
             for index, outcome in outcomes.items()
         ]
-        word = "attempted" if Fate.WAITING in item.fates else "finished"
-        self._trace.say(item, word, now, outcomes=rows, tries=item.state.get("tries", 0), due=item.due, gave_up=gave_up)
+        word = "held" if item.held else "attempted" if Fate.WAITING in item.fates else "finished"
+        said = {"reason": item.held} if item.held else {}
+        tries = item.state.get("tries", 0)
+        self._trace.say(item, word, now, outcomes=rows, tries=tries, due=item.due, gave_up=gave_up, **said)
 
     def keep_copy(self, attempt: Attempt, rendered: Rendered) -> None:
         """One captured copy; in a thread."""

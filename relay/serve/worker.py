@@ -36,6 +36,7 @@ from relay.policy.pipeline import Pipeline
 from relay.recheck import Recheck
 from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
 from relay.serve.channel import Channel, OpRefused, connect
+from relay.serve.overdue import Overdue
 from relay.serve.queue_ops import QueueOps
 from relay.serve.watch import Watch
 from relay.smtp.desk import Desk, LoginLimits, place_of
@@ -112,21 +113,32 @@ class Worker:
 
     async def _build_delivery(self) -> None:
         settings = self.settings
-        self.reporter = Reporter(settings.server.hostname, self.queue.next_id, self.clock)
+        self.reporter = Reporter(
+            settings.server.hostname, self.queue.next_id, self.clock, public_url=settings.web.public_url
+        )
         self.watch = Watch(settings, self.keyring, self.trace, self.reporter, self.clock, owner=self.channel)
         self.catalogue = Catalogue.load(settings.policies)
         self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=_record_policy)
         signer = Signer(self._keys_for, self.clock.now, self._links)
         self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock)
+        plans = route.plans(settings.delivery)
         self.scheduler = Scheduler(
             self.queue,
             self.clock,
             signer,
-            Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, route.plans(settings.delivery)),
+            Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, plans),
+            provider="capture" if settings.delivery.mode == "capture" else "smarthost",
+        )
+        self.overdue = Overdue(
+            self.queue,
+            self.scheduler,
+            self.clock,
+            plans=plans,
+            first_seconds=route.first_word_seconds(settings.delivery),
         )
         self.pool: Pool | Capture
         if settings.delivery.mode == "capture":
-            self.pool = Capture(self.scheduler.take, self.watch.keep_copy)
+            self.pool = Capture(self.scheduler.take, self.watch.keep_copy, self._crashed)
         else:
             workers = settings.server.workers or os.cpu_count() or 1
             doors = Doors(noticed=_noticed, crashed=self._crashed)
@@ -228,6 +240,8 @@ class Worker:
             expired = await self.queue_ops.expire_held(self.clock.now(), self._hold_seconds)
             if expired:
                 log.info(events.HOLD_EXPIRED, message_count=expired)
+            if isinstance(self.pool, Pool):
+                await self.overdue.sweep(self.pool.state())
 
     def _hold_seconds(self, reason: str) -> float:
         limits = self.settings.limits

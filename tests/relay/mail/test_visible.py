@@ -8,7 +8,8 @@ import pytest
 
 from relay.mail.displayname import named_domains
 from relay.mail.message import Malformed, Message
-from relay.mail.texts import has_placeholder, read_texts
+from relay.mail.placeholders import has_placeholder
+from relay.mail.texts import read_texts
 from relay.mail.visible import Unreadable, audience, own_addresses, visible_addresses
 
 

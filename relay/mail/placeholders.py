@@ -1,0 +1,142 @@
+"""`{{zegel_unsubscribe}}` and `{{zegel_my}}` in the text of a mail, replaced by the links of one copy (UNSUB-16). Pure.
+
+Theory of operation. Only text parts are looked into that nobody signed or encrypted (MSG-6). A body is cut once into
+pieces around the marks; each copy is those pieces joined with its own links. In plain and quoted-printable parts only the
+mark's own octets change, also where a soft line break or an `=7B` lies in it; a base64 part that holds a mark is encoded
+anew from its changed content.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import encodebytes
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from relay.mail.message import Field, Malformed, Message
+from relay.mail.mime import Part, structure
+from relay.mail.words import loose_base64
+
+NAMES = ("unsubscribe", "my")
+MARKS = tuple(f"{{{{zegel_{name}}}}}".encode() for name in NAMES)
+
+_TEXT = ("text/plain", "text/html")
+_WIDE = ("utf-16", "utf-32")
+_CODECS = {"utf-16": ("utf-16-le", "utf-16-be"), "utf-32": ("utf-32-le", "utf-32-be")}
+_PLAIN = re.compile(rb"\{\{zegel_(?:(unsubscribe)|(my))\}\}")
+_QUOTED_HINTS = (b"{{", b"{=", b"=7B", b"=7b")
+_QUOTED_LINE = 72  # characters of a line of quoted-printable (at most 76, RFC 2045 section 6.7)
+
+
+_SOFT = r"(?:=[ \t]*+\r\n)*+"
+
+
+def _quoted(text: str) -> str:
+    """A pattern for `text` in quoted-printable: each character as it is or as hexadecimal, soft breaks anywhere inside."""
+    return _SOFT.join(f"(?:{re.escape(c)}|=(?i:{ord(c):02x}))" for c in text)
+
+
+_QUOTED = re.compile(
+    (f"{_quoted('{{zegel_')}{_SOFT}(?:({_quoted('unsubscribe')})|({_quoted('my')})){_SOFT}{_quoted('}}')}").encode(
+        "ascii"
+    )
+)
+
+
+class Slot(NamedTuple):
+    """A place for link `number` of NAMES."""
+
+    number: int
+    is_quoted: bool
+
+
+class Coded(NamedTuple):
+    """The content of a base64 part; `codec` is how its marks are written."""
+
+    content: bytes
+    codec: str
+    ends_line: bool
+
+
+Piece = bytes | Slot | Coded
+
+
+class Template:
+    """A body with places in it. `fill` makes one copy's."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._pieces = pieces
+
+    def fill(self, links: tuple[str, str]) -> bytes:
+        """The body with the links of one copy, in the order of NAMES; ASCII, safe in HTML as they are."""
+        octets = tuple(link.encode("ascii") for link in links)
+        return b"".join([piece if isinstance(piece, bytes) else _written(piece, octets) for piece in self._pieces])
+
+
+def has_placeholder(message: Message) -> bool:
+    """Whether an unsigned text part asks for the copy's own links."""
+    made = structure(message)
+    return not isinstance(made, Malformed) and any(True for _ in _found(message.raw, made.parts))
+
+
+def template(fields: list[Field], body: bytes) -> Template | None:
+    """The body under that header block as a template; None where it has no place for a link."""
+    made = structure(Message(body, fields, 0))
+    if isinstance(made, Malformed):
+        return None
+    pieces: list[Piece] = []
+    done = 0
+    for start, end, piece in _found(body, made.parts):
+        if start >= done:
+            pieces += (body[done:start], piece)
+            done = end
+    if not pieces:
+        return None
+    pieces.append(body[done:])
+    return Template(pieces)
+
+
+def _found(raw: bytes, parts: Sequence[Part]) -> Iterator[tuple[int, int, Piece]]:
+    """`(start, end, what goes there)` of every place, in order."""
+    for part in parts:
+        if part.content_type not in _TEXT or part.signed:
+            continue
+        if part.encoding == "base64":
+            coded = _coded(part, raw)
+            if coded is not None:
+                yield part.start, part.end, coded
+            continue
+        is_quoted = part.encoding == "quoted-printable"
+        hints = _QUOTED_HINTS if is_quoted else (b"{{zegel_",)
+        if any(raw.find(hint, part.start, part.end) >= 0 for hint in hints):
+            for match in (_QUOTED if is_quoted else _PLAIN).finditer(raw, part.start, part.end):
+                yield match.start(), match.end(), Slot((match.lastindex or 1) - 1, is_quoted)
+
+
+def _coded(part: Part, raw: bytes) -> Coded | None:
+    body = raw[part.start : part.end]
+    content = loose_base64(body)
+    charset = part.params.get("charset", "").lower()
+    wide = next((name for name in _WIDE if charset.startswith(name)), "")
+    for codec in _CODECS.get(wide, ("ascii",)):
+        if any(mark.decode().encode(codec) in content for mark in MARKS):
+            return Coded(content, codec, body.endswith(b"\r\n"))
+    return None
+
+
+def _written(piece: Slot | Coded, links: tuple[bytes, ...]) -> bytes:
+    if isinstance(piece, Coded):
+        content = piece.content
+        for mark, link in zip(MARKS, links, strict=True):
+            content = content.replace(mark.decode().encode(piece.codec), link.decode().encode(piece.codec))
+        encoded = encodebytes(content).replace(b"\n", b"\r\n")
+        return encoded if piece.ends_line else encoded.removesuffix(b"\r\n")
+    link = links[piece.number]
+    if not piece.is_quoted:
+        return link
+    # On lines of its own between soft breaks: what stands before and behind it keeps its length.
+    quoted = [link[at : at + 1] if link[at] != 61 else b"=3D" for at in range(len(link))]
+    lines = [b"".join(quoted[at : at + _QUOTED_LINE // 3]) for at in range(0, len(quoted), _QUOTED_LINE // 3)]
+    return b"=\r\n" + b"=\r\n".join(lines) + b"=\r\n"

@@ -1,0 +1,73 @@
+"""Mail that nobody can try, since no next host answers: its sender hears of the delay, and in the end of the end (OUT-2).
+
+While no host is usable no message is asked for, so that the order and the queue stay as they are. Without this a sender
+would hear nothing for as long as that lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+
+from relay.clock import Clock
+from relay.delivery.pool import PoolState
+from relay.delivery.retry import RetryPlan, warning_due
+from relay.delivery.scheduler import Scheduler
+from relay.spool.files import QueueFiles
+from relay.spool.hand import Busy, Hand, Unreadable
+from relay.spool.item import Item, time_of
+
+MOST_AT_ONCE = 1000
+
+
+class Overdue:
+    """Looks over the queue of one process. `first_seconds` is the youngest age at which a sender may have to hear something."""
+
+    def __init__(
+        self,
+        queue: QueueFiles,
+        scheduler: Scheduler,
+        clock: Clock,
+        *,
+        plans: Callable[[Item], RetryPlan],
+        first_seconds: float,
+    ) -> None:
+        self._queue = queue
+        self._hand = Hand(queue)
+        self._scheduler = scheduler
+        self._clock = clock
+        self._plans = plans
+        self._first_seconds = first_seconds
+
+    async def sweep(self, state: PoolState) -> int:
+        """How many messages were concluded or warned about; nothing is read while a host works or all mail is young."""
+        if not state.peers or not all(peer.failures for peer in state.peers):
+            return 0
+        now = self._clock.now()
+        oldest = await self._queue.shelf.oldest()
+        if not oldest or now - time_of(oldest) < self._first_seconds:
+            return 0
+        lots = self._hand.places(held=False)
+        numbers = await asyncio.to_thread(
+            lambda: [item.id for item in self._hand.opened(lots, "") if self._is_overdue(item, now)][:MOST_AT_ONCE]
+        )
+        why = f"no next server can be reached: {state.peers[0].why}"
+        done = 0
+        for number in numbers:
+            try:
+                item = await self._hand.pick(number)
+            except (Busy, Unreadable, sqlite3.Error, OSError):
+                continue
+            if item is not None:
+                self._scheduler.overdue(item, why)
+                done += 1
+        return done
+
+    def _is_overdue(self, item: Item, now: float) -> bool:
+        if item.held or item.due > now:
+            return False
+        plan, queued = self._plans(item), item.meta["at"]
+        if now - queued >= plan.give_up_seconds:
+            return True
+        return warning_due(queued, now, plan, warned=bool(item.state.get("warned")))
