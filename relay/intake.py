@@ -123,6 +123,8 @@ class Intake:
             ruling = self.pipeline.admit(ruling, self._allowance(ruling))
         if not ruling.passes:
             return self._refused(number, ruling)
+        if ruling.mail.confirm:
+            self.gather.claim_confirmation(ruling.mail)
         item = make_item(number, ruling, self.house)
         item.generation = generation
         try:

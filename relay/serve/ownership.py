@@ -170,9 +170,16 @@ class Ownership:
                 days_kept = {"evidence_days": months * 30, "audit_days": log_days}
                 while (await self._queue("retention.run", days_kept))["more"]:
                     pass  # one batch to a commit, so that who leaves goes in between
+                await self._anchor(now)
             except (sqlite3.Error, OSError, OpRefused, OpUnavailable) as error:
                 log.error(events.UPKEEP_FAILED, kind=type(error).__name__)
             await asyncio.sleep(UPKEEP_SECONDS)
+
+    async def _anchor(self, now: float) -> None:
+        """Once a day the head of every chain into the log: who rewrites a ledger later meets it there (CONSENT-14)."""
+        if await self._in_thread(self._counters.hit, "anchor", DAY_SECONDS, now) == 1:
+            for head in await self._read("consent.heads", {}):
+                log.info(events.LEDGER_ANCHORED, **head)
 
     # -- small operations, in the owner's thread --------------------------------------------------------------------
 

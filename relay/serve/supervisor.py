@@ -24,6 +24,7 @@ from relay.serve.ownership import Ownership
 from relay.serve.sockets import PortTaken, open_sockets
 from relay.settings.endpoint import Endpoint
 from relay.settings.model import Settings
+from relay.smtp.desk import place_of
 
 RESTART_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 30.0
@@ -206,7 +207,7 @@ class Supervisor:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         channel = Channel(reader, writer, self._handle)
         channel.crashed = lambda op, error: log.error(
-            events.OP_CRASHED, op=op, kind=type(error).__name__, error=str(error)[:200]
+            events.OP_CRASHED, op=op, kind=type(error).__name__, place=place_of(error)
         )
         self._later(channel.run())
 
@@ -269,7 +270,6 @@ class Supervisor:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error(
-                events.SUPERVISOR_CRASHED, kind=type(task.exception()).__name__, error=str(task.exception())[:200]
-            )
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error(events.SUPERVISOR_CRASHED, kind=type(error).__name__, place=place_of(error))
