@@ -1,0 +1,256 @@
+"""The scheduler over a real queue, days in a moment: rounds, holds, waits and what the sender hears."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope
+from relay.delivery.pool import PeerState, PoolState
+from relay.delivery.render import Links, Signer
+from relay.delivery.report import Reporter
+from relay.delivery.retry import RetryPlan
+from relay.delivery.scheduler import ROUND, Attempt, Hands, Scheduler
+from relay.recheck import GOES, Standing
+from relay.serve.overdue import Overdue
+from relay.spool.cipher import Cipher
+from relay.spool.files import QueueFiles
+from relay.spool.item import Item
+from tests.fakes.clock import FakeClock
+
+PLAN = RetryPlan()
+HOUR = 3600.0
+OK = Delivered("2.0.0", "250 ok", "peer.test")
+LATER = Deferred("4.3.0", "451 later", "peer.test", 451)
+GONE = Failed("5.1.1", "550 nobody", "peer.test", 550)
+CUT = Deferred("4.4.2", "connection lost", "peer.test", 0, Scope.HOST)
+FULL = Deferred("4.5.3", "452 enough", "peer.test", 452, Scope.EXCESS)
+DOWN = PoolState((PeerState("peer.test", "waiting", 0, 3, 5.0, "connect", "refused"),), 0, 0, 0, 0)
+
+
+class Answers:
+    """Recheck with answers set by the test."""
+
+    def __init__(self) -> None:
+        self.standing: Standing | None = GOES
+        self.fresh = True
+        self.asked = 0
+
+    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing | None:
+        self.asked += 1
+        return self.standing
+
+    def is_fresh(self, item: Item) -> bool:
+        return self.fresh
+
+
+class Desk:
+    """A queue, its scheduler, and the delivery log as `(queue id, word of each outcome)`."""
+
+    def __init__(self, folder: Path, clock: FakeClock) -> None:
+        self.clock = clock
+        self.queue = QueueFiles(folder, Cipher({1: bytes(32)}, 1), clock, on_work=lambda: None)
+        self.answers = Answers()
+        self.log: list[tuple[dict[int, Outcome], bool]] = []
+        self.bugs: list[BaseException] = []
+        self.scheduler: Scheduler
+
+    async def open(self) -> None:
+        await self.queue.start()
+        reporter = Reporter("gw.test", self.queue.next_id, self.clock, public_url="https://gw.test")
+        signer = Signer(lambda domain, tenant: (), self.clock.now, lambda item, recipient: Links("", ""))
+        hands = Hands(self.answers, reporter, self._note, self.bugs.append, lambda item: PLAN)
+        self.scheduler = Scheduler(self.queue, self.clock, signer, hands)
+
+    def _note(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None:
+        self.log.append((dict(outcomes), gave_up))
+
+    async def commit(self, recipients: int = 1, *, split: bool = False) -> Item:
+        meta = {
+            "tenant_id": 1,
+            "tenant": "shop",
+            "credential": "c",
+            "stream": "personal",
+            "class": "personal",
+            "purpose": "",
+            "from": "info@sender.example",
+            "utf8": False,
+            "domain": "",
+            "language": "en",
+            "rcpt": [[f"p{number}@dest.example", (), ""] for number in range(recipients)],
+            "edits": [("to_self", "To", "", "CC-8")] if split else [],
+            "at": self.clock.now(),
+        }
+        item = Item(self.queue.next_id(), meta, b"From: info@sender.example\r\n\r\nHi\r\n", due=self.clock.now())
+        await self.queue.commit(item)
+        return item
+
+    async def settle(self) -> None:
+        """What was recorded is durable, and stands where it stands."""
+        for _ in range(5):
+            await self.scheduler.drain()
+            await self.queue.writer.drain()
+            await asyncio.sleep(0)
+
+    async def wait_for(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.queue.tick()
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+
+    async def take(self) -> Attempt | None:
+        """The next attempt; loading from disk gets a moment."""
+        for _ in range(200):
+            attempt = self.scheduler.take()
+            if attempt is not None:
+                return attempt
+            await asyncio.sleep(0.001)
+        return None
+
+    async def take_all(self) -> list[Attempt]:
+        taken = []
+        while (attempt := self.scheduler.take()) is not None:
+            taken.append(attempt)
+        return taken
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    made = Desk(tmp_path, FakeClock())
+    await made.open()
+    yield made
+    await made.settle()
+    await made.queue.stop()
+    assert not made.bugs
+
+
+def report_of(attempt: Attempt | None) -> str:
+    assert attempt is not None and attempt.mail_from == ""
+    return (attempt.item.raw or b"").decode()
+
+
+async def test_copies_leave_in_rounds_and_the_sender_gets_one_report(desk: Desk) -> None:
+    await desk.commit(2 * ROUND + 5, split=True)
+    sizes = []
+    for _ in range(3):
+        taken = [attempt for _ in range(ROUND) if (attempt := await desk.take()) is not None]
+        sizes.append(len(taken))
+        for index, attempt in enumerate(taken):
+            attempt.done([GONE if index == 0 else OK])
+        await desk.settle()
+    assert sizes == [ROUND, ROUND, 6] or sizes == [ROUND, ROUND, 5]
+    text = report_of(await desk.take())
+    assert text.count("Action: failed") == 3
+
+
+async def test_copies_that_were_not_begun_go_back_and_the_delivered_ones_stay_delivered(desk: Desk) -> None:
+    item = await desk.commit(ROUND, split=True)
+    for _ in range(10):
+        attempt = await desk.take()
+        assert attempt is not None
+        attempt.done([OK])
+    await desk.settle()
+    assert [fate.name for fate in item.fates].count("DELIVERED") == 10
+    left = [attempt for _ in range(ROUND) if (attempt := await desk.take()) is not None]
+    assert len(left) == ROUND - 10
+
+
+async def test_copies_that_waited_are_asked_about_again(desk: Desk) -> None:
+    """CONSENT-12."""
+    await desk.commit(5, split=True)
+    attempt = await desk.take()
+    assert attempt is not None
+    desk.answers.fresh = False
+    assert desk.scheduler.take() is None
+    attempt.done([OK])
+    desk.answers.fresh, desk.answers.standing = True, Standing([(index, "consent.objected") for index in range(1, 5)])
+    await desk.settle()
+    text = report_of(await desk.take())
+    assert text.count("Action: failed") == 4 and "/why/CONSENT-11" in text
+
+
+async def test_an_answer_that_never_comes_ends_as_a_report(desk: Desk) -> None:
+    """PIPE-3, OUT-2: no store, or a suspended tenant: the mail waits less and less often, and not for ever."""
+    await desk.commit()
+    desk.answers.standing = None
+    while desk.clock.now() < FakeClock().now() + PLAN.give_up_seconds + HOUR and not desk.log:
+        desk.scheduler.take()
+        await desk.settle()
+        await desk.wait_for(960.0)
+    assert desk.log[-1][1] and desk.answers.asked < 600
+    desk.answers.standing = GOES
+    assert "Action: failed" in report_of(await desk.take())
+
+
+async def test_what_must_wait_for_a_person_is_held(desk: Desk) -> None:
+    item = await desk.commit()
+    desk.answers.standing = Standing((), "suppression.restricted_hold")
+    assert desk.scheduler.take() is None
+    await desk.settle()
+    assert list(desk.queue.held) == [item.id] and item.state["held_at"] == desk.clock.now()
+
+
+async def test_a_host_that_fails_each_time_costs_no_try_but_a_warning_and_an_end(desk: Desk) -> None:
+    item = await desk.commit()
+    while (attempt := await desk.take()) is not None and attempt.item.id == item.id:
+        attempt.done([CUT])
+        await desk.settle()
+        assert item.state.get("tries", 0) == 0
+        await desk.wait_for(0.5 * HOUR)
+    assert "Action: delayed" in report_of(attempt)
+    attempt.done([OK])
+    await desk.wait_for(PLAN.give_up_seconds)
+    attempt = await desk.take()
+    assert attempt is not None
+    attempt.done([CUT])
+    await desk.settle()
+    assert "Action: failed" in report_of(await desk.take())
+
+
+async def test_a_peer_that_takes_nobody_has_had_its_try(desk: Desk) -> None:
+    item = await desk.commit(3)
+    attempt = await desk.take()
+    assert attempt is not None
+    attempt.done([OK, FULL, FULL])
+    await desk.settle()
+    attempt = await desk.take()
+    assert attempt is not None and len(attempt.recipients) == 2
+    attempt.done([FULL, FULL])
+    await desk.settle()
+    assert item.state["tries"] == 1 and item.due >= desk.clock.now() + 300
+
+
+async def test_given_up_in_the_middle_nobody_is_forgotten(desk: Desk) -> None:
+    """Copies that were never begun are in the report as well."""
+    await desk.commit(ROUND + 3, split=True)
+    desk.clock.advance(PLAN.give_up_seconds + 1)
+    for _ in range(ROUND):
+        attempt = await desk.take()
+        assert attempt is not None
+        attempt.done([LATER])
+    await desk.settle()
+    assert report_of(await desk.take()).count("Action: failed") == ROUND + 3
+
+
+async def test_while_no_host_is_there_the_sender_still_hears(desk: Desk) -> None:
+    """OUT-2: nobody asks for mail then, so that it is looked over from time to time."""
+    item = await desk.commit()
+    overdue = Overdue(desk.queue, desk.scheduler, desk.clock, plans=lambda item: PLAN, first_seconds=PLAN.warn_seconds)
+    assert await overdue.sweep(DOWN) == 0
+    desk.clock.advance(PLAN.warn_seconds + 1)
+    assert await overdue.sweep(DOWN._replace(peers=(DOWN.peers[0]._replace(failures=0),))) == 0
+    assert await overdue.sweep(DOWN) == 1
+    await desk.settle()
+    text = report_of(await desk.take())
+    assert "Action: delayed" in text and "refused" in text
+    await desk.wait_for(60.0)
+    assert await overdue.sweep(DOWN) == 0, "once is enough"
+    desk.clock.advance(PLAN.give_up_seconds)
+    assert await overdue.sweep(DOWN) >= 1
+    await desk.settle()
+    assert item.id not in desk.queue.in_flight
+    texts = [report_of(await desk.take())]
+    assert any("Action: failed" in text for text in texts)

@@ -1,0 +1,161 @@
+"""Mail that leaves as many copies: each with its own recipient, links and signature, and none twice."""
+
+from __future__ import annotations
+
+import base64
+import email
+import os
+import quopri
+import re
+import signal
+import time
+
+from tests.harness.gateway import consent_row
+from tests.harness.moody import Moody
+from tests.harness.oracle import verified
+from tests.harness.post import letter, outsiders, post
+from tests.harness.sink import Arrived
+from tests.scenarios.conftest import Start
+
+INJECT = {"unsubscribe": {"missing": "inject"}}
+TOKEN = re.compile(rb"List-Unsubscribe: <http://[^>]+/u/([\w-]+)>")
+
+
+def slowly(line: str, message: Arrived) -> bytes | None:
+    if line == ".":
+        time.sleep(0.03)
+    return None
+
+
+def recipients(hop: Moody, subject: str) -> list[str]:
+    return [message.rcpt[0] for message in hop.wait(0) if f"Subject: {subject}" in message.head]
+
+
+def test_500_copies_each_with_its_own_token_and_signature(start: Start) -> None:
+    """UNSUB-6, CC-8, DKIM-1."""
+    gateway, hop = start(policies=INJECT)
+    people = [f"reader{number}@dest.example" for number in range(500)]
+    gateway.op("consent.import_rows", tenant="shop", rows=[consent_row(address) for address in people])
+    assert post(gateway, "marketing", people, letter("To: readers@sender.example", "Subject: news")).queue_id
+    assert hop.until(lambda: len(recipients(hop, "news")) == 500, 60.0)
+    copies = [message for message in hop.wait(0) if "Subject: news" in message.head]
+    assert {copy.rcpt[0] for copy in copies} == {f"RCPT TO:<{address}>" for address in people}
+    tokens = {match[1] for copy in copies if (match := TOKEN.search(copy.raw))}
+    assert len(tokens) == 500
+    bodies = {re.search(rb"bh=([^;]+);", copy.raw)[1] for copy in copies}  # type: ignore[index]  # a signature has one
+    assert len(bodies) == 1
+    assert all(verified(copy.raw, gateway.settings) for copy in copies)
+
+
+def test_a_restart_in_the_middle_repeats_no_copy(start: Start) -> None:
+    gateway, hop = start(hop=Moody(answer=slowly))
+    people = outsiders(120)
+    post(gateway, "personal", people, letter("To: " + ",\r\n ".join(people), "Subject: many"))
+    hop.wait(40)
+    gateway.signal(signal.SIGTERM)
+    gateway.wait()
+    assert len(recipients(hop, "many")) < 120, "the restart came too late to prove anything"
+    gateway.start()
+    assert hop.until(lambda: len(set(recipients(hop, "many"))) == 120, 20.0)
+    gateway.settle(20.0)
+    assert sorted(recipients(hop, "many")) == sorted(f"RCPT TO:<{address}>" for address in people)
+
+
+def test_a_killed_worker_repeats_one_round_at_most(start: Start) -> None:
+    gateway, hop = start(hop=Moody(answer=slowly))
+    people = outsiders(120)
+    post(gateway, "personal", people, letter("To: " + ",\r\n ".join(people), "Subject: many"))
+    hop.wait(60)
+    assert gateway.process is not None
+    for child in children(gateway.process.pid):
+        os.kill(child, signal.SIGKILL)
+    assert hop.until(lambda: len(set(recipients(hop, "many"))) == 120, 30.0)
+    gateway.settle(20.0)
+    assert len(recipients(hop, "many")) <= 120 + 32
+
+
+def children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(word) for word in file.read().split()]
+
+
+def test_placeholders_are_filled_wherever_a_reader_sees_them_and_never_in_signed_parts(start: Start) -> None:
+    """UNSUB-16, MSG-6: in base64 and quoted-printable too, cut by a soft line break."""
+    gateway, hop = start(policies=INJECT)
+    plain = quopri.encodestring(f"{'word ' * 14}{{{{zegel_unsubscribe}}}} é\n".encode()).replace(b"\n", b"\r\n")
+    html = base64.encodebytes(b'<p>News. <a href="{{zegel_unsubscribe}}">Leave</a> <a href="{{zegel_my}}">data</a></p>')
+    signed = b"Content-Type: text/plain\r\n\r\n{{zegel_my}}\r\n"
+    raw = letter("To: ann@dest.example", "Subject: news", 'Content-Type: multipart/mixed; boundary="b"')
+    raw += (
+        b"--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" + plain
+    )
+    raw += b"\r\n--b\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\n" + html.replace(
+        b"\n", b"\r\n"
+    )
+    raw += b'\r\n--b\r\nContent-Type: multipart/signed; boundary="s"\r\n\r\n--s\r\n' + signed + b"--s--\r\n--b--\r\n"
+    assert post(gateway, "marketing", ["ann@dest.example"], raw).queue_id
+    (copy,) = hop.wait(1)
+    texts = [
+        part.get_payload(decode=True)
+        for part in email.message_from_bytes(copy.raw).walk()
+        if part.get_content_maintype() == "text"
+    ]
+    assert re.search(rb"/u/[\w-]{90,} \xc3\xa9", texts[0]) and re.search(
+        rb'href="http://[^"]+/my/[\w-]{90,}"', texts[1]
+    )
+    assert b"{{zegel" not in texts[0] + texts[1]
+    assert signed in copy.raw
+    assert max(map(len, copy.raw.split(b"\r\n"))) <= 998
+    assert verified(copy.raw, gateway.settings)
+
+
+def test_a_reply_to_a_mail_that_was_split_shows_nobody_for_the_first_time(start: Start) -> None:
+    """CC-11: its readers never saw each other."""
+    gateway, hop = start(workers=2)
+    people = outsiders(25)
+    to = "To: " + ",\r\n ".join(people)
+    post(gateway, "personal", people, letter(to, "Subject: first", "Message-ID: <first@sender.example>"))
+    assert hop.until(lambda: len(recipients(hop, "first")) == 25)
+    answer = letter(to, "Subject: again", "In-Reply-To: <first@sender.example>")
+    post(gateway, "personal", people, answer)
+    assert hop.until(lambda: len(recipients(hop, "again")) == 25)
+
+
+def test_a_reply_to_all_of_a_thread_stays_whole_whichever_worker_takes_it(start: Start) -> None:
+    """CC-11 over workers: everybody saw everybody in the parent, which left while the tenant only observed."""
+    gateway, hop = start(workers=2)
+    people = outsiders(25)
+    to = "To: " + ",\r\n ".join(people)
+    gateway.op("policy.mode", tenant="shop", policy="recipients", mode="observe")
+    time.sleep(2.0)  # a change takes effect within two seconds
+    post(gateway, "personal", people, letter(to, "Subject: parent", "Message-ID: <parent@sender.example>"))
+    assert len(hop.wait(1)[0].rcpt) == 25
+    gateway.op("policy.mode", tenant="shop", policy="recipients", mode="enforce")
+    time.sleep(2.0)
+    for number in range(6):  # connections go to the workers as the kernel likes
+        post(gateway, "personal", people, letter(to, f"Subject: re {number}", "In-Reply-To: <parent@sender.example>"))
+    assert hop.until(lambda: sum(len(message.rcpt) == 25 for message in hop.wait(0)) == 7)
+
+
+def test_two_threads_together_introduce_nobody(start: Start) -> None:
+    """CC-11: every address must have been visible in one parent, not in several."""
+    gateway, hop = start(policies={"recipients": {"act_from": 10}})
+    people = outsiders(24)
+    for name, half in (("one", people[:9]), ("two", people[9:18]), ("three", people[18:])):
+        raw = letter("To: " + ",\r\n ".join(half), f"Subject: {name}", f"Message-ID: <{name}@sender.example>")
+        post(gateway, "personal", half, raw)
+    hop.wait(3)
+    gateway.settle()
+    both = letter(
+        "To: " + ",\r\n ".join(people),
+        "Subject: all",
+        "References: <one@sender.example> <two@sender.example> <three@sender.example>",
+    )
+    post(gateway, "personal", people, both)
+    assert hop.until(lambda: len(recipients(hop, "all")) == 24)
+
+
+def test_a_long_subscriber_id_is_refused_at_once(start: Start) -> None:
+    gateway, _ = start(policies=INJECT)
+    raw = letter("To: ann@dest.example", "X-Zegel-Subscriber: " + "s" * 256, "Subject: news")
+    assert post(gateway, "marketing", ["ann@dest.example"], raw).reply.startswith("550 5.6.0 [MSG-7]")

@@ -1,0 +1,282 @@
+"""What becomes of accepted mail when the next hop has moods: nothing is lost, nothing is sent against the rules."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.harness.gateway import AGREED, MESSAGE, SENDER, Gateway
+from tests.harness.moody import OFFERS, Moody
+from tests.harness.oracle import verified
+from tests.harness.post import letter, outsiders, post
+from tests.harness.sink import Arrived
+from tests.scenarios.conftest import Start
+
+ANN = [AGREED[0]]
+
+
+def always(command: str, reply: bytes) -> Callable[[str, Arrived], bytes | None]:
+    return lambda line, message: reply if line.startswith(command) else None
+
+
+def first(times: int, command: str, reply: bytes) -> Callable[[str, Arrived], bytes | None]:
+    left = [times]
+
+    def answer(line: str, message: Arrived) -> bytes | None:
+        if line.startswith(command) and left[0]:
+            left[0] -= 1
+            return reply
+        return None
+
+    return answer
+
+
+def deferred(gateway: Gateway) -> Callable[[], bool]:
+    return lambda: any(row["tries"] for row in gateway.op("queue.list"))
+
+
+def report(hop: Moody, seconds: float = 10.0) -> str:
+    """The report to the sender, as soon as it has come."""
+    assert hop.until(lambda: any(message.mail.startswith("MAIL FROM:<>") for message in hop.wait(0)), seconds)
+    return next(m.raw.decode() for m in hop.wait(0) if m.mail.startswith("MAIL FROM:<>"))
+
+
+def events(gateway: Gateway, queue_id: str) -> list[dict[str, object]]:
+    from relay.cli.trace import find
+
+    time.sleep(1.2)  # the delivery log is written once a second
+    return find(gateway.settings, queue_id, 1)[0]["events"]
+
+
+def test_greylisting_costs_a_retry(start: Start) -> None:
+    gateway, hop = start(hop=Moody(answer=first(1, "RCPT", b"451 4.7.1 greylisted")))
+    post(gateway, "personal", ANN, MESSAGE)
+    assert len(hop.wait(1)) == 1
+    gateway.settle()
+    assert len(hop.wait(0)) == 1
+
+
+def test_a_refusal_ends_as_a_report_with_the_servers_words(start: Start) -> None:
+    gateway, hop = start(
+        hop=Moody(answer=lambda line, m: b"552 5.2.2 mailbox full" if line.startswith("RCPT TO:<ann") else None)
+    )
+    queue_id = post(
+        gateway, "personal", list(AGREED), MESSAGE, mail=["RET=FULL", "ENVID=abc+2B"], rcpt=["NOTIFY=FAILURE"]
+    ).queue_id
+    text = report(hop)
+    assert "mailbox full" in text and "Original-Envelope-Id: abc+" in text and "message/rfc822" in text
+    assert "It is on its way." in text and "bob@" not in text.partition("message/rfc822")[0]
+    gateway.settle()
+    assert [event["event"] for event in events(gateway, queue_id)] == ["accepted", "finished"]
+
+
+def test_a_peer_that_takes_some_at_a_time_gets_the_rest_at_once(start: Start) -> None:
+    def few(line: str, message: Arrived) -> bytes | None:
+        return b"452 4.5.3 enough" if line.startswith("RCPT") and len(message.rcpt) >= 3 else None
+
+    gateway, hop = start(hop=Moody(answer=few))
+    people = [f"p{number}@dest.example" for number in range(8)]
+    post(gateway, "personal", people, letter("To: all@dest.example", "Subject: some"))
+    assert [len(message.rcpt) for message in hop.wait(3)] == [3, 3, 2]
+
+
+def test_a_peer_that_takes_nobody_is_not_asked_again_at_once(start: Start) -> None:
+    gateway, hop = start(hop=Moody(answer=always("RCPT", b"452 4.5.3 enough")))
+    post(gateway, "personal", ANN, MESSAGE)
+    time.sleep(2.5)
+    assert sum(line.startswith("RCPT") for line in hop.commands) <= 3
+
+
+def test_who_leaves_between_two_attempts_gets_nothing(start: Start) -> None:
+    """CONSENT-12."""
+    gateway, hop = start(hop=Moody(answer=always(".", b"451 4.3.0 later")))
+    pair = ("List-Unsubscribe: <https://sender.example/u/1>", "List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+    queue_id = post(
+        gateway,
+        "marketing",
+        ANN,
+        letter("To: ann@dest.example", "Subject: news", *pair, body="Unsubscribe: https://sender.example/u/1"),
+    ).queue_id
+    gateway.until(deferred(gateway), 10.0, "never tried")
+    gateway.op("consent.withdraw", tenant="shop", address=ANN[0])
+    hop.answer = lambda line, message: None
+    text = report(hop)
+    assert "5.7.1" in text and "/why/CONSENT-11" in text
+    gateway.settle()
+    assert [message.mail for message in hop.wait(0)] == ["MAIL FROM:<>"]
+    assert events(gateway, queue_id)[-1]["event"] == "finished"
+
+
+def test_service_mail_to_somebody_who_blocked_his_data_waits_for_a_person(start: Start) -> None:
+    """GDPR-9, CONSENT-12: also between two attempts; released, it goes."""
+    gateway, hop = start(hop=Moody(answer=always(".", b"451 4.3.0 later")))
+    queue_id = post(gateway, "transactional", ANN, MESSAGE).queue_id
+    gateway.until(deferred(gateway), 10.0, "never tried")
+    gateway.op("suppression.add", tenant="shop", address=ANN[0], reason="restriction")
+    hop.answer = lambda line, message: None
+    gateway.until(lambda: len(gateway.op("held.list")) == 1, 10.0, "not held")
+    assert not hop.wait(0)
+    assert [event["event"] for event in events(gateway, queue_id)] == ["accepted", "attempted", "held"]
+    gateway.op("held.release", id=queue_id)
+    assert len(hop.wait(1)) == 1
+
+
+def test_mail_of_a_suspended_tenant_stays(start: Start) -> None:
+    """THROTTLE-9."""
+    gateway, hop = start(hop=Moody(answer=always(".", b"451 4.3.0 later")))
+    post(gateway, "personal", ANN, MESSAGE)
+    gateway.until(deferred(gateway), 10.0, "never tried")
+    gateway.op("tenant.suspend", name="shop")
+    hop.answer = lambda line, message: None
+    time.sleep(2.5)
+    assert not hop.wait(0) and gateway.queued() == 1
+
+
+def test_a_next_hop_that_comes_back_gets_everything_once(start: Start) -> None:
+    gateway, hop = start(workers=2)
+    hop.down()
+    for number in range(20):
+        post(gateway, "personal", ANN, letter("To: ann@dest.example", f"Subject: {number}"))
+    time.sleep(1.0)
+    hop.up()
+    assert hop.until(lambda: len(hop.wait(0)) >= 20, 30.0)
+    gateway.settle()
+    subjects = [line for message in hop.wait(0) for line in message.head.split("\r\n") if line.startswith("Subject")]
+    assert sorted(subjects) == sorted(f"Subject: {number}" for number in range(20))
+
+
+def test_the_second_host_takes_over(start: Start) -> None:
+    second = Moody()
+    hop = Moody()
+    hosts = [f"smtp://127.0.0.1:{hop.port}", f"smtp://127.0.0.1:{second.port}"]
+    gateway, _ = start(hop=hop, delivery={"smarthosts": hosts})
+    hop.down()
+    post(gateway, "personal", ANN, MESSAGE)
+    assert len(second.wait(1)) == 1
+    second.close()
+    hop.up()
+
+
+def test_a_cut_after_the_final_dot_is_counted_and_keeps_the_message_id(start: Start) -> None:
+    """OUT-10."""
+    gateway, hop = start(hop=Moody(answer=first(1, ".", b"")))
+    post(gateway, "personal", ANN, MESSAGE)
+    one, two = hop.wait(2)
+    ids = [[line for line in each.head.split("\r\n") if line.startswith("Message-ID")] for each in (one, two)]
+    assert ids[0] == ids[1] and len(ids[0]) == 1
+    assert gateway.metric("zegel_delivery_doubts_total") == 1
+
+
+def test_eight_bit_mail_for_a_peer_without_8bitmime_is_converted_and_then_signed(start: Start) -> None:
+    """OUT-9."""
+    gateway, hop = start(hop=Moody(offers=("PIPELINING",)))
+    raw = letter(
+        "To: ann@dest.example", "MIME-Version: 1.0", "Content-Type: text/plain; charset=utf-8", body="Dag één.\r\n.dot"
+    )
+    post(gateway, "personal", ANN, raw, mail=["BODY=8BITMIME"])
+    (message,) = hop.wait(1)
+    assert message.wire.isascii() and "BODY=" not in message.mail
+    assert b"=C3=A9=C3=A9n" in message.raw
+    assert verified(message.raw, gateway.settings)
+
+
+def test_eight_bit_mail_that_is_signed_comes_back(start: Start) -> None:
+    """OUT-9: nothing inside a signature is converted."""
+    gateway, hop = start(hop=Moody(offers=("PIPELINING",)))
+    raw = letter("To: ann@dest.example", 'Content-Type: multipart/signed; boundary="s"', body="--s\r\n\r\néén\r\n--s--")
+    post(gateway, "personal", ANN, raw, mail=["BODY=8BITMIME"])
+    assert "5.6.3" in report(hop)
+
+
+def test_a_letter_with_utf_8_in_its_head_needs_a_peer_that_takes_it(start: Start) -> None:
+    gateway, hop = start()
+    raw = letter("To: ann@dest.example", "Subject: één")
+    post(gateway, "personal", ANN, raw, mail=["SMTPUTF8", "BODY=8BITMIME"])
+    (message,) = hop.wait(1)
+    assert "SMTPUTF8" in message.mail and verified(message.raw, gateway.settings)
+    hop.offers = tuple(offer for offer in OFFERS if offer != "SMTPUTF8")
+    hop.down()
+    hop.up()
+    time.sleep(0.5)
+    post(gateway, "personal", ANN, raw, mail=["SMTPUTF8", "BODY=8BITMIME"])
+    assert "5.6.7" in report(hop, 20.0)
+
+
+def test_what_the_sender_said_about_reports_is_passed_on_or_honoured(start: Start) -> None:
+    """SMTP-14, RFC 3461 section 5.2."""
+    gateway, hop = start()
+    post(
+        gateway,
+        "personal",
+        ANN,
+        MESSAGE,
+        mail=["RET=HDRS", "ENVID=q1"],
+        rcpt=["NOTIFY=SUCCESS,DELAY", "ORCPT=rfc822;ann@x.test"],
+    )
+    (message,) = hop.wait(1)
+    assert message.mail.endswith("RET=HDRS ENVID=q1")
+    assert message.rcpt == ["RCPT TO:<ann@dest.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;ann@x.test"]
+    hop.offers = ("PIPELINING", "8BITMIME")
+    hop.down()
+    hop.up()
+    time.sleep(0.5)
+    post(gateway, "personal", ANN, MESSAGE, rcpt=["NOTIFY=SUCCESS"])
+    assert "Action: relayed" in report(hop, 20.0)
+
+
+def test_never_means_never_and_a_bounce_is_not_bounced(start: Start) -> None:
+    """OUT-12."""
+    gateway, hop = start(hop=Moody(answer=always("RCPT", b"550 5.1.1 nobody")))
+    post(gateway, "personal", ANN, MESSAGE, rcpt=["NOTIFY=NEVER"])
+    post(gateway, "personal", ANN, MESSAGE)
+    gateway.settle()
+    assert [line for line in hop.commands if "<>" in line] == ["MAIL FROM:<>"]
+
+
+def test_five_rewrites_in_a_day_are_one_notice_in_the_senders_language(start: Start) -> None:
+    """CC-18."""
+    gateway, hop = start(workers=2)
+    for number in range(5):
+        people = outsiders(12)
+        post(gateway, "personal", people, letter("To: " + ",\r\n ".join(people), f"Subject: {number}"))
+    assert hop.until(lambda: len(hop.wait(0)) >= 61, 20.0)
+    gateway.settle()
+    notices = [message for message in hop.wait(0) if message.mail == "MAIL FROM:<>"]
+    assert len(notices) == 1
+    assert (
+        SENDER in notices[0].rcpt[0]
+        and "showed 12 addresses" in notices[0].raw.decode()
+        and "p3@" not in notices[0].raw.decode()
+    )
+
+
+def test_partial_mode_refuses_one_with_a_report_in_words(start: Start) -> None:
+    """PIPE-1."""
+    gateway, hop = start(policies={"consent": {"partial": "partial"}})
+    pair = ("List-Unsubscribe: <https://sender.example/u/1>", "List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+    raw = letter("To: ann@dest.example", "X-Zegel-Class: commercial", "X-Zegel-Purpose: newsletter", *pair)
+    assert post(gateway, "transactional", [*ANN, "nobody@dest.example"], raw).reply.startswith("250")
+    text = report(hop)
+    assert "nobody@dest.example" in text and "No consent of this recipient is known" in text.replace("\r\n    ", " ")
+    assert hop.until(lambda: len(hop.wait(0)) == 2)
+    assert "X-Zegel" not in "".join(message.head for message in hop.wait(0) if message.mail != "MAIL FROM:<>")
+
+
+def test_the_pace_is_one_for_both_workers(start: Start) -> None:
+    """THROTTLE-1, THROTTLE-2: a person's 31st letter of a minute is deferred, a program's 6th waits its turn."""
+    gateway, hop = start(
+        workers=2, policies={"throttle": {"personal_messages_per_minute": 10, "transactional_messages_per_minute": 5}}
+    )
+    replies = [post(gateway, "personal", ANN, MESSAGE).reply for _ in range(14)]
+    assert sum(reply.startswith("250") for reply in replies) in (10, 11)  # the pace gives one back within these seconds
+    assert any(reply.startswith("450 4.7.28 [THROTTLE-1]") for reply in replies)
+    gateway.settle()
+    hop.clear()
+    answers = [post(gateway, "transactional", ANN, letter("To: ann@dest.example", f"Subject: t{n}")) for n in range(7)]
+    assert all(answer.reply.startswith("250") for answer in answers)
+    assert hop.until(lambda: len(hop.wait(0)) >= 5) and len(hop.wait(0)) <= 6
+    assert hop.until(lambda: len(hop.wait(0)) == 7, 40.0)
+    assert [line for m in hop.wait(0)[5:] for line in m.head.split("\r\n") if line.startswith("Subject")] == [
+        "Subject: t5",
+        "Subject: t6",
+    ]
