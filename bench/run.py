@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -49,7 +50,8 @@ def plan(*, quick: bool, tls: bool) -> list[Cell]:
 
 @contextmanager
 def scratch_folder(parent: str) -> Iterator[Path]:
-    """A new folder that other system users can enter, removed afterwards."""
+    """A new folder that other system users can enter, removed afterwards. SIGTERM ends in order too, relays first."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="zegel-bench-", dir=parent))
     folder.chmod(0o755)
     try:

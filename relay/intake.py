@@ -113,8 +113,9 @@ class Intake:
         language = mail.account.tenant.language
         if isinstance(message, Malformed):
             return self.malformed(message, language)
-        if self.queue.pressure() is not None:
-            return reply_line("queue.unavailable", (), language, self.house.public_url)
+        pressure = self.queue.pressure()
+        if pressure is not None:
+            return reply_line(pressure, (), language, self.house.public_url)
         number = self.queue.next_id()
         generation = self.gather.generation()
         ruling = self.judge(_with_message(mail, message), settled)
@@ -122,6 +123,8 @@ class Intake:
             ruling = self.pipeline.admit(ruling, self._allowance(ruling))
         if not ruling.passes:
             return self._refused(number, ruling)
+        if ruling.mail.confirm:
+            self.gather.claim_confirmation(ruling.mail)
         item = make_item(number, ruling, self.house)
         item.generation = generation
         try:

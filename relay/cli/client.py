@@ -233,22 +233,15 @@ def as_folder_owner(data: Path) -> Iterator[None]:
 
 def _load_what_comes_late() -> None:
     """Modules that libraries import in the middle of their work: the folder's owner may not be able to read the program."""
-    import importlib.metadata
-    import importlib.resources
-
-    import alembic.command
-    import alembic.config
-    import alembic.runtime.migration
-    import alembic.script
-    import sqlalchemy.dialects.sqlite
-
     from relay import owner
+    from relay.mail.address import org_domain
     from relay.serve import queue_ops
     from relay.spool import files
     from relay.store import migrate
 
-    loaded = (importlib.metadata, importlib.resources, alembic, sqlalchemy, owner, migrate, queue_ops, files)
-    assert all(loaded)
+    assert all((owner, queue_ops, files))
+    migrate.load()
+    org_domain("example.org")  # reads the list of public suffixes
 
 
 def _take_identity(uid: int, gid: int) -> Callable[[], None]:

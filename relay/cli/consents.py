@@ -121,10 +121,12 @@ def request(
         if not is_running(settings):
             raise Trouble(3, "the gateway is not running: start it with `zegel serve`, or leave out --send")
     with frame.link() as link:
-        args = {"tenant": tenant, "address": address, "purpose": purpose}
+        args = {"tenant": tenant, "address": address, "purpose": purpose, "mail": send}
         found = link.call("consent.request", {**args, "source": source} if source else args)
         # The token is the person's own yes: it goes into the mail and nowhere else.
         token = found.pop("token")
+        if send and not found["may_mail"]:
+            raise Trouble(NO, "the request is recorded, but its confirmation and reminder have gone out (CLASS-7)")
         if send:
             found["queued"] = _mail_question(settings, link, found, token)["id"]
     show_record(frame, found, title="Recorded; a confirmation mail may go out now")

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 LONG_SECONDS = 20.0
 MAX_SPF_LOOKUPS = 10  # RFC 7208 section 4.6.4
+Domains = dict[str, list[dict[str, str]]]
 
 
 def network(settings: Settings) -> list[Finding]:
     """Everything that lies outside of this machine: DNS, then the smarthosts."""
-    return asyncio.run(_examine(settings))
+    # The domains first: a running gateway is asked for them in a loop of its own.
+    return asyncio.run(_examine(settings, _domains(settings)))
 
 
-async def _examine(settings: Settings) -> list[Finding]:
-    found = await examine(settings)
+async def _examine(settings: Settings, domains: Domains) -> list[Finding]:
+    found = await examine(settings, domains)
     if settings.delivery.mode != "smarthost":
         remedy = 'Write mode = "smarthost" and smarthosts under [delivery] when mail is to leave'
         return [*found, warn("delivery", "mode = capture: nothing leaves this machine", remedy)]
@@ -50,23 +52,23 @@ async def _examine(settings: Settings) -> list[Finding]:
     return found
 
 
-async def examine(settings: Settings) -> list[Finding]:
+async def examine(settings: Settings, domains: Domains) -> list[Finding]:
     """Every finding; a server that does not answer is told once for each question."""
     resolver = Resolver()
     found = await own_name(resolver, settings.server.hostname)
-    lots = await asyncio.gather(*(_domain(resolver, name, rows) for name, rows in _domains(settings).items()))
+    lots = await asyncio.gather(*(_domain(resolver, name, rows) for name, rows in domains.items()))
     await resolver.close()
     return found + [finding for lot in lots for finding in lot]
 
 
-def _domains(settings: Settings) -> dict[str, list[dict[str, str]]]:
+def _domains(settings: Settings) -> Domains:
     """Domains of all tenants, each with the DKIM records to publish."""
     from relay.cli.client import Link
 
     if not settings.database_path.exists():
         return {}
     with Link(settings) as link:
-        found: dict[str, list[dict[str, str]]] = {row["domain"]: [] for row in link.call("domain.list", {})}
+        found: Domains = {row["domain"]: [] for row in link.call("domain.list", {})}
         for key in link.call("dkim.list", {}):
             if key["state"] != "retired":
                 found.setdefault(key["domain"], []).append({**key["record"], "state": key["state"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ def run(
     when that one returns something, the gateway stops.
     """
     configure(settings)
+    os.umask(0o077)  # whatever is made here is for its owner only
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(Supervisor(settings), greet, meanwhile))
 

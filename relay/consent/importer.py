@@ -127,7 +127,11 @@ def _csv_lines(file: io.BufferedIOBase) -> Iterator[_Line]:
     feed = _Feed(file)
     first = next(feed, "").removeprefix("\ufeff")
     delimiter = max(_DELIMITERS, key=first.count)
-    names = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    try:
+        names = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    except csv.Error:
+        yield _Line(1, Refusal(1, "", "the first row is not CSV: end each row with a line feed"), feed.done_bytes)
+        return
     problems = _header_problems(names)
     yield from (_Line(1, problem, feed.done_bytes) for problem in problems)
     if problems:

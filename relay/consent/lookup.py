@@ -101,6 +101,10 @@ class Lookup:
                 self._execute("COMMIT")
         return result
 
+    def request_name(self, tenant_id: int, purpose: str, address: str) -> str:
+        """A keyed name of what `requests` answers for one address, for counters: it tells nobody the address."""
+        return self._keyring.subject_hash(consent_text(tenant_id, purpose, narrow(address))).hex()
+
     def _open_view(self, addresses: Collection[str]) -> bool:
         """One view of the database for several selects: a third of the cost of each is the start of its transaction."""
         if len(addresses) < 2:

@@ -51,6 +51,12 @@ REQUEST_ANSWERED = _event("web.answered", "A page or an API call was answered. r
 CHILD_ENDED = _event("child.ended", "A worker or the web process ended unasked and is started again. place, code.")
 RELOADED = _event("settings.reloaded", "SIGHUP was carried out.")
 RELOAD_REFUSED = _event("settings.refused", "Part of a reload was refused; what was in force stays. problem.")
+DIRECTORY_STALLED = _event(
+    "directory.stalled", "Tenants, logins and keys cannot be read again; what was read last holds meanwhile. kind."
+)
+LEDGER_ANCHORED = _event(
+    "ledger.anchored", "Once a day: the last event of a tenant's consents and its hash (CONSENT-14). tenant, seq, hash."
+)
 STORE_FAILED = _event("store.failed", "The shared database could not be written. kind.")
 UPKEEP_FAILED = _event("upkeep.failed", "A job of retention or repair failed and will be tried again. kind.")
 
@@ -59,6 +65,6 @@ SESSION_CRASHED = _event("session.crashed", "A bug ended an SMTP command with 45
 REQUEST_CRASHED = _event("web.crashed", "A bug ended a web request with 500. route, error, where.")
 WORKER_CRASHED = _event("worker.crashed", "A bug ended a task of a worker. kind, place.")
 WATCH_CRASHED = _event("watch.crashed", "A bug in what happens beside the road of a message. kind.")
-OP_CRASHED = _event("op.crashed", "A bug in an operation of the owner; nothing was written. op, kind.")
-SUPERVISOR_CRASHED = _event("supervisor.crashed", "A bug ended a task of the supervisor. kind, error.")
+OP_CRASHED = _event("op.crashed", "A bug in an operation of the owner; nothing was written. op, kind, place.")
+SUPERVISOR_CRASHED = _event("supervisor.crashed", "A bug ended a task of the supervisor. kind, place.")
 LIBRARY_WARNED = _event("library.warned", "A library logged a warning. logger, text.")

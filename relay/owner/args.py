@@ -15,6 +15,7 @@ from relay.mail.address import parse_path
 from relay.owner.error import OwnerError
 
 MAX_CHARS = 500
+LAST_SECOND = 253_402_300_799  # of the year 9999: no later time can be written
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
@@ -102,7 +103,7 @@ class Args:
         value = self._values.get(name)
         if value is None:
             return default
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LAST_SECOND:
             return float(value)
         at = parse_time(value) if isinstance(value, str) else None
         if at is None:

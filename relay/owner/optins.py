@@ -19,6 +19,7 @@ from relay.store.upsert import upsert
 
 REQUEST_SECONDS = 24 * 3_600  # CLASS-7: this long a request allows its mails
 CONFIRM_SECONDS = 7 * 86_400  # this long the link in them works
+OWN_MAILS = 2  # confirmation mails of our own for one request, the reminder included
 _TEXT = {
     "nl": "Ja, ik wil {title} van {controller} per e-mail ontvangen. Ik kan mij altijd weer afmelden.",
     "en": "Yes, I want to receive {title} from {controller} by e-mail. I can unsubscribe at any time.",
@@ -26,9 +27,11 @@ _TEXT = {
 
 
 def request(desk: Desk, args: Args) -> Result:
-    """`tenant`, `address`, `purpose`; optional `source`, `jurisdiction`, `evidence_ip`, `evidence_user_agent`.
+    """`tenant`, `address`, `purpose`; optional `source`, `jurisdiction`, `evidence_ip`, `evidence_user_agent`, `mail`.
 
-    Answers a `token` of kind confirm for the mail. Within 24 hours of a request the count of its mails goes on.
+    Answers a `token` of kind confirm for the mail. Within 24 hours of a request the count of its mails goes on. With
+    `mail` the asker means to send one now: it is counted in this commit, so that of many requests at once only
+    as many mail as may, and `may_mail` tells whether this one does.
     """
     owner = desk.tenant(args.text("tenant"))
     name = args.text("purpose")
@@ -46,12 +49,14 @@ def request(desk: Desk, args: Args) -> Result:
     entry = Entry("requested", desk.now, person.hashes, key, name, clear, sealed, evidence)
     place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
     is_recent = pending is not None and desk.now - pending.requested_at < REQUEST_SECONDS
+    count = pending.mails_sent if pending is not None and is_recent else 0
+    may_mail = count < OWN_MAILS
     row = {
         "key": key,
         "tenant_id": owner.id,
         "purpose": name,
         "requested_at": pending.requested_at if pending is not None and is_recent else desk.now,
-        "mails_sent": pending.mails_sent if pending is not None and is_recent else 0,
+        "mails_sent": count + (args.flag("mail") and may_mail),
         "subject_id": place.subject_id,
         "event": place.seq,
     }
@@ -64,6 +69,7 @@ def request(desk: Desk, args: Args) -> Result:
         "purpose": name,
         "requested_at": format_time(desk.now),
         "mails_sent": row["mails_sent"],
+        "may_mail": may_mail,
         "token": token,
     }
 
@@ -94,14 +100,14 @@ def confirm(desk: Desk, args: Args) -> Result:
     pending = None
     if token is not None and token.kind == TokenKind.CONFIRM:
         pending = _pending(desk, [token.subject_hash])
-        if pending is not None and token.subscriber != str(pending.event):
-            pending = None
     if token is None or pending is None or desk.now - pending.requested_at > CONFIRM_SECONDS:
         raise OwnerError("confirm.unknown", "this link is used, replaced or older than 7 days: ask for a new one")
     owner = desk.connection.execute(sa.select(tenant).where(tenant.c.id == pending.tenant_id)).one()
     desk.tenant_id = owner.id
-    asked = desk.ledger.event(desk.connection, owner.id, pending.event)
-    if asked is None or asked.personal is None:
+    # Who asks twice has two mails, or asks once more than may be mailed: the link of each must work.
+    asked = desk.ledger.event(desk.connection, owner.id, int(token.subscriber))
+    is_this = asked is not None and (asked.event, asked.key) == ("requested", pending.key)
+    if asked is None or asked.personal is None or not is_this or asked.at < pending.requested_at:
         raise OwnerError("confirm.unknown", "this link is used, replaced or older than 7 days: ask for a new one")
     address = asked.personal["email"]
     person = desk.person(owner.id, address)

@@ -103,6 +103,7 @@ class Owner(Reader):
         self._generation = generation
         self._lock = lock
         self._connection = engine.connect()
+        self._file = _file_of(engine)
 
     @classmethod
     def open(cls, settings: Places, keyring: Keyring, *, now: Callable[[], float] = time.time) -> Owner:
@@ -155,6 +156,7 @@ class Owner(Reader):
         """
         answers: list[Result | OwnerError] = []
         slots: set[int] = set()
+        self._require_file()
         try:
             with self._connection.begin():
                 for op, args in calls:
@@ -164,13 +166,37 @@ class Owner(Reader):
                         slots.update(OPERATIONS[op].slots)
                     except OwnerError as error:
                         answers.append(error)
-        except sa.exc.OperationalError as error:
-            raise store.StoreUnavailable(f"the database did not take the change: {error.orig}") from error
+        except sa.exc.DatabaseError as error:
+            # A damaged file comes as the bare class; the other subclasses are bugs of ours.
+            damaged = type(error) is sa.exc.DatabaseError
+            if not damaged and not isinstance(error, sa.exc.OperationalError):
+                raise
+            text = f"the database did not take the change: {error.orig}"
+            raise store.StoreUnavailable(text, damaged=damaged) from error
         for slot in sorted(slots):
             self._generation.bump(slot)
         if any(op in _SCRUBS for op, _ in calls):
             self._scrub()
         return answers
+
+    def check(self, *, write: bool) -> None:
+        """Whether a change would be kept; with `write` by making one that changes nothing. Raises StoreUnavailable."""
+        self._require_file()
+        if not write or self._connection.dialect.name != "sqlite":
+            return
+        try:
+            with self._connection.begin():
+                version = int(self._connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+                self._connection.exec_driver_sql(f"PRAGMA user_version = {version}")
+        except sa.exc.DatabaseError as error:
+            raise store.StoreUnavailable(f"the database takes no change: {error.orig}") from error
+
+    def _require_file(self) -> None:
+        """A file that was deleted or replaced still takes writes, and all of them are gone with the next start."""
+        if self._file is not None and _file_of(self._engine) != self._file:
+            raise store.StoreUnavailable(
+                "the database was deleted or replaced: put it back, or start the gateway again"
+            )
 
     def questions(self, op: str, args: Mapping[str, object]) -> list[str]:
         """Names whose TXT records an operation wants to see; empty for nearly all. See `gather_evidence`."""
@@ -188,6 +214,17 @@ class Owner(Reader):
             assert raw is not None  # the connection is open
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.rollback()
+
+
+def _file_of(engine: Engine) -> tuple[int, int] | None:
+    """Which file the database is in: device and inode, zeros where it is gone, None where it is no file."""
+    if engine.url.get_backend_name() != "sqlite" or not engine.url.database:
+        return None
+    try:
+        status = os.stat(engine.url.database)
+    except OSError:
+        return (0, 0)
+    return (status.st_dev, status.st_ino)
 
 
 def _operation(op: str) -> Operation:

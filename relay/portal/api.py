@@ -160,8 +160,12 @@ def _add_error_answers(api: FastAPI) -> None:
     @api.exception_handler(RequestValidationError)
     async def explain(request: Request, error: RequestValidationError) -> JSONResponse:
         # Never `input` or `ctx`: they repeat what was sent, which may be an address or a key.
-        errors = [{"field": _field(item["loc"]), "reason": str(item["msg"])} for item in error.errors()[:50]]
+        # A body that may be one or a list is held against both: what the other one lacks is no news.
+        told = [item for item in error.errors() if item["type"] not in ("list_type", "model_attributes_type")]
+        errors = [{"field": _field(item["loc"]), "reason": str(item["msg"])} for item in (told or error.errors())[:50]]
         status = 400 if any(item["type"] == "json_invalid" for item in error.errors()) else 422
+        if status == 400:
+            return _problem(status, "the body is not JSON")
         return _problem(status, errors=errors)
 
     @api.exception_handler(Exception)

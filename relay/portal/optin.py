@@ -18,7 +18,6 @@ from relay.portal.pages import Site
 
 HOUR = 3600
 CLIENT_LIMIT = 20  # requests of one client address an hour
-MAILS_PER_REQUEST = 2  # one confirmation mail and one reminder (CLASS-7)
 MAX_EMAIL_CHARS = 320
 
 
@@ -131,12 +130,13 @@ async def _request(site: Site, request: Request, optin: OptIn, address: str) -> 
         "jurisdiction": site.settings.server.region,
         "evidence_ip": site.client(request),
         "evidence_user_agent": _user_agent(request),
+        "mail": True,
     }
     try:
         result = await site.gateway.op("consent.request", arguments)
     except OpRefused:
         return
-    if result["mails_sent"] >= MAILS_PER_REQUEST:
+    if not result["may_mail"]:
         return
     language = site.language(request)
     link = (

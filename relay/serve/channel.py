@@ -87,6 +87,9 @@ class Channel:
         except orjson.JSONDecodeError:
             self._writer.close()
             return
+        if not isinstance(message, dict) or not isinstance(message.get("id", 0), int):
+            self._writer.close()  # not of our protocol: nothing behind it can be trusted to be
+            return
         if "op" in message:
             task = asyncio.get_running_loop().create_task(self._answer(message))
             self._tasks.add(task)
@@ -102,8 +105,11 @@ class Channel:
 
     async def _answer(self, message: dict[str, Any]) -> None:
         number = message.get("id", 0)
+        op, args = message["op"], message.get("args") or {}
         try:
-            answer: dict[str, Any] = {"result": await self._handle(self, message["op"], message.get("args") or {})}
+            if not isinstance(op, str) or not isinstance(args, dict):
+                raise OpRefused("op.malformed", "op must be text and args a table")
+            answer: dict[str, Any] = {"result": await self._handle(self, op, args)}
         except OpRefused as error:
             answer = {"code": error.code, "error": error.text}
         except OpUnavailable:
@@ -111,7 +117,7 @@ class Channel:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # a bug in one operation must not end the channel; its text stays in the log
-            self.crashed(message["op"], error)
+            self.crashed(op, error)
             answer = {"code": "internal", "error": "internal error; see the log of the gateway"}
         if number and not self._writer.is_closing():
             self._send({"id": number, **answer})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from relay.serve.boot import Boot, read_boot
 
 def main() -> None:
     """Run as what the supervisor says. Exit code 0 after a drain, 1 when it could not start."""
+    os.umask(0o077)  # whatever is made here is for its owner only
     boot = read_boot()
     keyring = Keyring.open(boot.settings.server.keys_dir, create=False)
     configure(boot.settings, hash_address=lambda address: keyring.subject_hash("log\0" + address.lower()).hex()[:12])

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
+
+import sqlalchemy.exc
 
 from relay.clock import SystemClock
 from relay.counters.embedded import EmbeddedCounters
@@ -17,7 +20,7 @@ from relay.dns import Resolver
 from relay.keyring import Keyring, KeyringError
 from relay.observe import events, metrics
 from relay.observe.log import log
-from relay.owner import Owner, OwnerError
+from relay.owner import READ_ONLY, Owner, OwnerError, Reader
 from relay.owner.evidence import gather_evidence
 from relay.serve.boot import HISTORY
 from relay.serve.channel import OpRefused, OpUnavailable
@@ -29,6 +32,9 @@ from relay.store.threads import Threads
 DAY_SECONDS = 86_400.0
 UPKEEP_SECONDS = 3600.0
 MAX_TOGETHER = 64
+READERS = 2
+WRITE_FAILED = "the shared database cannot be written"
+DAMAGED = "the shared database is damaged: stop the gateway and restore it"  # for good: no page heals by itself
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
 IMPORT = "consent.import_rows"
 
@@ -42,10 +48,12 @@ class Ownership:
         self._settings = settings
         self._clock = SystemClock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="owner")
+        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="reader")
         self._waiting: list[Waiting] = []
         self._running: asyncio.Task[None] | None = None
         self._failure = ""
         self._owner: Owner | None = None
+        self._reader: Reader | None = None
 
     def take(self) -> None:
         """Open keys, database, memory and counters. Raises OwnerError, KeyringError or StoreUnavailable, each with a remedy."""
@@ -53,12 +61,16 @@ class Ownership:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.keyring = Keyring.open(self._settings.server.keys_dir, create=False)
         self._owner = Owner.open(_Places(self._settings), self.keyring)
+        self._reader = Reader.open(_Places(self._settings), self.keyring)
         self._threads = Threads(data, self.keyring.subject_hash, writable=True)
         self._counters = EmbeddedCounters(data)
         self._resolver = Resolver()
 
     def release(self) -> None:
+        self._readers.shutdown(wait=True, cancel_futures=True)
         self._thread.shutdown(wait=True)
+        if self._reader is not None:
+            self._reader.close()
         if self._owner is not None:
             self._owner.close()
             self._threads.close()
@@ -68,8 +80,17 @@ class Ownership:
         if place >= 0:
             self._counters.vacate(place)
 
-    def problems(self) -> list[str]:
-        """Why the gateway is not ready, as far as the shared database goes."""
+    async def problems(self) -> list[str]:
+        """Why the gateway is not ready, as far as the shared database goes. After a failure that may pass, a write is tried."""
+        assert self._owner is not None
+        if self._failure == DAMAGED:
+            return [DAMAGED]
+        try:
+            await self._in_thread(partial(self._owner.check, write=bool(self._failure)))
+        except (StoreUnavailable, sqlite3.Error, OSError):
+            self._failure = WRITE_FAILED
+        else:
+            self._failure = ""
         return [self._failure] if self._failure else []
 
     async def call(self, op: str, args: dict[str, Any]) -> Any:
@@ -78,6 +99,8 @@ class Ownership:
         if small is not None:
             return await asyncio.get_running_loop().run_in_executor(self._thread, small, self, args)
         assert self._owner is not None
+        if op in READ_ONLY:
+            return await self._read(op, args)
         try:
             names = await self._in_thread(self._owner.questions, op, args)
             if names:
@@ -85,6 +108,17 @@ class Ownership:
         except OwnerError as error:
             raise OpRefused(error.code, error.text) from None
         return await self._queue(op, args)
+
+    async def _read(self, op: str, args: dict[str, Any]) -> Any:
+        """What only reads never holds up who leaves: the walk of a long chain takes minutes (CONSENT-11)."""
+        assert self._reader is not None
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._reader.call, op, args)
+        except OwnerError as error:
+            raise OpRefused(error.code, error.text) from None
+        except (StoreUnavailable, sqlalchemy.exc.DatabaseError) as error:
+            log.error(events.STORE_FAILED, kind=type(error).__name__)
+            raise OpUnavailable("store") from None
 
     def _queue(self, op: str, args: dict[str, Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -100,9 +134,9 @@ class Ownership:
             calls = [(op, args) for op, args, _ in batch]
             try:
                 answers = await self._in_thread(self._owner.call_many, calls)
-                self._failure = ""
+                self._failure = DAMAGED if self._failure == DAMAGED else ""
             except (StoreUnavailable, sqlite3.Error, OSError) as error:
-                self._failure = "the shared database cannot be written"
+                self._failure = DAMAGED if getattr(error, "damaged", False) else WRITE_FAILED
                 log.error(events.STORE_FAILED, kind=type(error).__name__)
                 answers = [OpUnavailable("store")] * len(batch)
             except Exception as error:  # a bug in one operation: the others of the batch must be answered too
@@ -133,10 +167,19 @@ class Ownership:
                 days = privacy.delivery_log_days
                 await self._in_thread(forget_before, self._settings.server.data_dir / HISTORY, now - days * DAY_SECONDS)
                 months, log_days = privacy.consent_ip_months, privacy.security_log_days
-                await self._queue("retention.run", {"evidence_days": months * 30, "audit_days": log_days})
+                days_kept = {"evidence_days": months * 30, "audit_days": log_days}
+                while (await self._queue("retention.run", days_kept))["more"]:
+                    pass  # one batch to a commit, so that who leaves goes in between
+                await self._anchor(now)
             except (sqlite3.Error, OSError, OpRefused, OpUnavailable) as error:
                 log.error(events.UPKEEP_FAILED, kind=type(error).__name__)
             await asyncio.sleep(UPKEEP_SECONDS)
+
+    async def _anchor(self, now: float) -> None:
+        """Once a day the head of every chain into the log: who rewrites a ledger later meets it there (CONSENT-14)."""
+        if await self._in_thread(self._counters.hit, "anchor", DAY_SECONDS, now) == 1:
+            for head in await self._read("consent.heads", {}):
+                log.info(events.LEDGER_ANCHORED, **head)
 
     # -- small operations, in the owner's thread --------------------------------------------------------------------
 
@@ -160,13 +203,14 @@ def next_batch(waiting: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
 
     So an opt-out waits for one chunk at most, however many imports run (CONSENT-11).
     """
-    batch = [call for call in waiting if call[0] in LEAVING][:MAX_TOGETHER]
-    imports = 0
+    batch: list[Waiting] = []
     rest: list[Waiting] = []
     for call in waiting:
         if call[0] in LEAVING:
-            if call not in batch:
-                rest.append(call)
+            (batch if len(batch) < MAX_TOGETHER else rest).append(call)
+    imports = 0
+    for call in waiting:
+        if call[0] in LEAVING:
             continue
         imports += call[0] == IMPORT
         if len(batch) < MAX_TOGETHER and (call[0] != IMPORT or imports == 1):

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from typing import Any
 
@@ -20,11 +21,14 @@ from relay.serve import notify
 from relay.serve.boot import Boot, control_path
 from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
 from relay.serve.ownership import Ownership
-from relay.serve.sockets import open_sockets
+from relay.serve.sockets import PortTaken, open_sockets
+from relay.settings.endpoint import Endpoint
 from relay.settings.model import Settings
+from relay.smtp.desk import place_of
 
 RESTART_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 30.0
+BIND_AGAIN_SECONDS = 0.2
 START_TRIES = 3
 SNAPSHOT_SECONDS = 1.0
 WEB = -1
@@ -69,11 +73,11 @@ class Supervisor:
         places: dict[int, list[tuple[int, int]]] = {place: [] for place in range(self.workers)}
         self._sockets = []
         for index, listener in enumerate(settings.listener):
-            opened = open_sockets(listener.endpoint.host, listener.endpoint.port, self.workers)
+            opened = await self._bind(listener.endpoint, self.workers)
             self._sockets += opened
             for place, sock in enumerate(opened):
                 places[place].append((index, sock.fileno()))
-        web = open_sockets(settings.web.endpoint.host, settings.web.endpoint.port, 1)
+        web = await self._bind(settings.web.endpoint, 1)
         self._sockets += web
         path = control_path(settings)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,6 +98,19 @@ class Supervisor:
             await self.stop()
             raise StartFailed(self._failed.result())
         notify.ready()
+
+    async def _bind(self, endpoint: Endpoint, places: int) -> list[socket.socket]:
+        """As `open_sockets`; waits for the children of a supervisor that was killed, which drain and then leave the port."""
+        loop = asyncio.get_running_loop()
+        was_killed = control_path(self.settings).exists()
+        end = loop.time() + (self.settings.server.drain_timeout_seconds + 5.0 if was_killed else 0.0)
+        while True:
+            try:
+                return open_sockets(endpoint.host, endpoint.port, places)
+            except PortTaken:
+                if loop.time() >= end:
+                    raise
+            await asyncio.sleep(BIND_AGAIN_SECONDS)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; then drain."""
@@ -190,7 +207,7 @@ class Supervisor:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         channel = Channel(reader, writer, self._handle)
         channel.crashed = lambda op, error: log.error(
-            events.OP_CRASHED, op=op, kind=type(error).__name__, error=str(error)[:200]
+            events.OP_CRASHED, op=op, kind=type(error).__name__, place=place_of(error)
         )
         self._later(channel.run())
 
@@ -213,7 +230,7 @@ class Supervisor:
         return await self._ownership.call(op, args)
 
     async def _not_ready(self) -> list[str]:
-        reasons = self._ownership.problems()
+        reasons = await self._ownership.problems()
         for child in self.children.values():
             if child.place == WEB:
                 continue
@@ -253,7 +270,6 @@ class Supervisor:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error(
-                events.SUPERVISOR_CRASHED, kind=type(task.exception()).__name__, error=str(task.exception())[:200]
-            )
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error(events.SUPERVISOR_CRASHED, kind=type(error).__name__, place=place_of(error))

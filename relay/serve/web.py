@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from relay.consent.lookup import Lookup
 from relay.directory import Directory
-from relay.keyring import Keyring
+from relay.keyring import Keyring, KeyringError
 from relay.mail.letters import confirmation
-from relay.observe import metrics
+from relay.observe import events, metrics
+from relay.observe.log import log
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.portal.app import create_app
 from relay.portal.gateway import Notice, OpRefused, OpUnavailable
@@ -26,7 +29,7 @@ from relay.serve.boot import HISTORY, Boot, control_path
 from relay.serve.channel import Channel
 from relay.spool.cipher import Cipher
 from relay.spool.item import decode_id
-from relay.store import history
+from relay.store import StoreUnavailable, history
 from relay.store.generation import DIRECTORY, Generation
 from relay.store.outbox import Outbox
 
@@ -34,24 +37,33 @@ RELOAD_SECONDS = 0.5
 
 
 class SharedLookup:
-    """relay.consent.lookup.Lookup for several threads: one at a time."""
+    """relay.consent.lookup.Lookup for several threads: one at a time. Raises OpUnavailable where it cannot read."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
         self._lock = threading.Lock()
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as error:
+            log.error(events.STORE_FAILED, kind=type(error).__name__)
+            raise OpUnavailable("lookup") from None
+
     def consents(self, tenant_id: int, purpose: str, addresses: Sequence[str]) -> Mapping[str, ConsentState | None]:
-        with self._lock:
+        with self._alone():
             return self._lookup.consents(tenant_id, purpose, addresses)
 
     def suppressions(
         self, tenant_id: int, addresses: Sequence[str], *, purpose: str = ""
     ) -> Mapping[str, tuple[SuppressionEntry, ...]]:
-        with self._lock:
+        with self._alone():
             return self._lookup.suppressions(tenant_id, addresses, purpose=purpose)
 
     def requests(self, tenant_id: int, purpose: str, addresses: Sequence[str]) -> Mapping[str, PendingRequest | None]:
-        with self._lock:
+        with self._alone():
             return self._lookup.requests(tenant_id, purpose, addresses)
 
 
@@ -65,6 +77,7 @@ class Gateway:
         self._channel = channel
         self._generation = Generation.open(settings.server.data_dir)
         self._seen = self._generation.read(DIRECTORY)
+        self.stale = ""  # why the directory is not the newest
         self._directory = Directory.load(settings.database_path, keyring)
         self.lookup = SharedLookup(Lookup(settings.database_path, keyring))
         capture = settings.delivery.mode == "capture"
@@ -75,14 +88,21 @@ class Gateway:
         return self._directory
 
     async def follow(self) -> None:
-        """Take in changes of the directory."""
+        """Take in changes of the directory. While it cannot be read the last one holds, and it is tried again."""
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
             seen = self._generation.read(DIRECTORY)
-            if seen != self._seen:
+            if seen == self._seen:
+                continue
+            try:
                 self.keyring.reload()
                 self._directory = await asyncio.to_thread(Directory.load, self.settings.database_path, self.keyring)
-                self._seen = seen
+            except (KeyringError, StoreUnavailable, SQLAlchemyError) as error:
+                if not self.stale:
+                    log.error(events.DIRECTORY_STALLED, kind=type(error).__name__)
+                self.stale = "web: the directory has changed and cannot be read"
+                continue
+            self._seen, self.stale = seen, ""
 
     async def _call(self, op: str, args: dict[str, Any]) -> Any:
         try:
@@ -132,7 +152,8 @@ class Gateway:
         return str(await self._call("metrics.text", {}))
 
     async def ready(self) -> list[str]:
-        return [str(reason) for reason in await self._call("ready", {})]
+        reasons = [str(reason) for reason in await self._call("ready", {})]
+        return [*reasons, self.stale] if self.stale else reasons
 
 
 async def main(boot: Boot) -> None:

@@ -9,6 +9,8 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from relay.clock import SystemClock
 from relay.consent.lookup import Lookup
 from relay.consent.subject import person_hash
@@ -25,7 +27,7 @@ from relay.directory import Directory
 from relay.dkim.sign import Signer as Key
 from relay.gather import Gather
 from relay.intake import House, Intake
-from relay.keyring import Keyring
+from relay.keyring import Keyring, KeyringError
 from relay.observe import events, metrics
 from relay.observe.health import Health
 from relay.observe.log import log
@@ -43,6 +45,7 @@ from relay.smtp.listener import Listeners
 from relay.spool.cipher import Cipher
 from relay.spool.files import QueueFiles
 from relay.spool.item import Item
+from relay.store import StoreUnavailable
 from relay.store.generation import CONSENT, DIRECTORY, Generation
 from relay.store.history import History
 from relay.store.threads import Threads
@@ -73,6 +76,7 @@ class Worker:
         self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
         self.health = Health()
+        self._is_stale = False
         self.stopping = asyncio.Event()
         self._ticks = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -222,11 +226,7 @@ class Worker:
                 self._crashed(error)
 
     async def _upkeep(self) -> None:
-        seen = self.generation.read(DIRECTORY)
-        if seen != self._directory_seen:
-            self.keyring.reload()
-            self._directory = await asyncio.to_thread(Directory.load, self.settings.database_path, self.keyring)
-            self._directory_seen = seen
+        await self._follow_directory()
         self.queue.tick()
         self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)
@@ -246,6 +246,23 @@ class Worker:
     def _hold_seconds(self, reason: str) -> float:
         limits = self.settings.limits
         return HOUR_SECONDS * (limits.hold_ask_hours if reason == ASKED else limits.hold_review_hours)
+
+    async def _follow_directory(self) -> None:
+        """Take in changes. While they cannot be read the last ones hold, the queue goes on, and it is tried again."""
+        seen = self.generation.read(DIRECTORY)
+        if seen == self._directory_seen:
+            return
+        try:
+            self.keyring.reload()
+            self._directory = await asyncio.to_thread(Directory.load, self.settings.database_path, self.keyring)
+        except (KeyringError, StoreUnavailable, SQLAlchemyError) as error:
+            if not self._is_stale:
+                log.error(events.DIRECTORY_STALLED, kind=type(error).__name__)
+            self._is_stale = True
+            self.health.fail("directory", "it has changed and cannot be read")
+            return
+        self._directory_seen, self._is_stale = seen, False
+        self.health.recover("directory")
 
     def _check_health(self) -> None:
         self.health.beat("upkeep", self.clock.monotonic(), within_seconds=10.0)

@@ -1,4 +1,4 @@
-"""What waits, in memory: 8 bytes a message that may leave, 12 one of a later time, in the order of leaving. Pure.
+"""What waits, in memory: 8 bytes a message that may leave, 18 one of a later time, in the order of leaving. Pure.
 
 A reference is a 64-bit number: segment number (24 bits) and row (40 bits) of the newest row of a message. Messages that
 may leave now stand in one first-in-first-out line per (rank, tenant); those of the next minutes in buckets by second,
@@ -74,14 +74,36 @@ class Line:
 Place = tuple[int, int]  # rank and tenant
 
 
-class _Bucket:
-    """Messages of one line that are due in the same stretch of time: references and offsets in seconds."""
+class _Stretch:
+    """Messages that are due in the same FAR_SECONDS, of all lines together: what they are, and seconds into it."""
 
-    __slots__ = ("offsets", "refs")
+    __slots__ = ("offsets", "ranks", "refs", "tenants")
 
     def __init__(self) -> None:
         self.refs = array("Q")
         self.offsets = array("B")
+        self.ranks = array("B")
+        self.tenants = array("q")
+
+    def push(self, ref: int, offset: int, rank: int, tenant: int) -> None:
+        self.refs.append(ref)
+        self.offsets.append(offset)
+        self.ranks.append(rank)
+        self.tenants.append(tenant)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
+        return zip(self.refs, self.offsets, self.ranks, self.tenants, strict=True)
+
+    def discard(self, ref: int) -> tuple[Place, int] | None:
+        """Its place and offset."""
+        try:
+            index = self.refs.index(ref)
+        except ValueError:
+            return None
+        place, offset = (self.ranks[index], self.tenants[index]), self.offsets[index]
+        for column in (self.refs, self.offsets, self.ranks, self.tenants):
+            del column[index]
+        return place, offset
 
 
 class Backlog:
@@ -93,7 +115,7 @@ class Backlog:
         self.later = 0
         self._near: dict[int, dict[Place, array[int]]] = {}
         self._seconds: list[int] = []
-        self._far: dict[int, dict[Place, _Bucket]] = {}
+        self._far: dict[int, _Stretch] = {}
         self._stretches: list[int] = []
 
     def __len__(self) -> int:
@@ -110,16 +132,12 @@ class Backlog:
         if due - now < 2 * FAR_SECONDS:
             self._soon(second, (rank, tenant)).append(ref)
             return
-        stretch, offset = divmod(second, FAR_SECONDS)
-        buckets = self._far.get(stretch)
-        if buckets is None:
-            buckets = self._far[stretch] = {}
-            heapq.heappush(self._stretches, stretch)
-        bucket = buckets.get((rank, tenant))
-        if bucket is None:
-            bucket = buckets[rank, tenant] = _Bucket()
-        bucket.refs.append(ref)
-        bucket.offsets.append(offset)
+        number, offset = divmod(second, FAR_SECONDS)
+        stretch = self._far.get(number)
+        if stretch is None:
+            stretch = self._far[number] = _Stretch()
+            heapq.heappush(self._stretches, number)
+        stretch.push(ref, offset, rank, tenant)
 
     def _line(self, rank: int, tenant: int) -> Line:
         line = self.lines[rank].get(tenant)
@@ -140,10 +158,9 @@ class Backlog:
     def ripen(self, now: float) -> int:
         """Move the buckets whose second has come to the lines; how many messages that were."""
         while self._stretches and self._stretches[0] * FAR_SECONDS <= now + FAR_SECONDS:
-            stretch = heapq.heappop(self._stretches)
-            for place, bucket in self._far.pop(stretch).items():
-                for ref, offset in zip(bucket.refs, bucket.offsets, strict=True):
-                    self._soon(stretch * FAR_SECONDS + offset, place).append(ref)
+            number = heapq.heappop(self._stretches)
+            for ref, offset, rank, tenant in self._far.pop(number):
+                self._soon(number * FAR_SECONDS + offset, (rank, tenant)).append(ref)
         moved = 0
         while self._seconds and self._seconds[0] <= now:
             for (rank, tenant), refs in self._near.pop(heapq.heappop(self._seconds)).items():
@@ -180,8 +197,8 @@ class Backlog:
             for place, refs in self._near[second].items():
                 found.setdefault(place, []).append(refs[:])
         for stretch in sorted(self._far):
-            for place, bucket in self._far[stretch].items():
-                found.setdefault(place, []).append(bucket.refs[:])
+            for ref, _, rank, tenant in self._far[stretch]:
+                found.setdefault((rank, tenant), [array("Q")])[-1].append(ref)
         return list(found.items())
 
     def discard(self, ref: int) -> tuple[Place, float] | None:
@@ -199,12 +216,9 @@ class Backlog:
                     refs.remove(ref)
                     self.later -= 1
                     return place, float(second)
-        for stretch, buckets in self._far.items():
-            for place, bucket in buckets.items():
-                if ref in bucket.refs:
-                    index = bucket.refs.index(ref)
-                    due = stretch * FAR_SECONDS + bucket.offsets[index]
-                    del bucket.refs[index], bucket.offsets[index]
-                    self.later -= 1
-                    return place, float(due)
+        for number, stretch in self._far.items():
+            found = stretch.discard(ref)
+            if found is not None:
+                self.later -= 1
+                return found[0], float(number * FAR_SECONDS + found[1])
         return None

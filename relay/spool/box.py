@@ -40,7 +40,7 @@ class Box:
     def write_body(self, segment: Segment, item: Item) -> None:
         """The large body's file; on disk when this returns. Raises OSError."""
         assert item.raw is not None
-        segment.write_body(item.id, self.cipher.seal(item.id, item.raw))
+        segment.write_body(item.id, self.cipher.seal_parts(item.id, item.raw))
 
     def open(self, segment: Segment, seq: int, *, body: bool = True) -> Item:
         """The message whose newest row is `seq`. Raises CorruptRow, sqlite3.Error or OSError."""

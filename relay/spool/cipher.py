@@ -29,8 +29,12 @@ class Cipher:
 
     def seal(self, number: int, data: bytes) -> bytes:
         """The encrypted blob of `data`, bound to the row `number`."""
+        return b"".join(self.seal_parts(number, data))
+
+    def seal_parts(self, number: int, data: bytes) -> tuple[bytes, bytes]:
+        """The blob in two parts, for data of megabytes, which must not lie in memory a third time."""
         nonce = os.urandom(NONCE_BYTES)
-        return self._current + nonce + self._seal(nonce, data, number.to_bytes(8, "big"))
+        return self._current + nonce, self._seal(nonce, data, number.to_bytes(8, "big"))
 
     def open(self, number: int, blob: bytes) -> bytes:
         """What `seal` was given. Raises CorruptRow."""

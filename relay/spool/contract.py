@@ -42,5 +42,5 @@ class Spool(Protocol):
         ...
 
     def pressure(self) -> str | None:
-        """Why new mail must wait, safe to show a peer, or None. Cheap, no I/O."""
+        """Why new mail must wait, as a code of reasons.toml, or None. Cheap, no I/O."""
         ...

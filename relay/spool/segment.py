@@ -100,6 +100,7 @@ class Segment:
             raise BlockingIOError(path)
         segment = cls(path, lock_fd, number)
         try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # its log takes over the mode
             segment._writing().execute(_SCHEMA)
             sync_folder(path.parent)
         except BaseException:
@@ -251,15 +252,15 @@ class Segment:
         """The folder of this segment's large bodies."""
         return self.path.with_suffix(".bodies")
 
-    def write_body(self, number: int, blob: bytes) -> None:
-        """Keep the large body of a message; on disk when this returns. After an error nothing is left of it."""
+    def write_body(self, number: int, parts: Sequence[bytes]) -> None:
+        """Keep the large body of a message, joined on the disk only. Synced when this returns; an error leaves nothing."""
         if not self.bodies.exists():
             self.bodies.mkdir(mode=0o700, exist_ok=True)
             sync_folder(self.path.parent)
         self.has_bodies = True
         path = self._body(number)
         try:
-            _write_file(path, blob)
+            _write_file(path, parts)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -377,13 +378,14 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _write_file(path: Path, blob: bytes) -> None:
+def _write_file(path: Path, parts: Sequence[bytes]) -> None:
     """A new file, on disk when this returns."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        view = memoryview(blob)
-        while view:
-            view = view[os.write(fd, view) :]
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(fd, view) :]
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -9,8 +9,8 @@ from relay.observe import events
 from relay.observe.log import log
 
 PROBE_SECONDS = 1.0
-FAILED = "the queue cannot be written"
-SPACE_LOW = "the disk is nearly full"
+FAILED = "queue.unavailable"
+SPACE_LOW = "queue.full"
 
 
 class Storage:

@@ -84,6 +84,7 @@ class Writer(Generic[Op]):
                 self._loop.call_soon_threadsafe(self._finish, batch, errors)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
+            batch, errors = [], ()  # or the last messages would lie in memory for as long as nothing comes after them
 
     def _finish(self, batch: Sequence[Op], errors: Sequence[BaseException | None]) -> None:
         if self._waiting and (self._is_urgent or self._draining or len(self._waiting) >= MAX_BATCH):

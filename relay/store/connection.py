@@ -6,6 +6,7 @@ wait for the writer.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,11 @@ _CHECKPOINT_PAGES = 8_000
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be opened; the text says which and what to do."""
+    """The database cannot be used; the text says which and what to do. `damaged`: it will not mend by itself."""
+
+    def __init__(self, text: str, *, damaged: bool = False) -> None:
+        super().__init__(text)
+        self.damaged = damaged
 
 
 def url_of(database: str | Path) -> URL:
@@ -50,12 +55,24 @@ def open(database: str | Path) -> Engine:
     """
     from relay.store import migrate  # alembic costs 0.2 s to import; readers never need it
 
-    engine = _engine(url_of(database), read_only=False)
+    url = url_of(database)
+    if url.get_backend_name() == "sqlite":
+        _make_private(sqlite_path(database))
+    engine = _engine(url, read_only=False)
     try:
         migrate.upgrade(engine)
     except sa.exc.OperationalError as error:
         raise StoreUnavailable(f"{engine.url.render_as_string()}: {error.orig}") from error
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Make the file for its owner only where there is none; SQLite gives its log and index the mode of the file."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"{path} cannot be opened: {error.strerror}") from None
+    os.close(handle)
 
 
 def open_reader(database: str | Path) -> Engine:

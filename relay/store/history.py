@@ -8,6 +8,7 @@ found by keyed hash (GDPR-14, OPS-2).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
@@ -72,23 +73,27 @@ class History:
         batch, self._waiting = self._waiting, []
         if not batch:
             return
+        rows = [row for row in map(self._row, batch) if row is not None]
+        path = self.folder / f"{_day(batch[0].at)}-{self.process}.history"
         try:
-            with sqlite3.connect(
-                self.folder / f"{_day(batch[0].at)}-{self.process}.history", isolation_level=None
-            ) as db:
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=NORMAL")
                 db.executescript(_SCHEMA)
                 db.execute("BEGIN IMMEDIATE")
-                db.executemany(
-                    "INSERT INTO event(id, at, word, data) VALUES(?,?,?,?)",
-                    [(e.id, e.at, e.word, self._seal(e.id, orjson.dumps(e.data))) for e in batch],
-                )
+                db.executemany("INSERT INTO event(id, at, word, data) VALUES(?,?,?,?)", rows)
                 db.executemany("INSERT OR IGNORE INTO who VALUES(?,?)", [(h, e.id) for e in batch for h in e.who])
                 db.execute("COMMIT")
-            db.close()
         except sqlite3.Error:
-            self.failed += len(batch)
+            self.failed += len(rows)
+
+    def _row(self, event: Event) -> tuple[int, float, str, bytes] | None:
+        """An event as stored; None where its data are no JSON, which must not end the thread that writes."""
+        try:
+            return event.id, event.at, event.word, self._seal(event.id, orjson.dumps(event.data))
+        except orjson.JSONEncodeError:
+            self.failed += 1
+            return None
 
     async def stop(self) -> None:
         self._stop.set()
@@ -102,7 +107,7 @@ def read(folder: Path, ids: Iterable[int], open_blob: Callable[[int, bytes], byt
     events: list[Event] = []
     for db in _files(folder):
         for number in wanted:
-            for row in db.execute("SELECT id, at, word, data FROM event WHERE id=? ORDER BY seq", (number,)):
+            for row in _rows(db, "SELECT id, at, word, data FROM event WHERE id=? ORDER BY seq", number):
                 events.append(Event(row[0], row[1], row[2], orjson.loads(open_blob(row[0], row[3]))))
     return sorted(events, key=lambda event: event.at)
 
@@ -112,7 +117,7 @@ def find(folder: Path, hashes: Sequence[int], limit: int = 1000) -> list[int]:
     found: set[int] = set()
     for db in _files(folder):
         for value in hashes:
-            found.update(row[0] for row in db.execute("SELECT id FROM who WHERE hash=? LIMIT ?", (value, limit)))
+            found.update(row[0] for row in _rows(db, "SELECT id FROM who WHERE hash=? LIMIT ?", value, limit))
     return sorted(found, reverse=True)[:limit]
 
 
@@ -130,12 +135,18 @@ def forget_before(folder: Path, moment: float) -> int:
 def _files(folder: Path) -> Iterator[sqlite3.Connection]:
     for path in sorted(folder.glob("*.history")):
         db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        try:
+        with contextlib.closing(db):
             yield db
-        except sqlite3.OperationalError:
-            continue  # a file that is being made: it has no tables yet
-        finally:
-            db.close()
+
+
+def _rows(db: sqlite3.Connection, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """The rows, none where the file is just being made and has no tables yet. Raises sqlite3.Error otherwise."""
+    try:
+        return db.execute(statement, values).fetchall()
+    except sqlite3.OperationalError:
+        if db.execute("SELECT count(*) FROM sqlite_master WHERE name='who'").fetchone()[0]:
+            raise
+        return []
 
 
 def _day(moment: float) -> str:

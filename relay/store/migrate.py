@@ -30,3 +30,17 @@ def upgrade(engine: Engine) -> None:
             if present == ScriptDirectory.from_config(settings).get_current_head():
                 return
         command.upgrade(settings, "head")
+
+
+def load() -> None:
+    """Import now what Alembic and SQLAlchemy import in the middle of an upgrade, for a process that gives rights up."""
+    import importlib.metadata
+    import importlib.resources
+
+    import alembic.command
+    import alembic.runtime.migration
+    import alembic.script
+    import sqlalchemy.dialects.sqlite
+
+    loaded = (importlib.metadata, importlib.resources, alembic.command, alembic.runtime.migration, alembic.script)
+    assert all(loaded) and sqlalchemy.dialects.sqlite

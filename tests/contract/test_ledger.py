@@ -146,9 +146,29 @@ def test_asking_again_does_not_reset_the_count_of_mails(world: World) -> None:
     assert world.call("consent.request", **ask)["mails_sent"] == 0
 
 
-def test_a_replaced_link_no_longer_confirms(world: World) -> None:
+def test_of_many_requests_at_once_only_two_may_mail(world: World) -> None:
+    """CLASS-7: the mail is counted in the commit of the request, so nobody mails on a count that is old."""
+    ask = {"tenant": "shop", "address": "ann@example.net", "purpose": "newsletter", "mail": True}
+    answers = world.owner.call_many([("consent.request", ask)] * 5)
+    assert [answer["may_mail"] for answer in answers] == [True, True, False, False, False]  # type: ignore[index, call-overload]
+    with world.lookup() as lookup:
+        pending = lookup.requests(1, "newsletter", ["ann@example.net"])["ann@example.net"]
+    assert pending is not None and pending.mails_sent == 2
+
+
+def test_the_link_of_each_mail_of_a_request_confirms_until_one_did(world: World) -> None:
+    """Who presses twice, or is signed up again by a stranger, must not end with dead links only."""
+    ask = {"tenant": "shop", "address": "ann@example.net", "purpose": "newsletter"}
+    links = [world.call("consent.request", **ask)["token"] for _ in range(3)]
+    world.call("consent.confirm", token=links[0])
+    assert world.status("ann@example.net") == "confirmed"
+    assert world.refused("consent.confirm", token=links[2]) == "confirm.unknown"
+
+
+def test_a_link_of_an_older_request_no_longer_confirms(world: World) -> None:
     ask = {"tenant": "shop", "address": "ann@example.net", "purpose": "newsletter"}
     first = world.call("consent.request", **ask)["token"]
+    world.now += 25 * 3_600
     world.call("consent.request", **ask)
     assert world.refused("consent.confirm", token=first) == "confirm.unknown"
 

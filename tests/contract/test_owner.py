@@ -337,3 +337,16 @@ def _audit(world: World) -> list[sa.Row[tuple[object, ...]]]:
         rows = list(connection.execute(sa.select(schema.audit).order_by(schema.audit.c.id)))
     engine.dispose()
     return rows
+
+
+def test_the_database_is_for_its_owner_only(world: World) -> None:
+    """GDPR-19: and so are the log and the index that SQLite keeps beside it."""
+    world.call("tenant.set", name="shop", language="en")
+    files = [path for path in world.settings.server.data_dir.iterdir() if path.name.startswith("zegel.db")]
+    assert len(files) == 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+@pytest.mark.parametrize("at", [1e300, float("inf"), float("nan"), -1.0])
+def test_a_time_that_cannot_be_written_is_refused(world: World, at: float) -> None:
+    assert world.refused("consent.proof", tenant="shop", address="ann@example.net", at=at) == "args.time"

@@ -152,3 +152,9 @@ def test_a_bought_list_with_one_time_for_all_is_held(tmp_path: Path) -> None:
     assert [row["email"] for batch in found for row in batch.rows] == ["ann@example.net", "bob@example.net"]
     assert {refusal.field for batch in found for refusal in batch.refused} == {"given_at"}
     assert sum(len(batch.refused) for batch in found) == SAME_TIME_ROWS + 1
+
+
+def test_lines_that_end_as_on_old_machines_are_refused_with_the_remedy() -> None:
+    rows, refused = _read(_csv(ANN, end="\r"))
+    assert rows == []
+    assert refused == [(1, "", "the first row is not CSV: end each row with a line feed")]

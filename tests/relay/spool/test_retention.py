@@ -59,7 +59,7 @@ async def test_final_messages_leave_the_disk(rig: Files, stragglers: int) -> Non
 
 
 async def test_rows_of_final_messages_are_gone_from_the_files(rig: Files) -> None:
-    queue, _ = await filled(rig, 50)
+    queue, _items = await filled(rig, 50)
     taken = await rig.drain(queue, 50)
     await defer(rig, queue, taken[0], 86_400)
     await asyncio.gather(*(rig.finish(queue, item) for item in taken[1:]))
@@ -125,7 +125,7 @@ async def test_an_outcome_during_a_purge_is_kept(rig: Files) -> None:
 
 
 async def test_what_a_crash_left_final_is_purged_by_the_next_owner(rig: Files) -> None:
-    queue, _ = await filled(rig, 40)
+    queue, _items = await filled(rig, 40)
     taken = await rig.drain(queue, 40)
     pieces = sealed_bytes(queue, taken)
     await asyncio.gather(*(rig.finish(queue, item) for item in taken[1:]))
@@ -177,6 +177,6 @@ async def test_a_body_without_a_row_is_swept(rig: Files) -> None:
     """A crash between the large body and the row that names it."""
     queue = await rig.open()
     await queue.commit(message(queue))
-    await asyncio.to_thread(queue.shelf.current.write_body, 77, b"sealed")
+    await asyncio.to_thread(queue.shelf.current.write_body, 77, (b"sealed",))
     again = await rig.after_power_cut()
     assert not list(again.folder.glob("*.bodies/*"))

@@ -1,0 +1,81 @@
+"""A disk that fills up under a running gateway: senders hear 4xx, nothing is lost, and it goes on by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.world import Clients, Sink, World
+
+pytestmark = pytest.mark.anyio
+
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """64 MB of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("a small disk needs the superuser to mount it")
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    made = Sink()
+    made.port = await made.start()
+    yield made
+    await made.stop()
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """A file that takes all but `leave` octets of what the gateway leaves it."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while (space := os.statvfs(disk)).f_bavail * space.f_frsize > leave:
+            file.write(b"\0" * 4096)
+    return ballast
+
+
+@pytest.mark.parametrize(
+    ("min_free", "leave", "reply"), [(0, 0, "451 4.3.0"), (32 * MEGABYTE, 16 * MEGABYTE, "452 4.3.1")]
+)
+async def test_a_disk_that_fills_up(
+    tmp_path: Path, disk: Path, sink: Sink, min_free: int, leave: int, reply: str
+) -> None:
+    world = World(tmp_path, sink.port, data=disk / "data", min_free_bytes=min_free)
+    clients = Clients(world, sessions=4, pace=0.005)
+    try:
+        await world.start(2)
+        clients.start()
+        await clients.acknowledge(100)
+        ballast = fill(disk, leave)
+        refusals = await clients.be_refused(20)
+        assert {refusal[: len(reply)] for refusal in refusals[5:]} == {reply}
+        ballast.unlink()
+        await clients.acknowledge(200)
+        await clients.stop()
+        assert not await sink.wait_for(clients.acknowledged, 20.0)
+        assert sink.arrived.keys() <= clients.acknowledged | clients.in_doubt, "a refused message was sent"
+        assert all(len(times) == 1 for times in sink.arrived.values())
+        await world.stop()
+    finally:
+        if world.process is not None:
+            world.crash()
+    assert "queue.recovered" in world.log()

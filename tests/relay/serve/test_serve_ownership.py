@@ -1,0 +1,86 @@
+"""Who goes first at the owner, and what never waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from relay.keyring import Keyring
+from relay.observe import events
+from relay.owner import Reader
+from relay.serve.ownership import MAX_TOGETHER, Ownership, Waiting, next_batch
+from relay.settings.model import Settings
+
+START = 1_767_348_000.0
+
+
+@pytest.fixture
+async def ownership(tmp_path: Path) -> AsyncIterator[Ownership]:
+    """Of a folder with one tenant, shop."""
+    settings = Settings.model_validate(
+        {"server": {"hostname": "gw.test", "data_dir": str(tmp_path / "data"), "keys_dir": str(tmp_path / "keys")}}
+    )
+    Keyring.open(settings.server.keys_dir, create=True)
+    made = Ownership(settings)
+    made.take()
+    await made.call("tenant.add", {"name": "shop"})
+    yield made
+    made.release()
+
+
+def waiting(*ops: str) -> list[Waiting]:
+    return [(op, {"number": number}, asyncio.Future()) for number, op in enumerate(ops)]
+
+
+async def test_who_leaves_goes_first_and_one_chunk_of_an_import_along() -> None:
+    calls = waiting("consent.import_rows", "consent.import_rows", "tenant.add", "optout", "consent.import_rows")
+    batch, rest = next_batch(calls)
+    assert [op for op, _, _ in batch] == ["optout", "consent.import_rows", "tenant.add"]
+    assert rest == [calls[1], calls[4]]
+
+
+async def test_a_flood_of_those_who_leave_is_taken_in_its_order() -> None:
+    calls = waiting(*["optout"] * (MAX_TOGETHER + 3), "tenant.add")
+    batch, rest = next_batch(calls)
+    assert batch == calls[:MAX_TOGETHER]
+    assert rest == calls[MAX_TOGETHER:]
+
+
+async def test_the_heads_of_the_chains_are_in_the_log_once_a_day(
+    ownership: Ownership, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONSENT-14: who rewrites a ledger afterwards meets its hash there."""
+    await ownership.call("suppression.add", {"tenant": "shop", "address": "ann@dest.example"})
+    (head,) = await ownership.call("consent.heads", {})
+    said = structlog.testing.LogCapture()  # a logger of our own: the shared one is cached by whoever logged first
+    monkeypatch.setattr("relay.serve.ownership.log", structlog.wrap_logger(None, processors=[said]))
+    for now in (START, START + 3600.0, START + 90_000.0):
+        await ownership._anchor(now)
+    anchors = [line for line in said.entries if line["event"] == events.LEDGER_ANCHORED]
+    assert [(line["tenant"], line["seq"], line["hash"]) for line in anchors] == [("shop", 1, head["hash"])] * 2
+
+
+async def test_who_leaves_does_not_wait_for_who_reads(ownership: Ownership, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk of a long chain takes minutes; a withdrawal in it takes effect at once (CONSENT-11)."""
+    reads, goes_on = threading.Event(), threading.Event()
+    real = Reader.call
+
+    def slow(reader: Reader, op: str, args: dict[str, Any]) -> Any:
+        reads.set()
+        assert goes_on.wait(20.0)
+        return real(reader, op, args)
+
+    monkeypatch.setattr(Reader, "call", slow)
+    walk = asyncio.create_task(ownership.call("consent.verify", {"tenant": "shop"}))
+    assert await asyncio.to_thread(reads.wait, 10.0)
+    left = await ownership.call("suppression.add", {"tenant": "shop", "address": "ann@dest.example"})
+    assert left["changed"] is True
+    assert not walk.done()
+    goes_on.set()
+    assert (await walk)["ok"] is True

@@ -1,0 +1,188 @@
+"""What people do to the queue, and what becomes of held mail when its time runs out (PIPE-2)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from relay.delivery.report import Reporter
+from relay.mail.message import Message
+from relay.serve.channel import OpRefused
+from relay.serve.queue_ops import QueueOps
+from relay.spool.contract import SpoolUnavailable
+from relay.spool.files import QueueFiles
+from relay.spool.item import Fate, Item, encode_id
+from relay.spool.segment import LARGE_BYTES
+from tests.fakes.queues import Files, message
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3600.0
+
+
+def operations(queue: QueueFiles) -> QueueOps:
+    return QueueOps(queue, wake=lambda: None, reporter=Reporter("gw.example", queue.next_id, queue.clock))
+
+
+async def queued(rig: Files, **changes: Any) -> tuple[QueueFiles, QueueOps, Item]:
+    queue = await rig.open()
+    item = message(queue, **changes)
+    await queue.commit(item)
+    return queue, operations(queue), item
+
+
+PLACES = {
+    "in memory": {},
+    "parked": {"due": 4e9},
+    "soon": {"due": 1767225600.0 + 60},
+    "held": {"held": "recipients.ask"},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_delete_ends_a_message_wherever_it_waits(rig: Files, place: str) -> None:
+    queue, ops, item = await queued(rig, **PLACES[place])
+    assert await ops.run("queue.delete", {"id": item.queue_id}) == {"id": item.queue_id, "state": "deleted"}
+    for which in (queue, await rig.after_power_cut()):
+        assert which.take() is None and len(which.backlog) == 0 and not which.held
+    assert await ops.run("queue.delete", {"id": item.queue_id}) is None
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_retry_and_release_let_a_message_leave_at_once(rig: Files, place: str) -> None:
+    queue, ops, item = await queued(rig, **PLACES[place])
+    op = "held.release" if place == "held" else "queue.retry"
+    assert await ops.run(op, {"id": item.queue_id}) == {"id": item.queue_id, "state": "ready"}
+    taken = await rig.take(queue)
+    assert taken.id == item.id and taken.raw and taken.raw.endswith(b"hello\r\n")
+
+
+@pytest.mark.parametrize("place", ["in memory", "parked"])
+async def test_hold_keeps_a_message_until_it_is_released(rig: Files, place: str) -> None:
+    queue, ops, item = await queued(rig, **PLACES[place])
+    assert (await ops.run("queue.hold", {"id": item.queue_id}))["state"] == "held"
+    again = await rig.after_power_cut()
+    assert again.take() is None and list(again.held) == [item.id]
+    (row,) = await ops.run("held.list", {})
+    assert row["held"] == "queue.held_by_operator"
+    await ops.run("held.release", {"id": item.queue_id})
+    assert (await rig.take(queue)).id == item.id
+
+
+async def test_a_message_in_an_attempt_is_left_to_it(rig: Files) -> None:
+    queue, ops, item = await queued(rig)
+    await rig.take(queue)
+    for op in ("queue.retry", "queue.hold", "queue.delete", "held.refuse"):
+        with pytest.raises(OpRefused) as refused:
+            await ops.run(op, {"id": item.queue_id})
+        assert refused.value.code == "busy"
+
+
+async def test_what_a_person_changes_is_the_newest_state(rig: Files) -> None:
+    """Else those who have the mail would get it again."""
+    queue, ops, item = await queued(rig, recipients=2)
+    taken = await rig.take(queue)
+    taken.due = rig.clock.now() + HOUR
+    await rig.finish(queue, taken, Fate.DELIVERED, Fate.WAITING)
+    await ops.run("queue.hold", {"id": item.queue_id})
+    await ops.run("queue.release", {"id": item.queue_id})
+    assert (await rig.take(queue)).fates == [Fate.DELIVERED, Fate.WAITING]
+
+
+async def test_refuse_ends_in_a_report_to_the_sender(rig: Files) -> None:
+    queue, ops, item = await queued(rig, held="recipients.ask", body=b"x" * (2 * LARGE_BYTES))
+    await ops.run("held.refuse", {"id": item.queue_id})
+    (report,) = await rig.drain(queue, 1)
+    assert report.meta["from"] == "" and report.meta["about"] == item.queue_id
+    assert [recipient.address for recipient in report.recipients] == ["news@sender.example"]
+    parsed = Message.split(report.raw or b"")
+    assert isinstance(parsed, Message) and b"multipart/report" in (parsed.get(b"content-type") or b"")
+
+
+@pytest.mark.parametrize(("reason", "hours"), [("recipients.ask", 4), ("classification.many_recipients", 72)])
+async def test_held_mail_ends_as_a_report_when_its_time_runs_out(rig: Files, reason: str, hours: int) -> None:
+    """PIPE-2, with the times of CC-10 and of a review."""
+    queue, ops, item = await queued(rig, held=reason)
+
+    def seconds(why: str) -> float:
+        return 4 * HOUR if why == "recipients.ask" else 72 * HOUR
+
+    rig.clock.advance(hours * HOUR - 1)
+    assert await ops.expire_held(rig.clock.now(), seconds) == 0
+    rig.clock.advance(2)
+    assert await ops.expire_held(rig.clock.now(), seconds) == 1
+    (report,) = await rig.drain(queue, 1)
+    assert report.meta["about"] == item.queue_id and not queue.held
+    await rig.finish(queue, report)
+    assert (await rig.after_power_cut()).take() is None
+
+
+async def test_an_operators_hold_counts_from_the_hold(rig: Files) -> None:
+    queue, ops, item = await queued(rig, due=4e9)
+    rig.clock.advance(100 * HOUR)
+    await ops.run("queue.hold", {"id": item.queue_id})
+    assert await ops.expire_held(rig.clock.now() + 71 * HOUR, lambda reason: 72 * HOUR) == 0
+    assert await ops.expire_held(rig.clock.now() + 73 * HOUR, lambda reason: 72 * HOUR) == 1
+    await rig.drain(queue, 1)
+
+
+async def test_held_mail_is_read_once_not_every_round(rig: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, ops, _ = await queued(rig, held="recipients.ask")
+    await ops.expire_held(rig.clock.now(), lambda reason: HOUR)
+    monkeypatch.setattr(queue.loader, "open", lambda *_, **__: pytest.fail("read again"))
+    await ops.expire_held(rig.clock.now(), lambda reason: HOUR)
+
+
+@pytest.mark.parametrize("op", ["queue.hold", "queue.retry", "queue.delete", "held.refuse"])
+@pytest.mark.parametrize("place", PLACES)
+async def test_when_the_disk_fails_it_stays_where_it_was(
+    rig: Files, monkeypatch: pytest.MonkeyPatch, op: str, place: str
+) -> None:
+    queue, ops, item = await queued(rig, **PLACES[place])
+
+    def fail(_: Item) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_exception(SpoolUnavailable("full"))
+        return future
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "record", fail)
+        with pytest.raises(OpRefused) as refused:
+            await ops.run(op, {"id": item.queue_id})
+    assert refused.value.code == "storage"
+    assert not queue.in_flight
+    assert (await ops.run("queue.show", {"id": item.queue_id}))["held"] == PLACES[place].get("held", "")
+    assert queue.ready + queue.backlog.later + len(queue.held) == (2 if op == "held.refuse" else 1)
+
+
+async def test_lists_are_narrowed_and_bounded(rig: Files) -> None:
+    queue = await rig.open()
+    items = [message(queue, tenant=tenant, due=due) for tenant in (1, 2, 3) for due in (0.0, 4e9) for _ in range(4)]
+    await asyncio.gather(*map(queue.commit, items))
+    ops = operations(queue)
+    assert {row["id"] for row in await ops.run("queue.list", {})} == {item.queue_id for item in items}
+    assert len(await ops.run("queue.list", {"limit": 5})) == 5
+    rows = await ops.run("queue.list", {"tenant": "shop2"})
+    assert {row["id"] for row in rows} == {item.queue_id for item in items if item.tenant == 2}
+    assert (await ops.run("queue.stats", {}))["waiting"] == 12
+
+
+@pytest.mark.parametrize("text", ["", "short", "not-a-queue-id", "ZZZZZZZZZZZZZ", "0" * 14])
+async def test_what_is_no_queue_id_is_said(rig: Files, text: str) -> None:
+    ops = operations(await rig.open())
+    with pytest.raises(OpRefused) as refused:
+        await ops.run("queue.show", {"id": text})
+    assert refused.value.code == "usage"
+
+
+async def test_an_unknown_id_is_nobodys(rig: Files) -> None:
+    ops = operations(await rig.open())
+    for op in ("queue.show", "queue.retry", "queue.hold", "queue.release", "queue.delete", "held.refuse"):
+        assert await ops.run(op, {"id": encode_id(12345)}) is None
+
+
+async def test_an_unknown_command_is_refused(rig: Files) -> None:
+    with pytest.raises(OpRefused):
+        await operations(await rig.open()).run("queue.burn", {})
