@@ -258,7 +258,7 @@ def test_partial_mode_refuses_one_with_a_report_in_words(start: Start) -> None:
     assert post(gateway, "transactional", [*ANN, "nobody@dest.example"], raw).reply.startswith("250")
     text = report(hop)
     assert "nobody@dest.example" in text and "No consent of this recipient is known" in text.replace("\r\n    ", " ")
-    assert hop.until(lambda: len(hop.wait(0)) == 2)
+    assert hop.until(lambda: len(hop.wait(0)) >= 2)
     assert "X-Zegel" not in "".join(message.head for message in hop.wait(0) if message.mail != "MAIL FROM:<>")
 
 
