@@ -31,6 +31,9 @@ class Change(NamedTuple):
     rule: str
 
 
+STAMP = Change("prepend", "Received", "SMTP-22")
+
+
 class Unexplained(AssertionError):
     """Octets changed that the trace does not speak of."""
 
@@ -58,7 +61,8 @@ def explain(
     demand(line, "no empty line after the head")
     recoded = any(change.kind == "recode" for change in changes) or (seven_bit and not old_body.isascii())
     expected = fields_of(old_head)
-    for change in changes:
+    demand(changes and changes[-1] == STAMP, "the trace does not speak of the Received field")
+    for change in changes[:-1]:
         expected = _apply(expected, change, recipient)
     if recoded:
         _recoded(expected, fields[2:], old_body, body)
