@@ -254,6 +254,9 @@ class _OneItem:
     def take(self) -> Item | None:
         return self._item
 
+    def progress(self, item: Item) -> None:
+        return
+
     def has_urgent(self) -> bool:
         return False
 

@@ -259,6 +259,8 @@ class Scheduler:
         current.open -= 1
         if current.open == 0:
             self._conclude(item)
+        else:
+            self.spool.progress(item)
 
     def _conclude(self, item: Item) -> None:
         """A round is over: the next one, or the end of the pass."""

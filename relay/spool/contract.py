@@ -29,6 +29,10 @@ class Spool(Protocol):
         """The next message that may leave now, body in memory, or None."""
         ...
 
+    def progress(self, item: Item) -> None:
+        """Write down `item.fates` soon, while the attempt goes on: a crash then repeats only what is in doubt (OUT-10)."""
+        ...
+
     def has_urgent(self) -> bool:
         """A message of a personal or transactional stream waits in memory. Cheap."""
         ...

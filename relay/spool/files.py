@@ -27,6 +27,7 @@ from relay.spool.cipher import Cipher
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.item import Fate, IdSource, Item, encode_id
 from relay.spool.loader import Loader
+from relay.spool.op import Op, Roll
 from relay.spool.segment import FINAL, LARGE_BYTES, MESSAGE, STATE, Row, Segment
 from relay.spool.shelf import Shelf
 from relay.spool.stand import Fair, Standing
@@ -35,26 +36,6 @@ from relay.spool.writer import Writer
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 ADOPT_TOGETHER = 4096
-
-
-class _Op:
-    """One row to append. `segment` is None where the writer is to choose: the current one."""
-
-    __slots__ = ("blob", "future", "item", "kind", "segment", "seq")
-
-    def __init__(
-        self, kind: int, item: Item, blob: bytes | None, future: asyncio.Future[None], *, segment: Segment | None
-    ) -> None:
-        self.kind = kind
-        self.item = item
-        self.blob = blob
-        self.future = future
-        self.segment = segment
-        self.seq = 0
-
-
-class _Roll:
-    """A new current segment. Also the probe after a failure: it needs the disk as a commit does."""
 
 
 class QueueFiles:
@@ -70,7 +51,8 @@ class QueueFiles:
         self.standing = Standing(clock)
         self.storage = Storage(folder, min_free_bytes)
         self._rolling = self._stopping = False
-        self._parked: dict[int, list[_Op]] = {}
+        self._parked: dict[int, list[Op]] = {}
+        self._progress: dict[int, bool] = {}  # messages with a row of progress under way; True: and more to say
         self._scolded: set[Path] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -83,7 +65,7 @@ class QueueFiles:
         self.shelf = Shelf(self.folder, node, self.clock, resume=self._resume)
         self.shelf.damaged = adopt.damaged(self.folder)
         self.loader = Loader(self.box, self.shelf, self.standing, self.clock, on_work=self.on_work)
-        self.writer: Writer[_Op | _Roll] = Writer(self.loop, self._write, self._done, name="spool")
+        self.writer: Writer[Op | Roll] = Writer(self.loop, self._write, self._done, name="spool")
         self.storage.look()
         await self.adopt_orphans()
 
@@ -125,14 +107,14 @@ class QueueFiles:
         if len(item.raw) > LARGE_BYTES:
             self._later(self._commit_large(item, future))
         else:
-            self.writer.submit(_Op(MESSAGE, item, self.box.message(item), future, segment=None))
+            self.writer.submit(Op(MESSAGE, item, self.box.message(item), future, segment=None))
         return future
 
     async def _commit_large(self, item: Item, future: asyncio.Future[None]) -> None:
         """The body first, in a thread of its own: it takes long enough for others to wait for."""
         segment = self.shelf.current
         segment.reserved += 1
-        op = _Op(MESSAGE, item, None, future, segment=segment)
+        op = Op(MESSAGE, item, None, future, segment=segment)
         try:
             op.blob = self.box.message(item)
             await self.loop.run_in_executor(None, self.box.write_body, segment, item)
@@ -167,10 +149,26 @@ class QueueFiles:
         future: asyncio.Future[None] = self.loop.create_future()
         segment: Segment = item.segment
         blob = None if final else self.box.state(item)
-        self._submit(_Op(FINAL if final else STATE, item, blob, future, segment=segment), segment)
+        self._submit(Op(FINAL if final else STATE, item, blob, future, segment=segment), segment)
         return future
 
-    def _submit(self, op: _Op, segment: Segment) -> None:
+    def progress(self, item: Item) -> None:
+        """See the contract. One row at a time for a message; what comes meanwhile goes into the next."""
+        if item.id in self._progress:
+            self._progress[item.id] = True
+            return
+        self._progress[item.id] = False
+        segment: Segment = item.segment
+        op = Op(STATE, item, self.box.state(item), self.loop.create_future(), segment=segment)
+        op.under_way = True
+        op.future.add_done_callback(_ignore)
+        self._submit(op, segment)
+
+    def _progressed(self, item: Item) -> None:
+        if self._progress.pop(item.id, False) and item.id in self.in_flight:
+            self.progress(item)
+
+    def _submit(self, op: Op, segment: Segment) -> None:
         """To the writer, unless a thread has the segment: the writer must not wait for it."""
         if segment.number in self.shelf.away:
             self._parked.setdefault(segment.number, []).append(op)
@@ -184,18 +182,18 @@ class QueueFiles:
 
     # -- the writer's thread --------------------------------------------------------------------------------------
 
-    def _write(self, batch: Sequence[_Op | _Roll]) -> list[BaseException | None]:
+    def _write(self, batch: Sequence[Op | Roll]) -> list[BaseException | None]:
         errors: list[BaseException | None] = [None] * len(batch)
         lots: dict[Segment, list[int]] = {}
         for index, op in enumerate(batch):
-            if isinstance(op, _Roll):
+            if isinstance(op, Roll):
                 errors[index] = self._roll()
         current = self.shelf.current
         for index, op in enumerate(batch):
-            if isinstance(op, _Op):
+            if isinstance(op, Op):
                 lots.setdefault(op.segment or current, []).append(index)
         for segment, lot in lots.items():
-            error = self._append(segment, [op for op in map(batch.__getitem__, lot) if isinstance(op, _Op)])
+            error = self._append(segment, [op for op in map(batch.__getitem__, lot) if isinstance(op, Op)])
             if error is not None:
                 for index in lot:
                     errors[index] = error
@@ -203,7 +201,7 @@ class QueueFiles:
             self._roll()  # when it fails, the rows above are durable all the same and the next batch tries again
         return errors
 
-    def _append(self, segment: Segment, ops: Sequence[_Op]) -> BaseException | None:
+    def _append(self, segment: Segment, ops: Sequence[Op]) -> BaseException | None:
         rows = []
         seq = segment.next_seq
         messages = size = 0
@@ -236,8 +234,8 @@ class QueueFiles:
 
     # -- back on the loop -----------------------------------------------------------------------------------------
 
-    def _done(self, op: _Op | _Roll, error: BaseException | None) -> None:
-        if isinstance(op, _Roll):
+    def _done(self, op: Op | Roll, error: BaseException | None) -> None:
+        if isinstance(op, Roll):
             self._rolling = False
             self.storage.note(error)
             return
@@ -250,7 +248,7 @@ class QueueFiles:
                 else:
                     op.future.set_exception(SpoolUnavailable(str(error)))
 
-    def _conclude(self, op: _Op, error: BaseException | None) -> None:
+    def _conclude(self, op: Op, error: BaseException | None) -> None:
         segment = op.segment
         assert segment is not None
         if op.kind == MESSAGE:
@@ -260,12 +258,14 @@ class QueueFiles:
                 segment.pending -= 1
         else:
             segment.pending -= 1
-        if error is None:
+        if op.under_way:
+            self._progressed(op.item)
+        elif error is None:
             self._written(op, segment)
         else:
             self._failed(op, segment, error)
 
-    def _written(self, op: _Op, segment: Segment) -> None:
+    def _written(self, op: Op, segment: Segment) -> None:
         item = op.item
         self.in_flight.pop(item.id, None)
         if op.kind == FINAL:
@@ -283,7 +283,7 @@ class QueueFiles:
         segment.oldest_id = min(segment.oldest_id, item.id)
         self._stand(item)
 
-    def _failed(self, op: _Op, segment: Segment, error: BaseException) -> None:
+    def _failed(self, op: Op, segment: Segment, error: BaseException) -> None:
         if op.kind != MESSAGE:
             self.shelf.complain(segment, error)
             return
@@ -348,7 +348,7 @@ class QueueFiles:
         probe = self.storage.wants_probe(self.clock.monotonic())
         if not self._rolling and (probe or self.shelf.wants_roll()):
             self._rolling = True
-            self.writer.submit(_Roll())
+            self.writer.submit(Roll())
         self.shelf.tick()
 
     async def _in_thread(self, work: Callable[[int], None], number: int) -> None:
@@ -378,5 +378,5 @@ class QueueFiles:
 
 
 def _ignore(done: asyncio.Future[None]) -> None:
-    """A message taken back whose end could not be written leaves with the next worker: its sender was told to try again."""
+    """Nobody waits: what could not be written is repeated by the next worker."""
     done.exception()
