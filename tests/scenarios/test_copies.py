@@ -19,6 +19,7 @@ from tests.scenarios.conftest import Start
 
 INJECT = {"unsubscribe": {"missing": "inject"}}
 TOKEN = re.compile(rb"List-Unsubscribe: <http://[^>]+/u/([\w-]+)>")
+IN_DOUBT = 20  # ten connections of the worker that has it, two transactions on each
 
 
 def slowly(line: str, message: Arrived) -> bytes | None:
@@ -61,7 +62,7 @@ def test_a_restart_in_the_middle_repeats_no_copy(start: Start) -> None:
     assert sorted(recipients(hop, "many")) == sorted(f"RCPT TO:<{address}>" for address in people)
 
 
-def test_a_killed_worker_repeats_one_round_at_most(start: Start) -> None:
+def test_a_killed_worker_repeats_only_what_was_in_doubt(start: Start) -> None:
     gateway, hop = start(hop=Moody(answer=slowly))
     people = outsiders(120)
     post(gateway, "personal", people, letter("To: " + ",\r\n ".join(people), "Subject: many"))
@@ -71,7 +72,8 @@ def test_a_killed_worker_repeats_one_round_at_most(start: Start) -> None:
         os.kill(child, signal.SIGKILL)
     assert hop.until(lambda: len(set(recipients(hop, "many"))) == 120, 30.0)
     gateway.settle(20.0)
-    assert len(recipients(hop, "many")) <= 120 + 32
+    twice = len(recipients(hop, "many")) - 120
+    assert twice <= IN_DOUBT, "only what was on its way when the worker died"
 
 
 def children(pid: int) -> list[int]:

@@ -57,6 +57,7 @@ def _until_refused(gateway: Gateway, login: tuple[str, str]) -> None:
 
 def test_a_revoked_login_ends_its_open_session(house: Gateway) -> None:
     gateway = house
+    gateway.settle()  # what other tests sent has arrived
     gateway.sink.clear()
     login = _credential(gateway, "shop", "shortlived")
     with gateway.connect() as idle, gateway.connect() as busy:
