@@ -12,8 +12,9 @@ PACKAGES = ("relay", "policies")
 
 
 def sources(*folders: str) -> list[Path]:
-    """Python files of the top-level folders, in order."""
-    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    """Python files of the top-level folders, in order; not what the bench has installed for itself."""
+    found = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return sorted(path for path in found if not path.is_relative_to(ROOT / "bench" / "out"))
 
 
 @cache
