@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,12 +39,13 @@ def read_boot() -> Boot:
 
 
 def control_path(settings: Settings) -> Path:
-    """The control socket; in the runtime folder of the system where the data folder's path is too long for a socket."""
+    """The control socket in the data folder, by a way to it that fits into a socket's address however deep the folder lies."""
     path = settings.server.data_dir / CONTROL
-    return path if len(str(path)) <= MAX_SOCKET_PATH else Path("/tmp") / f"zegel-{_short(path)}" / CONTROL
+    return path if len(str(path)) <= MAX_SOCKET_PATH else _short(path.parent) / CONTROL
 
 
-def _short(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(str(path).encode()).hexdigest()[:16]
+@lru_cache(maxsize=8)
+def _short(folder: Path) -> Path:
+    """The folder through a descriptor of this process; no other place, so nobody else can put a socket there first."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Path(f"/proc/self/fd/{os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)}")
