@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import structlog
+
+from relay.observe.log import log
 
 LOCAL_NAMES = frozenset(("", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"))
 
@@ -73,3 +76,13 @@ def no_settings_of_the_operator() -> Iterator[None]:
             patch.delenv(name)
     yield
     patch.undo()
+
+
+LOG = structlog.get_config()
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> None:
+    """What ran before may have configured the log of this process; every test finds it as the program leaves it."""
+    structlog.configure(**LOG)
+    vars(log).pop("bind", None)  # what the lazy logger keeps of the configuration it met first
