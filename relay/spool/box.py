@@ -18,6 +18,10 @@ _LENGTH = struct.Struct(">I")
 _ELSEWHERE = 1 << 31
 
 
+class NoRoom(Exception):
+    """The message has a large body, and memory holds enough of those."""
+
+
 class Box:
     """Seals messages for rows and opens rows again. Safe in every thread."""
 
@@ -42,24 +46,35 @@ class Box:
         assert item.raw is not None
         segment.write_body(item.id, self.cipher.seal_parts(item.id, item.raw))
 
-    def open(self, segment: Segment, seq: int, *, body: bool = True) -> Item:
-        """The message whose newest row is `seq`. Raises CorruptRow, sqlite3.Error or OSError."""
+    def open(self, segment: Segment, seq: int, *, body: bool = True, largest: int | None = None) -> Item:
+        """The message whose newest row is `seq`, with its body if that is small or of at most `largest` octets.
+
+        `body=False`: without its large body. Raises NoRoom, CorruptRow, sqlite3.Error or OSError.
+        """
         newest = _row(segment, seq)
         if newest.kind != STATE:
-            return self._open(segment, newest, None, body=body)
+            return self._open(segment, newest, None, body=body, largest=largest)
         state = orjson.loads(self.cipher.open(newest.id, newest.data or b""))
         first = _row(segment, state["of"])
         if first.id != newest.id:
             raise CorruptRow("row")
-        return self._open(segment, first, (state, seq), body=body)
+        return self._open(segment, first, (state, seq), body=body, largest=largest)
 
-    def _open(self, segment: Segment, row: Row, state: tuple[dict[str, object], int] | None, *, body: bool) -> Item:
+    def _open(
+        self,
+        segment: Segment,
+        row: Row,
+        state: tuple[dict[str, object], int] | None,
+        *,
+        body: bool,
+        largest: int | None,
+    ) -> Item:
         plain = self.cipher.open(row.id, row.data or b"")
         (size,) = _LENGTH.unpack_from(plain)
         meta = plain[4 : 4 + (size & ~_ELSEWHERE)]
         raw: bytes | None = plain[4 + len(meta) :]
         if size & _ELSEWHERE:
-            raw = self._body(segment, row.id) if body else None
+            raw = self._body(segment, row.id, largest) if body else None
         item = Item.load(row.id, meta, raw, due=row.due)
         item.segment, item.first, item.seq = segment, row.seq, row.seq
         if state is not None:
@@ -67,8 +82,10 @@ class Box:
             item.seq = state[1]
         return item
 
-    def _body(self, segment: Segment, number: int) -> bytes:
+    def _body(self, segment: Segment, number: int, largest: int | None) -> bytes:
         try:
+            if largest is not None and segment.body_size(number) > largest:
+                raise NoRoom
             return self.cipher.open(number, segment.read_body(number))
         except FileNotFoundError:
             raise CorruptRow("body") from None

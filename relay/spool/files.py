@@ -140,7 +140,7 @@ class QueueFiles:
         return bool(self.hot.lines[0])
 
     def release(self, item: Item) -> None:
-        self.in_flight.pop(item.id, None)
+        self._leave(item)
         self._stand(item)
 
     def record(self, item: Item) -> asyncio.Future[None]:
@@ -267,7 +267,7 @@ class QueueFiles:
 
     def _written(self, op: Op, segment: Segment) -> None:
         item = op.item
-        self.in_flight.pop(item.id, None)
+        self._leave(item)
         if op.kind == FINAL:
             if segment.has_bodies:
                 self._later(self._in_thread(segment.forget_body, item.id))
@@ -291,6 +291,10 @@ class QueueFiles:
         if segment.has_bodies:
             self._later(self._in_thread(segment.forget_body, op.item.id))
         self.shelf.retire(segment)
+
+    def _leave(self, item: Item) -> None:
+        if self.standing.leave(item.id):
+            self.loader.refill()
 
     def _stand(self, item: Item) -> None:
         if self.standing.put(item):

@@ -69,7 +69,7 @@ class Hand:
             raise Busy
         hot = queue.hot.remove(number)
         if hot is not None:
-            queue.in_flight[number] = hot
+            queue.standing.enter(hot)
             return hot
         ref = await self._find(number)
         if ref is None:
@@ -90,7 +90,7 @@ class Hand:
             raise
         if item is None:
             raise Unreadable
-        queue.in_flight[number] = item
+        queue.standing.enter(item)
         return item
 
     async def bury(self, number: int) -> None:

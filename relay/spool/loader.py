@@ -11,17 +11,19 @@ from relay.observe import events
 from relay.observe.log import log
 from relay.spool.adopt import is_damage
 from relay.spool.backlog import split_reference
-from relay.spool.box import Box
+from relay.spool.box import Box, NoRoom
 from relay.spool.cipher import CorruptRow
 from relay.spool.item import Item, encode_id
-from relay.spool.segment import Segment
+from relay.spool.segment import LARGE_BYTES, Segment
 from relay.spool.shelf import Shelf
-from relay.spool.stand import Standing, Wanted
+from relay.spool.stand import Standing, Wanted, room_for_large
 
 LOAD_BYTES = 16 * 1024 * 1024
 AGAIN_SECONDS = 60.0
 
 Partly = list[tuple[Wanted, int]]
+Unread = list[tuple[Wanted, int, bool]]
+"""A line, how many of its references were read, and whether the next one is a large body without room."""
 
 
 class Loader:
@@ -58,54 +60,65 @@ class Loader:
         """What a passing error keeps from us is asked for again in a minute."""
         backlog = self._standing.backlog
         try:
-            items, again, unread = await asyncio.get_running_loop().run_in_executor(None, self._read, wanted)
+            loop = asyncio.get_running_loop()
+            items, again, unread = await loop.run_in_executor(None, self._read, wanted, self._standing.large_bytes)
         except Exception as error:  # out of memory, or a bug: the messages must not be forgotten over it
             log.error(events.WORKER_CRASHED, kind=type(error).__name__, place="spool")
             items, again, unread = [], [(line, ref) for line in wanted for ref in line.refs], []
         self._task = None
         self.loading = 0
-        for line, count in unread:
+        waiting = []
+        for line, count, is_large in unread:
             backlog.give_back(line.refs[count:], *line.place)
+            if is_large:
+                waiting.append(line.place)
         now = self._clock.now()
         for line, ref in again:
             backlog.push(ref, *line.place, due=now + AGAIN_SECONDS, now=now)
         self._standing.loaded(items)
+        for place in waiting:
+            self._standing.wait_for_room(place)
         if items:
             self._on_work()
         self.refill()
 
-    def _read(self, wanted: list[Wanted]) -> tuple[list[Item], Partly, Partly]:
+    def _read(self, wanted: list[Wanted], large_bytes: int) -> tuple[list[Item], Partly, Unread]:
         """In a thread: the messages, references to try again, and lines of which only so many were read, for their size."""
         items: list[Item] = []
         again: Partly = []
-        unread: Partly = []
+        unread: Unread = []
         size = 0
         for line in wanted:
             for count, ref in enumerate(line.refs):
                 if size > LOAD_BYTES:
-                    unread.append((line, count))
+                    unread.append((line, count, False))
                     break
                 try:
-                    item = self.open(ref)
+                    item = self.open(ref, largest=room_for_large(large_bytes))
+                except NoRoom:
+                    unread.append((line, count, True))
+                    break
                 except (sqlite3.Error, OSError):
                     again.append((line, ref))
                     continue
                 if item is not None:
                     items.append(item)
-                    size += len(item.raw or b"")
+                    octets = len(item.raw or b"")
+                    size += octets
+                    large_bytes += octets if octets > LARGE_BYTES else 0
         return items, again, unread
 
-    def open(self, ref: int, *, body: bool = True) -> Item | None:
+    def open(self, ref: int, *, body: bool = True, largest: int | None = None) -> Item | None:
         """The message of one reference; None, counted, where it can never be read. In a thread.
 
-        Raises sqlite3.Error or OSError where it may be readable later.
+        Raises sqlite3.Error or OSError where it may be readable later, NoRoom over `largest` (Box.open).
         """
         number, seq = split_reference(ref)
         segment = self._shelf.segments.get(number)
         if segment is None:
             return None
         try:
-            return self._box.open(segment, seq, body=body)
+            return self._box.open(segment, seq, body=body, largest=largest)
         except (CorruptRow, ValueError, KeyError, TypeError, sqlite3.Error) as error:
             if isinstance(error, sqlite3.Error) and not is_damage(error):
                 raise

@@ -269,6 +269,10 @@ class Segment:
         """Raises OSError."""
         return self._body(number).read_bytes()
 
+    def body_size(self, number: int) -> int:
+        """About the octets of a large body. Raises OSError."""
+        return self._body(number).stat().st_size
+
     def forget_body(self, number: int) -> None:
         """The message is final: its large body leaves the disk."""
         self._body(number).unlink(missing_ok=True)

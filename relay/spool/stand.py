@@ -4,6 +4,10 @@ Theory of operation. `Fair` decides who is next among the hot messages only, so 
 there: whenever the hot part of a line is short, `Standing.wanted` names references to load for it. A long line may fill
 the memory for bodies; a line that has little in memory is let in over that limit, so that a campaign never keeps
 somebody else's mail waiting on disk (design.md, fair claims).
+
+Large bodies have a budget of their own, from the moment they are in memory until their attempt is over: a slow next hop
+must not fill the memory with what it has not yet taken. A line whose next large body does not fit waits for another to
+leave; the other lines go on.
 """
 
 from __future__ import annotations
@@ -16,11 +20,14 @@ from typing import NamedTuple
 from relay.clock import Clock
 from relay.spool.backlog import RANKS, Backlog, Place, reference
 from relay.spool.item import Item
+from relay.spool.segment import LARGE_BYTES
 
 URGENT_PER_BULK = 8  # rank 0 goes first, but a campaign is never starved
 HOT_BYTES = 64 * 1024 * 1024
 LINE_BYTES = 1024 * 1024
 """What a line may hold in memory when others have used HOT_BYTES up; together at most HOT_BYTES more, half for rank 1."""
+LARGE_BUDGET_BYTES = 64 * 1024 * 1024
+"""Of large bodies that wait in memory or are being sent; one alone may be larger."""
 REFILL = 64
 SHORT = REFILL // 2
 
@@ -107,6 +114,9 @@ class Standing:
         self.held: dict[int, int] = {}  # id -> reference
         self.in_flight: dict[int, Item] = {}
         self._blocked = False
+        self._large: dict[int, int] = {}  # id -> octets, of large bodies in memory
+        self._large_bytes = 0
+        self._waits_for_room: set[Place] = set()
 
     def put(self, item: Item) -> bool:
         """A durable message that may be taken from now on, or when it is due; True: it may leave now."""
@@ -118,6 +128,7 @@ class Standing:
             self._shelve(item, now)
             return False
         if item.raw is not None and self._has_room(item) and not self.backlog.has_ready(item.rank, item.tenant):
+            self._weigh(item)
             self.hot.push(item)
         else:
             self._shelve(item, now)
@@ -130,6 +141,10 @@ class Standing:
 
     def _has_room(self, item: Item) -> bool:
         size = len(item.raw or b"")
+        if size > LARGE_BYTES:
+            room = room_for_large(self._large_bytes)
+            if room is not None and size > room:
+                return False
         if self.hot.bytes + size <= HOT_BYTES:
             return True
         line = self.hot.lines[item.rank].get(item.tenant)
@@ -148,6 +163,37 @@ class Standing:
             self.in_flight[item.id] = item
         return item
 
+    def enter(self, item: Item) -> None:
+        """`item` is in hand from now on, without having been taken."""
+        self._weigh(item)
+        self.in_flight[item.id] = item
+
+    def leave(self, number: int) -> bool:
+        """The attempt is over, or there was none; True: room came free that a line waits for."""
+        self.in_flight.pop(number, None)
+        size = self._large.pop(number, 0) if self._large else 0
+        self._large_bytes -= size
+        if not size or not self._waits_for_room:
+            return False
+        self._waits_for_room.clear()
+        return True
+
+    def _weigh(self, item: Item) -> None:
+        size = len(item.raw or b"")
+        if size > LARGE_BYTES and item.id not in self._large:
+            self._large[item.id] = size
+            self._large_bytes += size
+
+    @property
+    def large_bytes(self) -> int:
+        """Octets of large bodies in memory: what waits and what is being sent."""
+        return self._large_bytes
+
+    def wait_for_room(self, place: Place) -> None:
+        """The next large body of this line did not fit; nothing of the line is wanted until another has left."""
+        if self._large:
+            self._waits_for_room.add(place)
+
     def runs_short(self, item: Item | None) -> bool:
         """`wanted` should be asked, after `item` was taken."""
         if not self.backlog.ready:
@@ -165,6 +211,8 @@ class Standing:
         for rank, lines in enumerate(self.backlog.lines):
             short = []
             for tenant in lines:
+                if (rank, tenant) in self._waits_for_room:
+                    continue
                 line = self.hot.lines[rank].get(tenant)
                 if line is not None and len(line) >= SHORT:
                     continue
@@ -182,4 +230,10 @@ class Standing:
 
     def loaded(self, items: list[Item]) -> None:
         for item in items:
+            self._weigh(item)
             self.hot.push(item)
+
+
+def room_for_large(large_bytes: int) -> int | None:
+    """The largest body that may come into memory beside `large_bytes` of other large ones; None: any."""
+    return LARGE_BUDGET_BYTES - large_bytes if large_bytes else None

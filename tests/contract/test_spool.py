@@ -280,6 +280,47 @@ async def test_a_deferred_large_body_is_read_again(rig: Files) -> None:
     assert (await rig.take(queue)).raw == raw
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_large_bodies_that_are_being_sent_leave_room_for_others(
+    rig: Files, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """A slow next hop: two large bodies are under way, the third waits on disk, and other people's mail goes on."""
+    body = b"x" * (LARGE_BYTES * 2)
+    monkeypatch.setattr("relay.spool.stand.LARGE_BUDGET_BYTES", 5 * LARGE_BYTES)
+    queue = await rig.open()
+    large = [message(queue, body) for _ in range(5)]
+    for item in large:
+        await queue.commit(item)
+    await queue.commit(small := message(queue, tenant=2))
+    if restarted:
+        queue = await rig.after_power_cut()
+    first = [await rig.take(queue) for _ in range(3)]
+    assert {item.id for item in first} == {small.id, large[0].id, large[1].id}
+    await queue.loader.idle()
+    assert queue.take() is None
+    for item, wanted in zip([item for item in first if item.id != small.id], large[2:4], strict=True):
+        await rig.finish(queue, item)
+        assert (await rig.take(queue)).id == wanted.id
+        await queue.loader.idle()
+        assert queue.take() is None
+
+
+async def test_a_body_larger_than_the_memory_for_them_goes_alone(rig: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.spool.stand.LARGE_BUDGET_BYTES", LARGE_BYTES)
+    queue = await rig.open()
+    sent = [message(queue, b"x" * (LARGE_BYTES * 2), stream=stream) for stream in ("marketing", "transactional")]
+    for item in sent:
+        await queue.commit(item)
+    one = await rig.take(queue)
+    await queue.loader.idle()
+    assert queue.take() is None
+    queue.release(one)
+    two = await rig.take(queue)
+    await rig.finish(queue, two)
+    three = await rig.take(queue)
+    assert {two.id, three.id} == {item.id for item in sent}
+
+
 # -- privacy ------------------------------------------------------------------------------------------------------------
 
 
