@@ -277,6 +277,10 @@ class Limits(Section):
     connections_exempt_networks: NetworkList = Field(
         default=LOOPBACK, description="Networks without connections_per_address; add your own servers here."
     )
+    bare_line_end_networks: NetworkList = Field(
+        default=(),
+        description="Old devices that end lines with CR or LF alone: mended to CRLF, not refused; no BDAT there (SMTP-5).",
+    )
     command_timeout_seconds: Seconds = Field(
         default=300.0, description="Time that a client gets for its next command (SMTP-11)."
     )
@@ -352,6 +356,11 @@ class Settings(Section):
     def connections_exempt(self) -> Networks:
         """Clients that `limits.connections_per_address` does not hold for."""
         return Networks(self.limits.connections_exempt_networks)
+
+    @cached_property
+    def line_ends_mended(self) -> Networks:
+        """Clients whose line ends are made clean instead of refused."""
+        return Networks(self.limits.bare_line_end_networks)
 
     @property
     def database_path(self) -> Path:

@@ -16,6 +16,8 @@ from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
 
+from relay.smtp.line_ends import LineEnds
+
 MAX_LINE = 12_288  # RFC 4954 section 4: an AUTH response; other commands have smaller limits of their own
 HIGH_WATER = 512 * 1024
 # That a client gets to read the last reply: closing over unread octets resets, and loses it (RFC 1122 section 4.2.2.13).
@@ -38,6 +40,7 @@ class Connection(SMTP):
         self.transport: asyncio.Transport | None = None
         self.buffer = bytearray()
         self.peer_address = ""
+        self.line_ends: LineEnds | None = None  # for the few whose line ends are mended
         self._replies: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._eof = False
@@ -74,6 +77,8 @@ class Connection(SMTP):
     def data_received(self, data: bytes) -> None:
         if self._parting:
             return
+        if self.line_ends is not None:
+            data = self.line_ends.mend(data)
         self.buffer += data
         self._received += len(data)
         if len(self.buffer) > HIGH_WATER and not self._in_data and not self._reading_paused and self.transport:
@@ -83,6 +88,11 @@ class Connection(SMTP):
             self.pump()
         else:
             self._wake()
+
+    def mend_line_ends(self) -> None:
+        """From here on every line of this client ends in CRLF, what lies in the buffer included."""
+        self.line_ends = LineEnds()
+        self.buffer[:] = self.line_ends.mend(bytes(self.buffer))
 
     def eof_received(self) -> bool:
         self._eof = True

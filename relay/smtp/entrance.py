@@ -43,7 +43,9 @@ class Entrance(Receiving):
             return "501 5.5.4 Syntax: EHLO hostname"
         self._begin(argument, extended=True)
         lines = [self.front.hostname, f"SIZE {self.front.limits.max_message_bytes}", "8BITMIME", "SMTPUTF8"]
-        lines += ["PIPELINING", "CHUNKING", "DSN", "ENHANCEDSTATUSCODES"]
+        lines += ["PIPELINING", "DSN", "ENHANCEDSTATUSCODES"]
+        if self.line_ends is None:
+            lines.append("CHUNKING")
         if self.tls is not None and not self.secure:
             lines.append("STARTTLS")
         if self.may_log_in:
@@ -82,8 +84,11 @@ class Entrance(Receiving):
         if self.buffer:
             self._quit = True
             return "503 5.5.1 STARTTLS must be the last command of a group"
+        self.line_ends = None  # a handshake has no lines
         self.reply("220 2.0.0 Go ahead")
         await self.upgrade(context)
+        if self.listener.mends(self.peer_address):
+            self.mend_line_ends()
         self.secure = True
         self.ehlo, self.extended, self.account, self._info = "", False, None, None
         self._reset()

@@ -27,7 +27,8 @@ class Limits(NamedTuple):
 
 class Listens(NamedTuple):
     """What a listener allows. `implicit`: TLS from the first octet; `plain_auth`: AUTH in clear; `relays`: False on the
-    port for reports, where nobody logs in; `proxy`: a PROXY header comes first, from an address that `trusts`.
+    port for reports, where nobody logs in; `proxy`: a PROXY header comes first, from an address that `trusts`; `mends`: line ends
+    of this client are made clean (SMTP-5).
     """
 
     implicit: bool = False
@@ -36,6 +37,7 @@ class Listens(NamedTuple):
     relays: bool = True
     uncounted: Callable[[str], bool] = lambda address: not address
     trusts: Callable[[str], bool] = lambda address: True
+    mends: Callable[[str], bool] = lambda address: False
 
     def counts(self, address: str) -> bool:
         """The cap on connections of one client holds for this address."""

@@ -49,6 +49,7 @@ class Listeners:
 
     def _kind(self, listener: Listener) -> Listens:
         exempt, private = self._settings.connections_exempt, self._settings.private
+        mended = self._settings.line_ends_mended
         return Listens(
             implicit=listener.kind == "submissions",
             plain_auth=listener.tls == "off" and listener.endpoint.is_loopback,
@@ -56,6 +57,7 @@ class Listeners:
             proxy=listener.proxy_protocol,
             uncounted=lambda address: not address or address in exempt,
             trusts=lambda address: address in private,
+            mends=lambda address: address in mended,
         )
 
     def _factory(

@@ -71,6 +71,8 @@ class Session(Entrance):
             if self.listener.implicit and not self.secure and self.tls:
                 await self.upgrade(self.tls)
                 self.secure = True
+            if self.listener.mends(self.peer_address):
+                self.mend_line_ends()
             self.reply(f"220 {self.front.hostname} ESMTP Zegel")
             await self._converse()
         except Lost:
@@ -292,6 +294,9 @@ class Session(Entrance):
         return self._receive(self.transaction)
 
     def _bdat(self, argument: bytes) -> Reply:
+        if self.line_ends is not None:
+            self._quit = True  # it counts octets, and those of this client are not as they were sent
+            return "502 5.5.1 BDAT is not offered to a client whose line ends are mended"
         words = argument.split()
         if not words or not words[0].isdigit() or len(words[0]) > 12 or len(words) > 2:
             self._quit = True  # the octets that follow cannot be told from commands any more

@@ -88,6 +88,7 @@ class Gateway:
             "web": {"address": f"127.0.0.1:{web}", "public_url": f"http://127.0.0.1:{web}"},
             "delivery": {"mode": "smarthost", "smarthosts": [f"smtp://127.0.0.1:{self.sink.port}"], "tls": "off"},
             "policies": {"throttle": PACE},
+            "limits": {"bare_line_end_networks": ["198.51.100.9/32"]},
         }
         for name, change in changes.items():
             table[name] = {**table.get(name, {}), **change}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay.settings.model import Settings
+from tests.harness.certificates import write_pair
 from tests.relay.smtp.doors import Doors, Permissive
 
 LOGIN = b"AUTH PLAIN AHNob3AAY29ycmVjdCBob3JzZQ==\r\n"
@@ -23,9 +26,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
     return ("asyncio", {"use_uvloop": request.param})
 
 
-def _settings(**listener: Any) -> Settings:
+def _settings(limits: dict[str, Any] | None = None, **listener: Any) -> Settings:
     table = {
         "server": {"data_dir": "data", "keys_dir": "keys"},
+        "limits": limits or {},
         "listener": [{"address": "127.0.0.1:20000", "tls": "off", **listener}],
     }
     return Settings.model_validate_json(json.dumps(table))
@@ -164,6 +168,39 @@ async def test_a_proxy_header_of_a_stranger_is_not_believed() -> None:
         assert doors.presence.counts == {"client:192.0.2.7": 1}
         writer.close()
         await _until(lambda: doors.presence.counts == {"client:192.0.2.7": 0})
+
+
+async def test_line_ends_are_mended_inside_tls_and_not_in_the_handshake(tmp_path: Path) -> None:
+    """SMTP-5, for a device that bare_line_end_networks names."""
+    front = Permissive()
+    write_pair(tmp_path / "crt", tmp_path / "key")
+    settings = _settings(
+        {"bare_line_end_networks": ["127.0.0.1/32"]},
+        tls="opportunistic",
+        certificate=str(tmp_path / "crt"),
+        key=str(tmp_path / "key"),
+    )
+    trust = ssl.create_default_context(cafile=str(tmp_path / "crt"))
+    async with Doors(settings, front) as doors:
+        for _ in range(20):  # a handshake holds random octets, so once would prove little
+            reader, writer = await doors.connect()
+            await _line(reader, "220")
+            for command, code in ((b"EHLO x\n", "250"), (b"STARTTLS\n", "220")):
+                writer.write(command)
+                await _line(reader, code)
+            await writer.start_tls(trust, server_hostname="gw.test")
+            for command, codes in (
+                (b"EHLO x\n", "250"),
+                (LOGIN[:-1], "235"),
+                (ENVELOPE.replace(b"\r", b""), "250 250 354"),
+            ):
+                writer.write(command)
+                for code in codes.split():
+                    await _line(reader, code)
+            writer.write(MESSAGE.replace(b"\r", b"") + b".\n")
+            await _line(reader, "250")
+            writer.close()
+    assert {raw for _, raw in front.taken} == {MESSAGE} and not front.crashes
 
 
 @pytest.mark.parametrize("moment", [b"", b"PROXY TCP4 192.0.2.7", b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n"])
