@@ -1,4 +1,4 @@
-"""The decision tables of `tests/cases`, row by row; what a row means is said by relay.cli.decisions, as for `zegel policy test`."""
+"""The decision tables of `tests/cases`, row by row; relay.cli.decisions says what a row means, as for `zegel policy test`."""
 
 from __future__ import annotations
 
