@@ -83,6 +83,7 @@ def _settings(folder: Path, smtp_port: int, web_port: int) -> Settings:
         "server.data_dir": folder / "data",
         "server.keys_dir": folder / "keys",
         "server.workers": 1,
+        "server.log_level": "warning",  # a newcomer's first lines are not JSON
         "server.drain_timeout_seconds": DRAIN_SECONDS,
         "listener": [{"kind": "submission", "address": f"127.0.0.1:{smtp_port}", "tls": "off"}],
         "web.address": f"127.0.0.1:{web_port}",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +47,7 @@ class Demo(NamedTuple):
             f"Zegel runs: SMTP {smtp}, web {web}. Nothing leaves this machine.",
             f"  what came in and what would have left   {web}/outbox",
             f"  a sign-up form with confirmation        {web}/optin/{self.optin_key}",
-            f"  other commands, for instance            zegel trace ann@example.net -c {self.folder / 'zegel.toml'}",
+            f"  other commands, for instance            {_command()} trace ann@example.net -c {self.folder / 'zegel.toml'}",
             "",
             f"Tenant {TENANT}, domain {DOMAIN}, list {PURPOSE}. These said yes: {', '.join(SUBSCRIBERS)}.",
             f"This one did not: {STRANGER}.",
@@ -60,6 +62,17 @@ class Demo(NamedTuple):
         for title, text in commands(self):
             lines += ["", f"# {title}", text]
         return [*lines, "", "Stop with Ctrl-C."]
+
+
+def _command() -> str:
+    """How this program is called from where the reader stands."""
+    if shutil.which("zegel"):
+        return "zegel"
+    beside = Path(sys.executable).with_name("zegel")
+    if not beside.exists():
+        return f"{shlex.quote(sys.executable)} -m relay"
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
 
 
 def provide(settings: Settings, folder: Path) -> Demo:

@@ -30,8 +30,16 @@ class PrivacySettings(Protocol):
     def address_in_logs(self) -> str: ...
 
 
+class ServerSettings(Protocol):
+    @property
+    def log_level(self) -> str: ...
+
+
 class LogSettings(Protocol):
     """What of the settings the log needs; relay.settings.model.Settings is one."""
+
+    @property
+    def server(self) -> ServerSettings: ...
 
     @property
     def privacy(self) -> PrivacySettings: ...
@@ -41,10 +49,13 @@ log: FilteringBoundLogger = structlog.get_logger()
 """The logger of the whole program; what it does is set by `configure`, until then as if addresses were to be hidden."""
 
 
-def configure(settings: LogSettings, *, hash_address: HashAddress | None = None, level: str = "info") -> None:
-    """Log from now on as the settings say. Without `hash_address` (no keys at hand) of an address only its domain is shown."""
+def configure(settings: LogSettings, *, hash_address: HashAddress | None = None, level: str = "") -> None:
+    """Log from now on as the settings say. Without `hash_address` (no keys at hand) of an address only its domain is shown.
+
+    `level` in place of `server.log_level`: one of info, warning, error, critical.
+    """
     clear = settings.privacy.address_in_logs == "clear"
-    _configure(None if clear else Redactor(hash_address), level, _careful, cache=True)
+    _configure(None if clear else Redactor(hash_address), level or settings.server.log_level, _careful, cache=True)
 
 
 def _configure(redactor: Redactor | None, level: str, factory: Callable[..., WrappedLogger], *, cache: bool) -> None:

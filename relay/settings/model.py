@@ -129,6 +129,9 @@ class Server(Section):
         default=(),
         description="Networks that are yours: balancers and web proxies in them are believed about client addresses.",
     )
+    log_level: Literal["info", "warning", "error"] = Field(
+        default="info", description="Least weight of what is logged; info has every refusal and what became of it."
+    )
     drain_timeout_seconds: Seconds = Field(
         default=30.0, description="Time that running sessions and deliveries get at SIGTERM."
     )
