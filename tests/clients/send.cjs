@@ -4,7 +4,7 @@ const nodemailer = require(task.module)
 const fs = require('node:fs')
 
 const transport = nodemailer.createTransport({
-  host: 'localhost',
+  host: '127.0.0.1', // by name it would try ::1 first where the machine has it
   port: task.port,
   secure: task.implicit,
   requireTLS: !task.implicit,
