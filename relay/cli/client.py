@@ -233,13 +233,15 @@ def as_folder_owner(data: Path) -> Iterator[None]:
 
 def _load_what_comes_late() -> None:
     """Modules that libraries import in the middle of their work: the folder's owner may not be able to read the program."""
+    import concurrent.futures.thread
+
     from relay import owner
     from relay.mail.address import org_domain
     from relay.serve import queue_ops
     from relay.spool import files
     from relay.store import migrate
 
-    assert all((owner, queue_ops, files))
+    assert all((concurrent.futures.thread, owner, queue_ops, files))
     migrate.load()
     org_domain("example.org")  # reads the list of public suffixes
 
