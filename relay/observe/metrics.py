@@ -135,6 +135,12 @@ DELIVERY_DOUBTS = Counter(
 DELIVERY_SECONDS = Histogram(
     "zegel_delivery_seconds", "Time from acceptance to the final outcome.", "How long is mail under way?", bounds=_SLOW
 )
+NEXT_HOPS_FAILING = Gauge(
+    "zegel_next_hops_failing",
+    "Next hops that failed when they were last tried: no connection, no TLS, no login.",
+    "Does a smarthost refuse us, so that mail waits?",
+    merge="max",
+)
 DKIM_SIGNATURES = Counter(
     "zegel_dkim_signatures_total",
     "Signatures made.",

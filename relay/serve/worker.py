@@ -230,6 +230,8 @@ class Worker:
         self.queue.tick()
         self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)
+        if isinstance(self.pool, Pool):
+            metrics.NEXT_HOPS_FAILING.set(sum(peer.failures > 0 for peer in self.pool.state().peers))
         if self._ticks % ADOPT_EVERY_TICKS == 0:
             adopted = await self.queue.adopt_orphans()
             if adopted:
@@ -331,7 +333,8 @@ def _record_policy(name: str, seconds: float) -> None:
 
 
 def _noticed(state: PeerState) -> None:
-    log.info(events.PEER_CHANGED, peer=state.name, state=state.state, stage=state.stage, why=state.why)
+    level = log.info if state.state == "usable" else log.warning
+    level(events.PEER_CHANGED, peer=state.name, state=state.state, stage=state.stage, why=state.why)
 
 
 async def main(boot: Boot) -> None:
