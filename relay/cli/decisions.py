@@ -50,7 +50,7 @@ DAY = 86_400.0
 Row = Mapping[str, Any]
 ROW_KEYS = frozenset((
     *("why", "rules", "expect", "settings", "at", "tenant", "credential", "stream", "login_purpose", "rcpt", "mail_from"),
-    *("smtputf8", "purpose", "class", "bulk", "confirm", "head", "drop", "from", "body", "html", "received", "nested"),
+    *("smtputf8", "purpose", "class", "bulk", "confirm", "head", "drop", "from", "body", "html", "charset", "received", "nested"),
     *("ledger", "stops", "requests", "thread", "equal_mails", "allowance", "unavailable"),
 ))  # fmt: skip
 EXPECT_KEYS = frozenset((
@@ -92,7 +92,7 @@ def _run(module: Any, policy: str, row: Row, number: int) -> dict[str, Any]:
             verdict = module.decide_sender(mail, settings)
         else:
             verdict = module.decide(mail, facts(row, mail), settings)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise Trouble(WRONG_USE, f"row {number} ({why}) cannot be read: {error}") from None
     expected = expectation(expect)
     found = {key: value for key, value in _told(verdict).items() if key in expected}
@@ -203,7 +203,7 @@ def message(row: Row) -> Message:
         "Message-ID": "<1@shop.example>",
     }
     fields = [f"{name}: {value}" for name, value in base.items() if name.lower() not in given] + head
-    made = Message.split(("\n".join(fields) + "\n\n" + body).replace("\n", "\r\n").encode())
+    made = Message.split(("\n".join(fields) + "\n\n" + body).replace("\n", "\r\n").encode(row.get("charset", "utf-8")))
     if isinstance(made, Malformed):
         raise ValueError(made.detail)
     return made
