@@ -83,7 +83,9 @@ class Recheck:
         purpose = account.purpose.name if account.purpose else ""
         tenant = account.tenant.id
         values: dict[Fact, object] = {
-            Fact.CONSENTS: self._lookup.consents(tenant, purpose, addresses),
+            Fact.CONSENTS: self._lookup.consents(
+                tenant, purpose, addresses, others=account.tenant.purposes if purpose else ()
+            ),
             Fact.SUPPRESSIONS: self._lookup.suppressions(tenant, addresses, purpose=purpose),
             Fact.REQUESTS: self._lookup.requests(tenant, purpose, addresses),
         }

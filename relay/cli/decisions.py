@@ -246,17 +246,18 @@ def _allowance(row: Row) -> Allowance:
 
 
 def _consent(row: Row, purpose: str, address: str) -> ConsentState | None:
-    for entry in row.get("ledger", ()):
-        if narrow(entry["address"]) == narrow(address) and entry.get("purpose", purpose) == purpose:
+    """The record for this list, or else one that stands for another (relay.consent.lookup)."""
+    entries = [entry for entry in row.get("ledger", ()) if narrow(entry["address"]) == narrow(address)]
+    for entry in entries:
+        if entry.get("purpose", purpose) == purpose:
             return _state(entry)
-    return None
+    others = (_state(entry)._replace(purpose=entry["purpose"]) for entry in entries)
+    return next((state for state in others if state.status in ("given", "confirmed")), None)
 
 
 def _state(entry: Row) -> ConsentState:
     given = {key: value for key, value in entry.items() if key not in ("address", "purpose")}
     times = {key[:-9] + "_at": NOW - given.pop(key) * DAY for key in list(given) if key.endswith("_days_ago")}
-    if "recorded_for" in given:
-        given["purpose"] = given.pop("recorded_for")
     return ConsentState(**{"status": "given", "basis": "consent", "given_at": NOW - 30 * DAY, **given, **times})
 
 
