@@ -103,7 +103,7 @@ class Link:
     def _open_owner(self) -> Owner:
         from relay.owner import Owner
 
-        return Owner.open(places(self._settings), keyring_for(self._settings))
+        return Owner.open(places(self._settings), keyring_for(self._settings), policies=self._settings.policies)
 
 
 def places(settings: Settings) -> Settings:

@@ -79,7 +79,7 @@ class Lookup:
         pairs = ((address, *start) for address in missing for start in starts)
         for address, other, start in islice(pairs, MOST_OTHER_LOOKS):
             rows = self._rows(_CONSENT, start + narrow(address)) if result[address] is None else []
-            state = ConsentState(*rows[0], purpose=other) if rows else None
+            state = ConsentState(*rows[0])._replace(purpose=other) if rows else None
             if state and state.status in STANDING and not 0 < state.expires_at <= self._now():
                 result[address] = state
 
