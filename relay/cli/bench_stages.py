@@ -18,11 +18,12 @@ from relay.cli import bench_wire
 from relay.cli.bench_ground import DOMAIN, Ground, newsletter, recipient
 from relay.cli.running import loop_factory
 from relay.clock import SystemClock
+from relay.delivery.hands import Hands
 from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Delivered, Outcome
 from relay.delivery.render import render
 from relay.delivery.retry import RetryPlan
-from relay.delivery.scheduler import Hands, Scheduler
+from relay.delivery.scheduler import Scheduler
 from relay.dkim.sign import body_hash
 from relay.intake import make_item
 from relay.mail.envelope import Recipient
@@ -276,7 +277,7 @@ class _OneItem:
         return None
 
 
-def _no_report(item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, warn: bool) -> list[Item]:
+def _no_report(item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float = 0.0) -> list[Item]:
     return []
 
 

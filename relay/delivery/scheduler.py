@@ -15,17 +15,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Collection, Coroutine, Sequence
+from typing import Any
 
 from relay.clock import Clock
+from relay.delivery.hands import Hands
 from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from relay.delivery.render import Bases, Signer, is_per_copy, render
-from relay.delivery.retry import RetryPlan, next_attempt, warning_due
+from relay.delivery.retry import next_attempt, warning_due
 from relay.mail.envelope import Recipient
 from relay.observe import metrics
-from relay.recheck import Standing
 from relay.spool.contract import Spool, SpoolUnavailable
 from relay.spool.item import Fate, Item
 
@@ -37,40 +37,6 @@ ROUND = 32  # copies of one message under way at a time
 MOST_COPIES = 256  # in memory; beyond it no new message is begun but an urgent one
 NEVER_TRIED = Deferred("4.4.7", "delivery time expired before this copy could be tried", "", 0, Scope.HOST)
 NO_ANSWER = Deferred("4.3.0", "a check before sending could not be made in time", "", 0, Scope.HOST)
-
-
-class Recheck(Protocol):
-    """Asks consent and suppression again (CONSENT-12)."""
-
-    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing | None:
-        """What stands in the way; None when it cannot be said now, and then the mail waits (PIPE-3)."""
-        ...
-
-    def is_fresh(self, item: Item) -> bool:
-        """Cheap: the last answer still holds."""
-        ...
-
-
-class Reporter(Protocol):
-    """Makes the reports that a concluded attempt calls for, as messages for the queue (OUT-12)."""
-
-    def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, warn: bool) -> list[Item]: ...
-
-
-class Recorder(Protocol):
-    """Writes the delivery log (`zegel trace`)."""
-
-    def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None: ...
-
-
-class Hands(NamedTuple):
-    """What the scheduler has done by others: asking again, reports, the log, bugs, and the retry plan of a message."""
-
-    recheck: Recheck
-    report: Reporter
-    record: Recorder
-    crashed: Callable[[BaseException], None]
-    plans: Callable[[Item], RetryPlan]
 
 
 class Attempt:
@@ -284,15 +250,15 @@ class Scheduler:
     def _next_round(self, item: Item, told: dict[int, Outcome], again: Collection[int], *, now: float) -> None:
         is_host = any(isinstance(told[index], Deferred) and told[index].scope is Scope.HOST for index in again)  # type: ignore[union-attr]  # Deferred, as just said
         item.due = now + HOST_WAIT_SECONDS if is_host else now
-        warn = is_host and self._warns(item, now)
+        until = self._warns_until(item, now) if is_host else 0.0
         if told:
             self._record(item, told, gave_up=False)
-        delayed = {index: told[index] for index in again} if warn else {}
-        self._tell_then_write(item, delayed, gave_up=False, warn=warn)
+        delayed = {index: told[index] for index in again} if until else {}
+        self._tell_then_write(item, delayed, gave_up=False, until=until)
 
     def _end_pass(self, item: Item, outcomes: dict[int, Outcome], told: dict[int, Outcome], *, now: float) -> None:
         """Final where it is final; else when to try again, and whether to warn the sender."""
-        gave_up = warn = False
+        gave_up, until = False, 0.0
         for index, outcome in outcomes.items():
             if isinstance(outcome, Failed):
                 item.fates[index] = Fate.FAILED
@@ -305,22 +271,23 @@ class Scheduler:
                 told = {**told, **{i: o for i, o in outcomes.items() if isinstance(o, Deferred)}}
             else:
                 item.due = due
-                warn = self._warns(item, now)
+                until = self._warns_until(item, now)
         self._record(item, told, gave_up=gave_up)
         if Fate.WAITING not in item.fates:
             metrics.DELIVERY_SECONDS.observe(now - item.meta["at"])
-        self._tell_then_write(item, outcomes, gave_up=gave_up, warn=warn)
+        self._tell_then_write(item, outcomes, gave_up=gave_up, until=until)
 
-    def _warns(self, item: Item, now: float) -> bool:
-        """The sender is to be told of the delay, which is marked as done."""
-        warn = warning_due(item.meta["at"], now, self._plans(item), warned=bool(item.state.get("warned")))
-        if warn:
-            item.state["warned"] = True
-        return warn
+    def _warns_until(self, item: Item, now: float) -> float:
+        """The end of the delay where its sender is to be told of it, which is marked as done; else 0.0."""
+        plan = self._plans(item)
+        if not warning_due(item.meta["at"], now, plan, warned=bool(item.state.get("warned"))):
+            return 0.0
+        item.state["warned"] = True
+        return float(item.meta["at"] + plan.give_up_seconds)
 
-    def _tell_then_write(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, warn: bool) -> None:
+    def _tell_then_write(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float) -> None:
         is_report = item.meta["class"] == "system" and not item.meta["from"]
-        reports = self._report(item, outcomes, gave_up=gave_up, warn=warn) if outcomes and not is_report else []
+        reports = self._report(item, outcomes, gave_up=gave_up, until=until) if outcomes and not is_report else []
         if reports:
             self._later(self._report_then_write(item, reports))
         else:

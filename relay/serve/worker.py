@@ -19,10 +19,11 @@ from relay.consent.token import make as make_token
 from relay.counters.embedded import EmbeddedCounters
 from relay.delivery import route
 from relay.delivery.capture import Capture
+from relay.delivery.hands import Hands
 from relay.delivery.pool import Doors, PeerState, Pool
 from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
-from relay.delivery.scheduler import Hands, Scheduler
+from relay.delivery.scheduler import Scheduler
 from relay.directory import Directory
 from relay.dkim.sign import Signer as Key
 from relay.gather import Gather

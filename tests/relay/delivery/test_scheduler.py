@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
+from relay.delivery.hands import Hands
 from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from relay.delivery.pool import PeerState, PoolState
 from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
 from relay.delivery.retry import RetryPlan
-from relay.delivery.scheduler import ROUND, Attempt, Hands, Scheduler
+from relay.delivery.scheduler import ROUND, Attempt, Scheduler
 from relay.recheck import GOES, Standing
 from relay.serve.overdue import Overdue
 from relay.spool.cipher import Cipher
@@ -208,6 +211,21 @@ async def test_a_host_that_fails_each_time_costs_no_try_but_a_warning_and_an_end
     attempt.done([CUT])
     await desk.settle()
     assert "Action: failed" in report_of(await desk.take())
+
+
+@pytest.mark.parametrize("why", [LATER, CUT])
+async def test_a_delay_is_told_with_its_end_for_each_recipient(desk: Desk, why: Deferred) -> None:
+    """OUT-12, RFC 3464 section 2.3.9: the sender learns how long we go on, by program and by eye."""
+    item = await desk.commit(2)
+    end = item.meta["at"] + PLAN.give_up_seconds
+    while (attempt := await desk.take()) is not None and attempt.item.id == item.id:
+        attempt.done([why, why])
+        await desk.settle()
+        await desk.wait_for(attempt.item.due - desk.clock.now() + 1)
+    text = report_of(attempt)
+    assert text.count("Action: delayed") == 2
+    assert text.count(f"Will-Retry-Until: {format_datetime(datetime.fromtimestamp(end, UTC))}") == 2
+    assert text.count(f"keep trying until {datetime.fromtimestamp(end, UTC):%Y-%m-%d %H:%M} (UTC)") == 2
 
 
 async def test_a_peer_that_takes_nobody_has_had_its_try(desk: Desk) -> None:
