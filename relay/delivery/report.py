@@ -14,6 +14,12 @@ from relay.mail.words import decode_words
 from relay.spool.item import Item, encode_id
 
 EXPIRED = Failed("4.4.7", "delivery time expired", "")
+BEFORE_US = Delivered("2.0.0", "", "")  # by a process that has ended: neither the answer nor the time is known
+
+
+def owed(item: Item) -> dict[int, Outcome]:
+    """Deliveries that the sender asked to hear of (NOTIFY=SUCCESS) and no durable report tells of yet."""
+    return dict.fromkeys(item.state.get("owed", ()), BEFORE_US)
 
 
 class Reporter:
@@ -48,6 +54,7 @@ class Reporter:
             if "SUCCESS" not in recipient.notify or outcome.dsn:
                 return None
             action = dsn.Action.RELAYED
+            now = 0.0 if outcome is BEFORE_US else now
         elif isinstance(outcome, Failed):
             if outcome.reply in REASONS:
                 return self._ours(item, recipient, outcome.status, outcome.reply)

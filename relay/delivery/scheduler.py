@@ -8,14 +8,16 @@ Copies leave in rounds of ROUND: between two rounds what was delivered is writte
 one round at most, and consent is asked again. A message with one transaction has one round. What a round did not settle
 (a host that failed, more recipients than a peer takes at once, copies not begun) belongs to the next round; when
 nobody is left the pass is over. Then reports for the sender are written, then the message is recorded: a report is
-durable before the failure it tells of is forgotten, and a sender gets one report for a pass.
+durable before what it tells of is forgotten, and a sender gets one report for a pass. What was delivered and is to be
+reported stands in the state as `owed` until then, so that another process can end the pass.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from relay.clock import Clock
@@ -23,6 +25,7 @@ from relay.delivery.hands import Hands
 from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from relay.delivery.render import Bases, Signer, is_per_copy, render
+from relay.delivery.report import owed
 from relay.delivery.retry import next_attempt, warning_due
 from relay.mail.envelope import Recipient
 from relay.observe import metrics
@@ -218,10 +221,12 @@ class Scheduler:
         """One outcome per recipient of the attempt, in order."""
         item = attempt.item
         current = self._passes[item.id]
-        for index, outcome in zip(attempt.indexes, outcomes, strict=True):
+        for index, recipient, outcome in zip(attempt.indexes, attempt.recipients, outcomes, strict=True):
             current.round[index] = outcome
             if isinstance(outcome, Delivered):
                 item.fates[index] = Fate.DELIVERED
+                if "SUCCESS" in recipient.notify and not outcome.dsn:
+                    item.state.setdefault("owed", []).append(index)
         current.open -= 1
         if current.open == 0:
             self._conclude(item)
@@ -254,11 +259,11 @@ class Scheduler:
         if told:
             self._record(item, told, gave_up=False)
         delayed = {index: told[index] for index in again} if until else {}
-        self._tell_then_write(item, delayed, gave_up=False, until=until)
+        self._after(self._tell(item, delayed, gave_up=False, until=until), partial(self._write, item))
 
     def _end_pass(self, item: Item, outcomes: dict[int, Outcome], told: dict[int, Outcome], *, now: float) -> None:
         """Final where it is final; else when to try again, and whether to warn the sender."""
-        gave_up, until = False, 0.0
+        gave_up, until, known = False, 0.0, list(item.fates)
         for index, outcome in outcomes.items():
             if isinstance(outcome, Failed):
                 item.fates[index] = Fate.FAILED
@@ -275,7 +280,10 @@ class Scheduler:
         self._record(item, told, gave_up=gave_up)
         if Fate.WAITING not in item.fates:
             metrics.DELIVERY_SECONDS.observe(now - item.meta["at"])
-        self._tell_then_write(item, outcomes, gave_up=gave_up, until=until)
+        reports = self._tell(item, {**owed(item), **outcomes}, gave_up=gave_up, until=until)
+        # Until the sender is told, a row of progress that is still on its way must not say more than it did.
+        final, item.fates = item.fates, known
+        self._after(reports, partial(self._settle, item, final))
 
     def _warns_until(self, item: Item, now: float) -> float:
         """The end of the delay where its sender is to be told of it, which is marked as done; else 0.0."""
@@ -285,15 +293,18 @@ class Scheduler:
         item.state["warned"] = True
         return float(item.meta["at"] + plan.give_up_seconds)
 
-    def _tell_then_write(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float) -> None:
+    def _tell(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float) -> list[Item]:
         is_report = item.meta["class"] == "system" and not item.meta["from"]
-        reports = self._report(item, outcomes, gave_up=gave_up, until=until) if outcomes and not is_report else []
-        if reports:
-            self._later(self._report_then_write(item, reports))
-        else:
-            self._write(item)
+        return self._report(item, outcomes, gave_up=gave_up, until=until) if outcomes and not is_report else []
 
-    async def _report_then_write(self, item: Item, reports: list[Item]) -> None:
+    def _after(self, reports: list[Item], write: Callable[[], None]) -> None:
+        """`write` when the reports are durable: what they tell of must not be forgotten before."""
+        if reports:
+            self._later(self._report_then(reports, write))
+        else:
+            write()
+
+    async def _report_then(self, reports: list[Item], write: Callable[[], None]) -> None:
         for report in reports:
             while True:
                 try:
@@ -301,6 +312,11 @@ class Scheduler:
                     break
                 except SpoolUnavailable:
                     await asyncio.sleep(RECORD_RETRY_SECONDS)
+        write()
+
+    def _settle(self, item: Item, fates: list[Fate]) -> None:
+        item.fates = fates
+        item.state.pop("owed", None)
         self._write(item)
 
     def _write(self, item: Item) -> None:

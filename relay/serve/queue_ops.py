@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from relay.delivery.report import Reporter
+from relay.delivery.report import Reporter, owed
 from relay.serve.channel import OpRefused
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
@@ -135,7 +135,9 @@ class QueueOps:
             return None
         reason = item.held or "queue.held_by_operator"
         waiting = [r for r, fate in zip(item.recipients, item.fates, strict=True) if fate is Fate.WAITING]
-        await self._end(item, self._reporter.refused(item, [(recipient, reason) for recipient in waiting]))
+        reports = self._reporter.refused(item, [(recipient, reason) for recipient in waiting])
+        reports += self._reporter(item, owed(item), gave_up=False)
+        await self._end(item, reports)
         self._wake()
         return {"id": item.queue_id, "state": "refused"}
 

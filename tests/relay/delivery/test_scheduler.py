@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -50,12 +51,26 @@ class Answers:
         return self.fresh
 
 
+class Files(QueueFiles):
+    """The queue; while it `hangs` the disk has new messages and does not answer."""
+
+    hangs = False
+    unanswered: Sequence[asyncio.Future[None]] = ()
+
+    def commit(self, item: Item) -> asyncio.Future[None]:
+        if not self.hangs:
+            return super().commit(item)
+        self.unanswered = (*self.unanswered, asyncio.get_running_loop().create_future())
+        return self.unanswered[-1]
+
+
 class Desk:
     """A queue, its scheduler, and the delivery log as `(queue id, word of each outcome)`."""
 
     def __init__(self, folder: Path, clock: FakeClock) -> None:
         self.clock = clock
-        self.queue = QueueFiles(folder, Cipher({1: bytes(32)}, 1), clock, on_work=lambda: None)
+        self.folder = folder
+        self.queue = Files(folder, Cipher({1: bytes(32)}, 1), clock, on_work=lambda: None)
         self.answers = Answers()
         self.log: list[tuple[dict[int, Outcome], bool]] = []
         self.bugs: list[BaseException] = []
@@ -71,7 +86,24 @@ class Desk:
     def _note(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None:
         self.log.append((dict(outcomes), gave_up))
 
-    async def commit(self, recipients: int = 1, *, split: bool = False) -> Item:
+    async def after_power_cut(self) -> Desk:
+        """What another machine makes of the disk as it is at this moment."""
+        while self.queue.writer.busy:
+            await self.queue.writer.drain()
+        copy = self.folder.with_name(f"{self.folder.name}-again")
+        shutil.copytree(self.folder, copy)
+        again = Desk(copy, self.clock)
+        await again.open()
+        return again
+
+    async def stop(self) -> None:
+        for future in self.queue.unanswered:
+            future.set_result(None)
+        await self.settle()
+        await self.queue.stop()
+        assert not self.bugs
+
+    async def commit(self, recipients: int = 1, *, split: bool = False, notify: Sequence[str] = ()) -> Item:
         meta = {
             "tenant_id": 1,
             "tenant": "shop",
@@ -83,7 +115,7 @@ class Desk:
             "utf8": False,
             "domain": "",
             "language": "en",
-            "rcpt": [[f"p{number}@dest.example", (), ""] for number in range(recipients)],
+            "rcpt": [[f"p{number}@dest.example", notify, ""] for number in range(recipients)],
             "edits": [("to_self", "To", "", "CC-8")] if split else [],
             "at": self.clock.now(),
         }
@@ -122,12 +154,10 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    made = Desk(tmp_path, FakeClock())
+    made = Desk(tmp_path / "queue", FakeClock())
     await made.open()
     yield made
-    await made.settle()
-    await made.queue.stop()
-    assert not made.bugs
+    await made.stop()
 
 
 def report_of(attempt: Attempt | None) -> str:
@@ -272,3 +302,61 @@ async def test_while_no_host_is_there_the_sender_still_hears(desk: Desk) -> None
     assert item.id not in desk.queue.in_flight
     texts = [report_of(await desk.take())]
     assert any("Action: failed" in text for text in texts)
+
+
+async def test_a_success_that_was_asked_for_is_told_by_the_process_that_ends_the_pass(desk: Desk) -> None:
+    """SMTP-14: a restart in the middle of a split forgets the outcomes, not that they are owed."""
+    await desk.commit(5, split=True, notify=("SUCCESS",))
+    for _ in range(3):
+        attempt = await desk.take()
+        assert attempt is not None
+        attempt.done([OK])
+    again = await desk.after_power_cut()
+    for _ in range(2):
+        attempt = await again.take()
+        assert attempt is not None and attempt.mail_from
+        attempt.done([OK])
+    await again.settle()
+    text = report_of(await again.take())
+    assert text.count("Action: relayed") == 5
+    assert text.count("Diagnostic-Code: smtp; 250 ok") == text.count("Last-Attempt-Date") == 2
+    again.queue.release(again.queue.in_flight.popitem()[1])
+    await again.stop()
+
+
+@pytest.mark.parametrize("last", [OK, GONE])
+async def test_nothing_is_forgotten_before_the_report_of_it_is_durable(desk: Desk, last: Outcome) -> None:
+    """PIPE-2: all is said, a row of progress is still on its way to the disk, the report is not on it, the power goes."""
+    await desk.commit(4, split=True, notify=("SUCCESS", "FAILURE"))
+    attempts = [attempt for _ in range(4) if (attempt := await desk.take()) is not None]
+    desk.queue.hangs = True
+    for attempt, outcome in zip(attempts, [OK, OK, OK, last], strict=True):
+        attempt.done([outcome])
+    again = await desk.after_power_cut()
+    while (attempt := await again.take()) is not None and attempt.mail_from:
+        attempt.done([last] * len(attempt.recipients))
+        await again.settle()
+    text = report_of(attempt)
+    assert text.count("Action: relayed") + text.count("Action: failed") == 4
+    assert text.count("Action: failed") == (last is GONE)
+    await again.stop()
+
+
+async def test_nobody_asked_so_nothing_is_owed(desk: Desk) -> None:
+    item = await desk.commit(3, split=True)
+    attempt = await desk.take()
+    assert attempt is not None
+    attempt.done([OK])
+    assert "owed" not in item.state
+    await desk.settle()
+
+
+async def test_what_a_peer_reports_itself_is_not_owed(desk: Desk) -> None:
+    """RFC 3461 section 5.2: a peer with DSN took the duty over."""
+    item = await desk.commit(2, split=True, notify=("SUCCESS",))
+    for _ in range(2):
+        attempt = await desk.take()
+        assert attempt is not None
+        attempt.done([OK._replace(dsn=True)])
+    await desk.settle()
+    assert "owed" not in item.state and await desk.take() is None

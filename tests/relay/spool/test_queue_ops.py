@@ -101,6 +101,20 @@ async def test_refuse_ends_in_a_report_to_the_sender(rig: Files) -> None:
     assert isinstance(parsed, Message) and b"multipart/report" in (parsed.get(b"content-type") or b"")
 
 
+async def test_refuse_tells_too_of_those_who_had_it_before(rig: Files) -> None:
+    """SMTP-14: held in the middle of a split, with a success that the sender asked to hear of."""
+    queue = await rig.open()
+    ops, item = operations(queue), message(queue, recipients=2)
+    item.meta["rcpt"][0][1] = ["SUCCESS"]
+    await queue.commit(item)
+    taken = await rig.take(queue)
+    taken.state.update(owed=[0], held="suppression.restricted_hold")
+    await rig.finish(queue, taken, Fate.DELIVERED, Fate.WAITING)
+    await ops.run("held.refuse", {"id": item.queue_id})
+    reports = b"".join(report.raw or b"" for report in await rig.drain(queue, 2))
+    assert reports.count(b"Action: failed") == reports.count(b"Action: relayed") == 1
+
+
 @pytest.mark.parametrize(("reason", "hours"), [("recipients.ask", 4), ("classification.many_recipients", 72)])
 async def test_held_mail_ends_as_a_report_when_its_time_runs_out(rig: Files, reason: str, hours: int) -> None:
     """PIPE-2, with the times of CC-10 and of a review."""
