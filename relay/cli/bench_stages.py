@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -183,7 +183,7 @@ class _Measuring:
         before = time.process_time()
         for number in range(self.calls):
             ground.trace.answered(number, self.ruling, "accepted", reply="250 2.0.0", message_id="<a@b>", size=10_240)
-            ground.trace.say(item, "finished", item.due, outcomes=[["a@b", "delivered", "2.0.0", "", ""]], tries=1)
+            ground.trace.say(item.id, "finished", item.due, outcomes=[["a@b", "delivered", "2.0.0", "", ""]], tries=1)
         asyncio.run(history.stop())
         return (time.process_time() - before) / self.calls * 1e6
 
@@ -223,9 +223,7 @@ class _Measuring:
 
     def _schedule(self, item: Item) -> float:
         spool = _OneItem(item)
-        hands = Hands(
-            self.ground.recheck, _no_report, _no_record, _raise, lambda item: RetryPlan((300.0,), 3600.0, 0.0)
-        )
+        hands = Hands(self.ground.recheck, _no_report, _NoLog(), _raise, lambda item: RetryPlan((300.0,), 3600.0, 0.0))
         scheduler = Scheduler(spool, SystemClock(), self.ground.signer, hands)
         done: list[Outcome] = [Delivered("2.0.0", "250 taken", "127.0.0.1")]
 
@@ -281,8 +279,16 @@ def _no_report(item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until
     return []
 
 
-def _no_record(item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None:
-    return
+class _NoLog:
+    """Keeps relay.delivery.hands.Recorder and nothing else."""
+
+    def concluded(
+        self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, recoded: Collection[str] = ()
+    ) -> None:
+        return
+
+    def postponed(self, item: Item, why: str) -> None:
+        return
 
 
 def _raise(error: BaseException) -> None:

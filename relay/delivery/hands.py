@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.delivery.outcome import Outcome
@@ -14,8 +14,8 @@ from relay.spool.item import Item
 class Recheck(Protocol):
     """Asks consent and suppression again (CONSENT-12)."""
 
-    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing | None:
-        """What stands in the way; None when it cannot be said now, and then the mail waits (PIPE-3)."""
+    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing:
+        """What stands in the way."""
         ...
 
     def is_fresh(self, item: Item) -> bool:
@@ -34,7 +34,15 @@ class Reporter(Protocol):
 class Recorder(Protocol):
     """Writes the delivery log (`zegel trace`)."""
 
-    def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None: ...
+    def concluded(
+        self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, recoded: Collection[str] = ()
+    ) -> None:
+        """A round is over, or the message is held. `recoded`: the rules by which what was delivered was re-encoded on the way."""
+        ...
+
+    def postponed(self, item: Item, why: str) -> None:
+        """It waits until `item.due`, untried; `why` is a code of reasons.toml."""
+        ...
 
 
 class Hands(NamedTuple):

@@ -45,7 +45,7 @@ NO_ANSWER = Deferred("4.3.0", "a check before sending could not be made in time"
 class Attempt:
     """One transaction of a message; keeps relay.delivery.job.Job."""
 
-    __slots__ = ("_scheduler", "indexes", "item", "mail_from", "recipients")
+    __slots__ = ("_scheduler", "indexes", "item", "mail_from", "recipients", "recoded")
 
     def __init__(self, scheduler: Scheduler, item: Item, indexes: Sequence[int], everyone: Sequence[Recipient]) -> None:
         self._scheduler = scheduler
@@ -53,6 +53,7 @@ class Attempt:
         self.indexes = indexes
         self.mail_from: str = item.meta["from"]
         self.recipients = [everyone[index] for index in indexes]
+        self.recoded = ""
 
     @property
     def ret(self) -> str:
@@ -69,7 +70,9 @@ class Attempt:
     def render(self, features: Features) -> Rendered | Deferred | Failed:
         try:
             bases = self._scheduler.bases_of(self.item)
-            return render(self.item, self.recipients[0].address, features, self._scheduler.signer, bases)
+            made = render(self.item, self.recipients[0].address, features, self._scheduler.signer, bases)
+            self.recoded = made.recoded if isinstance(made, Rendered) else ""
+            return made
         except Exception as error:  # a bug must cost this message its attempt, not the connection its other mail
             self._scheduler.crashed(error)
             return Deferred("4.3.0", "internal error while preparing the copy", "")
@@ -81,12 +84,13 @@ class Attempt:
 class _Pass:
     """One pass over the recipients of a message: `settled` holds what earlier rounds said, `round` what this one says."""
 
-    __slots__ = ("bases", "open", "round", "settled")
+    __slots__ = ("bases", "open", "recoded", "round", "settled")
 
     def __init__(self) -> None:
         self.settled: dict[int, Outcome] = {}
         self.round: dict[int, Outcome] = {}
         self.open = 0  # attempts without outcome
+        self.recoded: frozenset[str] = frozenset()  # see Recorder.concluded; of this round
         self.bases: Bases = {}
 
 
@@ -109,7 +113,7 @@ class Scheduler:
         self.crashed = hands.crashed
         self._recheck = hands.recheck
         self._report = hands.report
-        self._record = hands.record
+        self._log = hands.record
         self._plans = hands.plans
         self._provider = provider
         self._copies: deque[Attempt] = deque()
@@ -162,9 +166,10 @@ class Scheduler:
         settled = current.settled if current is not None else ()
         waiting = [index for index, fate in enumerate(item.fates) if fate is Fate.WAITING and index not in settled]
         standing = self._recheck(item, waiting)
-        if standing is None:
-            self._postpone(item, waiting)
+        if standing.waits:
+            self._postpone(item, waiting, standing.waits)
             return []
+        item.state.pop("waits_for", None)
         if standing.held:
             self._hold(item, standing.held)
             return []
@@ -188,11 +193,14 @@ class Scheduler:
     def _hold(self, item: Item, reason: str) -> None:
         """It waits for a person, as it would have at intake; the time of a hold starts now (PIPE-2)."""
         item.state.update(held=reason, held_at=self.clock.now())
-        self._record(item, {}, gave_up=False)
+        self._log.concluded(item, {}, gave_up=False)
         self._write(item)
 
-    def _postpone(self, item: Item, waiting: Sequence[int]) -> None:
-        """Nobody can say whether it may leave: later again, less and less often, until its time is up."""
+    def _postpone(self, item: Item, waiting: Sequence[int], why: str) -> None:
+        """Nobody can say whether it may leave: later again, less and less often, until its time is up.
+
+        The log tells it once for each cause: a store that is down for a day must not fill it with every message's waits.
+        """
         now = self.clock.now()
         end = item.meta["at"] + self._plans(item).give_up_seconds
         if now >= end:
@@ -202,6 +210,9 @@ class Scheduler:
         waits = item.state["waits"] = item.state.get("waits", 0) + 1
         wait = min(LONGEST_WAIT_SECONDS, UNKNOWN_WAIT_SECONDS * 2.0 ** min(waits - 1, 10))
         item.due = min(now + wait, end)
+        if item.state.get("waits_for") != why:
+            item.state["waits_for"] = why
+            self._log.postponed(item, why)
         self._write(item)
 
     def overdue(self, item: Item, why: str) -> None:
@@ -225,6 +236,8 @@ class Scheduler:
             current.round[index] = outcome
             if isinstance(outcome, Delivered):
                 item.fates[index] = Fate.DELIVERED
+                if attempt.recoded:
+                    current.recoded |= {attempt.recoded}
                 if "SUCCESS" in recipient.notify and not outcome.dsn:
                     item.state.setdefault("owed", []).append(index)
         current.open -= 1
@@ -247,22 +260,24 @@ class Scheduler:
         if left and now < item.meta["at"] + plan.give_up_seconds:
             self._next_round(item, told, again, now=now)
             return
-        del self._passes[item.id]
-        outcomes = current.settled
-        outcomes.update((index, told.get(index, NEVER_TRIED)) for index in left)
-        self._end_pass(item, outcomes, told, now=now)
+        current.settled.update((index, told.get(index, NEVER_TRIED)) for index in left)
+        self._end_pass(item, told, now=now)
 
     def _next_round(self, item: Item, told: dict[int, Outcome], again: Collection[int], *, now: float) -> None:
+        current = self._passes[item.id]
         is_host = any(isinstance(told[index], Deferred) and told[index].scope is Scope.HOST for index in again)  # type: ignore[union-attr]  # Deferred, as just said
         item.due = now + HOST_WAIT_SECONDS if is_host else now
         until = self._warns_until(item, now) if is_host else 0.0
         if told:
-            self._record(item, told, gave_up=False)
+            self._log.concluded(item, told, gave_up=False, recoded=current.recoded)
+            current.recoded = frozenset()
         delayed = {index: told[index] for index in again} if until else {}
         self._after(self._tell(item, delayed, gave_up=False, until=until), partial(self._write, item))
 
-    def _end_pass(self, item: Item, outcomes: dict[int, Outcome], told: dict[int, Outcome], *, now: float) -> None:
+    def _end_pass(self, item: Item, told: dict[int, Outcome], *, now: float) -> None:
         """Final where it is final; else when to try again, and whether to warn the sender."""
+        current = self._passes.pop(item.id)
+        outcomes = current.settled
         gave_up, until, known = False, 0.0, list(item.fates)
         for index, outcome in outcomes.items():
             if isinstance(outcome, Failed):
@@ -277,7 +292,7 @@ class Scheduler:
             else:
                 item.due = due
                 until = self._warns_until(item, now)
-        self._record(item, told, gave_up=gave_up)
+        self._log.concluded(item, told, gave_up=gave_up, recoded=current.recoded)
         if Fate.WAITING not in item.fates:
             metrics.DELIVERY_SECONDS.observe(now - item.meta["at"])
         reports = self._tell(item, {**owed(item), **outcomes}, gave_up=gave_up, until=until)

@@ -127,7 +127,7 @@ class Worker:
             self.queue,
             self.clock,
             signer,
-            Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, plans),
+            Hands(self.recheck, self.reporter, self.watch, self._crashed, plans),
             provider="capture" if settings.delivery.mode == "capture" else "smarthost",
         )
         self.overdue = Overdue(
@@ -166,7 +166,7 @@ class Worker:
             watcher=self.watch,
         )
         self.watch.queue = self.queue
-        self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter)
+        self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter, say=self.trace.say)
         self.desk = Desk(
             self.intake,
             self.directory,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from relay.delivery.hands import Hands
+from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from relay.delivery.pool import PeerState, PoolState
 from relay.delivery.render import Links, Signer
@@ -39,11 +40,11 @@ class Answers:
     """Recheck with answers set by the test."""
 
     def __init__(self) -> None:
-        self.standing: Standing | None = GOES
+        self.standing = GOES
         self.fresh = True
         self.asked = 0
 
-    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing | None:
+    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing:
         self.asked += 1
         return self.standing
 
@@ -65,7 +66,7 @@ class Files(QueueFiles):
 
 
 class Desk:
-    """A queue, its scheduler, and the delivery log as `(queue id, word of each outcome)`."""
+    """A queue, its scheduler, and the delivery log of it."""
 
     def __init__(self, folder: Path, clock: FakeClock) -> None:
         self.clock = clock
@@ -73,6 +74,8 @@ class Desk:
         self.queue = Files(folder, Cipher({1: bytes(32)}, 1), clock, on_work=lambda: None)
         self.answers = Answers()
         self.log: list[tuple[dict[int, Outcome], bool]] = []
+        self.recoded: list[set[str]] = []
+        self.waits: list[tuple[str, float]] = []
         self.bugs: list[BaseException] = []
         self.scheduler: Scheduler
 
@@ -80,11 +83,17 @@ class Desk:
         await self.queue.start()
         reporter = Reporter("gw.test", self.queue.next_id, self.clock, public_url="https://gw.test")
         signer = Signer(lambda domain, tenant: (), self.clock.now, lambda item, recipient: Links("", ""))
-        hands = Hands(self.answers, reporter, self._note, self.bugs.append, lambda item: PLAN)
+        hands = Hands(self.answers, reporter, self, self.bugs.append, lambda item: PLAN)
         self.scheduler = Scheduler(self.queue, self.clock, signer, hands)
 
-    def _note(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None:
+    def concluded(
+        self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, recoded: Collection[str] = ()
+    ) -> None:
         self.log.append((dict(outcomes), gave_up))
+        self.recoded.append(set(recoded))
+
+    def postponed(self, item: Item, why: str) -> None:
+        self.waits.append((why, item.due))
 
     async def after_power_cut(self) -> Desk:
         """What another machine makes of the disk as it is at this moment."""
@@ -103,7 +112,9 @@ class Desk:
         await self.queue.stop()
         assert not self.bugs
 
-    async def commit(self, recipients: int = 1, *, split: bool = False, notify: Sequence[str] = ()) -> Item:
+    async def commit(
+        self, recipients: int = 1, *, split: bool = False, notify: Sequence[str] = (), body: str = "Hi\r\n"
+    ) -> Item:
         meta = {
             "tenant_id": 1,
             "tenant": "shop",
@@ -119,7 +130,8 @@ class Desk:
             "edits": [("to_self", "To", "", "CC-8")] if split else [],
             "at": self.clock.now(),
         }
-        item = Item(self.queue.next_id(), meta, b"From: info@sender.example\r\n\r\nHi\r\n", due=self.clock.now())
+        raw = f"From: info@sender.example\r\n\r\n{body}".encode()
+        item = Item(self.queue.next_id(), meta, raw, due=self.clock.now())
         await self.queue.commit(item)
         return item
 
@@ -208,12 +220,13 @@ async def test_copies_that_waited_are_asked_about_again(desk: Desk) -> None:
 async def test_an_answer_that_never_comes_ends_as_a_report(desk: Desk) -> None:
     """PIPE-3, OUT-2: no store, or a suspended tenant: the mail waits less and less often, and not for ever."""
     await desk.commit()
-    desk.answers.standing = None
+    desk.answers.standing = Standing(waits="consent.unavailable")
     while desk.clock.now() < FakeClock().now() + PLAN.give_up_seconds + HOUR and not desk.log:
         desk.scheduler.take()
         await desk.settle()
         await desk.wait_for(960.0)
     assert desk.log[-1][1] and desk.answers.asked < 600
+    assert desk.waits == [("consent.unavailable", FakeClock().now() + 60)], "told once, not each time"
     desk.answers.standing = GOES
     assert "Action: failed" in report_of(await desk.take())
 
@@ -360,3 +373,34 @@ async def test_what_a_peer_reports_itself_is_not_owed(desk: Desk) -> None:
         attempt.done([OK._replace(dsn=True)])
     await desk.settle()
     assert "owed" not in item.state and await desk.take() is None
+
+
+async def test_each_cause_of_a_wait_is_told(desk: Desk) -> None:
+    """PIPE-3, THROTTLE-9: why it waits, and until when; again when the cause is another, or comes back."""
+    await desk.commit()
+    for why in ("consent.unavailable", "account.suspended", "account.suspended", "", "account.suspended"):
+        desk.answers.standing = Standing(waits=why)
+        attempt = await desk.take() if not why else desk.scheduler.take()
+        assert (attempt is None) == bool(why)
+        if attempt is not None:
+            attempt.done([LATER])
+        await desk.settle()
+        await desk.wait_for(960.0)
+    assert [why for why, _ in desk.waits] == ["consent.unavailable", "account.suspended", "account.suspended"]
+
+
+@pytest.mark.parametrize(
+    ("takes_8bit", "outcome", "rules"), [(False, OK, {"OUT-9"}), (True, OK, set()), (False, LATER, set())]
+)
+async def test_what_was_encoded_anew_for_a_peer_is_told(
+    desk: Desk, takes_8bit: bool, outcome: Outcome, rules: set[str]
+) -> None:
+    """OUT-9, MSG-12: only of what was delivered, since the next try may meet another peer."""
+    item = await desk.commit(body="caf\u00e9\r\n")
+    item.meta["class"] = "system"  # goes without a key
+    attempt = await desk.take()
+    assert attempt is not None
+    copy = attempt.render(Features(eightbitmime=takes_8bit))
+    assert isinstance(copy, Rendered) and bytes(copy.body).isascii() is not takes_8bit
+    attempt.done([outcome])
+    assert desk.recoded == [rules]
