@@ -17,6 +17,7 @@ from collections.abc import Callable
 from urllib.parse import quote_from_bytes
 
 from relay.mail.edits import fold
+from relay.mail.lines import long_line_at
 from relay.mail.message import Field, Malformed, Message, is_utf8, join_head
 from relay.mail.mime import Part, structure
 from relay.mail.words import decode as decode_octets
@@ -24,8 +25,6 @@ from relay.mail.words import encode_words
 
 CTE = b"content-transfer-encoding"
 
-_LONG_FIRST = re.compile(rb"[^\r\n]{999}")
-_LONG = re.compile(rb"\n[^\r\n]{999}")  # the newline in front makes it one look per line
 _BLANK = re.compile(rb"[ \t\r\n]++")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _PARAMETER = re.compile(r';([ \t\r\n]*+)([A-Za-z-]++)="([^"]*+)"')
@@ -42,7 +41,7 @@ def needs_recode(body: bytes) -> bool:
 
 def has_long_line(body: bytes | memoryview) -> bool:
     """Whether a line holds over 998 octets without its CRLF (RFC 5322 section 2.1.1)."""
-    return _LONG_FIRST.match(body) is not None or _LONG.search(body) is not None
+    return long_line_at(bytes(body)) >= 0
 
 
 def to_7bit(fields: list[Field], body: bytes | memoryview) -> tuple[list[Field], bytes] | Malformed:
