@@ -60,7 +60,8 @@ class Gather:
         return Facts(values)
 
     def _consents(self, mail: Submission, addresses: Sequence[Address]) -> object:
-        return self.lookup.consents(mail.account.tenant.id, _purpose(mail), addresses)
+        tenant, purpose = mail.account.tenant, _purpose(mail)
+        return self.lookup.consents(tenant.id, purpose, addresses, others=tenant.purposes if purpose else ())
 
     def _suppressions(self, mail: Submission, addresses: Sequence[Address]) -> object:
         return self.lookup.suppressions(mail.account.tenant.id, addresses, purpose=_purpose(mail))

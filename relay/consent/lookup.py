@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from relay.consent.state import STANDING
 from relay.consent.states import FIELDS
 from relay.consent.subject import consent_text, person_text
 from relay.keyring import Keyring
@@ -24,6 +26,7 @@ _SUPPRESSION = "SELECT scope, reason, at, expires_at, lifted FROM suppression WH
 _REQUEST = "SELECT requested_at, mails_sent FROM confirm_request WHERE key = ?"
 
 _BOUNCE = "bounce"
+MOST_OTHER_LOOKS = 200  # selects of one call, about 1 ms: a better reason is not worth a delay of other sessions
 
 
 class Lookup:
@@ -48,8 +51,14 @@ class Lookup:
     def close(self) -> None:
         self._connection.close()
 
-    def consents(self, tenant_id: int, purpose: str, addresses: Collection[str]) -> dict[str, ConsentState | None]:
-        """Present consent of each address as given, for one purpose; compared narrowly (CONSENT-16)."""
+    def consents(
+        self, tenant_id: int, purpose: str, addresses: Collection[str], *, others: Iterable[str] = ()
+    ) -> dict[str, ConsentState | None]:
+        """Present consent of each address as given, for one purpose; compared narrowly (CONSENT-16).
+
+        Where there is none, a consent that stands for one of `others` tells its `purpose` instead (CONSENT-4); after
+        MOST_OTHER_LOOKS selects for that the rest is None.
+        """
         result: dict[str, ConsentState | None] = {}
         start = consent_text(tenant_id, purpose, "")
         is_open = self._open_view(addresses)
@@ -57,10 +66,22 @@ class Lookup:
             for address in addresses:
                 rows = self._rows(_CONSENT, start + narrow(address))
                 result[address] = ConsentState(*rows[0]) if rows else None
+            if others and None in result.values():
+                self._tell_others(tenant_id, [other for other in others if other != purpose], result)
         finally:
             if is_open:
                 self._execute("COMMIT")
         return result
+
+    def _tell_others(self, tenant_id: int, others: list[str], result: dict[str, ConsentState | None]) -> None:
+        starts = [(other, consent_text(tenant_id, other, "")) for other in others]
+        missing = [address for address, state in result.items() if state is None]
+        pairs = ((address, *start) for address in missing for start in starts)
+        for address, other, start in islice(pairs, MOST_OTHER_LOOKS):
+            rows = self._rows(_CONSENT, start + narrow(address)) if result[address] is None else []
+            state = ConsentState(*rows[0])._replace(purpose=other) if rows else None
+            if state and state.status in STANDING and not 0 < state.expires_at <= self._now():
+                result[address] = state
 
     def suppressions(
         self, tenant_id: int, addresses: Collection[str], *, purpose: str = ""

@@ -12,7 +12,9 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, Self
 
 import sqlalchemy as sa
@@ -24,12 +26,14 @@ from relay.consent.ledger import Ledger
 from relay.keyring import Keyring
 from relay.owner import dkim_keys, domains
 from relay.owner.args import Args
-from relay.owner.desk import Desk, Result
+from relay.owner.desk import Desk, Result, Tools
 from relay.owner.error import OwnerError
 from relay.owner.registry import OPERATIONS, READ_ONLY, Operation
+from relay.policy.catalogue import Catalogue
 from relay.store.generation import Generation
 
 LOCK = "owner.lock"
+HOUSE: Mapping[str, object] = MappingProxyType({})  # of [policies]: the policies that come with us, as they come
 # Erasing must leave nothing behind in the write-ahead log either (GDPR-8).
 _SCRUBS = frozenset(("consent.erase",))
 _ASKS_DNS = {"domain.verify": "domain", "dkim.check": "dkim", "dkim.activate": "dkim"}
@@ -58,11 +62,18 @@ class Places(Protocol):
 class Reader:
     """Answers the reading operations without the owner: for the CLI, the web process and long reads such as `verify`."""
 
-    def __init__(self, engine: Engine, keyring: Keyring, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        keyring: Keyring,
+        *,
+        policies: Mapping[str, object] = HOUSE,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`policies` is the config's table [policies]."""
         self._engine = engine
-        self._keyring = keyring
-        self._ledger = Ledger(keyring)
-        self._admission = Admission(keyring, self._ledger)
+        ledger = Ledger(keyring)
+        self._tools = Tools(keyring, ledger, Admission(keyring, ledger), cache(lambda: Catalogue.load(policies)))
         self._now = now
 
     @classmethod
@@ -81,7 +92,7 @@ class Reader:
         self._engine.dispose()
 
     def _desk(self, connection: sa.Connection, actor: str) -> Desk:
-        return Desk(connection, self._keyring, self._ledger, admission=self._admission, now=self._now(), actor=actor)
+        return Desk(connection, self._tools, now=self._now(), actor=actor)
 
     def _run(self, connection: sa.Connection, op: str, args: Mapping[str, object], actor: str) -> Result:
         operation = _operation(op)
@@ -97,17 +108,31 @@ class Owner(Reader):
     """The writer. One per data folder, used from one thread at a time."""
 
     def __init__(
-        self, engine: Engine, keyring: Keyring, *, generation: Generation, lock: int, now: Callable[[], float]
+        self,
+        engine: Engine,
+        keyring: Keyring,
+        *,
+        generation: Generation,
+        lock: int,
+        policies: Mapping[str, object],
+        now: Callable[[], float],
     ) -> None:
-        super().__init__(engine, keyring, now=now)
+        super().__init__(engine, keyring, policies=policies, now=now)
         self._generation = generation
         self._lock = lock
         self._connection = engine.connect()
         self._file = _file_of(engine)
 
     @classmethod
-    def open(cls, settings: Places, keyring: Keyring, *, now: Callable[[], float] = time.time) -> Owner:
-        """Take the folder's lock, bring the schema up to date, and stand ready.
+    def open(
+        cls,
+        settings: Places,
+        keyring: Keyring,
+        *,
+        policies: Mapping[str, object] = HOUSE,
+        now: Callable[[], float] = time.time,
+    ) -> Owner:
+        """Take the folder's lock, bring the schema up to date, and stand ready. `policies` is the config's table.
 
         Raises OwnerError `owner.busy` where another process is the owner, StoreUnavailable where the database is not
         to be had.
@@ -118,7 +143,7 @@ class Owner(Reader):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             engine = store.open(settings.storage.database)
-            return cls(engine, keyring, generation=Generation.open(data_dir), lock=lock, now=now)
+            return cls(engine, keyring, generation=Generation.open(data_dir), lock=lock, policies=policies, now=now)
         except BlockingIOError:
             os.close(lock)
             text = "another process owns this data folder: talk to it through its control socket, or stop it"

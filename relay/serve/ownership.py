@@ -60,7 +60,7 @@ class Ownership:
         data = self._settings.server.data_dir
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.keyring = Keyring.open(self._settings.server.keys_dir, create=False)
-        self._owner = Owner.open(_Places(self._settings), self.keyring)
+        self._owner = Owner.open(_Places(self._settings), self.keyring, policies=self._settings.policies)
         self._reader = Reader.open(_Places(self._settings), self.keyring)
         self._threads = Threads(data, self.keyring.subject_hash, writable=True)
         self._counters = EmbeddedCounters(data)

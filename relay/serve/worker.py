@@ -19,10 +19,11 @@ from relay.consent.token import make as make_token
 from relay.counters.embedded import EmbeddedCounters
 from relay.delivery import route
 from relay.delivery.capture import Capture
+from relay.delivery.hands import Hands
 from relay.delivery.pool import Doors, PeerState, Pool
 from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
-from relay.delivery.scheduler import Hands, Scheduler
+from relay.delivery.scheduler import Scheduler
 from relay.directory import Directory
 from relay.dkim.sign import Signer as Key
 from relay.gather import Gather
@@ -126,7 +127,7 @@ class Worker:
             self.queue,
             self.clock,
             signer,
-            Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, plans),
+            Hands(self.recheck, self.reporter, self.watch, self._crashed, plans),
             provider="capture" if settings.delivery.mode == "capture" else "smarthost",
         )
         self.overdue = Overdue(
@@ -165,7 +166,7 @@ class Worker:
             watcher=self.watch,
         )
         self.watch.queue = self.queue
-        self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter)
+        self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter, say=self.trace.say)
         self.desk = Desk(
             self.intake,
             self.directory,
