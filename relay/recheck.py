@@ -52,9 +52,12 @@ class Recheck:
 
         None where the mail has to wait: no store to read (PIPE-3), a tenant that is suspended (THROTTLE-9).
         """
+        directory = self._directory()
+        if not directory.is_known:
+            return None
         if item.meta["class"] == MailClass.SYSTEM:
             return GOES
-        tenant = self._directory().tenant_by_id(item.tenant)
+        tenant = directory.tenant_by_id(item.tenant)
         if tenant is None:
             return Standing([(index, "account.gone") for index in waiting])
         if tenant.suspended:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 MAX_LINE = 64 * 1024 * 1024
+DOWN_CODES = frozenset(("unavailable", "internal", "storage", "owner.busy"))  # nobody said no: it could not be done now
 Handle = Callable[["Channel", str, dict[str, Any]], Awaitable[Any]]
 
 
