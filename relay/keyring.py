@@ -143,10 +143,10 @@ class Keyring:
         self._take(keys, now)
         return number
 
-    def overview(self) -> list[tuple[Kind, int, float, bool]]:
-        """Kind, number, time from which it is current, and whether it is, of every key; never a secret."""
+    def overview(self) -> list[tuple[Key, bool]]:
+        """Every key without its secret, by kind and number, and whether it is current."""
         keys = sorted(self._keys, key=lambda key: (key.kind, key.id))
-        return [(key.kind, key.id, key.created_at, self._current[key.kind] == key.id) for key in keys]
+        return [(key._replace(secret=b""), self._current[key.kind] == key.id) for key in keys]
 
     def subject_hash(self, text: str) -> bytes:
         """16 octets: HMAC-SHA-256 of `text` under the current hash key, truncated (RFC 2104 section 5)."""

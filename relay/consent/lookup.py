@@ -19,7 +19,7 @@ from relay.consent.subject import consent_text, person_text
 from relay.keyring import Keyring, KeyringError
 from relay.mail.address import narrow, wide
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
-from relay.store.connection import StoreUnavailable, connect_reader, require_whole, sqlite_path
+from relay.store.connection import StoreUnavailable, connect_reader, sqlite_path
 from relay.store.generation import STORE, Generation
 
 _CONSENT = f"SELECT {', '.join(FIELDS)} FROM consent_state WHERE key = ?"
@@ -35,7 +35,7 @@ _BOUNCE = "bounce"
 
 
 class Lookup:
-    """Reads of one process through one read-only connection, opened at the first; one thread at a time.
+    """Reads of one process through one read-only connection; one thread at a time.
 
     Every method raises sqlite3.Error where the database cannot be read: the caller makes it `Unavailable`.
     """
@@ -62,7 +62,7 @@ class Lookup:
         self._look_at = 0.0  # when the file is looked at next, monotonic
         self.failure = ""  # why the last read failed, for /readyz; "" where it did not
         if generation is None:
-            require_whole(self._path)
+            self._open(0)
 
     def __enter__(self) -> Self:
         return self

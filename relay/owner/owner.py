@@ -22,7 +22,7 @@ from sqlalchemy.engine import URL, Engine
 from relay import store
 from relay.consent.admit import Admission
 from relay.consent.ledger import Ledger
-from relay.keyring import Keyring
+from relay.keyring import Keyring, KeyringError
 from relay.owner import dkim_keys, domains
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
@@ -32,6 +32,8 @@ from relay.store.connection import url_of
 from relay.store.generation import CONSENT, DIRECTORY, PLACE_BYTES, Generation, mark_of
 
 LOCK = "owner.lock"
+# Who reads opens the keyring anew before what is written under a new key can be missed (UNSUB-20).
+_NEW_KEYS = frozenset(("keys.rotate",))
 # Erasing must leave nothing behind in the write-ahead log either (GDPR-8).
 _SCRUBS = frozenset(("consent.erase",))
 _ASKS_DNS = {"domain.verify": "domain", "dkim.check": "dkim", "dkim.activate": "dkim"}
@@ -179,8 +181,6 @@ class Owner(Reader):
         answers: list[Result | OwnerError] = []
         slots: set[int] = set()
         self.look()
-        if self._now() >= self._keyring.next_at:
-            self._keyring.reload(now=self._now())
         try:
             with self._writing(), self._connection.begin():
                 for op, args in calls:
@@ -199,6 +199,8 @@ class Owner(Reader):
             raise store.StoreUnavailable(text, damaged=damaged) from error
         for slot in sorted(slots):
             self._generation.bump(slot)
+        if any(op in _NEW_KEYS for op, _ in calls):
+            self._generation.renew()
         if any(op in _SCRUBS for op, _ in calls):
             self._scrub()
         return answers
@@ -218,11 +220,15 @@ class Owner(Reader):
     # -- the file under it --------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Raises StoreUnavailable where the database is not as this owner left it; `damaged` where it is still the same
-        file.
+        """Before each commit, and now and then: take a rotated key into use, and see whether the file is still ours.
+
+        Raises StoreUnavailable where it is not as this owner left it; `damaged` where it is still the same one.
 
         A file that was deleted or replaced still takes writes, and all of them are gone with the next start.
         """
+        if self._now() >= self._keyring.next_at:
+            with contextlib.suppress(KeyringError):  # the key before does as well, until the file can be read
+                self._keyring.reload(now=self._now())
         if self._file is None or self._generation.is_as_left(self._file):
             return
         if self.mark()[:PLACE_BYTES] == self._place:

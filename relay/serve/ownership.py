@@ -65,7 +65,7 @@ class Ownership:
         self.keyring = Keyring.open(self._settings.server.keys_dir, create=False)
         self._owner = Owner.open(_Places(self._settings), self.keyring)
         self._reader = Reader.open(_Places(self._settings), self.keyring)
-        self._threads = Threads(data, self.keyring.subject_hash, writable=True)
+        self._threads = Threads(data, self.keyring.subject_hashes, writable=True)
         self._counters = EmbeddedCounters(data)
         self._resolver = Resolver()
         metrics.STORE_USABLE.set(1.0)

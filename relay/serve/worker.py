@@ -154,7 +154,7 @@ class Worker:
     def _build_front(self) -> None:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
-        threads = Threads(settings.server.data_dir, self.keyring.subject_hash, writable=False)
+        threads = Threads(settings.server.data_dir, self.keyring.subject_hashes, writable=False)
         gather = Gather(self.lookup, threads, self.counters, generation=lambda: self.generation.read(CONSENT))
         house = House(
             settings.server.hostname,
@@ -199,7 +199,7 @@ class Worker:
         return self._directory.keys_for(domain, tenant or None)
 
     def _links(self, item: Item, recipient: str) -> Links:
-        subject = person_hash(self.keyring, item.tenant, recipient)
+        subject = self._subject_of(item.tenant, recipient)
         url = self.settings.web.public_url.rstrip("/")
         purpose, tenant = item.meta["purpose"], item.tenant
         subscriber = item.meta.get("subscriber", "")
@@ -210,6 +210,12 @@ class Worker:
             self.keyring, TokenKind.MY, tenant, purpose=purpose, subject_hash=subject, subscriber=subscriber
         )
         return Links(f"{url}/u/{unsubscribe}", f"{url}/my/{my}")
+
+    def _subject_of(self, tenant: int, recipient: str) -> bytes:
+        try:
+            return self.lookup.person_key(tenant, recipient)
+        except sqlite3.Error:  # the current key does as well: an objection under it is found
+            return person_hash(self.keyring, tenant, recipient)
 
     # -- run --------------------------------------------------------------------------------------------------------
 
