@@ -28,7 +28,7 @@ from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
 from relay.owner.error import OwnerError
 from relay.owner.registry import OPERATIONS, READ_ONLY, Operation
-from relay.store.connection import url_of
+from relay.store.connection import told, url_of
 from relay.store.generation import CONSENT, DIRECTORY, PLACE_BYTES, Generation, mark_of
 
 LOCK = "owner.lock"
@@ -195,8 +195,7 @@ class Owner(Reader):
             damaged = type(error) is sa.exc.DatabaseError
             if not damaged and not isinstance(error, sa.exc.OperationalError):
                 raise
-            text = f"the database did not take the change: {error.orig}"
-            raise store.StoreUnavailable(text, damaged=damaged) from error
+            raise store.StoreUnavailable(told(error), damaged=damaged) from error
         for slot in sorted(slots):
             self._generation.bump(slot)
         if any(op in _NEW_KEYS for op, _ in calls):
@@ -215,7 +214,7 @@ class Owner(Reader):
                 version = int(self._connection.exec_driver_sql("PRAGMA user_version").scalar_one())
                 self._connection.exec_driver_sql(f"PRAGMA user_version = {version}")
         except sa.exc.DatabaseError as error:
-            raise store.StoreUnavailable(f"the database takes no change: {error.orig}") from error
+            raise store.StoreUnavailable(told(error)) from error
 
     # -- the file under it --------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ MAX_TOGETHER = 64
 READERS = 2
 WRITE_FAILED = "the shared database cannot be written"
 DAMAGED = "the shared database is damaged, or somebody else has changed it: put it back, or restore it from a backup"
+UNREADABLE = "the shared database cannot be read: look at it and at its disk with `zegel doctor`, then do it again"
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
 IMPORT = "consent.import_rows"
 
@@ -157,6 +158,9 @@ class Ownership:
                 args = {**args, **await gather_evidence(self._resolver, names)}
         except OwnerError as error:
             raise OpRefused(error.code, error.text) from None
+        except (StoreUnavailable, sqlalchemy.exc.DatabaseError) as error:
+            log.error(events.STORE_FAILED, kind=type(error).__name__)
+            raise OpUnavailable("store", UNREADABLE) from None
         return await self._queue(op, args)
 
     async def _read(self, op: str, args: dict[str, Any]) -> Any:
@@ -168,7 +172,7 @@ class Ownership:
             raise OpRefused(error.code, error.text) from None
         except (StoreUnavailable, sqlalchemy.exc.DatabaseError) as error:
             log.error(events.STORE_FAILED, kind=type(error).__name__)
-            raise OpUnavailable("store") from None
+            raise OpUnavailable("store", UNREADABLE) from None
 
     def _queue(self, op: str, args: dict[str, Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -186,7 +190,7 @@ class Ownership:
                 answers = await self._in_thread(self._owner.call_many, calls)
             except (StoreUnavailable, sqlite3.Error, OSError) as error:
                 await self._fail(error)
-                answers = [OpUnavailable("store")] * len(batch)
+                answers = [OpUnavailable("store", str(error))] * len(batch)
             except Exception as error:  # a bug in one operation: the others of the batch must be answered too
                 log.error(events.OP_CRASHED, op=calls[0][0], kind=type(error).__name__)
                 metrics.CRASHES.inc(("owner",))

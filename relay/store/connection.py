@@ -65,8 +65,17 @@ def open(database: str | Path) -> Engine:
     try:
         migrate.upgrade(engine)
     except sa.exc.OperationalError as error:
-        raise StoreUnavailable(f"{engine.url.render_as_string()}: {error.orig}") from error
+        raise StoreUnavailable(told(error)) from error
     return engine
+
+
+def told(error: sa.exc.DatabaseError) -> str:
+    """What the database said, and what to do."""
+    if getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+        return "nothing was changed, the disk of the database is full: make room there, then do it again"
+    return (
+        f"nothing was changed, the database said: {error.orig}; look at its disk with `zegel doctor`, then do it again"
+    )
 
 
 def _make_private(path: Path) -> None:
