@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from relay.keyring import Keyring
 from relay.owner import Owner
 from relay.settings.model import Settings
 from relay.store import StoreUnavailable
+from tests.faults.test_power_cuts import Disk
 from tests.harness.client import Client, Closed
 from tests.harness.gateway import MESSAGE, PACE, SENDER, Gateway, _Places, consent_row
 from tests.harness.moody import Moody
@@ -50,10 +53,10 @@ def import_people(settings: Settings) -> None:
 class Shop:
     """A gateway with a next hop that can be away, and what senders were told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **tables: Any) -> None:
         self.hop = Moody()
         delivery = {"smarthosts": [f"smtp://127.0.0.1:{self.hop.port}"], "retry_after_seconds": [1.0, 1.0, 1800.0]}
-        self.gateway = Gateway(folder, workers=2, policies={"throttle": PACE}, delivery=delivery)
+        self.gateway = Gateway(folder, workers=2, policies={"throttle": PACE}, delivery=delivery, **tables)
         self.database = self.gateway.settings.database_path
         self.accepted: set[str] = set()
         import_people(self.gateway.settings)
@@ -237,3 +240,46 @@ def test_a_gateway_that_had_a_database_does_not_begin_anew_without_it(shop: Shop
         assert not shop.database.exists() or not shop.database.stat().st_size
         undo()
     owner_of(shop.gateway.settings).close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk of its own for the database, that can fail."""
+    missing = [name for name in ("mkfs.xfs", "xfs_io", "mount") if shutil.which(name) is None]
+    if os.geteuid() != 0 or missing:
+        pytest.skip(f"a failing disk needs the superuser and XFS ({', '.join(missing) or 'not the superuser'})")
+    try:
+        made = Disk(tmp_path)
+        made.mount()
+    except OSError as error:
+        pytest.skip(f"a failing disk needs loop devices: {error}")
+    yield made
+    subprocess.run(["umount", "-l", str(made.place)], capture_output=True, check=False)
+
+
+def test_a_disk_that_fails_under_the_database_lets_everybody_wait(tmp_path: Path, disk: Disk) -> None:
+    """Every read is an error (EIO), and no file can be looked at. With another disk in its place it needs a start."""
+    shop = Shop(tmp_path, storage={"database": f"sqlite:///{disk.place / 'zegel.db'}"})
+    try:
+        gateway, children = shop.gateway, shop.children()
+        gateway.op("consent.withdraw", tenant="shop", address=PEOPLE[1])
+        shop.hop.down()
+        assert shop.send("personal", "waits@dest.example").startswith("250")
+        disk.cut()
+        replies = [shop.try_to_send("marketing", PEOPLE[number * 40]) for number in range(TROUBLE_ROUNDS)]
+        assert {reply[:1] for reply in replies} <= {"2", "4"}, sorted({reply[:40] for reply in replies})
+        gateway.until(lambda: not shop.ready()["ready"], 5.0, "nobody is told")
+        assert shop.children() == children, "a process died"
+        assert gateway.process is not None
+        gateway.process.terminate()
+        gateway.wait()
+        disk.unmount()
+        disk.mount()
+        shop.hop.up()
+        gateway.start()
+        gateway.until(lambda: shop.ready()["ready"], 20.0, f"not ready: {shop.ready()}")
+        assert shop.send("marketing", PEOPLE[1]).startswith("550"), "an opt-out was lost"
+        gateway.settle(20.0)
+        assert set(shop.arrived()) == shop.accepted
+    finally:
+        shop.close()
