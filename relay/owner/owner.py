@@ -84,6 +84,10 @@ class Reader:
     def close(self) -> None:
         self._engine.dispose()
 
+    def renew(self) -> None:
+        """Connect anew: what the connections so far remember is of the file before."""
+        self._engine.dispose()
+
     def _desk(self, connection: sa.Connection, actor: str) -> Desk:
         return Desk(connection, self._keyring, self._ledger, admission=self._admission, now=self._now(), actor=actor)
 
@@ -233,6 +237,11 @@ class Owner(Reader):
         if self.mark()[:PLACE_BYTES] == self._place:
             raise store.StoreUnavailable("the database is damaged, or somebody else has changed it", damaged=True)
         raise store.StoreUnavailable("the database was deleted or replaced: put it back, or start the gateway again")
+
+    @property
+    def is_readable(self) -> bool:
+        """False from `set_aside` to `take_back`."""
+        return self._generation.is_readable
 
     def set_aside(self, damaged: bool) -> bool:
         """Let nobody read the database until `take_back`: one that is damaged, or not as it was left. Whether it is so."""

@@ -112,6 +112,8 @@ class Ownership:
                     await self._in_thread(partial(owner.check, write=bool(was)))
                 if was:
                     await self._in_thread(owner.take_back, mark)
+                    assert self._reader is not None
+                    self._reader.renew()
             except (StoreUnavailable, sqlite3.Error, sqlalchemy.exc.DatabaseError, OSError) as error:
                 await self._fail(error)
                 return
@@ -165,7 +167,9 @@ class Ownership:
 
     async def _read(self, op: str, args: dict[str, Any]) -> Any:
         """What only reads never holds up who leaves: the walk of a long chain takes minutes (CONSENT-11)."""
-        assert self._reader is not None
+        assert self._reader is not None and self._owner is not None
+        if not self._owner.is_readable:
+            raise OpUnavailable("store", UNREADABLE)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, self._reader.call, op, args)
         except OwnerError as error:

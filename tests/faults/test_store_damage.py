@@ -185,6 +185,7 @@ def test_a_damaged_database_costs_nobody_a_mail(shop: Shop, damage: str) -> None
     assert {reply[:1] for reply in replies} <= {"2", "4"}, sorted({reply[:40] for reply in replies})
     gateway.until(lambda: not shop.ready()["ready"], 5.0, "nobody is told")
     assert gateway.metric("zegel_store_usable") == 0.0
+    assert gateway.attempt("consent.show", tenant="shop", address=PEOPLE[0]) is None, "what it says is worth nothing"
     assert '"store.failed"' in shop.log()
     shop.hop.up()
     undo()

@@ -119,14 +119,15 @@ def test_what_was_made_under_older_keys_goes_on_working(shop: tuple[Gateway, Moo
     assert gateway.metric("zegel_queue_corrupt_rows") == 0.0
 
 
-def test_an_opt_out_of_the_second_of_a_rotation_holds(shop: tuple[Gateway, Moody]) -> None:
+def test_a_suppression_of_the_second_of_a_rotation_holds(shop: tuple[Gateway, Moody]) -> None:
     """Written by the owner at any moment of it, and asked of workers that may not have the new key yet."""
     gateway, _ = shop
     people = [f"swift{number}@dest.example" for number in range(150)]
     gateway.op("consent.import_rows", tenant="shop", rows=[consent_row(address) for address in people])
     rotated = gateway.op("keys.rotate", kind="hash")
     for address in people:
-        gateway.op("suppression.add", tenant="shop", address=address)
+        # A restriction leaves the consent as it is: nothing but this entry stands in the way.
+        gateway.op("suppression.add", tenant="shop", address=address, reason="restriction")
         assert mail(gateway, "marketing", address).startswith("550"), address
     gateway.until(lambda: current(gateway.op("keys.list"))["hash"] == rotated["number"], IN_FORCE_SECONDS, "too late")
 
