@@ -1,6 +1,6 @@
 """Facts for the policies: which are needed, read together, each present or Unavailable, never a guess.
 
-Reads are point lookups in a memory-mapped database and take microseconds, so they run where they are asked for; what
+Reads are point lookups in a database on this machine and take microseconds, so they run where they are asked for; what
 has been read stays good while the generation counter of the store has not moved.
 """
 

@@ -55,9 +55,12 @@ class Recheck:
 
     def __call__(self, item: Item, waiting: Sequence[int]) -> Standing:
         """What stands in the way now. It waits for a store to be read (PIPE-3) or a suspended tenant (THROTTLE-9)."""
+        directory = self._directory()
+        if not directory.is_known:
+            return NO_STORE
         if item.meta["class"] == MailClass.SYSTEM:
             return GOES
-        tenant = self._directory().tenant_by_id(item.tenant)
+        tenant = directory.tenant_by_id(item.tenant)
         if tenant is None:
             return Standing([(index, "account.gone") for index in waiting])
         if tenant.suspended:

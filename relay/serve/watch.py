@@ -52,7 +52,7 @@ class Watch:
         self._reporter = reporter
         self._clock = clock
         self._owner = owner
-        self._threads = Threads(settings.server.data_dir, keyring.subject_hash, writable=False)
+        self._threads = Threads(settings.server.data_dir, keyring.subject_hashes, writable=False)
         capture = settings.delivery.mode == "capture"
         self._outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 
 import pytest
@@ -68,9 +69,13 @@ def test_a_suspended_tenant_waits_and_says_so(before: Before) -> None:
     assert before.ask() == GOES
 
 
-def test_a_store_that_cannot_be_read_waits_and_is_asked_again(before: Before) -> None:
+def test_a_store_that_cannot_be_read_waits_and_is_asked_again(before: Before, monkeypatch: pytest.MonkeyPatch) -> None:
     """PIPE-3: an answer that was not had must not count as one."""
-    before.lookup.close()
+
+    def broken(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(before.lookup, "consents", broken)
     for _ in range(2):
         assert before.ask() == Standing(waits="consent.unavailable")
     assert not before.recheck.is_fresh(before.item)
