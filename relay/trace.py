@@ -7,6 +7,7 @@ from typing import Any
 from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.policy.ruling import Ruling
+from relay.spool.item import Item, decode_id
 from relay.store.history import Event, History, short_hash
 
 
@@ -60,6 +61,24 @@ class Trace:
             found_by.append(narrow(envelope.mail_from))
         found_by.append(message_id)
         self._history.add(Event(number, mail.now, word, data, who(self._keyring, found_by)))
+
+    def made(self, own: Item) -> None:
+        """A report or notice of our own: found by its recipient, and told in the history of the mail that it is about."""
+        meta = own.meta
+        addresses = [str(row[0]) for row in meta["rcpt"]]
+        about = str(meta.get("about", ""))
+        data = {
+            "tenant": meta["tenant"],
+            "class": meta["class"],
+            "stream": meta["stream"],
+            "from": "",
+            "rcpt": addresses,
+        }
+        found_by = who(self._keyring, [narrow(address) for address in addresses])
+        self._history.add(Event(own.id, meta["at"], "made", {**data, "about": about}, found_by))
+        number = decode_id(about)
+        if number is not None:
+            self.say(number, "told", meta["at"], report=own.queue_id)
 
     def say(self, number: int, word: str, at: float, **data: Any) -> None:
         """Something that happened to a queued message, by the number behind its id."""

@@ -177,9 +177,9 @@ async def queue_op(settings: Settings, op: str, args: dict[str, Any]) -> Any:
     history.start()
     try:
         await _at_rest(queue)
-        reporter = Reporter(settings.server.hostname, queue.next_id, clock, public_url=settings.web.public_url)
-        say = Trace(history, keyring).say
-        return await QueueOps(queue, wake=_nothing, reporter=reporter, say=say).run(op, args)
+        trace, host, url = Trace(history, keyring), settings.server.hostname, settings.web.public_url
+        reporter = Reporter(host, queue.next_id, clock, public_url=url, made=trace.made)
+        return await QueueOps(queue, wake=_nothing, reporter=reporter, say=trace.say).run(op, args)
     finally:
         await queue.stop()
         await history.stop()

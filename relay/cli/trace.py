@@ -116,6 +116,10 @@ def _lines(event: dict[str, Any]) -> list[str]:
         f"policy {policy} ({mode}): {action}, {reason}" for policy, mode, action, reason in event.get("policies", [])
     ]
     lines += [f"refused for <{address}>: {reason}" for address, reason in event.get("dropped", [])]
+    if event.get("about"):
+        lines.append(f"tells of {event['about']}")
+    if event.get("report"):
+        lines.append(f"the sender was told in {event['report']}")
     if event.get("reason"):
         lines.append(_why(event["reason"]))
     if event.get("by"):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from relay.clock import Clock
-from relay.delivery.outcome import Delivered, Failed, Outcome
+from relay.delivery.outcome import Delivered, Failed, Outcome, Scope
 from relay.mail import dsn
 from relay.mail.envelope import Recipient
 from relay.mail.reply import REASONS
@@ -14,6 +14,7 @@ from relay.mail.words import decode_words
 from relay.spool.item import Item, encode_id
 
 EXPIRED = Failed("4.4.7", "delivery time expired", "")
+NO_NEXT_HOST = "delivery.no_next_host"
 BEFORE_US = Delivered("2.0.0", "", "")  # by a process that has ended: neither the answer nor the time is known
 
 
@@ -25,10 +26,20 @@ def owed(item: Item) -> dict[int, Outcome]:
 class Reporter:
     """Makes delivery reports. `next_id` gives queue ids; `host` is the gateway's name, `public_url` leads to its pages."""
 
-    def __init__(self, host: str, next_id: Callable[[], int], clock: Clock, *, public_url: str = "") -> None:
+    def __init__(
+        self,
+        host: str,
+        next_id: Callable[[], int],
+        clock: Clock,
+        *,
+        public_url: str = "",
+        made: Callable[[Item], None] = lambda report: None,
+    ) -> None:
+        """`made` hears of every report, for the delivery log."""
         self._host = host
         self._public_url = public_url.rstrip("/")
         self._next_id = next_id
+        self._made = made
         self._clock = clock
 
     def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float = 0.0) -> list[Item]:
@@ -49,7 +60,7 @@ class Reporter:
     def _fate(
         self, item: Item, recipient: Recipient, outcome: Outcome, *, gave_up: bool, until: float
     ) -> dsn.Fate | None:
-        now = self._clock.now()
+        now, said = self._clock.now(), ""
         if isinstance(outcome, Delivered):
             if "SUCCESS" not in recipient.notify or outcome.dsn:
                 return None
@@ -59,13 +70,13 @@ class Reporter:
             if outcome.reply in REASONS:
                 return self._ours(item, recipient, outcome.status, outcome.reply)
             action = dsn.Action.FAILED
-        elif gave_up:
-            return dsn.Fate(recipient, dsn.Action.EXPIRED, "4.4.7", outcome.reply, outcome.code, outcome.host, now)
-        elif until:
-            action = dsn.Action.DELAYED
+        elif gave_up or until:
+            action = dsn.Action.EXPIRED if gave_up else dsn.Action.DELAYED
+            if outcome.scope is Scope.HOST:  # it never came as far as somebody who could say something of the recipient
+                said = REASONS[NO_NEXT_HOST].sentence(str(item.meta.get("language", "nl"))) + "."
         else:
             return None
-        return dsn.Fate(recipient, action, outcome.status, outcome.reply, outcome.code, outcome.host, now, until)
+        return dsn.Fate(recipient, action, outcome.status, outcome.reply, outcome.code, outcome.host, now, until, said)
 
     def _ours(self, item: Item, recipient: Recipient, status: str, reason: str) -> dsn.Fate:
         """A refusal of our own: the sender reads its sentence in his language, and where to read more (OPS-5)."""
@@ -90,10 +101,11 @@ class Reporter:
         number = self._next_id()
         stamp = dsn.Stamp(self._host, self._clock.now(), encode_id(number).lower())
         report = dsn.build(original, fates, stamp, language=str(item.meta.get("language", "nl")))
-        return [] if report is None else [self._own(number, item, report, stamp.now)]
-
-    def _own(self, number: int, item: Item, report: dsn.Report, now: float) -> Item:
-        return system_item(Stamp(number, now, self._host), item, report.recipient, report.raw)
+        if report is None:
+            return []
+        made = system_item(Stamp(number, stamp.now, self._host), item, report.recipient, report.raw)
+        self._made(made)
+        return [made]
 
 
 class Stamp(NamedTuple):

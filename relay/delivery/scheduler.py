@@ -28,7 +28,8 @@ from relay.delivery.render import Bases, Signer, is_per_copy, render
 from relay.delivery.report import owed
 from relay.delivery.retry import next_attempt, warning_due
 from relay.mail.envelope import Recipient
-from relay.observe import metrics
+from relay.observe import events, metrics
+from relay.observe.log import log
 from relay.spool.contract import Spool, SpoolUnavailable
 from relay.spool.item import Fate, Item
 
@@ -309,8 +310,12 @@ class Scheduler:
         return float(item.meta["at"] + plan.give_up_seconds)
 
     def _tell(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float) -> list[Item]:
-        is_report = item.meta["class"] == "system" and not item.meta["from"]
-        return self._report(item, outcomes, gave_up=gave_up, until=until) if outcomes and not is_report else []
+        if item.meta["class"] == "system" and not item.meta["from"]:  # nobody is told of a report (OUT-12) but us
+            if gave_up or any(isinstance(outcome, Failed) for outcome in outcomes.values()):
+                metrics.REPORTS_LOST.inc()
+                log.error(events.REPORT_DROPPED, queue_id=item.queue_id, about=item.meta.get("about", ""))
+            return []
+        return self._report(item, outcomes, gave_up=gave_up, until=until) if outcomes else []
 
     def _after(self, reports: list[Item], write: Callable[[], None]) -> None:
         """`write` when the reports are durable: what they tell of must not be forgotten before."""

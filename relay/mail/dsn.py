@@ -21,10 +21,13 @@ from typing import NamedTuple
 from relay.mail.edits import field
 from relay.mail.envelope import Recipient
 from relay.mail.message import Message, join_head
+from relay.mail.recode import obstacle
 
 _TEXTS = tomllib.loads(resources.files(__package__).joinpath("dsn.toml").read_text("utf-8"))
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")
+_TOO_LARGE = frozenset(("5.2.3", "5.3.4", "5.6.3"))  # what did not get through then will not get through now
+FULL_BYTES = 100_000  # a larger original comes back as its header block, whatever RET says
 _HIDDEN = frozenset((b"bcc", b"resent-bcc"))
 
 
@@ -227,11 +230,14 @@ def _recipient_fields(fate: Fate, *, wide: bool) -> list[str]:
 
 
 def _returned_part(original: Original, told: Sequence[Fate], *, wide: bool) -> bytes:
-    """The header block, or all of it if RET=FULL and something failed (RFC 3461 section 4.3). Bcc stays out."""
+    """The header block, or all of it if RET=FULL and something failed (RFC 3461 section 4.3). Bcc stays out.
+
+    Never so much of it that the report could be refused where the message was (OUT-12).
+    """
     message = original.message
     head = b"".join([raw for name, raw in message.fields if name not in _HIDDEN])
     failed = any(fate.action in (Action.FAILED, Action.EXPIRED) for fate in told)
-    full = original.ret == "FULL" and failed
+    full = original.ret == "FULL" and failed and _may_return(message, told)
     content = head + b"\r\n" + message.body if full else head
     ascii_only = content.isascii()
     international = wide and not head.isascii()
@@ -241,6 +247,12 @@ def _returned_part(original: Original, told: Sequence[Fate], *, wide: bool) -> b
         kind = "message/global-headers" if international else "text/rfc822-headers"
     encoding = "7bit" if ascii_only else "8bit"
     return f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode() + content
+
+
+def _may_return(message: Message, told: Sequence[Fate]) -> bool:
+    if message.size > FULL_BYTES or any(fate.status in _TOO_LARGE for fate in told):
+        return False
+    return message.is_ascii or obstacle(message) is None
 
 
 def _fold(line: str) -> list[str]:

@@ -42,6 +42,10 @@ QUEUE_UNAVAILABLE = _event("queue.stopped", "New mail gets 4xx: the queue cannot
 QUEUE_RECOVERED = _event("queue.recovered", "The queue can be written again; new mail is taken.")
 OUTBOX_FAILED = _event("outbox.failed", "A captured message could not be kept for /outbox. queue_id.")
 PEER_CHANGED = _event("peer.changed", "A smarthost became usable or unusable. peer, state, stage, why.")
+REPORT_DROPPED = _event(
+    "report.dropped",
+    "A delivery report or notice of ours could not be delivered: its reader hears nothing. queue_id, about.",
+)
 
 # People and logins
 LOGIN_REFUSED = _event("login.refused", "A wrong password. client.")

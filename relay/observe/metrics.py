@@ -132,6 +132,11 @@ DELIVERY_DOUBTS = Counter(
     "Attempts cut after the final dot: the next one may be a duplicate (OUT-10).",
     "How many recipients may have got a mail twice?",
 )
+REPORTS_LOST = Counter(
+    "zegel_reports_lost_total",
+    "Delivery reports and notices of ours that could not be delivered (OUT-12).",
+    "Do senders hear what became of their mail?",
+)
 DELIVERY_SECONDS = Histogram(
     "zegel_delivery_seconds", "Time from acceptance to the final outcome.", "How long is mail under way?", bounds=_SLOW
 )

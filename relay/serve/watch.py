@@ -117,7 +117,9 @@ class Watch:
                 url=self._settings.web.public_url,
             )
             own = Stamp(number, stamp.now, self._settings.server.hostname)
-            await self._commit(system_item(own, item, sender, raw))
+            made = system_item(own, item, sender, raw)
+            self._trace.made(made)
+            await self._commit(made)
 
     async def submit(self, args: dict[str, Any]) -> dict[str, str]:
         """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns."""

@@ -122,7 +122,11 @@ class Worker:
     async def _build_delivery(self) -> None:
         settings = self.settings
         self.reporter = Reporter(
-            settings.server.hostname, self.queue.next_id, self.clock, public_url=settings.web.public_url
+            settings.server.hostname,
+            self.queue.next_id,
+            self.clock,
+            public_url=settings.web.public_url,
+            made=self.trace.made,
         )
         self.watch = Watch(settings, self.keyring, self.trace, self.reporter, self.clock, owner=self.channel)
         self.catalogue = Catalogue.load(settings.policies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
 from relay.delivery.retry import RetryPlan
 from relay.delivery.scheduler import ROUND, Attempt, Scheduler
+from relay.observe import metrics
 from relay.recheck import GOES, Standing
 from relay.serve.overdue import Overdue
 from relay.spool.cipher import Cipher
@@ -189,6 +191,22 @@ async def test_copies_leave_in_rounds_and_the_sender_gets_one_report(desk: Desk)
     assert sizes == [ROUND, ROUND, 6] or sizes == [ROUND, ROUND, 5]
     text = report_of(await desk.take())
     assert text.count("Action: failed") == 3
+
+
+async def test_a_report_that_fails_is_told_to_the_operator(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """OUT-12: its reader hears nothing more."""
+    item = await desk.commit()
+    attempt = await desk.take()
+    assert attempt is not None
+    attempt.done([GONE])
+    await desk.settle()
+    report, before = await desk.take(), metrics.REPORTS_LOST.values[()]
+    assert report is not None
+    report.done([GONE])
+    await desk.settle()
+    assert metrics.REPORTS_LOST.values[()] == before + 1 and await desk.take() is None
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines() if "report.dropped" in line]
+    assert [(line["about"], line["queue_id"]) for line in said] == [(item.queue_id, report.item.queue_id)]
 
 
 async def test_copies_that_were_not_begun_go_back_and_the_delivered_ones_stay_delivered(desk: Desk) -> None:

@@ -197,6 +197,29 @@ def test_headers_by_default_and_the_whole_message_only_if_asked_and_failed() -> 
         assert b"Message-ID: <1@shop.example>\r\n" in made.raw
 
 
+SIGNED = (
+    b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n"
+    b"--s\r\nContent-Type: application/pgp-signature\r\n\r\nx\r\n--s--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "fate"),
+    [
+        pytest.param(RAW, FAILED._replace(status="5.3.4"), id="too-large-for-the-host"),
+        pytest.param(RAW, FAILED._replace(status="5.6.3"), id="could-not-be-converted"),
+        pytest.param(RAW + b"x" * 70 + b"\r\n" * 50_000, FAILED, id="large"),
+        pytest.param(RAW.partition(b"\r\n\r\n")[0] + b"\r\n" + SIGNED, FAILED, id="eight-bit-and-signed"),
+    ],
+)
+def test_a_report_does_not_hold_what_would_keep_it_from_arriving(raw: bytes, fate: Fate) -> None:
+    """OUT-12: nobody is told of a report that fails, so it is small and plain where the message was neither."""
+    made = report(fate, about=original(ret="FULL", message=message(raw)))
+    assert len(made.raw) < 10_000 and made.raw.isascii()
+    assert list(parsed(made).iter_parts())[2].get_content_type() == "text/rfc822-headers"
+
+
 def test_languages() -> None:
     english, dutch = report(FAILED), report(FAILED, language="nl")
     assert "could not be delivered" in text(english) and "does not exist" in text(english)
