@@ -60,6 +60,37 @@ def test_text_that_is_no_toml_names_the_line(tmp_path: Path) -> None:
     assert "line 2" in problem.wrong
 
 
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [
+        ("limits", "command_timeout_seconds = inf"),
+        ("limits", "command_timeout_seconds = nan"),
+        ("limits", "max_message_bytes = 99999999999999999999999999"),
+        ("limits", "max_connections = 99999999999999999999999"),
+        ("limits", "max_recipients = 99999999999999999999999"),
+        ("limits", "min_free_disk_bytes = 99999999999999999999999999"),
+        ("delivery", "connections_per_destination = 99999999999999999999"),
+        ("delivery", "give_up_after_hours = inf"),
+        ("delivery", "retry_after_seconds = [300, inf]"),
+        ("privacy", "consent_proof_years = 99999999999999999999"),
+    ],
+)
+def test_a_number_that_nothing_could_hold_is_refused(tmp_path: Path, section: str, line: str) -> None:
+    """Each of these was accepted, and the gateway then hung or began again and again."""
+    (problem,) = problems(write(tmp_path, f"[{section}]\n{line}\n"))
+    assert problem.key.startswith(f"{section}.{line.partition(' ')[0]}")
+    assert "at most" in problem.remedy
+    assert len(problem.wrong) < 160
+
+
+def test_every_number_of_the_settings_has_an_upper_bound() -> None:
+    for section in Settings.model_json_schema()["$defs"].values():
+        for key, schema in section["properties"].items():
+            for kind in (schema, schema.get("items", {})):
+                if kind.get("type") in ("integer", "number"):
+                    assert "maximum" in kind, key
+
+
 def test_command_line_beats_environment_beats_file(tmp_path: Path) -> None:
     path = write(tmp_path, '[server]\nhostname = "file.example"\nworkers = 3\nlanguage = "en"\n')
     environment = {"ZEGEL_SERVER__HOSTNAME": "env.example", "ZEGEL_SERVER__WORKERS": "4"}
