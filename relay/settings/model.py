@@ -270,7 +270,7 @@ class Delivery(Section):
 
 
 class Limits(Section):
-    """What the gateway bears; limits of tenants and credentials are set with `zegel limit`."""
+    """What the gateway bears. The pace of mail is set in policies.throttle, for one tenant with `zegel policy mode ... --set`."""
 
     max_message_bytes: Octets = Field(default=26_214_400, description="Largest message, offered as SIZE (SMTP-8).")
     max_in_flight_bytes: Octets = Field(
