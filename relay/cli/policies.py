@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from relay.cli.frame import Frame, command, group
 from relay.cli.output import print_json, say, show_record, show_rows
 from relay.cli.tenants import Name
 from relay.cli.trouble import NO, WRONG_USE, Trouble
+from relay.settings.toml import NotToml, parse_toml
 
 if TYPE_CHECKING:
     from relay.mail.envelope import Tenant
@@ -169,8 +169,8 @@ def read_settings(pairs: list[str]) -> dict[str, object]:
         if not equals or not key.strip():
             raise Trouble(WRONG_USE, f"--set {pair}: write KEY=VALUE")
         try:
-            found[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            found[key.strip()] = parse_toml(f"value = {text}")["value"]
+        except NotToml:
             found[key.strip()] = text.strip()
     return found
 

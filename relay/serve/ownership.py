@@ -33,6 +33,8 @@ DAY_SECONDS = 86_400.0
 UPKEEP_SECONDS = 3600.0
 MAX_TOGETHER = 64
 READERS = 2
+LONG_READERS = 2
+LONG_READS = frozenset(("consent.verify", "consent.export", "consent.heads"))  # they walk whole chains
 WRITE_FAILED = "the shared database cannot be written"
 DAMAGED = "the shared database is damaged: stop the gateway and restore it"  # for good: no page heals by itself
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
@@ -49,6 +51,7 @@ class Ownership:
         self._clock = SystemClock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="owner")
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="reader")
+        self._long_readers = ThreadPoolExecutor(max_workers=LONG_READERS, thread_name_prefix="long-reader")
         self._waiting: list[Waiting] = []
         self._running: asyncio.Task[None] | None = None
         self._failure = ""
@@ -68,6 +71,7 @@ class Ownership:
 
     def release(self) -> None:
         self._readers.shutdown(wait=True, cancel_futures=True)
+        self._long_readers.shutdown(wait=True, cancel_futures=True)
         self._thread.shutdown(wait=True)
         if self._reader is not None:
             self._reader.close()
@@ -110,10 +114,14 @@ class Ownership:
         return await self._queue(op, args)
 
     async def _read(self, op: str, args: dict[str, Any]) -> Any:
-        """What only reads never holds up who leaves: the walk of a long chain takes minutes (CONSENT-11)."""
+        """What only reads never holds up who leaves: the walk of a long chain takes minutes (CONSENT-11).
+
+        Nor does such a walk hold up a short question: it has threads of its own.
+        """
         assert self._reader is not None
+        threads = self._long_readers if op in LONG_READS else self._readers
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._reader.call, op, args)
+            return await asyncio.get_running_loop().run_in_executor(threads, self._reader.call, op, args)
         except OwnerError as error:
             raise OpRefused(error.code, error.text) from None
         except (StoreUnavailable, sqlalchemy.exc.DatabaseError) as error:

@@ -54,9 +54,9 @@ def explain(error: ErrorDetails) -> tuple[str, str, str]:
     if kind == "extra_forbidden":
         return key, "unknown key", _nearest(parts)
     if kind == "literal_error":
-        return key, f"{error['input']!r} is not one of the choices", f"Write {context['expected']}"
+        return key, f"{_shown(error['input'])} is not one of the choices", f"Write {context['expected']}"
     if kind in _TYPES:
-        return key, f"{error['input']!r} is not {_TYPES[kind]}", _rewrite(parts[-1], error["input"], _TYPES[kind])
+        return key, f"{_shown(error['input'])} is not {_TYPES[kind]}", _rewrite(parts[-1], error["input"], _TYPES[kind])
     return key, f"{_shown(error['input'])} is refused: {error['msg']}", _bound(context)
 
 
