@@ -11,7 +11,6 @@ from relay.cli.frame import Frame, command, group
 from relay.cli.output import print_json, say, show_record, show_rows
 from relay.cli.tenants import Name
 from relay.cli.trouble import NO, WRONG_USE, Trouble
-from relay.settings.toml import NotToml, parse_toml
 
 if TYPE_CHECKING:
     from relay.mail.envelope import Tenant
@@ -161,6 +160,8 @@ def mode(
 
 def read_settings(pairs: list[str]) -> dict[str, object]:
     """`["missing=inject", "act_from=12"]` as a table; a value that is no TOML is text. "" clears: {}. Raises Trouble."""
+    from relay.settings.toml import NotToml, parse_toml
+
     found: dict[str, object] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
