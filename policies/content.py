@@ -2,10 +2,11 @@
 
 More than 100 Received fields are a loop (SMTP-22). Fields that may occur once occur once (MSG-3). A missing Date or
 Message-ID is added (MSG-4). Header lines over 998 octets are folded at a blank; body lines are re-encoded, which a signed
-or encrypted part cannot bear (MSG-5, MSG-6). Letters with accents in a header need SMTPUTF8 (MSG-8). Parts nested too
-deep or too many are refused (MSG-2). Taken out: hidden recipients and other fields of the transport (CC-15), fields that
-claim a check by this server, foreign feedback ids and every X-Zegel field (MSG-9, CLASS-11). A tenant may have a
-smaller largest message than the server (SMTP-8). A subscriber's id too long for a token is refused (MSG-7).
+or encrypted part cannot bear, nor a mail whose parts cannot be told apart (MSG-5, MSG-6, OUT-9). Letters with accents in
+a header need SMTPUTF8, and then are UTF-8 (MSG-8). Parts nested too deep or too many are refused (MSG-2). Taken out:
+hidden recipients and other fields of the transport (CC-15), fields that claim a check by this server, foreign feedback
+ids and every X-Zegel field (MSG-9, CLASS-11). A tenant may have a smaller largest message than the server (SMTP-8). A
+subscriber's id too long for a token is refused (MSG-7).
 """
 
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from relay.mail.edits import Edit, fold
 from relay.mail.envelope import Submission
 from relay.mail.lines import long_line_at
-from relay.mail.message import MAX_LINE_OCTETS, Malformed, Message, name_of
+from relay.mail.message import MAX_LINE_OCTETS, Malformed, Message, name_of, stray_field
 from relay.mail.mime import Structure, structure
 from relay.mail.received import rfc5322_date
+from relay.mail.recode import obstacle
 from relay.mail.sender import from_domain
 from relay.mail.stamps import message_id
 from relay.policy.facts import Facts
@@ -29,13 +31,8 @@ _ONCE = frozenset(
     b"from sender reply-to to cc bcc message-id in-reply-to references subject date".split()
 )  # RFC 5322 section 3.6
 _REMOVED = {
-    b"bcc": "CC-15",
-    b"resent-bcc": "CC-15",
-    b"return-path": "CC-15",
-    b"content-length": "CC-15",
-    b"feedback-id": "MSG-9",
-    b"cfbl-address": "MSG-9",
-    b"cfbl-feedback-id": "MSG-9",
+    **dict.fromkeys((b"bcc", b"resent-bcc", b"return-path", b"content-length"), "CC-15"),
+    **dict.fromkeys((b"feedback-id", b"cfbl-address", b"cfbl-feedback-id"), "MSG-9"),
     b"x-zegel-class": "CLASS-11",
 }
 
@@ -69,11 +66,11 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     if isinstance(made, Malformed):
         return Verdict.reject(made.reason)
     changes = _removals(message, names, settings) + _stamps(mail, message, names)
-    if not message.is_ascii and not mail.envelope.smtputf8:
-        raw = next((raw for _, raw in message.fields if not raw.isascii()), None)
-        if raw is not None and settings.eight_bit_header == "refuse":
-            return Verdict.reject("content.eight_bit_header", field=name_of(raw).decode("ascii", "replace"))
-        changes += [Note("warn", "content.eight_bit_allowed")] if raw is not None else []
+    if raw := stray_field(message, utf8=mail.envelope.smtputf8):
+        if settings.eight_bit_header == "refuse":
+            reason = "content.header_not_utf8" if mail.envelope.smtputf8 else "content.eight_bit_header"
+            return Verdict.reject(reason, field=name_of(raw).decode("ascii", "replace"))
+        changes.append(Note("warn", "content.eight_bit_allowed"))
     wrong = _lines(message, made, changes) if long_line_at(message.raw) >= 0 else None
     return wrong or Verdict.accept(*changes)
 
@@ -116,5 +113,7 @@ def _lines(message: Message, made: Structure, changes: list[Change]) -> Verdict 
     if long_line_at(message.raw, message.body_start) >= 0:
         if any(part.signed and long_line_at(message.raw, part.start, part.end) >= 0 for part in made.parts):
             return Verdict.reject("content.signed_long_line")
+        if broken := obstacle(message):  # said now, not by a report after the 250
+            return Verdict.reject(broken.reason)
         changes.append(Edit("recode", "", "quoted-printable", "MSG-5"))
     return None

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Engine, Row
 
 from relay.keyring import Keyring
 from relay.mail.envelope import Account, Credential, Domain, Purpose, Stream, Tenant
-from relay.store import open_reader, schema
+from relay.store import Generation, StoreUnavailable, open_reader, schema
 
 MAX_SECRET_CHARS = 256
 
@@ -53,10 +53,14 @@ def secret_digest(keyring: Keyring, name: str, secret: str, *, key_id: int) -> b
 
 
 class Directory:
-    """A snapshot. Values are frozen and may be shared between tasks."""
+    """A snapshot. Values are frozen and may be shared between tasks.
+
+    One that was never loaded knows nobody, and says so by `is_known`: nobody may be refused on its word (PIPE-3).
+    """
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
+        self.is_known = False
         self._tenants: dict[str, Tenant] = {}
         self._by_id: dict[int, Tenant] = {}
         self._logins: dict[str, _Login] = {}
@@ -76,8 +80,20 @@ class Directory:
         engine = open_reader(source)
         try:
             return cls(keyring)._fill(engine)
+        except (ValueError, KeyError) as error:
+            raise StoreUnavailable("the database holds what was never written: it is damaged", damaged=True) from error
         finally:
             engine.dispose()
+
+    @classmethod
+    def load_safely(cls, source: Path, keyring: Keyring, generation: Generation) -> Directory:
+        """As `load`, but only of a database that is as its owner left it: a damaged one has lost logins. Raises the same."""
+        if not generation.is_readable:
+            raise StoreUnavailable("its owner has set the database aside")
+        loaded = cls.load(source, keyring)
+        if not generation.is_as_left(source):
+            raise StoreUnavailable("somebody else has changed the database")
+        return loaded
 
     def authenticate(self, username: str, password: str) -> Account | None:
         """The account behind a login, or None; in the same time whether the user exists or not.
@@ -170,6 +186,7 @@ class Directory:
             table = schema.api_key
             for row in connection.execute(sa.select(table.c.digest, table.c.tenant_id).where(table.c.revoked_at == 0)):
                 self._api_keys[row.digest] = row.tenant_id
+        self.is_known = True
         return self
 
     def _fill_keys(self, connection: sa.Connection) -> None:

@@ -1,6 +1,6 @@
 """Facts for the policies: which are needed, read together, each present or Unavailable, never a guess.
 
-Reads are point lookups in a memory-mapped database and take microseconds, so they run where they are asked for; what
+Reads are point lookups in a database on this machine and take microseconds, so they run where they are asked for; what
 has been read stays good while the generation counter of the store has not moved.
 """
 
@@ -60,7 +60,8 @@ class Gather:
         return Facts(values)
 
     def _consents(self, mail: Submission, addresses: Sequence[Address]) -> object:
-        return self.lookup.consents(mail.account.tenant.id, _purpose(mail), addresses)
+        tenant, purpose = mail.account.tenant, _purpose(mail)
+        return self.lookup.consents(tenant.id, purpose, addresses, others=tenant.purposes if purpose else ())
 
     def _suppressions(self, mail: Submission, addresses: Sequence[Address]) -> object:
         return self.lookup.suppressions(mail.account.tenant.id, addresses, purpose=_purpose(mail))

@@ -1,9 +1,10 @@
 """The keyring: every secret key of the gateway, in `keys_dir`, outside the data folder (GDPR-19).
 
 Theory of operation. One file, `keyring.json` (0600, in a folder 0700), holds keys of five kinds; each has a
-number, and whatever was made with a key names that number. Rotation adds a key and makes it current; the older
-ones stay live, because tokens and suppression hashes made with them have no expiry (UNSUB-15, UNSUB-20). DKIM
-keys lie beside it as PEM files, `dkim/<domain>/<selector>.pem`.
+number, and whatever was made with a key names that number. Rotation adds a key; the older ones stay live, because
+tokens and suppression hashes made with them have no expiry (UNSUB-15, UNSUB-20). A new key is current from its
+`created_at` on, a moment after it is written: by then every process can read what is made with it. DKIM keys lie
+beside it as PEM files, `dkim/<domain>/<selector>.pem`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -40,12 +42,12 @@ class Kind(StrEnum):
 
 
 class Key(NamedTuple):
-    """One key. `id` is unique within its kind, from 1 up; the highest is the current one."""
+    """One key. `id` is unique within its kind, from 1 up; the highest whose time has come is the current one."""
 
     id: int
     kind: Kind
     secret: bytes
-    created_at: float
+    created_at: float  # epoch seconds from which it is current; before, it only opens and is looked up
 
 
 class KeyringError(Exception):
@@ -93,38 +95,58 @@ class Keyring:
             _write(path, [Key(1, kind, secrets.token_bytes(KEY_BYTES), 0.0) for kind in Kind])
         return cls(keys_dir, _read(path))
 
-    def _take(self, keys: list[Key]) -> None:
+    def _take(self, keys: list[Key], now: float = math.inf) -> None:
         by_kind: dict[Kind, dict[int, bytes]] = {kind: {} for kind in Kind}
         for key in sorted(keys, key=lambda key: key.id):
             by_kind[key.kind][key.id] = key.secret
         for kind, ring in by_kind.items():
             if not ring:
                 raise KeyringError(f"{self.keys_dir / FILE} holds no {kind} key: restore it from a backup")
+        come = {(key.kind, key.id) for key in keys if key.created_at <= now}
+        current = {
+            kind: max([number for number in ring if (kind, number) in come] or [min(ring)])
+            for kind, ring in by_kind.items()
+        }
+        hash_ids = [current[Kind.HASH], *sorted(by_kind[Kind.HASH].keys() - {current[Kind.HASH]}, reverse=True)]
         self._keys = keys
+        self._current = current
+        self.next_at = min((key.created_at for key in keys if key.created_at > now), default=math.inf)
         self.queue_keys = by_kind[Kind.QUEUE]
         self.token_keys = by_kind[Kind.TOKEN]
         self.subject_keys = by_kind[Kind.SUBJECT]
         self.digest_keys = by_kind[Kind.DIGEST]
-        self.current_queue_key_id = max(self.queue_keys)
-        self.current_token_key_id = max(self.token_keys)
-        self.current_subject_key_id = max(self.subject_keys)
-        self.current_digest_key_id = max(self.digest_keys)
-        # Newest first: most rows carry the current key.
-        self._hashers = tuple(_Hmac(by_kind[Kind.HASH][number]) for number in sorted(by_kind[Kind.HASH], reverse=True))
+        self.current_queue_key_id = current[Kind.QUEUE]
+        self.current_token_key_id = current[Kind.TOKEN]
+        self.current_subject_key_id = current[Kind.SUBJECT]
+        self.current_digest_key_id = current[Kind.DIGEST]
+        # The current one first: most rows carry it.
+        self._hashers = tuple(_Hmac(by_kind[Kind.HASH][number]) for number in hash_ids)
         self.has_older_hash_keys = len(self._hashers) > 1
         self._digesters = {number: _Hmac(secret) for number, secret in self.digest_keys.items()}
 
-    def reload(self) -> None:
-        """Read the file again, for instance after `rotate` in another process. Raises KeyringError; then nothing changed."""
-        self._take(_read(self.keys_dir / FILE))
+    def reload(self, *, now: float = math.inf) -> None:
+        """Read the file again, for instance after `rotate` in another process. Raises KeyringError; then nothing changed.
 
-    def rotate(self, kind: Kind, *, now: float) -> int:
-        """Add a current key of `kind` (created at `now`, epoch seconds); the older stay live. Returns its number."""
-        number = max(key.id for key in self._keys if key.kind == kind) + 1
-        keys = [*self._keys, Key(number, kind, secrets.token_bytes(KEY_BYTES), now)]
+        A key whose time comes after `now` is live, but not current yet; `next_at` tells when to reload for it.
+        """
+        self._take(_read(self.keys_dir / FILE), now)
+
+    def rotate(self, kind: Kind, *, now: float, from_at: float | None = None) -> int:
+        """Add a key of `kind`, current from `from_at` on (epoch seconds; default `now`); the older stay live.
+
+        Returns its number. Raises KeyringError, or OSError where the file cannot be written; then nothing changed.
+        """
+        keys = _read(self.keys_dir / FILE)
+        number = max(key.id for key in keys if key.kind == kind) + 1
+        keys.append(Key(number, kind, secrets.token_bytes(KEY_BYTES), now if from_at is None else from_at))
         _write(self.keys_dir / FILE, keys)
-        self._take(keys)
+        self._take(keys, now)
         return number
+
+    def overview(self) -> list[tuple[Key, bool]]:
+        """Every key without its secret, by kind and number, and whether it is current."""
+        keys = sorted(self._keys, key=lambda key: (key.kind, key.id))
+        return [(key._replace(secret=b""), self._current[key.kind] == key.id) for key in keys]
 
     def subject_hash(self, text: str) -> bytes:
         """16 octets: HMAC-SHA-256 of `text` under the current hash key, truncated (RFC 2104 section 5)."""

@@ -21,13 +21,19 @@ NO_SESSION = SessionInfo("")
 
 
 class Standing(NamedTuple):
-    """The answer: who may not get it any more, by number and reason, and why the whole mail must wait for a person."""
+    """The answer: who may not get it any more, by number and reason.
+
+    `held`: why the whole mail must wait for a person; `waits`: why nobody can say now. Codes of reasons.toml.
+    """
 
     gone: Sequence[tuple[int, str]] = ()
     held: str = ""
+    waits: str = ""
 
 
 GOES = Standing()
+SUSPENDED = Standing(waits="account.suspended")
+NO_STORE = Standing(waits="consent.unavailable")
 
 
 class Recheck:
@@ -47,18 +53,18 @@ class Recheck:
         self._directory = directory
         self._clock = clock
 
-    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing | None:
-        """What stands in the way now.
-
-        None where the mail has to wait: no store to read (PIPE-3), a tenant that is suspended (THROTTLE-9).
-        """
+    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing:
+        """What stands in the way now. It waits for a store to be read (PIPE-3) or a suspended tenant (THROTTLE-9)."""
+        directory = self._directory()
+        if not directory.is_known:
+            return NO_STORE
         if item.meta["class"] == MailClass.SYSTEM:
             return GOES
-        tenant = self._directory().tenant_by_id(item.tenant)
+        tenant = directory.tenant_by_id(item.tenant)
         if tenant is None:
             return Standing([(index, "account.gone") for index in waiting])
         if tenant.suspended:
-            return None
+            return SUSPENDED
         generation = self._generation.read(CONSENT)
         if item.generation == generation and "tries" not in item.state:  # a later try: time alone ends a consent too
             return GOES
@@ -66,8 +72,9 @@ class Recheck:
             standing = self._ask(item, _account(item, tenant), waiting)
         except (sqlite3.Error, OSError):
             metrics.FACTS_UNAVAILABLE.inc(("consents",))
-            return None
-        item.generation = generation
+            return NO_STORE
+        if not standing.waits:
+            item.generation = generation
         return standing
 
     def is_fresh(self, item: Item) -> bool:
@@ -77,13 +84,15 @@ class Recheck:
         tenant = self._directory().tenant_by_id(item.tenant)
         return tenant is not None and not tenant.suspended and item.generation == self._generation.read(CONSENT)
 
-    def _ask(self, item: Item, account: Account, waiting: Sequence[int]) -> Standing | None:
+    def _ask(self, item: Item, account: Account, waiting: Sequence[int]) -> Standing:
         everyone = item.recipients
         addresses = [everyone[index].address for index in waiting]
         purpose = account.purpose.name if account.purpose else ""
         tenant = account.tenant.id
         values: dict[Fact, object] = {
-            Fact.CONSENTS: self._lookup.consents(tenant, purpose, addresses),
+            Fact.CONSENTS: self._lookup.consents(
+                tenant, purpose, addresses, others=account.tenant.purposes if purpose else ()
+            ),
             Fact.SUPPRESSIONS: self._lookup.suppressions(tenant, addresses, purpose=purpose),
             Fact.REQUESTS: self._lookup.requests(tenant, purpose, addresses),
         }
@@ -105,7 +114,7 @@ class Recheck:
             if ruling.action is Action.REJECT:
                 gone.append((index, ruling.reason))
             elif ruling.action is Action.DEFER:
-                return None
+                return Standing(waits=ruling.reason)
             elif ruling.action is Action.HOLD and ruling.reason != released:
                 held = ruling.reason
         return Standing(gone, held)

@@ -7,7 +7,6 @@ from typing import Any
 from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.policy.ruling import Ruling
-from relay.spool.item import Item
 from relay.store.history import Event, History, short_hash
 
 
@@ -62,6 +61,6 @@ class Trace:
         found_by.append(message_id)
         self._history.add(Event(number, mail.now, word, data, who(self._keyring, found_by)))
 
-    def say(self, item: Item, word: str, at: float, **data: Any) -> None:
-        """Something that happened to a queued message."""
-        self._history.add(Event(item.id, at, word, data))
+    def say(self, number: int, word: str, at: float, **data: Any) -> None:
+        """Something that happened to a queued message, by the number behind its id."""
+        self._history.add(Event(number, at, word, data))

@@ -117,7 +117,7 @@ class Ground:
         )
         gather = Gather(
             lookup,
-            Threads(data, keyring.subject_hash, writable=False),
+            Threads(data, keyring.subject_hashes, writable=False),
             EmbeddedCounters(data),
             generation=lambda: generation.read(CONSENT),
         )

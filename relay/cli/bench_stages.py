@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,11 +18,12 @@ from relay.cli import bench_wire
 from relay.cli.bench_ground import DOMAIN, Ground, newsletter, recipient
 from relay.cli.running import loop_factory
 from relay.clock import SystemClock
+from relay.delivery.hands import Hands
 from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Delivered, Outcome
 from relay.delivery.render import render
 from relay.delivery.retry import RetryPlan
-from relay.delivery.scheduler import Hands, Scheduler
+from relay.delivery.scheduler import Scheduler
 from relay.dkim.sign import body_hash
 from relay.intake import make_item
 from relay.mail.envelope import Recipient
@@ -182,7 +183,7 @@ class _Measuring:
         before = time.process_time()
         for number in range(self.calls):
             ground.trace.answered(number, self.ruling, "accepted", reply="250 2.0.0", message_id="<a@b>", size=10_240)
-            ground.trace.say(item, "finished", item.due, outcomes=[["a@b", "delivered", "2.0.0", "", ""]], tries=1)
+            ground.trace.say(item.id, "finished", item.due, outcomes=[["a@b", "delivered", "2.0.0", "", ""]], tries=1)
         asyncio.run(history.stop())
         return (time.process_time() - before) / self.calls * 1e6
 
@@ -222,9 +223,7 @@ class _Measuring:
 
     def _schedule(self, item: Item) -> float:
         spool = _OneItem(item)
-        hands = Hands(
-            self.ground.recheck, _no_report, _no_record, _raise, lambda item: RetryPlan((300.0,), 3600.0, 0.0)
-        )
+        hands = Hands(self.ground.recheck, _no_report, _NoLog(), _raise, lambda item: RetryPlan((300.0,), 3600.0, 0.0))
         scheduler = Scheduler(spool, SystemClock(), self.ground.signer, hands)
         done: list[Outcome] = [Delivered("2.0.0", "250 taken", "127.0.0.1")]
 
@@ -276,12 +275,20 @@ class _OneItem:
         return None
 
 
-def _no_report(item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, warn: bool) -> list[Item]:
+def _no_report(item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float = 0.0) -> list[Item]:
     return []
 
 
-def _no_record(item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None:
-    return
+class _NoLog:
+    """Keeps relay.delivery.hands.Recorder and nothing else."""
+
+    def concluded(
+        self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, recoded: Collection[str] = ()
+    ) -> None:
+        return
+
+    def postponed(self, item: Item, why: str) -> None:
+        return
 
 
 def _raise(error: BaseException) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from relay.cli.trouble import DOWN, Trouble
-from relay.serve.boot import QUEUE, control_path
+from relay.serve.boot import HISTORY, QUEUE, control_path
 from relay.serve.channel import Channel, OpRefused, connect
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Link:
     def _open_owner(self) -> Owner:
         from relay.owner import Owner
 
-        return Owner.open(places(self._settings), keyring_for(self._settings))
+        return Owner.open(places(self._settings), keyring_for(self._settings), policies=self._settings.policies)
 
 
 def places(settings: Settings) -> Settings:
@@ -165,18 +165,24 @@ async def queue_op(settings: Settings, op: str, args: dict[str, Any]) -> Any:
     from relay.serve.queue_ops import QueueOps
     from relay.spool.cipher import Cipher
     from relay.spool.files import QueueFiles
+    from relay.store.history import History
+    from relay.trace import Trace
 
     keyring = Keyring.open(settings.server.keys_dir, create=False)
     clock = SystemClock()
     cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
     queue = QueueFiles(settings.server.data_dir / QUEUE, cipher, clock, on_work=_nothing)
+    history = History(settings.server.data_dir / HISTORY, "cli", cipher.seal)
     await queue.start()
+    history.start()
     try:
         await _at_rest(queue)
         reporter = Reporter(settings.server.hostname, queue.next_id, clock, public_url=settings.web.public_url)
-        return await QueueOps(queue, wake=_nothing, reporter=reporter).run(op, args)
+        say = Trace(history, keyring).say
+        return await QueueOps(queue, wake=_nothing, reporter=reporter, say=say).run(op, args)
     finally:
         await queue.stop()
+        await history.stop()
 
 
 async def _at_rest(queue: QueueFiles) -> None:

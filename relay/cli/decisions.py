@@ -50,7 +50,7 @@ DAY = 86_400.0
 Row = Mapping[str, Any]
 ROW_KEYS = frozenset((
     *("why", "rules", "expect", "settings", "at", "tenant", "credential", "stream", "login_purpose", "rcpt", "mail_from"),
-    *("smtputf8", "purpose", "class", "bulk", "confirm", "head", "drop", "from", "body", "html", "received", "nested"),
+    *("smtputf8", "purpose", "class", "bulk", "confirm", "head", "drop", "from", "body", "html", "charset", "received", "nested"),
     *("ledger", "stops", "requests", "thread", "equal_mails", "allowance", "unavailable"),
 ))  # fmt: skip
 EXPECT_KEYS = frozenset((
@@ -92,7 +92,7 @@ def _run(module: Any, policy: str, row: Row, number: int) -> dict[str, Any]:
             verdict = module.decide_sender(mail, settings)
         else:
             verdict = module.decide(mail, facts(row, mail), settings)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise Trouble(WRONG_USE, f"row {number} ({why}) cannot be read: {error}") from None
     expected = expectation(expect)
     found = {key: value for key, value in _told(verdict).items() if key in expected}
@@ -203,7 +203,7 @@ def message(row: Row) -> Message:
         "Message-ID": "<1@shop.example>",
     }
     fields = [f"{name}: {value}" for name, value in base.items() if name.lower() not in given] + head
-    made = Message.split(("\n".join(fields) + "\n\n" + body).replace("\n", "\r\n").encode())
+    made = Message.split(("\n".join(fields) + "\n\n" + body).replace("\n", "\r\n").encode(row.get("charset", "utf-8")))
     if isinstance(made, Malformed):
         raise ValueError(made.detail)
     return made
@@ -246,17 +246,18 @@ def _allowance(row: Row) -> Allowance:
 
 
 def _consent(row: Row, purpose: str, address: str) -> ConsentState | None:
-    for entry in row.get("ledger", ()):
-        if narrow(entry["address"]) == narrow(address) and entry.get("purpose", purpose) == purpose:
+    """The record for this list, or else one that stands for another (relay.consent.lookup)."""
+    entries = [entry for entry in row.get("ledger", ()) if narrow(entry["address"]) == narrow(address)]
+    for entry in entries:
+        if entry.get("purpose", purpose) == purpose:
             return _state(entry)
-    return None
+    others = (_state(entry)._replace(purpose=entry["purpose"]) for entry in entries)
+    return next((state for state in others if state.status in ("given", "confirmed")), None)
 
 
 def _state(entry: Row) -> ConsentState:
     given = {key: value for key, value in entry.items() if key not in ("address", "purpose")}
     times = {key[:-9] + "_at": NOW - given.pop(key) * DAY for key in list(given) if key.endswith("_days_ago")}
-    if "recorded_for" in given:
-        given["purpose"] = given.pop("recorded_for")
     return ConsentState(**{"status": "given", "basis": "consent", "given_at": NOW - 30 * DAY, **given, **times})
 
 

@@ -242,7 +242,7 @@ def _wait_for_thread(bench: Bench, message_id: str) -> None:
     """Until the owner has written down which addresses that mail showed."""
     settings = bench.demo.settings
     keyring = Keyring.open(settings.server.keys_dir, create=False)
-    threads = Threads(settings.server.data_dir, keyring.subject_hash, writable=False)
+    threads = Threads(settings.server.data_dir, keyring.subject_hashes, writable=False)
     with Link(settings) as link:
         tenant_id = int(link.call("tenant.show", {"name": TENANT})["id"])
     deadline = time.monotonic() + WAIT_SECONDS

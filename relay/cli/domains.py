@@ -9,7 +9,7 @@ import typer
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import print_json, say, show_record, show_records_to_publish, show_rows
 from relay.cli.tenants import Name
-from relay.cli.trouble import NO
+from relay.cli.trouble import NO, WRONG_USE, Trouble
 
 app = group("The domains that a tenant may send as, proved by DNS or vouched for by you.")
 
@@ -50,9 +50,15 @@ def verify(frame: Frame, tenant: Name, domain: DomainName) -> None:
         raise typer.Exit(NO)
 
 
-@command(app, "list", example="zegel domain list --tenant shop")
-def list_all(frame: Frame, tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None) -> None:
+@command(app, "list", example="zegel domain list shop")
+def list_all(
+    frame: Frame,
+    tenant: Annotated[str | None, typer.Argument(metavar="[TENANT]", help="Only of this tenant.")] = None,
+    option: Annotated[str | None, typer.Option("--tenant", help="The same, as it used to be given.")] = None,
+) -> None:
     """Show domains, whether they are proved, and whether they have a DKIM key."""
+    if tenant is not None and option not in (None, tenant):
+        raise Trouble(WRONG_USE, f"two tenants are given, {tenant} and {option}: name one")
     columns = (
         ("domain", "domain"),
         ("tenant", "tenant"),
@@ -61,7 +67,7 @@ def list_all(frame: Frame, tenant: Annotated[str | None, typer.Option(help="Only
         ("has_key", "DKIM key"),
     )
     empty = "No domains yet: register one with `zegel domain add TENANT DOMAIN`."
-    show_rows(frame, frame.call("domain.list", tenant=tenant), columns, empty=empty)
+    show_rows(frame, frame.call("domain.list", tenant=tenant or option), columns, empty=empty)
 
 
 def _publish(found: dict[str, Any]) -> None:

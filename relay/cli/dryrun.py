@@ -76,7 +76,7 @@ def _intake(settings: Settings, keyring: Keyring, listener: _Listener) -> Intake
     data = settings.server.data_dir
     gather = Gather(
         Lookup(settings.database_path, keyring),
-        Threads(data, keyring.subject_hash, writable=False),
+        Threads(data, keyring.subject_hashes, writable=False),
         _Looking(data),
         dry=True,
     )

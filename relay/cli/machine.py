@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import sqlite3
 import tempfile
 import time
 from pathlib import Path
@@ -109,16 +107,15 @@ def storage(settings: Settings) -> list[Finding]:
         found = [
             warn("storage", f"a durable write takes {spent:.0f} ms: senders will wait", "Put data_dir on a faster disk")
         ]
+    from relay.store import StoreUnavailable, check_whole
+
     path = settings.database_path
     if not path.exists():
         return [*found, wrong("database", f"{path} does not exist", "Run `zegel init`, or start `zegel serve` once")]
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-        told = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
-    if told != "ok":
-        return [
-            *found,
-            wrong("database", f"{path} is damaged: {told}", "Stop the gateway and restore it from a backup"),
-        ]
+    try:
+        check_whole(path)
+    except StoreUnavailable as error:
+        return [*found, wrong("database", str(error), "Put it back under the same name, from a backup")]
     return [*found, ok("database", f"{path} is sound")]
 
 

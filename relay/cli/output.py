@@ -21,7 +21,7 @@ PIPE_WIDTH = 200  # columns where nobody looks: a table in a file must not be cu
 COLOURS = {
     "accept": "green", "accepted": "green", "delivered": "green", "finished": "green", "active": "green", "ok": "green",
     "hold": "yellow", "held": "yellow", "parked": "yellow", "defer": "yellow", "deferred": "yellow", "warn": "yellow",
-    "inactive": "yellow", "attempted": "yellow",
+    "inactive": "yellow", "attempted": "yellow", "postponed": "yellow", "released": "green", "deleted": "red",
     "reject": "red", "refused": "red", "failed": "red", "wrong": "red", "retired": "dim", "observe": "yellow", "off": "dim",
 }  # fmt: skip
 _TIMES = frozenset((

@@ -116,11 +116,26 @@ def _lines(event: dict[str, Any]) -> list[str]:
         f"policy {policy} ({mode}): {action}, {reason}" for policy, mode, action, reason in event.get("policies", [])
     ]
     lines += [f"refused for <{address}>: {reason}" for address, reason in event.get("dropped", [])]
-    lines += [f"change: {edit[0]} {edit[1]} ({edit[-1]})" for edit in event.get("edits", [])]
+    if event.get("reason"):
+        lines.append(_why(event["reason"]))
+    if event.get("by"):
+        lines.append({"operator": "by the operator", "time": "nobody decided in time"}.get(event["by"], event["by"]))
+    lines += [f"change: {' '.join(filter(None, edit[:2]))} ({edit[-1]})" for edit in event.get("edits", [])]
     if event.get("reply"):
         lines.append(f"reply: {event['reply']}")
     for address, word, status, reply, host in event.get("outcomes", []):
-        lines.append(f"<{address}> {word} {status} {reply}" + (f" at {host}" if host else ""))
+        lines.append(" ".join(filter(None, (f"<{address}>", word, status, reply, host and f"at {host}"))))
     if event.get("due") and event["due"] > event["at"]:
         lines.append(f"next attempt {moment(event['due'])}")
     return lines
+
+
+def _why(code: str) -> str:
+    """A code of reasons.toml as people read it: its rule and its sentence."""
+    from relay.mail.reply import REASONS
+
+    try:
+        reason = REASONS[code]
+    except KeyError:  # of another version
+        return code
+    return f"[{reason.rule}] {reason.sentence('en')}"

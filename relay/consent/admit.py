@@ -85,7 +85,7 @@ class _Row(NamedTuple):
     record: Record
     person: list[bytes]
     keys: list[bytes]
-    proof: bytes
+    proofs: list[bytes]  # under every live hash key, current first
 
 
 _OBJECTED = "only the person's own confirmation lifts an objection: start one with `zegel consent request`"
@@ -157,7 +157,7 @@ class Admission:
                     record,
                     hashes(person_text(tenant_id, wide(exact))),
                     hashes(consent_text(tenant_id, record.purpose, exact)),
-                    self._keyring.subject_hash("p\0" + text)[:8],
+                    [digest[:8] for digest in hashes("p\0" + text)],
                 )
             )
         return good
@@ -210,7 +210,7 @@ def _plan(rows: Sequence[_Row], stored: Mapping[bytes, tuple[Present, bytes]], e
     for row in rows:
         key = next((key for key in row.keys if key in held), row.keys[0])
         old, proof = held.get(key, (None, b""))
-        if proof == row.proof:
+        if proof in row.proofs:
             unchanged += 1
             continue
         record = row.record
@@ -233,6 +233,6 @@ def _plan(rows: Sequence[_Row], stored: Mapping[bytes, tuple[Present, bytes]], e
         new = fold(old, Event(0, event, record.given_at, clear))
         # A row older than what holds is kept as proof, but the state goes on resting on the newer one.
         if new is not None and new is not old:
-            held[key] = (new, row.proof)
-            plan.changes[key] = _Change(new, row.proof, len(plan.entries) - 1)
+            held[key] = (new, row.proofs[0])
+            plan.changes[key] = _Change(new, row.proofs[0], len(plan.entries) - 1)
     return plan._replace(unchanged=unchanged)

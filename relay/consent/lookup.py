@@ -1,29 +1,40 @@
 """The hot reads of a mail: consent, suppression and pending requests, one point select per key.
 
 Hand-written SQL over sqlite3, because these run for every recipient; everything else goes through SQLAlchemy.
-A lookup tries every live hash key of the keyring, normally one (UNSUB-20).
+A lookup tries every live hash key of the keyring, normally one (UNSUB-20). One that fails closes the connection, so that
+the next one begins anew: the file may have been put back meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from relay.consent.state import STANDING
 from relay.consent.states import FIELDS
 from relay.consent.subject import consent_text, person_text
-from relay.keyring import Keyring
+from relay.keyring import Keyring, KeyringError
 from relay.mail.address import narrow, wide
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
-from relay.store.connection import connect_reader, sqlite_path
+from relay.store.connection import StoreUnavailable, connect_reader, sqlite_path
+from relay.store.generation import STORE, Generation
 
 _CONSENT = f"SELECT {', '.join(FIELDS)} FROM consent_state WHERE key = ?"
 _SUPPRESSION = "SELECT scope, reason, at, expires_at, lifted FROM suppression WHERE key = ?"
 _REQUEST = "SELECT requested_at, mails_sent FROM confirm_request WHERE key = ?"
 
+_SUBJECT = "SELECT 1 FROM subject WHERE hash = ?"
+# A write of somebody else is seen at the latest after this long; to look each time would cost a third of a lookup.
+LOOK_SECONDS = 0.02
+_ANY = "SELECT 1 FROM consent_state LIMIT 1"
+
 _BOUNCE = "bounce"
+MOST_OTHER_LOOKS = 200  # selects of one call, about 1 ms: a better reason is not worth a delay of other sessions
 
 
 class Lookup:
@@ -32,12 +43,29 @@ class Lookup:
     Every method raises sqlite3.Error where the database cannot be read: the caller makes it `Unavailable`.
     """
 
-    def __init__(self, database: str | Path, keyring: Keyring, *, now: Callable[[], float] = time.time) -> None:
-        """`now` tells which bounces have expired (REP-3). Raises StoreUnavailable where there is no database."""
-        self._connection: sqlite3.Connection = connect_reader(sqlite_path(database))
-        self._execute = self._connection.cursor().execute
+    def __init__(
+        self,
+        database: str | Path,
+        keyring: Keyring,
+        *,
+        now: Callable[[], float] = time.time,
+        generation: Generation | None = None,
+    ) -> None:
+        """`now` tells which bounces have expired (REP-3); `generation` tells a process that goes on reading whether it may.
+
+        Raises StoreUnavailable where there is no database and nobody to tell when there is one.
+        """
+        self._path = sqlite_path(database)
+        self._connection: sqlite3.Connection | None = None
+        self._execute: Any = None
         self._keyring = keyring
         self._now = now
+        self._generation = generation
+        self._seen = -1  # what slot STORE was when the database was opened
+        self._look_at = 0.0  # when the file is looked at next, monotonic
+        self.failure = ""  # why the last read failed, for /readyz; "" where it did not
+        if generation is None:
+            self._open(0)
 
     def __enter__(self) -> Self:
         return self
@@ -46,10 +74,28 @@ class Lookup:
         self.close()
 
     def close(self) -> None:
-        self._connection.close()
+        self._execute = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
-    def consents(self, tenant_id: int, purpose: str, addresses: Collection[str]) -> dict[str, ConsentState | None]:
-        """Present consent of each address as given, for one purpose; compared narrowly (CONSENT-16)."""
+    def look(self) -> None:
+        """Read something. Raises sqlite3.Error where nothing can be read."""
+        self._open_view(())
+        try:
+            self._execute(_ANY).fetchall()
+        except sqlite3.Error as error:
+            self._give_up(error)
+            raise
+
+    def consents(
+        self, tenant_id: int, purpose: str, addresses: Collection[str], *, others: Iterable[str] = ()
+    ) -> dict[str, ConsentState | None]:
+        """Present consent of each address as given, for one purpose; compared narrowly (CONSENT-16).
+
+        Where there is none, a consent that stands for one of `others` tells its `purpose` instead (CONSENT-4); after
+        MOST_OTHER_LOOKS selects for that the rest is None.
+        """
         result: dict[str, ConsentState | None] = {}
         start = consent_text(tenant_id, purpose, "")
         is_open = self._open_view(addresses)
@@ -57,10 +103,26 @@ class Lookup:
             for address in addresses:
                 rows = self._rows(_CONSENT, start + narrow(address))
                 result[address] = ConsentState(*rows[0]) if rows else None
-        finally:
+                if not rows:
+                    self._require_unchanged()  # a refusal for good is not taken from a damaged page
+            if others and None in result.values():
+                self._tell_others(tenant_id, [other for other in others if other != purpose], result)
             if is_open:
                 self._execute("COMMIT")
+        except sqlite3.Error as error:
+            self._give_up(error)
+            raise
         return result
+
+    def _tell_others(self, tenant_id: int, others: list[str], result: dict[str, ConsentState | None]) -> None:
+        starts = [(other, consent_text(tenant_id, other, "")) for other in others]
+        missing = [address for address, state in result.items() if state is None]
+        pairs = ((address, *start) for address in missing for start in starts)
+        for address, other, start in islice(pairs, MOST_OTHER_LOOKS):
+            rows = self._rows(_CONSENT, start + narrow(address)) if result[address] is None else []
+            state = ConsentState(*rows[0])._replace(purpose=other) if rows else None
+            if state and state.status in STANDING and not 0 < state.expires_at <= self._now():
+                result[address] = state
 
     def suppressions(
         self, tenant_id: int, addresses: Collection[str], *, purpose: str = ""
@@ -82,9 +144,11 @@ class Lookup:
                     rows = [row for row in rows if row[1] != _BOUNCE]
                     rows += [row for row in self._rows(_SUPPRESSION, start + exact) if row[1] == _BOUNCE]
                 result[address] = self._standing(rows, purpose) if rows else ()
-        finally:
             if is_open:
                 self._execute("COMMIT")
+        except sqlite3.Error as error:
+            self._give_up(error)
+            raise
         return result
 
     def requests(self, tenant_id: int, purpose: str, addresses: Collection[str]) -> dict[str, PendingRequest | None]:
@@ -96,25 +160,83 @@ class Lookup:
             for address in addresses:
                 rows = self._rows(_REQUEST, start + narrow(address))
                 result[address] = PendingRequest(*rows[0]) if rows else None
-        finally:
             if is_open:
                 self._execute("COMMIT")
+        except sqlite3.Error as error:
+            self._give_up(error)
+            raise
         return result
 
     def request_name(self, tenant_id: int, purpose: str, address: str) -> str:
         """A keyed name of what `requests` answers for one address, for counters: it tells nobody the address."""
         return self._keyring.subject_hash(consent_text(tenant_id, purpose, narrow(address))).hex()
 
+    def person_key(self, tenant_id: int, address: str) -> bytes:
+        """The hash under which the ledger knows the person behind an address: of an older key where it began under that.
+
+        A link carries it, so that who leaves by it ends every consent that was recorded before a rotation.
+        """
+        hashes = self._keyring.subject_hashes(person_text(tenant_id, wide(address)))
+        if len(hashes) > 1:
+            self._open_view(())
+            try:
+                return next((key for key in hashes if self._execute(_SUBJECT, (key,)).fetchone()), hashes[0])
+            except sqlite3.Error as error:
+                self._give_up(error)
+                raise
+        return hashes[0]
+
     def _open_view(self, addresses: Collection[str]) -> bool:
         """One view of the database for several selects: a third of the cost of each is the start of its transaction."""
+        if time.monotonic() >= self._look_at:
+            self._be_sure()
         if len(addresses) < 2:
             return False
-        self._execute("BEGIN")
+        try:
+            self._execute("BEGIN")
+        except sqlite3.Error as error:
+            self._give_up(error)
+            raise
         return True
+
+    def _be_sure(self) -> None:
+        """Open what must be opened. Raises sqlite3.OperationalError where nothing can be read, or should be."""
+        state = self._generation.read(STORE) if self._generation is not None else 0
+        try:
+            if state % 2:
+                raise StoreUnavailable("its owner has set the database aside")
+            if state != self._seen or self._execute is None:
+                self._open(state)
+            self._require_unchanged()
+        except (StoreUnavailable, KeyringError, sqlite3.Error) as error:
+            self._give_up(error)
+            raise sqlite3.OperationalError(str(error)) from error
+        self.failure = ""
+        self._look_at = time.monotonic() + LOOK_SECONDS
+
+    def _open(self, state: int) -> None:
+        """Connect anew, with the keys of now: what is written under a rotated key must be found."""
+        self.close()
+        if self._seen >= 0:
+            self._keyring.reload(now=self._now())
+        self._connection = connect_reader(self._path)
+        self._execute = self._connection.cursor().execute
+        self._seen = state
+
+    def _require_unchanged(self) -> None:
+        """Raises sqlite3.OperationalError where somebody else has changed the file: what it says then is worth nothing."""
+        if self._generation is not None and not self._generation.is_as_left(self._path):
+            raise sqlite3.OperationalError("somebody else has changed the database")
+
+    def _give_up(self, error: Exception) -> None:
+        self.failure = type(error).__name__
+        self._look_at = 0.0
+        with contextlib.suppress(sqlite3.Error):
+            self.close()
 
     def _rows(self, statement: str, text: str) -> list[tuple[Any, ...]]:
         """Rows under the keys of `text`; read to the end, so that no transaction stays open behind them."""
-        rows = self._execute(statement, (self._keyring.subject_hash(text),)).fetchall()
+        rows: list[tuple[Any, ...]] = self._execute(statement, (self._keyring.subject_hash(text),)).fetchall()
         if self._keyring.has_older_hash_keys:
             for key in self._keyring.subject_hashes(text)[1:]:
                 rows += self._execute(statement, (key,)).fetchall()

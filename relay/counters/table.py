@@ -55,7 +55,7 @@ class Table:
         fcntl.flock(self._header_file, fcntl.LOCK_EX)
         try:
             if os.fstat(self._header_file).st_size < HEADER_BYTES:
-                os.ftruncate(self._header_file, HEADER_BYTES)
+                os.posix_fallocate(self._header_file, 0, HEADER_BYTES)
             self._header = memoryview(mmap.mmap(self._header_file, HEADER_BYTES)).cast("Q")
             if self._header[0] != int.from_bytes(MAGIC, "little"):
                 self._begin(self._header[_GENERATION] + 1, FIRST_SLOTS)
@@ -213,7 +213,8 @@ class Table:
         """An empty table, and the header names it."""
         with self._path(generation).open("wb") as file:
             os.chmod(file.fileno(), 0o600)
-            file.truncate(slots * SLOT_BYTES)
+            # Room taken now: touching a page that a full disk has no room for would end the process (SIGBUS).
+            os.posix_fallocate(file.fileno(), 0, slots * SLOT_BYTES)
         # In this order: with the number of the old table the new one at worst grows early, the other way it could fill up.
         self._header[_GENERATION] = generation
         self._header[_TAKEN] = 0

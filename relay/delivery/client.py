@@ -113,8 +113,8 @@ class Client:
         """Begin the next job if idle. False: there was none. True with `idle` still set: it ended here; kick again."""
         return self.idle and self._begin(ahead=False)
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes from the peer. Raises Broken; then call `lost` and close."""
+    def receive(self, data: bytes) -> bool:
+        """Take bytes from the peer; whether a whole reply was among them. Raises Broken; then call `lost` and close."""
         expected = self._expected
         written = len(expected)
         was_streaming = self._stream is not None
@@ -133,6 +133,7 @@ class Client:
                 _ANSWERS[stage](self, transaction, reply, index)
         if not written and self._reader.is_partial and not was_streaming:
             self._unasked(None)
+        return bool(replies)
 
     def pump(self) -> None:
         """Put the next piece of a large content into `out`; after the last one the next job may follow."""

@@ -208,14 +208,14 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
             return
         try:
-            client.receive(data)
+            answered = client.receive(data)
         except Broken as broken:
             self._end(broken.why, broken.reply, self._blame(broken.why, broken.reply))
             return
         self._write(client)
         if client.idle:
             self.work()
-        else:
+        elif answered:  # a reply that comes octet by octet gets no more time than one that does not come
             self._arm(client)
 
     def _write(self, client: Client) -> None:

@@ -16,6 +16,7 @@ from relay.delivery.job import Features
 from relay.delivery.outcome import status_of, text_of
 from relay.delivery.replies import Reply
 
+_TELLTALE = 6  # octets in a row of a secret that are too many
 HELO_INSTEAD = frozenset((500, 501, 502, 504, 550))  # a peer without EHLO (RFC 5321 section 3.2)
 
 
@@ -75,7 +76,10 @@ def handshake(manners: Manners) -> Steps:
     if manners.user:
         if not (features.tls or manners.clear_auth):
             raise SetupFailed("auth", "no TLS, so the password is not sent", "4.7.0")
-        yield from _login(manners, features)
+        try:
+            yield from _login(manners, features)
+        except SetupFailed as failed:
+            raise SetupFailed("auth", _without_secrets(failed.why, manners), failed.status) from None
     return features
 
 
@@ -134,6 +138,21 @@ def _login(manners: Manners, features: Features) -> Generator[Step, Reply | None
     else:
         raise SetupFailed("auth", "the host offers neither AUTH PLAIN nor AUTH LOGIN", "4.7.0")
     _expect(reply, 235, "auth")
+
+
+def _without_secrets(why: str, manners: Manners) -> str:
+    """A host's words without what we said to it: some hosts repeat the line that they refuse, and `why` is for logs."""
+    token = f"\0{manners.user}\0{manners.password}"
+    said = [text for text in (manners.user, manners.password) if text]
+    said += [base64.b64encode(text.encode()).decode() for text in (token, *said)]
+    return " ".join(["..." if any(_repeats(word, secret) for secret in said) else word for word in why.split(" ")])
+
+
+def _repeats(word: str, secret: str) -> bool:
+    """The word holds the secret, or a good part of it: a host may cut the line that it repeats."""
+    if len(secret) < _TELLTALE:
+        return secret in word
+    return any(word[at : at + _TELLTALE] in secret for at in range(len(word) - _TELLTALE + 1))
 
 
 def _expect(reply: Reply | None, code: int, stage: str) -> Reply:

@@ -24,11 +24,15 @@ class Features(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """One copy as it leaves, signed, not dot-stuffed. `head` has its closing empty line; lines end in CRLF."""
+    """One copy as it leaves, signed, not dot-stuffed. `head` has its closing empty line; lines end in CRLF.
+
+    `recoded` is the rule by which the body was encoded anew for this way, where no edit of the message said so.
+    """
 
     head: bytes
     body: bytes | memoryview
     is_ascii: bool
+    recoded: str = ""
 
 
 class Job(Protocol):

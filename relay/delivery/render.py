@@ -43,13 +43,14 @@ class Signer(NamedTuple):
 class Base:
     """What all copies of a message share towards peers that take, or do not take, 8-bit content."""
 
-    __slots__ = ("body", "digest", "fields", "is_ascii", "is_original", "template")
+    __slots__ = ("body", "digest", "fields", "is_ascii", "is_original", "recoded", "template")
 
     def __init__(self, fields: list[Field], body: bytes | memoryview, *, is_ascii: bool) -> None:
         self.fields = fields
         self.body = body
         self.is_ascii = is_ascii  # of the body
         self.is_original = True  # the body is the message's own
+        self.recoded = ""  # see Rendered
         self.template: Template | None = None
         self.digest = ""  # of `body`
 
@@ -84,14 +85,17 @@ def render(
     if item.meta.get("utf8") and not features.smtputf8 and not head_is_ascii:
         return Failed("5.6.7", "the next server does not take UTF-8 in headers", "")
     body: bytes | memoryview = base.body
+    recoded = base.recoded
     if base.template is not None and links is not None:
         body = base.template.fill(links)
         if has_long_line(body):  # a link pushed a line over the limit (MSG-5)
-            recoded = to_7bit(fields, body)
-            if isinstance(recoded, Malformed):
-                return Failed("5.6.3", recoded.detail, "")
-            fields, body = recoded
-    return _signed(item, base, fields, body, signer, is_ascii=base.is_ascii and head_is_ascii)
+            made = to_7bit(fields, body)
+            if isinstance(made, Malformed):
+                return Failed("5.6.3", made.detail, "")
+            fields, body = made
+            recoded = "MSG-5"
+    copy = _signed(item, base, fields, body, signer, is_ascii=base.is_ascii and head_is_ascii)
+    return copy._replace(recoded=recoded) if recoded and isinstance(copy, Rendered) else copy
 
 
 def _base(item: Item, plan: Sequence[Edit], *, keeps_8bit: bool) -> Base | Failed:
@@ -100,7 +104,9 @@ def _base(item: Item, plan: Sequence[Edit], *, keeps_8bit: bool) -> Base | Faile
     body: bytes | memoryview = message.body
     base = Base(fields, body, is_ascii=message.is_ascii or _is_ascii(body))
     base.digest = item.body_hash
-    if not (base.is_ascii or keeps_8bit) or any(edit.kind == "recode" for edit in plan):
+    is_asked = any(edit.kind == "recode" for edit in plan)
+    if is_asked or not (base.is_ascii or keeps_8bit):
+        base.recoded = "" if is_asked else "OUT-9"
         recoded = to_7bit(fields, body)
         if isinstance(recoded, Malformed):
             return Failed("5.6.3", recoded.detail, "")

@@ -11,9 +11,15 @@ from relay.mail import dsn
 from relay.mail.envelope import Recipient
 from relay.mail.reply import REASONS
 from relay.mail.words import decode_words
-from relay.spool.item import Fate, Item, encode_id
+from relay.spool.item import Item, encode_id
 
 EXPIRED = Failed("4.4.7", "delivery time expired", "")
+BEFORE_US = Delivered("2.0.0", "", "")  # by a process that has ended: neither the answer nor the time is known
+
+
+def owed(item: Item) -> dict[int, Outcome]:
+    """Deliveries that the sender asked to hear of (NOTIFY=SUCCESS) and no durable report tells of yet."""
+    return dict.fromkeys(item.state.get("owed", ()), BEFORE_US)
 
 
 class Reporter:
@@ -25,14 +31,12 @@ class Reporter:
         self._next_id = next_id
         self._clock = clock
 
-    def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, warn: bool) -> list[Item]:
-        """Reports for one concluded attempt; empty when nobody is to be told."""
+    def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float = 0.0) -> list[Item]:
+        """Reports for one concluded attempt; empty when nobody is to be told. See relay.delivery.hands.Reporter."""
         fates = []
         recipients = item.recipients
         for index, outcome in outcomes.items():
-            fate = self._fate(
-                item, recipients[index], outcome, gave_up=gave_up and item.fates[index] is Fate.FAILED, warn=warn
-            )
+            fate = self._fate(item, recipients[index], outcome, gave_up=gave_up, until=until)
             if fate is not None:
                 fates.append(fate)
         return self._items(item, fates)
@@ -43,24 +47,25 @@ class Reporter:
         return self._items(item, fates)
 
     def _fate(
-        self, item: Item, recipient: Recipient, outcome: Outcome, *, gave_up: bool, warn: bool
+        self, item: Item, recipient: Recipient, outcome: Outcome, *, gave_up: bool, until: float
     ) -> dsn.Fate | None:
         now = self._clock.now()
         if isinstance(outcome, Delivered):
             if "SUCCESS" not in recipient.notify or outcome.dsn:
                 return None
             action = dsn.Action.RELAYED
+            now = 0.0 if outcome is BEFORE_US else now
         elif isinstance(outcome, Failed):
             if outcome.reply in REASONS:
                 return self._ours(item, recipient, outcome.status, outcome.reply)
             action = dsn.Action.FAILED
         elif gave_up:
             return dsn.Fate(recipient, dsn.Action.EXPIRED, "4.4.7", outcome.reply, outcome.code, outcome.host, now)
-        elif warn:
+        elif until:
             action = dsn.Action.DELAYED
         else:
             return None
-        return dsn.Fate(recipient, action, outcome.status, outcome.reply, outcome.code, outcome.host, now)
+        return dsn.Fate(recipient, action, outcome.status, outcome.reply, outcome.code, outcome.host, now, until)
 
     def _ours(self, item: Item, recipient: Recipient, status: str, reason: str) -> dsn.Fate:
         """A refusal of our own: the sender reads its sentence in his language, and where to read more (OPS-5)."""

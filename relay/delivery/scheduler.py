@@ -8,7 +8,8 @@ Copies leave in rounds of ROUND: between two rounds what was delivered is writte
 one round at most, and consent is asked again. A message with one transaction has one round. What a round did not settle
 (a host that failed, more recipients than a peer takes at once, copies not begun) belongs to the next round; when
 nobody is left the pass is over. Then reports for the sender are written, then the message is recorded: a report is
-durable before the failure it tells of is forgotten, and a sender gets one report for a pass.
+durable before what it tells of is forgotten, and a sender gets one report for a pass. What was delivered and is to be
+reported stands in the state as `owed` until then, so that another process can end the pass.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any
 
 from relay.clock import Clock
+from relay.delivery.hands import Hands
 from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from relay.delivery.render import Bases, Signer, is_per_copy, render
-from relay.delivery.retry import RetryPlan, next_attempt, warning_due
+from relay.delivery.report import owed
+from relay.delivery.retry import next_attempt, warning_due
 from relay.mail.envelope import Recipient
 from relay.observe import metrics
-from relay.recheck import Standing
 from relay.spool.contract import Spool, SpoolUnavailable
 from relay.spool.item import Fate, Item
 
@@ -39,44 +42,10 @@ NEVER_TRIED = Deferred("4.4.7", "delivery time expired before this copy could be
 NO_ANSWER = Deferred("4.3.0", "a check before sending could not be made in time", "", 0, Scope.HOST)
 
 
-class Recheck(Protocol):
-    """Asks consent and suppression again (CONSENT-12)."""
-
-    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing | None:
-        """What stands in the way; None when it cannot be said now, and then the mail waits (PIPE-3)."""
-        ...
-
-    def is_fresh(self, item: Item) -> bool:
-        """Cheap: the last answer still holds."""
-        ...
-
-
-class Reporter(Protocol):
-    """Makes the reports that a concluded attempt calls for, as messages for the queue (OUT-12)."""
-
-    def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, warn: bool) -> list[Item]: ...
-
-
-class Recorder(Protocol):
-    """Writes the delivery log (`zegel trace`)."""
-
-    def __call__(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None: ...
-
-
-class Hands(NamedTuple):
-    """What the scheduler has done by others: asking again, reports, the log, bugs, and the retry plan of a message."""
-
-    recheck: Recheck
-    report: Reporter
-    record: Recorder
-    crashed: Callable[[BaseException], None]
-    plans: Callable[[Item], RetryPlan]
-
-
 class Attempt:
     """One transaction of a message; keeps relay.delivery.job.Job."""
 
-    __slots__ = ("_scheduler", "indexes", "item", "mail_from", "recipients")
+    __slots__ = ("_scheduler", "indexes", "item", "mail_from", "recipients", "recoded")
 
     def __init__(self, scheduler: Scheduler, item: Item, indexes: Sequence[int], everyone: Sequence[Recipient]) -> None:
         self._scheduler = scheduler
@@ -84,6 +53,7 @@ class Attempt:
         self.indexes = indexes
         self.mail_from: str = item.meta["from"]
         self.recipients = [everyone[index] for index in indexes]
+        self.recoded = ""
 
     @property
     def ret(self) -> str:
@@ -100,7 +70,9 @@ class Attempt:
     def render(self, features: Features) -> Rendered | Deferred | Failed:
         try:
             bases = self._scheduler.bases_of(self.item)
-            return render(self.item, self.recipients[0].address, features, self._scheduler.signer, bases)
+            made = render(self.item, self.recipients[0].address, features, self._scheduler.signer, bases)
+            self.recoded = made.recoded if isinstance(made, Rendered) else ""
+            return made
         except Exception as error:  # a bug must cost this message its attempt, not the connection its other mail
             self._scheduler.crashed(error)
             return Deferred("4.3.0", "internal error while preparing the copy", "")
@@ -112,12 +84,13 @@ class Attempt:
 class _Pass:
     """One pass over the recipients of a message: `settled` holds what earlier rounds said, `round` what this one says."""
 
-    __slots__ = ("bases", "open", "round", "settled")
+    __slots__ = ("bases", "open", "recoded", "round", "settled")
 
     def __init__(self) -> None:
         self.settled: dict[int, Outcome] = {}
         self.round: dict[int, Outcome] = {}
         self.open = 0  # attempts without outcome
+        self.recoded: frozenset[str] = frozenset()  # see Recorder.concluded; of this round
         self.bases: Bases = {}
 
 
@@ -140,7 +113,7 @@ class Scheduler:
         self.crashed = hands.crashed
         self._recheck = hands.recheck
         self._report = hands.report
-        self._record = hands.record
+        self._log = hands.record
         self._plans = hands.plans
         self._provider = provider
         self._copies: deque[Attempt] = deque()
@@ -193,9 +166,10 @@ class Scheduler:
         settled = current.settled if current is not None else ()
         waiting = [index for index, fate in enumerate(item.fates) if fate is Fate.WAITING and index not in settled]
         standing = self._recheck(item, waiting)
-        if standing is None:
-            self._postpone(item, waiting)
+        if standing.waits:
+            self._postpone(item, waiting, standing.waits)
             return []
+        item.state.pop("waits_for", None)
         if standing.held:
             self._hold(item, standing.held)
             return []
@@ -219,11 +193,14 @@ class Scheduler:
     def _hold(self, item: Item, reason: str) -> None:
         """It waits for a person, as it would have at intake; the time of a hold starts now (PIPE-2)."""
         item.state.update(held=reason, held_at=self.clock.now())
-        self._record(item, {}, gave_up=False)
+        self._log.concluded(item, {}, gave_up=False)
         self._write(item)
 
-    def _postpone(self, item: Item, waiting: Sequence[int]) -> None:
-        """Nobody can say whether it may leave: later again, less and less often, until its time is up."""
+    def _postpone(self, item: Item, waiting: Sequence[int], why: str) -> None:
+        """Nobody can say whether it may leave: later again, less and less often, until its time is up.
+
+        The log tells it once for each cause: a store that is down for a day must not fill it with every message's waits.
+        """
         now = self.clock.now()
         end = item.meta["at"] + self._plans(item).give_up_seconds
         if now >= end:
@@ -233,6 +210,9 @@ class Scheduler:
         waits = item.state["waits"] = item.state.get("waits", 0) + 1
         wait = min(LONGEST_WAIT_SECONDS, UNKNOWN_WAIT_SECONDS * 2.0 ** min(waits - 1, 10))
         item.due = min(now + wait, end)
+        if item.state.get("waits_for") != why:
+            item.state["waits_for"] = why
+            self._log.postponed(item, why)
         self._write(item)
 
     def overdue(self, item: Item, why: str) -> None:
@@ -252,10 +232,14 @@ class Scheduler:
         """One outcome per recipient of the attempt, in order."""
         item = attempt.item
         current = self._passes[item.id]
-        for index, outcome in zip(attempt.indexes, outcomes, strict=True):
+        for index, recipient, outcome in zip(attempt.indexes, attempt.recipients, outcomes, strict=True):
             current.round[index] = outcome
             if isinstance(outcome, Delivered):
                 item.fates[index] = Fate.DELIVERED
+                if attempt.recoded:
+                    current.recoded |= {attempt.recoded}
+                if "SUCCESS" in recipient.notify and not outcome.dsn:
+                    item.state.setdefault("owed", []).append(index)
         current.open -= 1
         if current.open == 0:
             self._conclude(item)
@@ -276,23 +260,25 @@ class Scheduler:
         if left and now < item.meta["at"] + plan.give_up_seconds:
             self._next_round(item, told, again, now=now)
             return
-        del self._passes[item.id]
-        outcomes = current.settled
-        outcomes.update((index, told.get(index, NEVER_TRIED)) for index in left)
-        self._end_pass(item, outcomes, told, now=now)
+        current.settled.update((index, told.get(index, NEVER_TRIED)) for index in left)
+        self._end_pass(item, told, now=now)
 
     def _next_round(self, item: Item, told: dict[int, Outcome], again: Collection[int], *, now: float) -> None:
+        current = self._passes[item.id]
         is_host = any(isinstance(told[index], Deferred) and told[index].scope is Scope.HOST for index in again)  # type: ignore[union-attr]  # Deferred, as just said
         item.due = now + HOST_WAIT_SECONDS if is_host else now
-        warn = is_host and self._warns(item, now)
+        until = self._warns_until(item, now) if is_host else 0.0
         if told:
-            self._record(item, told, gave_up=False)
-        delayed = {index: told[index] for index in again} if warn else {}
-        self._tell_then_write(item, delayed, gave_up=False, warn=warn)
+            self._log.concluded(item, told, gave_up=False, recoded=current.recoded)
+            current.recoded = frozenset()
+        delayed = {index: told[index] for index in again} if until else {}
+        self._after(self._tell(item, delayed, gave_up=False, until=until), partial(self._write, item))
 
-    def _end_pass(self, item: Item, outcomes: dict[int, Outcome], told: dict[int, Outcome], *, now: float) -> None:
+    def _end_pass(self, item: Item, told: dict[int, Outcome], *, now: float) -> None:
         """Final where it is final; else when to try again, and whether to warn the sender."""
-        gave_up = warn = False
+        current = self._passes.pop(item.id)
+        outcomes = current.settled
+        gave_up, until, known = False, 0.0, list(item.fates)
         for index, outcome in outcomes.items():
             if isinstance(outcome, Failed):
                 item.fates[index] = Fate.FAILED
@@ -305,28 +291,35 @@ class Scheduler:
                 told = {**told, **{i: o for i, o in outcomes.items() if isinstance(o, Deferred)}}
             else:
                 item.due = due
-                warn = self._warns(item, now)
-        self._record(item, told, gave_up=gave_up)
+                until = self._warns_until(item, now)
+        self._log.concluded(item, told, gave_up=gave_up, recoded=current.recoded)
         if Fate.WAITING not in item.fates:
             metrics.DELIVERY_SECONDS.observe(now - item.meta["at"])
-        self._tell_then_write(item, outcomes, gave_up=gave_up, warn=warn)
+        reports = self._tell(item, {**owed(item), **outcomes}, gave_up=gave_up, until=until)
+        # Until the sender is told, a row of progress that is still on its way must not say more than it did.
+        final, item.fates = item.fates, known
+        self._after(reports, partial(self._settle, item, final))
 
-    def _warns(self, item: Item, now: float) -> bool:
-        """The sender is to be told of the delay, which is marked as done."""
-        warn = warning_due(item.meta["at"], now, self._plans(item), warned=bool(item.state.get("warned")))
-        if warn:
-            item.state["warned"] = True
-        return warn
+    def _warns_until(self, item: Item, now: float) -> float:
+        """The end of the delay where its sender is to be told of it, which is marked as done; else 0.0."""
+        plan = self._plans(item)
+        if not warning_due(item.meta["at"], now, plan, warned=bool(item.state.get("warned"))):
+            return 0.0
+        item.state["warned"] = True
+        return float(item.meta["at"] + plan.give_up_seconds)
 
-    def _tell_then_write(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, warn: bool) -> None:
+    def _tell(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float) -> list[Item]:
         is_report = item.meta["class"] == "system" and not item.meta["from"]
-        reports = self._report(item, outcomes, gave_up=gave_up, warn=warn) if outcomes and not is_report else []
-        if reports:
-            self._later(self._report_then_write(item, reports))
-        else:
-            self._write(item)
+        return self._report(item, outcomes, gave_up=gave_up, until=until) if outcomes and not is_report else []
 
-    async def _report_then_write(self, item: Item, reports: list[Item]) -> None:
+    def _after(self, reports: list[Item], write: Callable[[], None]) -> None:
+        """`write` when the reports are durable: what they tell of must not be forgotten before."""
+        if reports:
+            self._later(self._report_then(reports, write))
+        else:
+            write()
+
+    async def _report_then(self, reports: list[Item], write: Callable[[], None]) -> None:
         for report in reports:
             while True:
                 try:
@@ -334,6 +327,11 @@ class Scheduler:
                     break
                 except SpoolUnavailable:
                     await asyncio.sleep(RECORD_RETRY_SECONDS)
+        write()
+
+    def _settle(self, item: Item, fates: list[Fate]) -> None:
+        item.fates = fates
+        item.state.pop("owed", None)
         self._write(item)
 
     def _write(self, item: Item) -> None:

@@ -127,6 +127,23 @@ def name_of(raw_field: bytes) -> bytes:
     return raw_field[: raw_field.index(b":")].rstrip(b" \t")
 
 
+def stray_field(message: Message, *, utf8: bool) -> bytes | None:
+    """The first raw field with an octet over 127; with `utf8` (SMTPUTF8, RFC 6532 section 3.1) the first that is no UTF-8."""
+    if message.is_ascii:
+        return None
+    wide = (raw for _, raw in message.fields if not raw.isascii())
+    return next((raw for raw in wide if not (utf8 and is_utf8(raw))), None)
+
+
+def is_utf8(octets: bytes) -> bool:
+    """Whether these octets are text in UTF-8 (RFC 3629)."""
+    try:
+        octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def join_head(fields: list[Field]) -> bytes:
     """Header block as bytes, closing empty line included."""
     return b"".join([raw for _, raw in fields]) + b"\r\n"

@@ -10,26 +10,28 @@ stay: they need SMTPUTF8, not a transfer encoding (MSG-8).
 from __future__ import annotations
 
 import binascii
+import contextlib
 import re
 from base64 import encodebytes
+from collections.abc import Callable
 from urllib.parse import quote_from_bytes
 
 from relay.mail.edits import fold
-from relay.mail.message import Field, Malformed, Message, join_head
+from relay.mail.lines import long_line_at
+from relay.mail.message import Field, Malformed, Message, is_utf8, join_head
 from relay.mail.mime import Part, structure
 from relay.mail.words import decode as decode_octets
 from relay.mail.words import encode_words
 
 CTE = b"content-transfer-encoding"
 
-_LONG_FIRST = re.compile(rb"[^\r\n]{999}")
-_LONG = re.compile(rb"\n[^\r\n]{999}")  # the newline in front makes it one look per line
 _BLANK = re.compile(rb"[ \t\r\n]++")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _PARAMETER = re.compile(r';([ \t\r\n]*+)([A-Za-z-]++)="([^"]*+)"')
 _RUN = re.compile(r'[^"<>()@,;:\r\n]++')
 _TO_ASCII = bytes(range(128)) + b"?" * 128
 _IDENTITY = frozenset(("", "7bit", "8bit", "binary"))
+_Encode = Callable[[Part, bytes], tuple[str, bytes] | None]
 
 
 def needs_recode(body: bytes) -> bool:
@@ -39,7 +41,7 @@ def needs_recode(body: bytes) -> bool:
 
 def has_long_line(body: bytes | memoryview) -> bool:
     """Whether a line holds over 998 octets without its CRLF (RFC 5322 section 2.1.1)."""
-    return _LONG_FIRST.match(body) is not None or _LONG.search(body) is not None
+    return long_line_at(bytes(body)) >= 0
 
 
 def to_7bit(fields: list[Field], body: bytes | memoryview) -> tuple[list[Field], bytes] | Malformed:
@@ -50,12 +52,20 @@ def to_7bit(fields: list[Field], body: bytes | memoryview) -> tuple[list[Field],
     or a limit of `structure`.
     """
     raw = bytes(body)
-    if not needs_recode(raw):
-        return fields, raw
+    return _converted(raw, fields, _encode) if needs_recode(raw) else (fields, raw)
+
+
+def obstacle(message: Message) -> Malformed | None:
+    """Why `to_7bit` would find no form of this message, or None; nothing is encoded for the answer."""
+    found = _converted(bytes(message.body), message.fields, _pretend)
+    return found if isinstance(found, Malformed) else None
+
+
+def _converted(raw: bytes, fields: list[Field], encode: _Encode) -> tuple[list[Field], bytes] | Malformed:
     found = structure(Message(raw, fields, 0))
     if isinstance(found, Malformed):
         return found
-    rebuilt = _Rebuilt(raw, fields)
+    rebuilt = _Rebuilt(raw, fields, encode)
     for part, is_message in _with_kind(found.parts):
         if part.head_start < rebuilt.done:
             continue  # inside a signed region that was taken whole
@@ -83,9 +93,10 @@ def _broken(detail: str) -> Malformed:
 class _Rebuilt:
     """The new head and body under construction; `done` is how far into the old body the pieces reach."""
 
-    def __init__(self, raw: bytes, fields: list[Field]) -> None:
+    def __init__(self, raw: bytes, fields: list[Field], encode: _Encode) -> None:
         self.raw = raw
         self.fields = fields
+        self.encode = encode
         self.pieces: list[bytes] = []
         self.done = 0
         self.problem: Malformed | None = None
@@ -113,7 +124,7 @@ class _Rebuilt:
             if needs_recode(body):
                 if part.depth and part.head_start == part.start:
                     return _broken("a multipart without its delimiter lines")
-                coded = _encode(part, body)
+                coded = self.encode(part, body)
                 if coded is None:
                     return _broken("a transfer encoding that cannot be read")
                 encoding, body = coded
@@ -170,34 +181,17 @@ def _declare(part: Part, raw: bytes, encoding: str, *, is_message: bool) -> list
         if b"mime-version" not in names:  # without it readers ignore the encoding (RFC 2045 section 4)
             result.append((b"mime-version", b"MIME-Version: 1.0\r\n"))
         if b"content-type" not in names:
-            charset = b"utf-8" if _is_utf8(raw[part.start : part.end]) else b"unknown-8bit"  # RFC 1428 section 3
+            charset = b"utf-8" if is_utf8(raw[part.start : part.end]) else b"unknown-8bit"  # RFC 1428 section 3
             result.append((b"content-type", b"Content-Type: text/plain; charset=" + charset + b"\r\n"))
     if line not in result:
         result.append(line)
     return result
 
 
-def _is_utf8(octets: bytes) -> bool:
-    try:
-        octets.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _encode(part: Part, body: bytes) -> tuple[str, bytes] | None:
     """`(transfer encoding, encoded body)`: quoted-printable for text, base64 for the rest; None if it cannot be read."""
-    if part.encoding in _IDENTITY:
-        content = body
-    elif part.encoding == "quoted-printable":
-        content = binascii.a2b_qp(body)
-    elif part.encoding == "base64":
-        # Readers disagree on broken base64, so there is no content to keep.
-        try:
-            content = binascii.a2b_base64(_BLANK.sub(b"", body), strict_mode=True)
-        except binascii.Error:
-            return None
-    else:
+    content = _content(part, body)
+    if content is None:
         return None
     is_text = part.content_type.startswith(("text/", "message/")) and part.encoding != "base64"
     if is_text and not _BARE.search(content):
@@ -209,6 +203,23 @@ def _encode(part: Part, body: bytes) -> tuple[str, bytes] | None:
             return "quoted-printable", quoted
     encoded = encodebytes(content).replace(b"\n", b"\r\n")
     return "base64", encoded if body.endswith(b"\r\n") else encoded.removesuffix(b"\r\n")
+
+
+def _pretend(part: Part, body: bytes) -> tuple[str, bytes] | None:
+    return None if _content(part, body) is None else ("base64", b"")
+
+
+def _content(part: Part, body: bytes) -> bytes | None:
+    """What a body says without its transfer encoding; None if that cannot be read."""
+    if part.encoding in _IDENTITY:
+        return body
+    if part.encoding == "quoted-printable":
+        return binascii.a2b_qp(body)
+    if part.encoding == "base64":
+        # Readers disagree on broken base64, so there is no content to keep.
+        with contextlib.suppress(binascii.Error):
+            return binascii.a2b_base64(_BLANK.sub(b"", body), strict_mode=True)
+    return None
 
 
 def _ascii_field(raw: bytes) -> bytes:

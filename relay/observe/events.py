@@ -57,7 +57,11 @@ DIRECTORY_STALLED = _event(
 LEDGER_ANCHORED = _event(
     "ledger.anchored", "Once a day: the last event of a tenant's consents and its hash (CONSENT-14). tenant, seq, hash."
 )
-STORE_FAILED = _event("store.failed", "The shared database could not be written. kind.")
+STORE_FAILED = _event("store.failed", "The shared database could not be read or written. kind.")
+STORE_BARRED = _event(
+    "store.barred", "The shared database is damaged, changed by others or gone; what needs it gets 451. why."
+)
+STORE_RECOVERED = _event("store.recovered", "The shared database is whole and in use again.")
 UPKEEP_FAILED = _event("upkeep.failed", "A job of retention or repair failed and will be tried again. kind.")
 
 # Bugs caught at an outer edge

@@ -91,7 +91,7 @@ AUTH_FAILURES = Counter(
     "zegel_auth_failures_total",
     "Logins refused.",
     "Is somebody guessing passwords?",
-    [Label("reason", ("wrong", "blocked", "suspended"))],
+    [Label("reason", ("wrong", "blocked", "suspended", "unavailable"))],
 )
 IN_FLIGHT_BYTES = Gauge(
     "zegel_in_flight_bytes", "Message bytes in memory.", "How near is max_in_flight_bytes, after which mail gets 452?"
@@ -135,6 +135,12 @@ DELIVERY_DOUBTS = Counter(
 DELIVERY_SECONDS = Histogram(
     "zegel_delivery_seconds", "Time from acceptance to the final outcome.", "How long is mail under way?", bounds=_SLOW
 )
+NEXT_HOPS_FAILING = Gauge(
+    "zegel_next_hops_failing",
+    "Next hops that failed when they were last tried: no connection, no TLS, no login.",
+    "Does a smarthost refuse us, so that mail waits?",
+    merge="max",
+)
 DKIM_SIGNATURES = Counter(
     "zegel_dkim_signatures_total",
     "Signatures made.",
@@ -177,6 +183,12 @@ STAGE_CPU_SECONDS = Counter(
 )
 LOOP_LAG = Histogram(
     "zegel_loop_lag_seconds", "How late the event loop runs.", "Does something block a worker?", bounds=_FAST
+)
+STORE_USABLE = Gauge(
+    "zegel_store_usable",
+    "1 while the shared database can be read and written.",
+    "Does mail get 451 because the database is full, damaged or gone?",
+    merge="max",
 )
 CRASHES = Counter(
     "zegel_crashes_total",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -14,6 +15,7 @@ from relay.consent.subject import consent_text, person_text
 from relay.keyring import Keyring
 from relay.mail.address import narrow, wide
 from relay.owner.error import OwnerError
+from relay.policy.catalogue import Catalogue
 from relay.store.schema import audit, purpose, tenant
 
 Result = dict[str, Any] | list[dict[str, Any]]
@@ -30,23 +32,21 @@ class Person(NamedTuple):
     hashes: list[bytes]
 
 
+class Tools(NamedTuple):
+    """What lasts from call to call. `catalogue` are the policies of this gateway; loaded when it is first asked."""
+
+    keyring: Keyring
+    ledger: Ledger
+    admission: Admission
+    catalogue: Callable[[], Catalogue]
+
+
 class Desk:
     """One call. Lives as long as its transaction."""
 
-    def __init__(
-        self,
-        connection: sa.Connection,
-        keyring: Keyring,
-        ledger: Ledger,
-        *,
-        admission: Admission,
-        now: float,
-        actor: str,
-    ) -> None:
+    def __init__(self, connection: sa.Connection, tools: Tools, *, now: float, actor: str) -> None:
         self.connection = connection
-        self.keyring = keyring
-        self.ledger = ledger
-        self.admission = admission
+        self.keyring, self.ledger, self.admission, self.catalogue = tools
         self.now = now
         self.actor = actor
         self.tenant_id = 0

@@ -8,28 +8,36 @@ come in chunks of at most 500 rows, so an opt-out waits for one chunk at most.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, Self
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import URL, Engine
 
 from relay import store
 from relay.consent.admit import Admission
 from relay.consent.ledger import Ledger
-from relay.keyring import Keyring
+from relay.keyring import Keyring, KeyringError
 from relay.owner import dkim_keys, domains
 from relay.owner.args import Args
-from relay.owner.desk import Desk, Result
+from relay.owner.desk import Desk, Result, Tools
 from relay.owner.error import OwnerError
 from relay.owner.registry import OPERATIONS, READ_ONLY, Operation
-from relay.store.generation import Generation
+from relay.policy.catalogue import Catalogue
+from relay.store.connection import told, url_of
+from relay.store.generation import CONSENT, DIRECTORY, PLACE_BYTES, Generation, mark_of
 
 LOCK = "owner.lock"
+HOUSE: Mapping[str, object] = MappingProxyType({})  # of [policies]: the policies that come with us, as they come
+# Who reads opens the keyring anew before what is written under a new key can be missed (UNSUB-20).
+_NEW_KEYS = frozenset(("keys.rotate",))
 # Erasing must leave nothing behind in the write-ahead log either (GDPR-8).
 _SCRUBS = frozenset(("consent.erase",))
 _ASKS_DNS = {"domain.verify": "domain", "dkim.check": "dkim", "dkim.activate": "dkim"}
@@ -58,11 +66,18 @@ class Places(Protocol):
 class Reader:
     """Answers the reading operations without the owner: for the CLI, the web process and long reads such as `verify`."""
 
-    def __init__(self, engine: Engine, keyring: Keyring, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        keyring: Keyring,
+        *,
+        policies: Mapping[str, object] = HOUSE,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`policies` is the config's table [policies]."""
         self._engine = engine
-        self._keyring = keyring
-        self._ledger = Ledger(keyring)
-        self._admission = Admission(keyring, self._ledger)
+        ledger = Ledger(keyring)
+        self._tools = Tools(keyring, ledger, Admission(keyring, ledger), cache(lambda: Catalogue.load(policies)))
         self._now = now
 
     @classmethod
@@ -80,8 +95,12 @@ class Reader:
     def close(self) -> None:
         self._engine.dispose()
 
+    def renew(self) -> None:
+        """Connect anew: what the connections so far remember is of the file before."""
+        self._engine.dispose()
+
     def _desk(self, connection: sa.Connection, actor: str) -> Desk:
-        return Desk(connection, self._keyring, self._ledger, admission=self._admission, now=self._now(), actor=actor)
+        return Desk(connection, self._tools, now=self._now(), actor=actor)
 
     def _run(self, connection: sa.Connection, op: str, args: Mapping[str, object], actor: str) -> Result:
         operation = _operation(op)
@@ -97,17 +116,32 @@ class Owner(Reader):
     """The writer. One per data folder, used from one thread at a time."""
 
     def __init__(
-        self, engine: Engine, keyring: Keyring, *, generation: Generation, lock: int, now: Callable[[], float]
+        self,
+        engine: Engine,
+        keyring: Keyring,
+        *,
+        generation: Generation,
+        lock: int,
+        policies: Mapping[str, object],
+        now: Callable[[], float],
     ) -> None:
-        super().__init__(engine, keyring, now=now)
+        super().__init__(engine, keyring, policies=policies, now=now)
         self._generation = generation
         self._lock = lock
         self._connection = engine.connect()
-        self._file = _file_of(engine)
+        self._file = _file_of(engine.url)
+        self._place = mark_of(self._file)[:PLACE_BYTES] if self._file is not None else b""
 
     @classmethod
-    def open(cls, settings: Places, keyring: Keyring, *, now: Callable[[], float] = time.time) -> Owner:
-        """Take the folder's lock, bring the schema up to date, and stand ready.
+    def open(
+        cls,
+        settings: Places,
+        keyring: Keyring,
+        *,
+        policies: Mapping[str, object] = HOUSE,
+        now: Callable[[], float] = time.time,
+    ) -> Owner:
+        """Take the folder's lock, bring the schema up to date, and stand ready. `policies` is the config's table.
 
         Raises OwnerError `owner.busy` where another process is the owner, StoreUnavailable where the database is not
         to be had.
@@ -117,8 +151,8 @@ class Owner(Reader):
         lock = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            engine = store.open(settings.storage.database)
-            return cls(engine, keyring, generation=Generation.open(data_dir), lock=lock, now=now)
+            database, generation = settings.storage.database, Generation.open(data_dir)
+            return cls._open(database, keyring, generation, lock=lock, policies=policies, now=now)
         except BlockingIOError:
             os.close(lock)
             text = "another process owns this data folder: talk to it through its control socket, or stop it"
@@ -126,6 +160,32 @@ class Owner(Reader):
         except BaseException:
             os.close(lock)
             raise
+
+    @classmethod
+    def _open(
+        cls,
+        database: str,
+        keyring: Keyring,
+        generation: Generation,
+        *,
+        lock: int,
+        policies: Mapping[str, object],
+        now: Callable[[], float],
+    ) -> Owner:
+        path = _file_of(url_of(database))
+        if path is None:
+            return cls(store.open(database), keyring, generation=generation, lock=lock, policies=policies, now=now)
+        if generation.read(DIRECTORY) and not (path.exists() and path.stat().st_size):
+            # A new one would know nobody: every login would be refused for good, and every opt-out forgotten.
+            raise store.StoreUnavailable(
+                f"{path} is gone or empty: put it back from a backup; to begin anew, empty {path.parent} first"
+            )
+        if not generation.is_readable:  # it was set aside and nobody has seen since that it is whole
+            store.check_whole(path)
+        with generation.writing(path):
+            owner = cls(store.open(database), keyring, generation=generation, lock=lock, policies=policies, now=now)
+        generation.set_readable(True)
+        return owner
 
     def __enter__(self) -> Self:
         return self
@@ -135,8 +195,9 @@ class Owner(Reader):
 
     def close(self) -> None:
         """Give the folder back. The owner is of no use afterwards."""
-        self._connection.close()
-        super().close()
+        with self._writing():  # the last one to close copies the log into the file
+            self._connection.close()
+            super().close()
         self._generation.close()
         os.close(self._lock)
 
@@ -156,9 +217,9 @@ class Owner(Reader):
         """
         answers: list[Result | OwnerError] = []
         slots: set[int] = set()
-        self._require_file()
+        self.look()
         try:
-            with self._connection.begin():
+            with self._writing(), self._connection.begin():
                 for op, args in calls:
                     try:
                         with self._connection.begin_nested():
@@ -171,32 +232,88 @@ class Owner(Reader):
             damaged = type(error) is sa.exc.DatabaseError
             if not damaged and not isinstance(error, sa.exc.OperationalError):
                 raise
-            text = f"the database did not take the change: {error.orig}"
-            raise store.StoreUnavailable(text, damaged=damaged) from error
+            raise store.StoreUnavailable(told(error), damaged=damaged) from error
         for slot in sorted(slots):
             self._generation.bump(slot)
+        if any(op in _NEW_KEYS for op, _ in calls):
+            self._generation.renew()
         if any(op in _SCRUBS for op, _ in calls):
             self._scrub()
         return answers
 
     def check(self, *, write: bool) -> None:
         """Whether a change would be kept; with `write` by making one that changes nothing. Raises StoreUnavailable."""
-        self._require_file()
+        self.look()
         if not write or self._connection.dialect.name != "sqlite":
             return
         try:
-            with self._connection.begin():
+            with self._writing(), self._connection.begin():
                 version = int(self._connection.exec_driver_sql("PRAGMA user_version").scalar_one())
                 self._connection.exec_driver_sql(f"PRAGMA user_version = {version}")
         except sa.exc.DatabaseError as error:
-            raise store.StoreUnavailable(f"the database takes no change: {error.orig}") from error
+            raise store.StoreUnavailable(told(error)) from error
 
-    def _require_file(self) -> None:
-        """A file that was deleted or replaced still takes writes, and all of them are gone with the next start."""
-        if self._file is not None and _file_of(self._engine) != self._file:
-            raise store.StoreUnavailable(
-                "the database was deleted or replaced: put it back, or start the gateway again"
-            )
+    # -- the file under it --------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Before each commit, and now and then: take a rotated key into use, and see whether the file is still ours.
+
+        Raises StoreUnavailable where it is not as this owner left it; `damaged` where it is still the same one.
+
+        A file that was deleted or replaced still takes writes, and all of them are gone with the next start.
+        """
+        if self._now() >= self._tools.keyring.next_at:
+            with contextlib.suppress(KeyringError):  # the key before does as well, until the file can be read
+                self._tools.keyring.reload(now=self._now())
+        if self._file is None or self._generation.is_as_left(self._file):
+            return
+        if self.mark()[:PLACE_BYTES] == self._place:
+            raise store.StoreUnavailable("the database is damaged, or somebody else has changed it", damaged=True)
+        raise store.StoreUnavailable("the database was deleted or replaced: put it back, or start the gateway again")
+
+    @property
+    def is_readable(self) -> bool:
+        """False from `set_aside` to `take_back`."""
+        return self._generation.is_readable
+
+    def set_aside(self, damaged: bool) -> bool:
+        """Let nobody read the database until `take_back`: one that is damaged, or not as it was left. Whether it is so."""
+        if damaged or not (self._file is None or self._generation.is_as_left(self._file)):
+            self._generation.set_readable(False)
+            return True
+        return False
+
+    def examine(self) -> bytes:
+        """Walk the whole file, from any thread; the answer is for `take_back`. Raises StoreUnavailable where it is damaged."""
+        mark = self.mark()
+        if self._file is not None:
+            if mark[:PLACE_BYTES] != self._place:
+                raise store.StoreUnavailable("another file lies in its place")
+            store.check_whole(self._file)
+        return mark
+
+    def take_back(self, mark: bytes | None = None) -> None:
+        """Let the database be read again: as it was left, or as it was `mark`ed when it was found whole."""
+        if mark is not None and mark == self.mark():
+            with self._writing():
+                self._connection.close()
+                self._engine.dispose()  # what these connections remember is of the file before
+                self._connection = self._engine.connect()
+            self._generation.bump(DIRECTORY)
+            self._generation.bump(CONSENT)
+        self._generation.set_readable(True)
+
+    def mark(self) -> bytes:
+        """What the file is like now; equal as long as nobody touches it."""
+        return mark_of(self._file) if self._file is not None else b""
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._file is None:
+            yield
+            return
+        with self._generation.writing(self._file):
+            yield
 
     def questions(self, op: str, args: Mapping[str, object]) -> list[str]:
         """Names whose TXT records an operation wants to see; empty for nearly all. See `gather_evidence`."""
@@ -212,19 +329,14 @@ class Owner(Reader):
         if self._connection.dialect.name == "sqlite":
             raw = self._connection.connection.driver_connection
             assert raw is not None  # the connection is open
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._connection.rollback()
+            with self._writing():
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._connection.rollback()
 
 
-def _file_of(engine: Engine) -> tuple[int, int] | None:
-    """Which file the database is in: device and inode, zeros where it is gone, None where it is no file."""
-    if engine.url.get_backend_name() != "sqlite" or not engine.url.database:
-        return None
-    try:
-        status = os.stat(engine.url.database)
-    except OSError:
-        return (0, 0)
-    return (status.st_dev, status.st_ino)
+def _file_of(url: URL) -> Path | None:
+    """The file the database is in; None where it is in none."""
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def _operation(op: str) -> Operation:

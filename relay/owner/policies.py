@@ -9,25 +9,24 @@ from relay.mail.envelope import Stream
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
 from relay.owner.error import OwnerError
+from relay.policy.catalogue import MODES
 from relay.store.schema import policy_mode
 from relay.store.upsert import upsert
 
-POLICIES = (
-    "identity", "classification", "suppression", "consent", "unsubscribe", "leaks", "recipients", "content", "throttle",
-)  # fmt: skip
-MODES = ("off", "observe", "enforce")
+DEFAULT = "default"
 
 
 def mode(desk: Desk, args: Args) -> Result:
     """`tenant`, `policy`; `mode` (off, observe, enforce, or default: back to the configuration), `stream`, `settings`.
 
-    `settings` is a table of the policy's own settings and replaces the one before.
+    `settings` is a table of the policy's own settings and replaces the one before. What is stored can be used: a table
+    that cannot be read would refuse or delay every mail of the tenant.
     """
     owner = desk.tenant(args.text("tenant"))
-    policy = args.choice("policy", POLICIES)
     stream = args.choice("stream", [member.value for member in Stream], "")
-    chosen = args.choice("mode", (*MODES, "default"), "")
+    chosen = args.choice("mode", (*MODES, DEFAULT), "")
     settings = args.table("settings")
+    policy = _policy(desk, args, settings, clears=chosen == DEFAULT and not settings)
     if not chosen and settings is None:
         raise OwnerError("args.missing", "nothing to set: give a mode or settings")
     table = policy_mode.c
@@ -39,7 +38,7 @@ def mode(desk: Desk, args: Args) -> Result:
         "tenant_id": owner.id,
         "policy": policy,
         "stream": stream,
-        "mode": {"": kept_mode, "default": ""}.get(chosen, chosen),
+        "mode": {"": kept_mode, DEFAULT: ""}.get(chosen, chosen),
         "settings": kept_settings if settings is None else orjson.dumps(settings).decode(),
         "changed_at": desk.now,
     }
@@ -49,6 +48,18 @@ def mode(desk: Desk, args: Args) -> Result:
         upsert(desk.connection, policy_mode, [row])
     desk.note(policy=policy, stream=stream, mode=row["mode"], settings=settings)
     return _shown(owner.name, row)
+
+
+def _policy(desk: Desk, args: Args, settings: dict[str, object] | None, *, clears: bool) -> str:
+    """The policy's name. Raises OwnerError where there is none of it, or where it cannot use the settings."""
+    if clears:
+        return args.name("policy")  # one that has left the order since must not keep what was set for it
+    catalogue = desk.catalogue()
+    policy = args.choice("policy", [known.name for known in catalogue.policies])
+    problems = catalogue.check(policy, settings or {})
+    if problems:
+        raise OwnerError("policy.settings", "; ".join(map(str, problems)))
+    return policy
 
 
 def list_all(desk: Desk, args: Args) -> Result:

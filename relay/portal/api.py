@@ -66,7 +66,10 @@ async def calling_tenant(
     if credentials is None:
         raise HTTPException(401, "send the key as `Authorization: Bearer <key>`", {"WWW-Authenticate": "Bearer"})
     site: Site = request.app.state.site
-    tenant = site.gateway.directory().api_tenant(credentials.credentials)
+    directory = site.gateway.directory()
+    if not directory.is_known:
+        raise OpUnavailable("directory")
+    tenant = directory.api_tenant(credentials.credentials)
     if tenant is None:
         challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
         raise HTTPException(401, "this key is not known, or was revoked", challenge)

@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relay.portal import api, machine, optin, outbox_pages, unsubscribe, why
-from relay.portal.gateway import Gateway, PortalSettings
+from relay.portal.gateway import Gateway, OpUnavailable, PortalSettings
 from relay.portal.guard import API_PREFIX, Guard
 from relay.portal.pages import HERE, Site
 
@@ -37,6 +37,10 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     async def refuse(request: Request, error: HTTPException) -> Response:
         key = ERROR_TEXTS.get(error.status_code, "error")
         return site.note(request, key, status=error.status_code, headers=dict(error.headers or {}))
+
+    @app.exception_handler(OpUnavailable)
+    async def wait(request: Request, error: OpUnavailable) -> Response:
+        return site.note(request, "optin_down", status=503, headers={"Retry-After": "120"})
 
     @app.exception_handler(RequestValidationError)
     async def misread(request: Request, error: RequestValidationError) -> Response:

@@ -41,6 +41,11 @@ class Notice(NamedTuple):
 class DirectoryView(Protocol):
     """The current snapshot of tenants; one attribute lookup or dictionary get each, no I/O."""
 
+    @property
+    def is_known(self) -> bool:
+        """False while there is none yet: then it knows nobody, and nobody may be turned away on its word."""
+        ...
+
     def tenant(self, name: str) -> Tenant | None: ...
 
     def tenant_by_id(self, tenant_id: int) -> Tenant | None: ...

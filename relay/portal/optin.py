@@ -36,7 +36,9 @@ class OptIn(NamedTuple):
 
 
 def find(directory: DirectoryView, key: str) -> OptIn | None:
-    """The list behind a purpose key, or None."""
+    """The list behind a purpose key, or None. Raises OpUnavailable while nobody is known."""
+    if not directory.is_known:
+        raise OpUnavailable("directory")
     found = directory.optin(key)
     return OptIn(key, *found) if found else None
 
@@ -150,12 +152,12 @@ def _confirmable(site: Site, request: Request, text: str) -> OptIn | None:
     token = tokens.read(site.gateway.keyring, text)
     if token is None or token.kind is not tokens.TokenKind.CONFIRM:
         return None
+    form = find(site.gateway.directory(), key)
     tenant = site.gateway.directory().tenant_by_id(token.tenant_id)
     purpose = tenant.purposes.get(token.purpose) if tenant else None
     if tenant is None or purpose is None:
         return None
     # The link names the form that it came from; it counts only where it is a form of the same list.
-    form = find(site.gateway.directory(), key)
     is_same = form is not None and (form.tenant.id, form.purpose.name) == (tenant.id, purpose.name)
     return OptIn(key if is_same else "", tenant, purpose)
 

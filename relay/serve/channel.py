@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 MAX_LINE = 64 * 1024 * 1024
+DOWN_CODES = frozenset(("unavailable", "internal", "storage", "owner.busy"))  # nobody said no: it could not be done now
 Handle = Callable[["Channel", str, dict[str, Any]], Awaitable[Any]]
 
 
@@ -27,7 +28,11 @@ class OpRefused(Exception):
 
 
 class OpUnavailable(Exception):
-    """The other side is gone or does not answer in time."""
+    """The other side is gone, does not answer in time, or cannot do it now: then `text` says what to do."""
+
+    def __init__(self, what: str, text: str = "") -> None:
+        super().__init__(what)
+        self.text = text
 
 
 class Channel:
@@ -112,8 +117,9 @@ class Channel:
             answer: dict[str, Any] = {"result": await self._handle(self, op, args)}
         except OpRefused as error:
             answer = {"code": error.code, "error": error.text}
-        except OpUnavailable:
-            answer = {"code": "unavailable", "error": "a part of the gateway does not answer; try again"}
+        except OpUnavailable as error:
+            text = error.text or "a part of the gateway does not answer; try again"
+            answer = {"code": "unavailable", "error": text}
         except asyncio.CancelledError:
             raise
         except Exception as error:  # a bug in one operation must not end the channel; its text stays in the log

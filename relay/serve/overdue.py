@@ -19,6 +19,7 @@ from relay.spool.hand import Busy, Hand, Unreadable
 from relay.spool.item import Item, time_of
 
 MOST_AT_ONCE = 1000
+WHY = "no next server can be reached"  # what that server says is between it and us, and stands in the log
 
 
 class Overdue:
@@ -52,7 +53,6 @@ class Overdue:
         numbers = await asyncio.to_thread(
             lambda: [item.id for item in self._hand.opened(lots, "") if self._is_overdue(item, now)][:MOST_AT_ONCE]
         )
-        why = f"no next server can be reached: {state.peers[0].why}"
         done = 0
         for number in numbers:
             try:
@@ -60,7 +60,7 @@ class Overdue:
             except (Busy, Unreadable, sqlite3.Error, OSError):
                 continue
             if item is not None:
-                self._scheduler.overdue(item, why)
+                self._scheduler.overdue(item, WHY)
                 done += 1
         return done
 

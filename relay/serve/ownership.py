@@ -31,12 +31,14 @@ from relay.store.threads import Threads
 
 DAY_SECONDS = 86_400.0
 UPKEEP_SECONDS = 3600.0
+LOOK_SECONDS = 0.25
 MAX_TOGETHER = 64
 READERS = 2
 LONG_READERS = 2
 LONG_READS = frozenset(("consent.verify", "consent.export", "consent.heads"))  # they walk whole chains
 WRITE_FAILED = "the shared database cannot be written"
-DAMAGED = "the shared database is damaged: stop the gateway and restore it"  # for good: no page heals by itself
+DAMAGED = "the shared database is damaged, or somebody else has changed it: put it back, or restore it from a backup"
+UNREADABLE = "the shared database cannot be read: look at it and at its disk with `zegel doctor`, then do it again"
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
 IMPORT = "consent.import_rows"
 
@@ -55,6 +57,8 @@ class Ownership:
         self._waiting: list[Waiting] = []
         self._running: asyncio.Task[None] | None = None
         self._failure = ""
+        self._examined = b""  # what the file was like when it was last found damaged
+        self._looking = asyncio.Lock()
         self._owner: Owner | None = None
         self._reader: Reader | None = None
 
@@ -63,11 +67,12 @@ class Ownership:
         data = self._settings.server.data_dir
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.keyring = Keyring.open(self._settings.server.keys_dir, create=False)
-        self._owner = Owner.open(_Places(self._settings), self.keyring)
+        self._owner = Owner.open(_Places(self._settings), self.keyring, policies=self._settings.policies)
         self._reader = Reader.open(_Places(self._settings), self.keyring)
-        self._threads = Threads(data, self.keyring.subject_hash, writable=True)
+        self._threads = Threads(data, self.keyring.subject_hashes, writable=True)
         self._counters = EmbeddedCounters(data)
         self._resolver = Resolver()
+        metrics.STORE_USABLE.set(1.0)
 
     def release(self) -> None:
         self._readers.shutdown(wait=True, cancel_futures=True)
@@ -85,17 +90,65 @@ class Ownership:
             self._counters.vacate(place)
 
     async def problems(self) -> list[str]:
-        """Why the gateway is not ready, as far as the shared database goes. After a failure that may pass, a write is tried."""
-        assert self._owner is not None
-        if self._failure == DAMAGED:
-            return [DAMAGED]
-        try:
-            await self._in_thread(partial(self._owner.check, write=bool(self._failure)))
-        except (StoreUnavailable, sqlite3.Error, OSError):
-            self._failure = WRITE_FAILED
-        else:
-            self._failure = ""
+        """Why the gateway is not ready, as far as the shared database goes."""
+        if self._failure != DAMAGED:  # to examine one takes long; the answer may not
+            await self._look()
         return [self._failure] if self._failure else []
+
+    async def watch(self, stopping: asyncio.Event) -> None:
+        """Look at the database again and again: nobody may read it while it is not as its owner left it (PIPE-3)."""
+        while not stopping.is_set():
+            await self._look()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        """Where the database stands. After a failure a write is tried; a damaged one is examined when it has changed."""
+        owner = self._owner
+        assert owner is not None
+        async with self._looking:
+            was, mark = self._failure, None
+            try:
+                if was == DAMAGED:
+                    mark = await self._examine(owner)
+                    if mark is None:
+                        return
+                else:
+                    await self._in_thread(partial(owner.check, write=bool(was)))
+                if was:
+                    await self._in_thread(owner.take_back, mark)
+                    assert self._reader is not None
+                    self._reader.renew()
+            except (StoreUnavailable, sqlite3.Error, sqlalchemy.exc.DatabaseError, OSError) as error:
+                await self._fail(error)
+                return
+            if was:
+                log.info(events.STORE_RECOVERED)
+                self._failure = ""
+                metrics.STORE_USABLE.set(1.0)
+
+    async def _examine(self, owner: Owner) -> bytes | None:
+        """The mark of a database that was found whole; None where it is damaged, and for one that is as it was then."""
+        mark = owner.mark()
+        if mark == self._examined:
+            return None
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, owner.examine)
+        except (StoreUnavailable, sqlite3.Error, OSError):
+            self._examined = mark
+            return None
+
+    async def _fail(self, error: Exception) -> None:
+        """Take note, tell, and let nobody read what its owner did not leave so."""
+        assert self._owner is not None
+        damaged = bool(getattr(error, "damaged", False))
+        why = DAMAGED if damaged else WRITE_FAILED
+        if why == self._failure:
+            return
+        self._failure, self._examined = why, b""
+        metrics.STORE_USABLE.set(0.0)
+        log.error(events.STORE_FAILED, kind=type(error).__name__)
+        if await self._in_thread(self._owner.set_aside, damaged):
+            log.error(events.STORE_BARRED, why=why)
 
     async def call(self, op: str, args: dict[str, Any]) -> Any:
         """One operation of relay.owner, or one of the small ones here. Raises OpRefused or OpUnavailable."""
@@ -111,6 +164,9 @@ class Ownership:
                 args = {**args, **await gather_evidence(self._resolver, names)}
         except OwnerError as error:
             raise OpRefused(error.code, error.text) from None
+        except (StoreUnavailable, sqlalchemy.exc.DatabaseError) as error:
+            log.error(events.STORE_FAILED, kind=type(error).__name__)
+            raise OpUnavailable("store", UNREADABLE) from None
         return await self._queue(op, args)
 
     async def _read(self, op: str, args: dict[str, Any]) -> Any:
@@ -118,7 +174,9 @@ class Ownership:
 
         Nor does such a walk hold up a short question: it has threads of its own.
         """
-        assert self._reader is not None
+        assert self._reader is not None and self._owner is not None
+        if not self._owner.is_readable:
+            raise OpUnavailable("store", UNREADABLE)
         threads = self._long_readers if op in LONG_READS else self._readers
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, self._reader.call, op, args)
@@ -126,7 +184,7 @@ class Ownership:
             raise OpRefused(error.code, error.text) from None
         except (StoreUnavailable, sqlalchemy.exc.DatabaseError) as error:
             log.error(events.STORE_FAILED, kind=type(error).__name__)
-            raise OpUnavailable("store") from None
+            raise OpUnavailable("store", UNREADABLE) from None
 
     def _queue(self, op: str, args: dict[str, Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -142,11 +200,9 @@ class Ownership:
             calls = [(op, args) for op, args, _ in batch]
             try:
                 answers = await self._in_thread(self._owner.call_many, calls)
-                self._failure = DAMAGED if self._failure == DAMAGED else ""
             except (StoreUnavailable, sqlite3.Error, OSError) as error:
-                self._failure = DAMAGED if getattr(error, "damaged", False) else WRITE_FAILED
-                log.error(events.STORE_FAILED, kind=type(error).__name__)
-                answers = [OpUnavailable("store")] * len(batch)
+                await self._fail(error)
+                answers = [OpUnavailable("store", str(error))] * len(batch)
             except Exception as error:  # a bug in one operation: the others of the batch must be answered too
                 log.error(events.OP_CRASHED, op=calls[0][0], kind=type(error).__name__)
                 metrics.CRASHES.inc(("owner",))

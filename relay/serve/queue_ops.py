@@ -10,9 +10,10 @@ import asyncio
 import itertools
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from relay.delivery.report import Reporter
+from relay.delivery.report import Reporter, owed
+from relay.mail.envelope import Recipient
 from relay.serve.channel import OpRefused
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
@@ -20,14 +21,23 @@ from relay.spool.hand import Busy, Hand, Unreadable
 from relay.spool.item import Fate, Item, decode_id, encode_id
 
 LIST_LIMIT = 1000
+BY_OPERATOR = "queue.held_by_operator"
 Rows = list[dict[str, Any]]
+
+
+class Say(Protocol):
+    """See relay.trace.Trace.say."""
+
+    def __call__(self, number: int, word: str, at: float, **data: Any) -> None: ...
 
 
 class QueueOps:
     """The queue of one process, as commands."""
 
-    def __init__(self, queue: QueueFiles, *, wake: Callable[[], None], reporter: Reporter) -> None:
+    def __init__(self, queue: QueueFiles, *, wake: Callable[[], None], reporter: Reporter, say: Say) -> None:
+        """`say` writes the delivery log."""
         self._queue = queue
+        self._say = say
         self._hand = Hand(queue)
         self._wake = wake
         self._reporter = reporter
@@ -83,28 +93,30 @@ class QueueOps:
 
     async def retry(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """Try now what waits for its time. A held message stays held."""
-        return await self._change(args, lambda item: None)
+        return await self._change(args, "retried", lambda item: "")
 
     async def hold(self, args: dict[str, Any]) -> dict[str, Any] | None:
-        def change(item: Item) -> None:
-            item.state["held"] = "queue.held_by_operator"
-            item.state["held_at"] = self._queue.clock.now()
+        def change(item: Item) -> str:
+            item.state.update(held=BY_OPERATOR, held_at=self._queue.clock.now())
+            return BY_OPERATOR
 
-        return await self._change(args, change)
+        return await self._change(args, "held", change)
 
     async def release(self, args: dict[str, Any]) -> dict[str, Any] | None:
-        def change(item: Item) -> None:
-            item.state.update(held="", released=item.held)
+        def change(item: Item) -> str:
+            reason = item.held
+            item.state.update(held="", released=reason)
+            return reason
 
-        return await self._change(args, change)
+        return await self._change(args, "released", change)
 
-    async def _change(self, args: dict[str, Any], change: Callable[[Item], None]) -> dict[str, Any] | None:
-        """Apply `change` to a waiting message and let it leave at once, unless it is held then."""
+    async def _change(self, args: dict[str, Any], word: str, change: Callable[[Item], str]) -> dict[str, Any] | None:
+        """Apply `change`, which tells why it was or is held, to a waiting message; it leaves at once, unless it is held then."""
         item = await self._hand.pick(_number(args))
         if item is None:
             return None
         state, due = dict(item.state), item.due
-        change(item)
+        reason = change(item)
         item.due = 0.0
         try:
             await self._queue.record(item)
@@ -113,6 +125,8 @@ class QueueOps:
             self._queue.release(item)
             raise
         self._wake()
+        if word != "retried" or not item.held:
+            self._tell(item.id, word, "operator", reason=reason)
         return {"id": item.queue_id, "state": "held" if item.held else "ready"}
 
     async def delete(self, args: dict[str, Any]) -> dict[str, Any] | None:
@@ -122,21 +136,31 @@ class QueueOps:
             item = await self._hand.pick(number)
         except Unreadable:
             await self._hand.bury(number)
+            self._tell(number, "deleted", "operator")
             return {"id": encode_id(number), "state": "deleted"}
         if item is None:
             return None
+        waiting = _waiting(item)
         await self._end(item, [])
+        self._tell(number, "deleted", "operator", outcomes=[[one.address, "deleted", "", "", ""] for one in waiting])
         return {"id": item.queue_id, "state": "deleted"}
 
     async def refuse(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """A held message ends with a report to its sender (PIPE-2)."""
-        item = await self._hand.pick(_number(args))
+        return await self._refuse(_number(args), "operator")
+
+    async def _refuse(self, number: int, by: str) -> dict[str, Any] | None:
+        item = await self._hand.pick(number)
         if item is None:
             return None
-        reason = item.held or "queue.held_by_operator"
-        waiting = [r for r, fate in zip(item.recipients, item.fates, strict=True) if fate is Fate.WAITING]
-        await self._end(item, self._reporter.refused(item, [(recipient, reason) for recipient in waiting]))
+        reason = item.held or BY_OPERATOR
+        waiting = _waiting(item)
+        reports = self._reporter.refused(item, [(recipient, reason) for recipient in waiting])
+        reports += self._reporter(item, owed(item), gave_up=False)
+        await self._end(item, reports)
         self._wake()
+        rows = [[one.address, "failed", "5.7.1", "", ""] for one in waiting]
+        self._tell(number, "refused", by, reason=reason, outcomes=rows)
         return {"id": item.queue_id, "state": "refused"}
 
     async def _end(self, item: Item, reports: Sequence[Item]) -> None:
@@ -152,6 +176,10 @@ class QueueOps:
             self._queue.release(item)
             raise
 
+    def _tell(self, number: int, word: str, by: str, **data: Any) -> None:
+        """Into the delivery log, when it is done. `by`: operator, or time where nobody decided."""
+        self._say(number, word, self._queue.clock.now(), by=by, **{key: value for key, value in data.items() if value})
+
     async def expire_held(self, now: float, seconds: Callable[[str], float]) -> int:
         """Refuse what was held longer than `seconds(reason)`; how many (PIPE-2)."""
         held = self._queue.held
@@ -162,7 +190,7 @@ class QueueOps:
                 if number not in self._ends:
                     self._ends[number] = await self._end_of(number, seconds)
                 if now >= self._ends[number]:
-                    await self.refuse({"id": encode_id(number)})
+                    await self._refuse(number, "time")
                     ended += 1
             except (Busy, Unreadable):
                 continue  # somebody has it in hand, or nobody can read it: the next round looks again
@@ -174,6 +202,10 @@ class QueueOps:
             raise Busy
         since: float = item.state.get("held_at", item.meta["at"])
         return since + seconds(item.held)
+
+
+def _waiting(item: Item) -> list[Recipient]:
+    return [one for one, fate in zip(item.recipients, item.fates, strict=True) if fate is Fate.WAITING]
 
 
 def _number(args: dict[str, Any]) -> int:

@@ -91,6 +91,7 @@ class Supervisor:
             self._later(self._keep(child))
         self._later(self._collect())
         self._later(self._ownership.upkeep(self.stopping))
+        self._later(self._ownership.watch(self.stopping))
         ready = asyncio.gather(*(child.ready.wait() for child in self.children.values()))
         await asyncio.wait((ready, self._failed), return_when=asyncio.FIRST_COMPLETED)
         if self._failed.done():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from relay.clock import Clock
@@ -40,7 +40,7 @@ THREAD_WORTH = 2  # visible addresses from which a message is remembered (CC-11)
 
 
 class Watch:
-    """Keeps relay.intake.Watcher and relay.delivery.scheduler.Recorder. One for a worker."""
+    """Keeps relay.intake.Watcher and relay.delivery.hands.Recorder. One for a worker."""
 
     queue: QueueFiles
 
@@ -52,7 +52,7 @@ class Watch:
         self._reporter = reporter
         self._clock = clock
         self._owner = owner
-        self._threads = Threads(settings.server.data_dir, keyring.subject_hash, writable=False)
+        self._threads = Threads(settings.server.data_dir, keyring.subject_hashes, writable=False)
         capture = settings.delivery.mode == "capture"
         self._outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,8 +154,9 @@ class Watch:
 
     # -- delivery's outcomes ----------------------------------------------------------------------------------------
 
-    def concluded(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None:
-        """The delivery log of one attempt."""
+    def concluded(
+        self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, recoded: Collection[str] = ()
+    ) -> None:
         now = self._clock.now()
         recipients = item.recipients
         rows = [
@@ -163,9 +164,14 @@ class Watch:
             for index, outcome in outcomes.items()
         ]
         word = "held" if item.held else "attempted" if Fate.WAITING in item.fates else "finished"
-        said = {"reason": item.held} if item.held else {}
+        said: dict[str, Any] = {"reason": item.held} if item.held else {}
+        if recoded:
+            said["edits"] = [("recode", "", rule) for rule in sorted(recoded)]
         tries = item.state.get("tries", 0)
-        self._trace.say(item, word, now, outcomes=rows, tries=tries, due=item.due, gave_up=gave_up, **said)
+        self._trace.say(item.id, word, now, outcomes=rows, tries=tries, due=item.due, gave_up=gave_up, **said)
+
+    def postponed(self, item: Item, why: str) -> None:
+        self._trace.say(item.id, "postponed", self._clock.now(), reason=why, due=item.due)
 
     def keep_copy(self, attempt: Attempt, rendered: Rendered) -> None:
         """One captured copy; in a thread."""

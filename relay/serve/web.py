@@ -8,6 +8,7 @@ import os
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -76,10 +77,10 @@ class Gateway:
         self.keyring = keyring
         self._channel = channel
         self._generation = Generation.open(settings.server.data_dir)
-        self._seen = self._generation.read(DIRECTORY)
+        self._seen = -1
         self.stale = ""  # why the directory is not the newest
-        self._directory = Directory.load(settings.database_path, keyring)
-        self.lookup = SharedLookup(Lookup(settings.database_path, keyring))
+        self._directory = Directory(keyring)  # nobody, until it can be read
+        self.lookup = SharedLookup(Lookup(settings.database_path, keyring, generation=self._generation))
         capture = settings.delivery.mode == "capture"
         self.outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
         self._cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
@@ -91,23 +92,33 @@ class Gateway:
         """Take in changes of the directory. While it cannot be read the last one holds, and it is tried again."""
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
-            seen = self._generation.read(DIRECTORY)
+            await self.look()
+
+    async def look(self) -> None:
+        """Take in what has changed since the last look."""
+        seen = self._generation.read(DIRECTORY)
+        if seen == self._seen and time.time() < self.keyring.next_at:
+            return
+        path = self.settings.database_path
+        try:
+            self.keyring.reload(now=time.time())
+            self._cipher.renew(self.keyring.queue_keys, self.keyring.current_queue_key_id)
             if seen == self._seen:
-                continue
-            try:
-                self.keyring.reload()
-                self._directory = await asyncio.to_thread(Directory.load, self.settings.database_path, self.keyring)
-            except (KeyringError, StoreUnavailable, SQLAlchemyError) as error:
-                if not self.stale:
-                    log.error(events.DIRECTORY_STALLED, kind=type(error).__name__)
-                self.stale = "web: the directory has changed and cannot be read"
-                continue
-            self._seen, self.stale = seen, ""
+                return
+            self._directory = await asyncio.to_thread(Directory.load_safely, path, self.keyring, self._generation)
+        except (KeyringError, StoreUnavailable, SQLAlchemyError) as error:
+            if not self.stale:
+                log.error(events.DIRECTORY_STALLED, kind=type(error).__name__)
+            self.stale = "web: the directory has changed and cannot be read"
+            return
+        self._seen, self.stale = seen, ""
 
     async def _call(self, op: str, args: dict[str, Any]) -> Any:
         try:
             return await self._channel.call(op, args)
         except control.OpRefused as error:
+            if error.code in control.DOWN_CODES:  # nobody has looked at it: what was asked may well be right
+                raise OpUnavailable(error.code) from None
             raise OpRefused(error.code, error.text) from None
         except control.OpUnavailable:
             raise OpUnavailable(op) from None
@@ -168,6 +179,7 @@ async def main(boot: Boot) -> None:
     channel = await control.connect(str(control_path(boot.settings)), refuse)
     link = asyncio.get_running_loop().create_task(channel.run())
     gateway = Gateway(boot, keyring, channel)
+    await gateway.look()
     follow = asyncio.get_running_loop().create_task(gateway.follow())
     app = create_app(gateway, boot.settings)
     sock = socket.socket(fileno=boot.sockets[0][1])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +21,11 @@ from relay.consent.token import make as make_token
 from relay.counters.embedded import EmbeddedCounters
 from relay.delivery import route
 from relay.delivery.capture import Capture
+from relay.delivery.hands import Hands
 from relay.delivery.pool import Doors, PeerState, Pool
 from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
-from relay.delivery.scheduler import Hands, Scheduler
+from relay.delivery.scheduler import Scheduler
 from relay.directory import Directory
 from relay.dkim.sign import Signer as Key
 from relay.gather import Gather
@@ -58,6 +61,8 @@ EXPIRE_EVERY_TICKS = 240
 HOUR_SECONDS = 3600.0
 ASKED = "recipients.ask"  # held until its sender answers, not until a person reviews it (CC-10)
 LAG_PROBE_SECONDS = 0.25
+UNREAD = "it has changed and cannot be read"
+UNKNOWN = "it cannot be read: logins get 451"
 
 
 class Worker:
@@ -70,13 +75,15 @@ class Worker:
         data = self.settings.server.data_dir
         self.keyring = Keyring.open(self.settings.server.keys_dir, create=False)
         self.generation = Generation.open(data)
-        self._directory_seen = self.generation.read(DIRECTORY)
-        self._directory = Directory.load(self.settings.database_path, self.keyring)
+        # Loaded in `start`, and until it can be nobody is let in and nobody is turned away (PIPE-3).
+        self._directory = Directory(self.keyring)
+        self._directory_seen = -1
         self.counters = EmbeddedCounters(data)
         self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
         self.health = Health()
         self._is_stale = False
+        self._is_blind = False
         self.stopping = asyncio.Event()
         self._ticks = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -92,7 +99,8 @@ class Worker:
     async def start(self) -> None:
         """Queue first, then delivery, then the doors: nothing is accepted before it can be kept and sent."""
         settings, data = self.settings, self.settings.server.data_dir
-        self.lookup = Lookup(settings.database_path, self.keyring)
+        self.lookup = Lookup(settings.database_path, self.keyring, generation=self.generation)
+        await self._follow_directory()
         self.queue = QueueFiles(
             data / QUEUE,
             self.cipher,
@@ -126,7 +134,7 @@ class Worker:
             self.queue,
             self.clock,
             signer,
-            Hands(self.recheck, self.reporter, self.watch.concluded, self._crashed, plans),
+            Hands(self.recheck, self.reporter, self.watch, self._crashed, plans),
             provider="capture" if settings.delivery.mode == "capture" else "smarthost",
         )
         self.overdue = Overdue(
@@ -147,7 +155,7 @@ class Worker:
     def _build_front(self) -> None:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
-        threads = Threads(settings.server.data_dir, self.keyring.subject_hash, writable=False)
+        threads = Threads(settings.server.data_dir, self.keyring.subject_hashes, writable=False)
         gather = Gather(self.lookup, threads, self.counters, generation=lambda: self.generation.read(CONSENT))
         house = House(
             settings.server.hostname,
@@ -165,7 +173,7 @@ class Worker:
             watcher=self.watch,
         )
         self.watch.queue = self.queue
-        self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter)
+        self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter, say=self.trace.say)
         self.desk = Desk(
             self.intake,
             self.directory,
@@ -192,7 +200,7 @@ class Worker:
         return self._directory.keys_for(domain, tenant or None)
 
     def _links(self, item: Item, recipient: str) -> Links:
-        subject = person_hash(self.keyring, item.tenant, recipient)
+        subject = self._subject_of(item.tenant, recipient)
         url = self.settings.web.public_url.rstrip("/")
         purpose, tenant = item.meta["purpose"], item.tenant
         subscriber = item.meta.get("subscriber", "")
@@ -203,6 +211,12 @@ class Worker:
             self.keyring, TokenKind.MY, tenant, purpose=purpose, subject_hash=subject, subscriber=subscriber
         )
         return Links(f"{url}/u/{unsubscribe}", f"{url}/my/{my}")
+
+    def _subject_of(self, tenant: int, recipient: str) -> bytes:
+        try:
+            return self.lookup.person_key(tenant, recipient)
+        except sqlite3.Error:  # the current key does as well: an objection under it is found
+            return person_hash(self.keyring, tenant, recipient)
 
     # -- run --------------------------------------------------------------------------------------------------------
 
@@ -230,6 +244,8 @@ class Worker:
         self.queue.tick()
         self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)
+        if isinstance(self.pool, Pool):
+            metrics.NEXT_HOPS_FAILING.set(sum(peer.failures > 0 for peer in self.pool.state().peers))
         if self._ticks % ADOPT_EVERY_TICKS == 0:
             adopted = await self.queue.adopt_orphans()
             if adopted:
@@ -250,16 +266,20 @@ class Worker:
     async def _follow_directory(self) -> None:
         """Take in changes. While they cannot be read the last ones hold, the queue goes on, and it is tried again."""
         seen = self.generation.read(DIRECTORY)
-        if seen == self._directory_seen:
+        if seen == self._directory_seen and self.clock.now() < self.keyring.next_at:
             return
+        path = self.settings.database_path
         try:
-            self.keyring.reload()
-            self._directory = await asyncio.to_thread(Directory.load, self.settings.database_path, self.keyring)
+            self.keyring.reload(now=self.clock.now())
+            self.cipher.renew(self.keyring.queue_keys, self.keyring.current_queue_key_id)
+            if seen == self._directory_seen:
+                return
+            self._directory = await asyncio.to_thread(Directory.load_safely, path, self.keyring, self.generation)
         except (KeyringError, StoreUnavailable, SQLAlchemyError) as error:
             if not self._is_stale:
                 log.error(events.DIRECTORY_STALLED, kind=type(error).__name__)
             self._is_stale = True
-            self.health.fail("directory", "it has changed and cannot be read")
+            self.health.fail("directory", UNREAD if self._directory.is_known else UNKNOWN)
             return
         self._directory_seen, self._is_stale = seen, False
         self.health.recover("directory")
@@ -271,6 +291,21 @@ class Worker:
             self.health.recover("queue")
         else:
             self.health.fail("queue", pressure)
+        self._check_store()
+
+    def _check_store(self) -> None:
+        """A lookup that failed is tried again, so that this worker is ready as soon as it can read."""
+        if self.lookup.failure:
+            with contextlib.suppress(sqlite3.Error):
+                self.lookup.look()
+        if not self.lookup.failure:
+            self.health.recover("store")
+            self._is_blind = False
+            return
+        self.health.fail("store", "the shared database cannot be read")
+        if not self._is_blind:
+            self._is_blind = True
+            log.error(events.STORE_FAILED, kind=self.lookup.failure)
 
     async def _probe_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -331,7 +366,8 @@ def _record_policy(name: str, seconds: float) -> None:
 
 
 def _noticed(state: PeerState) -> None:
-    log.info(events.PEER_CHANGED, peer=state.name, state=state.state, stage=state.stage, why=state.why)
+    level = log.info if state.state == "usable" else log.warning
+    level(events.PEER_CHANGED, peer=state.name, state=state.state, stage=state.stage, why=state.why)
 
 
 async def main(boot: Boot) -> None:

@@ -53,7 +53,11 @@ class Desk:
             metrics.AUTH_FAILURES.inc(("blocked",))
             seconds = max(self._counters.blocked_until(key, now) for key in keys) - now
             return self.say("session.login_blocked", minutes=str(ceil(seconds / 60)))
-        account = self._directory().authenticate(login.username, login.password)
+        directory = self._directory()
+        if not directory.is_known:
+            metrics.AUTH_FAILURES.inc(("unavailable",))
+            return self.say("session.no_directory")
+        account = directory.authenticate(login.username, login.password)
         if account is None:
             metrics.AUTH_FAILURES.inc(("wrong",))
             log.info(events.LOGIN_REFUSED, client=client_ip)

@@ -1,18 +1,24 @@
 """PROXY protocol, versions 1 and 2: who the client behind a balancer is. Pure.
 
-Specification: HAProxy, "The PROXY protocol", versions 1 and 2. Only TCP over IPv4 and IPv6 counts; LOCAL and UNKNOWN
-keep the address of the connection itself.
+Specification: HAProxy, "The PROXY protocol", versions 1 and 2. Only TCP over IPv4 and IPv6 counts; LOCAL, UNKNOWN and
+what is no TCP keep the address of the connection itself. What the specification does not know is refused: whose address
+counts must never be a guess. Fields behind the addresses (TLV) are passed over.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import struct
 from typing import NamedTuple
 
 SIGNATURE_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 MAX_V1 = 107
 MAX_V2 = 16 + 4096
+_PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
+_ADDRESSES = {0: 0, 1: 12, 2: 36, 3: 216}  # family: octets of both addresses and ports
+_STREAM = 1
+_TRANSPORTS = 3
 
 
 class Proxied(NamedTuple):
@@ -46,14 +52,14 @@ def _version_1(buffer: bytes | bytearray) -> Proxied | BadProxyHeader | None:
         return Proxied("", end + 2)
     if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6"):
         return BadProxyHeader("version 1 header malformed")
+    kind = ipaddress.IPv4Address if words[1] == b"TCP4" else ipaddress.IPv6Address
     try:
-        address = ipaddress.ip_address(words[2].decode("ascii"))
-        ports = [int(words[4]), int(words[5])]
+        client, _ = (kind(word.decode("ascii")) for word in words[2:4])
     except ValueError:
         return BadProxyHeader("version 1 address malformed")
-    if (address.version == 4) != (words[1] == b"TCP4") or not all(0 <= port <= 65535 for port in ports):
-        return BadProxyHeader("version 1 family or port wrong")
-    return Proxied(str(address), end + 2)
+    if b"%" in words[2] or not all(_PORT.fullmatch(port) and int(port) <= 65535 for port in words[4:]):
+        return BadProxyHeader("version 1 zone or port wrong")
+    return Proxied(str(client), end + 2)
 
 
 def _version_2(buffer: bytes | bytearray) -> Proxied | BadProxyHeader | None:
@@ -62,11 +68,12 @@ def _version_2(buffer: bytes | bytearray) -> Proxied | BadProxyHeader | None:
     version_command, family, length = struct.unpack_from("!BBH", buffer, 12)
     if version_command >> 4 != 2 or version_command & 15 > 1 or 16 + length > MAX_V2:
         return BadProxyHeader("version 2 header malformed")
+    is_local = version_command & 15 == 0  # the balancer itself, asking whether we live: the rest means nothing
+    if not is_local and (family & 15 >= _TRANSPORTS or length < _ADDRESSES.get(family >> 4, MAX_V2)):
+        return BadProxyHeader("version 2 family unknown, or its addresses too short")
     if len(buffer) < 16 + length:
         return None
-    if version_command & 15 == 0 or family >> 4 not in (1, 2):  # LOCAL, or neither IPv4 nor IPv6
+    if is_local or family >> 4 not in (1, 2) or family & 15 != _STREAM:
         return Proxied("", 16 + length)
     size = 4 if family >> 4 == 1 else 16
-    if length < 2 * size + 4:
-        return BadProxyHeader("version 2 address too short")
     return Proxied(str(ipaddress.ip_address(bytes(buffer[16 : 16 + size]))), 16 + length)

@@ -88,8 +88,13 @@ class Session(Entrance):
         if not self.listener.trusts(self.peer_address):
             self.front.count("bad_proxy_header")
             raise Lost
-        while (header := read_header(self.buffer)) is None:
-            await self.more()
+        try:
+            while (header := read_header(self.buffer)) is None:
+                await self.more()
+        except Lost:
+            if self._received:  # who only looks whether somebody listens has said nothing wrong
+                self.front.count("bad_proxy_header")
+            raise
         if isinstance(header, BadProxyHeader):
             self.front.count("bad_proxy_header")
             raise Lost

@@ -23,9 +23,13 @@ class Cipher:
     """Seals and opens with the current key; opens with every key that is live."""
 
     def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
+        self.renew(keys, current)
+
+    def renew(self, keys: Mapping[int, bytes], current: int) -> None:
+        """Take other keys, after a rotation; other threads may be sealing meanwhile."""
         self._keys = {number.to_bytes(KEY_ID_BYTES, "big"): AESGCM(key) for number, key in keys.items()}
-        self._current = current.to_bytes(KEY_ID_BYTES, "big")
-        self._seal = self._keys[self._current].encrypt
+        name = current.to_bytes(KEY_ID_BYTES, "big")
+        self._current = (name, self._keys[name].encrypt)  # one value: a name never goes with another key
 
     def seal(self, number: int, data: bytes) -> bytes:
         """The encrypted blob of `data`, bound to the row `number`."""
@@ -34,7 +38,8 @@ class Cipher:
     def seal_parts(self, number: int, data: bytes) -> tuple[bytes, bytes]:
         """The blob in two parts, for data of megabytes, which must not lie in memory a third time."""
         nonce = os.urandom(NONCE_BYTES)
-        return self._current + nonce, self._seal(nonce, data, number.to_bytes(8, "big"))
+        name, encrypt = self._current
+        return name + nonce, encrypt(nonce, data, number.to_bytes(8, "big"))
 
     def open(self, number: int, blob: bytes) -> bytes:
         """What `seal` was given. Raises CorruptRow."""

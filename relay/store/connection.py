@@ -1,7 +1,8 @@
 """Open the shared database: `open` for the one writer, `open_reader` for everybody else.
 
 SQLite runs in WAL mode with `synchronous=FULL`: a commit that returned survives a power cut, and readers never
-wait for the writer.
+wait for the writer. Nobody maps the file into memory: a page that somebody cut off would end the process that touches
+it (SIGBUS), where a read of it is an error that one session answers with 451 (PIPE-3).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from sqlalchemy.engine import URL, Engine, make_url
 
 BUSY_TIMEOUT_MS = 5_000
 _CACHE_KIB = 64 * 1024
-_MMAP_BYTES = 1 << 30  # readers share the pages with the file cache; a larger file is read the plain way
 # An import touches pages all over the tables: with SQLite's 1000, nearly each of its commits would copy them back.
 _CHECKPOINT_PAGES = 8_000
 
@@ -57,13 +57,25 @@ def open(database: str | Path) -> Engine:
 
     url = url_of(database)
     if url.get_backend_name() == "sqlite":
-        _make_private(sqlite_path(database))
+        path = sqlite_path(database)
+        _make_private(path)
+        if path.stat().st_size or _log_of(path):
+            require_whole(path)
     engine = _engine(url, read_only=False)
     try:
         migrate.upgrade(engine)
     except sa.exc.OperationalError as error:
-        raise StoreUnavailable(f"{engine.url.render_as_string()}: {error.orig}") from error
+        raise StoreUnavailable(told(error)) from error
     return engine
+
+
+def told(error: sa.exc.DatabaseError) -> str:
+    """What the database said, and what to do."""
+    if getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+        return "nothing was changed, the disk of the database is full: make room there, then do it again"
+    return (
+        f"nothing was changed, the database said: {error.orig}; look at its disk with `zegel doctor`, then do it again"
+    )
 
 
 def _make_private(path: Path) -> None:
@@ -75,18 +87,57 @@ def _make_private(path: Path) -> None:
     os.close(handle)
 
 
+def require_whole(path: Path) -> None:
+    """Raises StoreUnavailable where there is nothing to read at `path`.
+
+    Asked before every opening: SQLite takes an empty file for a new database and deletes the log beside it, with every
+    commit that is not in the file yet. Only looked at, never opened: closing a file drops this process's locks on it,
+    those of SQLite too (fcntl).
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise StoreUnavailable(f"{path} does not exist: run `zegel init`, or start `zegel serve` once") from None
+    except OSError as error:
+        raise StoreUnavailable(f"{path} cannot be read: {error.strerror}") from None
+    if not size:
+        raise StoreUnavailable(f"{path} is empty: put the database back from a backup", damaged=True)
+
+
+def check_whole(path: Path) -> None:
+    """Walk every page of the database. Raises StoreUnavailable where it is damaged or cannot be read; takes its time."""
+    require_whole(path)
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        try:
+            found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"{path} cannot be read: {error}", damaged=True) from None
+    if found != "ok":
+        raise StoreUnavailable(f"{path} is damaged: put it back from a backup", damaged=True)
+
+
+def _log_of(path: Path) -> int:
+    """Octets in the write-ahead log beside a database."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def open_reader(database: str | Path) -> Engine:
-    """An engine that cannot write. Raises StoreUnavailable where the SQLite file is not there yet."""
+    """An engine that cannot write. Raises StoreUnavailable where there is no SQLite file to read."""
     url = url_of(database)
-    if url.get_backend_name() == "sqlite" and not sqlite_path(database).exists():
-        raise StoreUnavailable(f"{url.database} does not exist: run `zegel init`, or start `zegel serve` once")
+    if url.get_backend_name() == "sqlite":
+        require_whole(sqlite_path(database))
     return _engine(url, read_only=True)
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
     """A bare read-only SQLite connection for hand-written point selects; autocommit, one thread at a time."""
-    if not path.exists():
-        raise StoreUnavailable(f"{path} does not exist: run `zegel init`, or start `zegel serve` once")
+    require_whole(path)
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
     )
@@ -99,6 +150,11 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
         options: dict[str, Any] = {"postgresql_readonly": True} if read_only else {}
         return sa.create_engine(url, pool_pre_ping=True, execution_options=options)
     engine = sa.create_engine(url, poolclass=sa.pool.QueuePool, pool_size=2, max_overflow=8)
+
+    @event.listens_for(engine, "do_connect")
+    def look(*_: object) -> None:
+        if read_only:
+            require_whole(sqlite_path(url.database or ""))
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: object) -> None:
@@ -118,7 +174,7 @@ def _tune(connection: sqlite3.Connection, *, read_only: bool) -> None:
     connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
     connection.execute("PRAGMA temp_store=MEMORY")
     if read_only:
-        connection.execute(f"PRAGMA mmap_size={_MMAP_BYTES}")
+        connection.execute("PRAGMA mmap_size=0")  # whatever the library was built with
         connection.execute("PRAGMA query_only=ON")
         return
     connection.execute("PRAGMA journal_mode=WAL")

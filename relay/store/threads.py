@@ -21,9 +21,9 @@ _MESSAGE_ID = re.compile(rb"<[^<>\s]{1,500}>")
 class Threads:
     """The memory of one data folder."""
 
-    def __init__(self, data_dir: Path, digest: Callable[[str], bytes], *, writable: bool) -> None:
-        """`digest` is the keyring's `subject_hash`."""
-        self._digest = digest
+    def __init__(self, data_dir: Path, digests: Callable[[str], Sequence[bytes]], *, writable: bool) -> None:
+        """`digests` is the keyring's `subject_hashes`: what was remembered under an older key is found too."""
+        self._digests = digests
         self._path = data_dir / FILE
         self._db: sqlite3.Connection | None = None
         if writable:
@@ -40,13 +40,14 @@ class Threads:
             self._db = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, check_same_thread=False)
         return self._db
 
-    def _hash(self, tenant_id: int, text: str) -> int:
-        return int.from_bytes(self._digest(f"thread\0{tenant_id}\0{text}")[:8], "big") >> 1
+    def _hashes(self, tenant_id: int, text: str) -> list[int]:
+        """Under every live key, current first."""
+        return [int.from_bytes(d[:8], "big") >> 1 for d in self._digests(f"thread\0{tenant_id}\0{text}")]
 
     def entry(self, tenant_id: int, message_id: bytes, shown: Iterable[str]) -> tuple[int, list[int]]:
         """What `remember` takes: keyed hashes of a Message-ID and of the addresses (narrow) that the message shows."""
-        key = self._hash(tenant_id, message_id.decode("latin-1"))
-        return key, [self._hash(tenant_id, address) for address in shown]
+        key = self._hashes(tenant_id, message_id.decode("latin-1"))[0]
+        return key, [self._hashes(tenant_id, address)[0] for address in shown]
 
     def remember(self, key: int, shown: Sequence[int], at: float) -> None:
         """Owner only. Raises sqlite3.Error."""
@@ -69,16 +70,16 @@ class Threads:
         shown: set[int] = set()
         known = False
         for match in _MESSAGE_ID.findall(references)[-MAX_PARENTS:]:
-            key = self._hash(tenant_id, match.decode("latin-1"))
-            row = db.execute("SELECT shown FROM thread WHERE key=? AND at>=?", (key, now - KEEP_SECONDS)).fetchone()
-            if row:
-                known = True
-                numbers = array("q")
-                numbers.frombytes(row[0])
-                shown.update(numbers)
+            for key in self._hashes(tenant_id, match.decode("latin-1")):
+                row = db.execute("SELECT shown FROM thread WHERE key=? AND at>=?", (key, now - KEEP_SECONDS)).fetchone()
+                if row:
+                    known = True
+                    numbers = array("q")
+                    numbers.frombytes(row[0])
+                    shown.update(numbers)
         if not known:
             return None
-        return frozenset(address for address in addresses if self._hash(tenant_id, address) in shown)
+        return frozenset(address for address in addresses if not shown.isdisjoint(self._hashes(tenant_id, address)))
 
     def close(self) -> None:
         if self._db is not None:

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 
 from relay import store
 from relay.consent.admit import SAME_TIME_ROWS
+from relay.consent.lookup import MOST_OTHER_LOOKS
+from relay.consent.record import parse_time
 from relay.consent.subject import person_hash
 from relay.consent.token import TokenKind, make
 from relay.keyring import Kind
@@ -35,6 +37,37 @@ def test_a_given_consent_holds_for_its_purpose_only(world: World) -> None:
     assert world.status("ann@example.net") == "given"
     assert world.status("ann@example.net", "offers") == "none"  # CONSENT-4
     assert world.status("bob@example.net") == "none"
+
+
+def test_a_consent_for_another_purpose_is_told_where_one_asks_for_it(world: World) -> None:
+    """CONSENT-4: only a consent that stands, and never in place of what is known for the purpose itself."""
+    people = ["ann@example.net", "bob@example.net", "cas@example.net"]
+    world.give(email=people[0], expires_at="2027-01-01T00:00:00Z")
+    world.give(email=people[1])
+    world.call("consent.withdraw", tenant="shop", address=people[1], purpose="newsletter")
+    world.give(email=people[2], purpose="offers")
+    world.give(email=people[2])
+
+    def told(**more: Any) -> dict[str, str]:
+        with world.lookup() as lookup:
+            found = lookup.consents(1, "offers", people, **more)
+        return {address: f"{state.status} {state.purpose}".strip() for address, state in found.items() if state}
+
+    assert told() == {people[2]: "given"}
+    assert told(others=["offers", "newsletter"]) == {people[0]: "given newsletter", people[2]: "given"}
+    world.now = parse_time("2027-01-01T00:00:01Z") or 0.0
+    assert people[0] not in told(others=["newsletter"]), "expired"
+
+
+def test_looking_for_other_purposes_has_an_end(world: World) -> None:
+    """A list of strangers costs no more than MOST_OTHER_LOOKS selects beside its own."""
+    world.give()
+    strangers = [f"person{number}@example.net" for number in range(MOST_OTHER_LOOKS // 2)]
+    with world.lookup() as lookup:
+        found = lookup.consents(1, "offers", [*strangers, "ann@example.net"], others=["x", "newsletter", "offers"])
+        assert found["ann@example.net"] is None
+        found = lookup.consents(1, "offers", ["ann@example.net", *strangers], others=["x", "newsletter", "offers"])
+    assert [address for address, state in found.items() if state] == ["ann@example.net"]
 
 
 def test_consent_is_narrow_and_objection_is_wide(world: World) -> None:

@@ -283,7 +283,27 @@ def test_modes_and_settings_reach_the_directory(world: World) -> None:
     assert tenant.settings["unsubscribe/marketing"] == {"missing": "inject"}
     world.call("policy.mode", tenant="shop", policy="recipients", mode="default")
     assert [row["policy"] for row in world.call("policy.list", tenant="shop")] == ["unsubscribe"]
+
+
+def test_a_policy_mode_that_no_mail_could_meet_is_not_stored(world: World) -> None:
+    """Whoever asks: the command line looks before it asks, the control socket and the API do not."""
     assert world.refused("policy.mode", tenant="shop", policy="gravity", mode="off") == "args.choice"
+    assert world.refused("policy.mode", tenant="shop", policy="leaks", mode="off") == "args.choice"
+    for settings in ({"mising": "inject"}, {"missing": "sometimes"}, {"on_unavailable": "perhaps"}, {"mode": "off"}):
+        assert world.refused("policy.mode", tenant="shop", policy="unsubscribe", settings=settings) == "policy.settings"
+    assert world.call("policy.list", tenant="shop") == []
+    world.call("policy.mode", tenant="shop", policy="unsubscribe", settings={"on_unavailable": "accept"})
+    assert len(world.call("policy.list", tenant="shop")) == 1
+
+
+def test_a_policy_that_left_the_order_can_be_cleared(world: World) -> None:
+    world.call("policy.mode", tenant="shop", policy="consent", mode="observe", settings={"confirm_mails": 3})
+    world.owner.close()
+    order = {"pipeline": {"order": ["classification", "content", "throttle"]}}
+    world.owner = Owner.open(world.settings, world.keyring, policies=order, now=lambda: world.now)
+    assert world.refused("policy.mode", tenant="shop", policy="consent", mode="off") == "args.choice"
+    world.call("policy.mode", tenant="shop", policy="consent", mode="default", settings={})
+    assert world.call("policy.list", tenant="shop") == []
 
 
 def test_a_suspended_tenant_is_seen_as_such(world: World) -> None:

@@ -28,6 +28,7 @@ class Sent(NamedTuple):
     changes: tuple[Change, ...] = ()
     word: str = ""  # of the last event: finished, held
     statuses: tuple[str, ...] = ()
+    on_the_way: tuple[Change, ...] = ()  # what the trace of the delivery tells
     left: bytes = b""
 
 
@@ -84,8 +85,11 @@ def follow(gateway: Gateway, sink: Sink, sent: list[Sent]) -> list[Sent]:
     for one, number in zip(accepted, _numbers(accepted), strict=True):
         changes = tuple(Change(*edit) for edit in began[number].data.get("edits", ()))
         statuses = tuple(row[2] for row in words[number].data.get("outcomes", ()))
+        later = tuple(Change(*edit) for edit in words[number].data.get("edits", ()))
         content = left.get(one.recipient, b"")
-        result.append(one._replace(changes=changes, word=words[number].word, statuses=statuses, left=content))
+        result.append(
+            one._replace(changes=changes, word=words[number].word, statuses=statuses, on_the_way=later, left=content)
+        )
     return result
 
 

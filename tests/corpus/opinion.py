@@ -57,14 +57,21 @@ def _advertises(specimen: Specimen) -> bool:
     return any(mail[name] for name in ("List-Unsubscribe", "List-Id", "List-Post", "Precedence", "X-Mailer"))
 
 
+def _has_long_line(specimen: Specimen) -> bool:
+    return max(map(len, specimen.raw.split(b"\r\n"))) > 998
+
+
 def _sealed_long_line(specimen: Specimen) -> bool:
     parts = email.message_from_bytes(specimen.raw).walk()
     sealed = any(isinstance(part, Stdlib) and part.get_content_type() in _SEALED for part in parts)
-    return sealed and max(map(len, specimen.raw.split(b"\r\n"))) > 998
+    return sealed and _has_long_line(specimen)
 
 
 HOLDS: dict[str, Callable[[Specimen], bool]] = {
     "content.eight_bit_header": lambda specimen: not specimen.head.isascii() and not specimen.utf8,
+    "content.header_not_utf8": lambda specimen: not specimen.head.isascii() and not specimen.utf8,
+    "message.mime_needs_recode": _has_long_line,
+    "message.signed_needs_recode": _has_long_line,
     "message.head_malformed": _no_field,
     "message.control_in_head": lambda s: re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", s.head) is not None,
     "message.nul": lambda specimen: b"\0" in specimen.raw,

@@ -54,6 +54,15 @@ def test_every_change_is_explained(crossing: Crossing) -> None:
     assert not problems
 
 
+def test_what_was_encoded_for_the_next_hop_stands_in_the_trace(crossing: Crossing) -> None:
+    """OUT-9, MSG-12: it is known only at delivery, so the trace of the delivery tells it."""
+    for one in crossing.crossed:
+        if one.word == "finished":
+            is_asked = any(change.kind == "recode" for change in one.changes)
+            needs = crossing.seven_bit and not is_asked and not cut(one.specimen.raw)[2].isascii()
+            assert one.on_the_way == ((Change("recode", "", "OUT-9"),) if needs else ()), one.specimen.name
+
+
 def test_every_signature_verifies(crossing: Crossing) -> None:
     def lookup(name: bytes, timeout: int = 5) -> bytes:
         return crossing.dkim[name.decode().rstrip(".")].encode()
@@ -88,10 +97,9 @@ def test_what_did_not_arrive_could_not(crossing: Crossing) -> None:
     for one in crossing.accepted:
         if one.word == "finished" and not one.left:
             assert one.statuses in (("5.6.3",), ("5.6.7",)), one.specimen.name
+            assert crossing.seven_bit, f"{one.specimen.name}: could have been refused at the end of data"
             if one.statuses == ("5.6.7",):
-                assert crossing.seven_bit and one.specimen.utf8
-            elif not crossing.seven_bit:
-                assert any(change.kind == "recode" for change in one.changes), one.specimen.name
+                assert one.specimen.utf8
 
 
 def test_the_explanation_can_fail(eight_bit: Crossing) -> None:

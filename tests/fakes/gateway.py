@@ -33,6 +33,8 @@ SUSPENDED = Tenant(id=9, name="gone", suspended=True)
 
 
 class MemoryDirectory:
+    is_known = True
+
     def __init__(self) -> None:
         self.tenants = {tenant.name: tenant for tenant in (SHOP, OTHER, SUSPENDED)}
         self.keys = {SHOP_KEY: "shop", OTHER_KEY: "other", SUSPENDED_KEY: "gone"}

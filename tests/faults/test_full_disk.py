@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.world import Clients, Sink, World
+from tests.faults.world import Clients, Sink, World, fill
 
 pytestmark = pytest.mark.anyio
 
@@ -23,34 +20,11 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """64 MB of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("a small disk needs the superuser to mount it")
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(place)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-@pytest.fixture
 async def sink() -> AsyncIterator[Sink]:
     made = Sink()
     made.port = await made.start()
     yield made
     await made.stop()
-
-
-def fill(disk: Path, leave: int) -> Path:
-    """A file that takes all but `leave` octets of what the gateway leaves it."""
-    ballast = disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while (space := os.statvfs(disk)).f_bavail * space.f_frsize > leave:
-            file.write(b"\0" * 4096)
-    return ballast
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,15 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def fill(disk: Path, leave: int) -> Path:
+    """A file that takes all but `leave` octets of what the gateway leaves it."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while (space := os.statvfs(disk)).f_bavail * space.f_frsize > leave:
+            file.write(b"\0" * 4096)
+    return ballast
+
+
 class World:
     """One gateway over `data`, restarted as often as needed, each time with as many workers as asked."""
 

@@ -120,12 +120,12 @@ class Gateway:
             owner.call("tenant.add", {"name": "shop", "legal_name": "Shop BV", "contact": SENDER, "language": "en"})
             owner.call("domain.add", {"tenant": "shop", "domain": "sender.example", "vouched": True})
             owner.call("dkim.add", {"domain": "sender.example", "vouched": True})
-            owner.call(
-                "purpose.add", {"tenant": "shop", "name": "newsletter", "title_nl": "Nieuws", "title_en": "News"}
-            )
+            for name, dutch, english in (("newsletter", "Nieuws", "News"), ("offers", "Aanbiedingen", "Offers")):
+                owner.call("purpose.add", {"tenant": "shop", "name": name, "title_nl": dutch, "title_en": english})
             for name, properties in {
                 "personal": {"stream": "personal"},
                 "marketing": {"stream": "marketing", "purpose": "newsletter"},
+                "offers": {"stream": "marketing", "purpose": "offers"},  # to which nobody agreed
                 "transactional": {"stream": "transactional"},
                 "mailserver": {"stream": "personal", "null_sender": True},
             }.items():

@@ -14,7 +14,7 @@ from relay.cli.dryrun import explain_mail
 from relay.cli.explain import Asked
 from tests.harness.gateway import AGREED, Gateway
 
-LOGINS = ("personal", "marketing", "transactional", "mailserver")
+LOGINS = ("personal", "marketing", "offers", "transactional", "mailserver")
 SENDERS = ("info@sender.example", "news@mail.sender.example", "ceo@bank.example", "")
 PEOPLE = (*AGREED, "stranger@dest.example", "other@party.example", "Ann+Extra@Dest.Example")
 EXTRA = (
@@ -100,6 +100,18 @@ def test_explain_says_what_the_gateway_says(gateway: Gateway, mail: dict[str, ob
     assert refused.keys() <= stopped
     if reply.startswith("250"):
         assert stopped == refused.keys()
+
+
+def test_explain_and_the_gateway_name_consent_for_another_list(gateway: Gateway) -> None:
+    """CONSENT-4: ann agreed to the newsletter, the login is for the offers; a stranger agreed to nothing (CONSENT-1)."""
+    mail = {"login": "offers", "sender": "info@sender.example", "author": "info@sender.example", "shown": 0}
+    mail |= {"to": ["ann@dest.example", "stranger@dest.example"], "extra": [], "body": "Sale!"}
+    raw = written(mail)
+    told = explain_mail(gateway.settings, Asked(gateway.logins["offers"][0], mail["sender"], tuple(mail["to"])), raw)  # type: ignore[arg-type]  # a text and a list of them
+    _, refused = live_answer(gateway, mail, raw)
+    rules = {entry["address"]: entry["rule"] for entry in told["recipients"]}
+    assert rules == {"ann@dest.example": "CONSENT-4", "stranger@dest.example": "CONSENT-1"}
+    assert {address: reply[10:].partition("]")[0].lstrip("[") for address, reply in refused.items()} == rules
 
 
 def test_explain_leaves_nothing_behind(gateway: Gateway) -> None:

@@ -96,6 +96,24 @@ def test_held_mail_ends_as_released_or_with_a_report(shop: Zegel, tmp_path: Path
     assert sorted(row["from"] for row in left) == ["", "a@shop.example"], "the report to the sender has the null sender"
 
 
+def test_what_people_did_to_a_message_stands_in_its_trace(shop: Zegel, tmp_path: Path) -> None:
+    """Without a gateway too: `zegel trace` is where the next person looks."""
+    number, other = put(tmp_path, held="classification.many_recipients"), put(tmp_path)
+    for words in (("held", "release", number), ("queue", "hold", number), ("held", "refuse", number)):
+        shop.ask(*words)
+    shop.ask("queue", "delete", other, "--yes")
+    (told,) = shop.ask("trace", number)
+    assert [(event["event"], event["reason"], event["by"]) for event in told["events"]] == [
+        ("released", "classification.many_recipients", "operator"),
+        ("held", "queue.held_by_operator", "operator"),
+        ("refused", "queue.held_by_operator", "operator"),
+    ]
+    shown = shop("trace", number).out
+    assert "[PIPE-2] The operator of this server holds the mail" in shown and "by the operator" in shown
+    assert "<c@example.net> failed 5.7.1" in shown
+    assert [event["event"] for event in shop.ask("trace", other)[0]["events"]] == ["deleted"]
+
+
 def test_a_lock_that_stays_taken_is_told(shop: Zegel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "BUSY_SECONDS", 0.1)
     with (tmp_path / "data" / "owner.lock").open("rb+") as lock:

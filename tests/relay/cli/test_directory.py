@@ -50,6 +50,8 @@ def test_a_tenant_shows_what_add_took(zegel: Zegel) -> None:
         (("credential", "add", "shop", "--stream", "personal", "--purpose", "x"), 1, "purpose"),
         (("credential", "revoke", "nobody"), 1, "zegel credential list"),
         (("domain", "add", "shop", "gmail.com"), 1, "mailbox provider"),
+        (("domain", "list", "nobody"), 1, "zegel tenant list"),
+        (("domain", "list", "shop", "--tenant", "other"), 2, "two tenants"),
         (("dkim", "add", "other.example"), 1, "zegel domain add"),
         (("queue", "show", "short"), 2, "13 characters"),
         (("queue", "show", "0AKY71YWHN100"), 1, "zegel trace"),
@@ -107,8 +109,21 @@ def test_a_domain_that_nobody_vouched_for_prints_its_record(zegel: Zegel) -> Non
     zegel.ask("tenant", "add", "shop")
     told = zegel("domain", "add", "shop", "shop.example").out
     assert "_zegel.shop.example" in told and "zegel-verify=" in told
-    (row,) = zegel.ask("domain", "list", "--tenant", "shop")
+    (row,) = zegel.ask("domain", "list", "shop")
     assert (row["verified"], row["vouched"], row["has_key"]) == (False, False, False)
+
+
+def test_domains_are_listed_of_all_tenants_or_of_one(shop: Zegel) -> None:
+    """The contract names the tenant by place; by option as well, as it once was."""
+    shop.ask("tenant", "add", "other")
+    shop.ask("domain", "add", "other", "other.example", "--vouched")
+    for words, names in {
+        (): {"shop.example", "other.example"},
+        ("other",): {"other.example"},
+        ("--tenant", "other"): {"other.example"},
+        ("other", "--tenant", "other"): {"other.example"},
+    }.items():
+        assert {row["domain"] for row in shop.ask("domain", "list", *words)} == names
 
 
 def test_an_api_key_is_shown_once(shop: Zegel, tmp_path: Path) -> None:

@@ -149,6 +149,13 @@ def test_the_queue_of_all_workers_is_one(gateway: Gateway, running: Zegel) -> No
     assert running.ask("held", "release", number)["state"] == "ready"
     for row in running.ask("queue", "list"):
         running("queue", "delete", row["id"], "--yes")
+    words = ["held", "released"]
+
+    def told() -> list[str]:
+        events = [event["event"] for lot in running("trace", number, "--json").json for event in lot["events"]]
+        return [event for event in events if event in words]
+
+    gateway.until(lambda: told() == words, 5, "the trace does not tell what people did")
     assert set(running.ask("queue", "stats")) >= {"ready", "waiting", "in_flight", "held"}
 
 

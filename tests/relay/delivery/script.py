@@ -9,7 +9,7 @@ S: 250 ok                         written with CRLF; successive S lines leave in
 C: RCPT TO:<ann@dest.example>     the client's next line, exactly
 C: {content 1}                    dot-stuffed content with final dot: job 1's bytes
 C: {nothing}                      the client waits for us        C: {eof}  it has closed the connection
-S: {half 25} | {close} | {reset} | {tls} | {much} | {hang} | {stall}
+S: {half 25} | {drip} (an octet each 10 ms) | {close} | {reset} | {tls} | {much} | {hang} | {stall}
 then   job 1 delivered 2.0.0      all recipients; or `job 1 bob@dest.example failed 5.1.1`
 then   job 2 deferred 4.4.2 host  with its scope, and `doubt` where there is doubt
 then   job 3 waits                never taken
@@ -19,6 +19,7 @@ then   host waiting auth          state and stage of the first host
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import ssl
 import struct
@@ -203,6 +204,11 @@ class Peer:
                     writer.write(b"250-" + b"x" * 1000 + b"\r\n")
             case "{stall}":
                 await self._script.jobs[1].answered.wait()
+            case "{drip}":
+                gone = asyncio.gather(reader.read(), return_exceptions=True)
+                octets = itertools.chain(b"250 ", itertools.repeat(ord("x")))
+                while not (await asyncio.wait((gone,), timeout=0.01))[0]:
+                    writer.write(bytes((next(octets),)))
             case "{hang}":
                 await reader.read()
             case _:

@@ -60,6 +60,24 @@ def test_what_was_offered_in_clear_is_forgotten_in_tls() -> None:
     assert features == Features(dsn=True, tls=True)
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"5.7.8 no", "535 5.7.8 no"),
+        (b"bad line AUTH PLAIN AHVzZXJuYW1lAGdlaGVpbQ==", "535 bad line AUTH PLAIN ..."),
+        (b"bad line AHVzZXJuYW1lAGdl", "535 bad line ..."),
+        (b"user=username, password='geheim' wrong", "535 ... ... wrong"),
+        (b"<Z2VoZWlt> wrong", "535 ... wrong"),
+    ],
+)
+def test_what_a_host_repeats_of_a_login_goes_nowhere(said: bytes, told: str) -> None:
+    """The reason of a failure stands in the log, on pages and in reports."""
+    steps = handshake(Manners("relay.example", "no", "username", "geheim", clear_auth=True))
+    with pytest.raises(SetupFailed) as failed:
+        walk(steps, [Reply(220, b"hi"), Reply(250, b"mx\nAUTH PLAIN"), Reply(535, said)])
+    assert failed.value.why == told
+
+
 @pytest.mark.parametrize("starttls", ["required", "offered", "no"])
 def test_password_is_not_said_in_clear(starttls: str) -> None:
     steps = handshake(Manners("relay.example", starttls, "user", "geheim"))

@@ -284,9 +284,8 @@ async def test_idle_connection_says_quit_after_its_time(sink: Sink) -> None:
     bench = Bench([sink.port], terms=Terms("relay.example", idle_seconds=0.05))
     await bench.answered(bench.send(Letter()))
     async with asyncio.timeout(5):
-        while sink.sessions:
+        while sink.sessions or bench.pool.state().idle:  # it may see the end a moment later than the host
             await asyncio.sleep(0.01)
-    assert bench.pool.state().idle == 0
     assert bench.pool.state().peers[0].state == "usable"
     await bench.answered(bench.send(Letter()))
     assert len(sink.messages) == 2

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import shutil
+from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
+from relay.delivery.hands import Hands
+from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from relay.delivery.pool import PeerState, PoolState
 from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
 from relay.delivery.retry import RetryPlan
-from relay.delivery.scheduler import ROUND, Attempt, Hands, Scheduler
+from relay.delivery.scheduler import ROUND, Attempt, Scheduler
 from relay.recheck import GOES, Standing
 from relay.serve.overdue import Overdue
 from relay.spool.cipher import Cipher
@@ -35,11 +40,11 @@ class Answers:
     """Recheck with answers set by the test."""
 
     def __init__(self) -> None:
-        self.standing: Standing | None = GOES
+        self.standing = GOES
         self.fresh = True
         self.asked = 0
 
-    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing | None:
+    def __call__(self, item: Item, waiting: Sequence[int]) -> Standing:
         self.asked += 1
         return self.standing
 
@@ -47,14 +52,30 @@ class Answers:
         return self.fresh
 
 
+class Files(QueueFiles):
+    """The queue; while it `hangs` the disk has new messages and does not answer."""
+
+    hangs = False
+    unanswered: Sequence[asyncio.Future[None]] = ()
+
+    def commit(self, item: Item) -> asyncio.Future[None]:
+        if not self.hangs:
+            return super().commit(item)
+        self.unanswered = (*self.unanswered, asyncio.get_running_loop().create_future())
+        return self.unanswered[-1]
+
+
 class Desk:
-    """A queue, its scheduler, and the delivery log as `(queue id, word of each outcome)`."""
+    """A queue, its scheduler, and the delivery log of it."""
 
     def __init__(self, folder: Path, clock: FakeClock) -> None:
         self.clock = clock
-        self.queue = QueueFiles(folder, Cipher({1: bytes(32)}, 1), clock, on_work=lambda: None)
+        self.folder = folder
+        self.queue = Files(folder, Cipher({1: bytes(32)}, 1), clock, on_work=lambda: None)
         self.answers = Answers()
         self.log: list[tuple[dict[int, Outcome], bool]] = []
+        self.recoded: list[set[str]] = []
+        self.waits: list[tuple[str, float]] = []
         self.bugs: list[BaseException] = []
         self.scheduler: Scheduler
 
@@ -62,13 +83,38 @@ class Desk:
         await self.queue.start()
         reporter = Reporter("gw.test", self.queue.next_id, self.clock, public_url="https://gw.test")
         signer = Signer(lambda domain, tenant: (), self.clock.now, lambda item, recipient: Links("", ""))
-        hands = Hands(self.answers, reporter, self._note, self.bugs.append, lambda item: PLAN)
+        hands = Hands(self.answers, reporter, self, self.bugs.append, lambda item: PLAN)
         self.scheduler = Scheduler(self.queue, self.clock, signer, hands)
 
-    def _note(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool) -> None:
+    def concluded(
+        self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, recoded: Collection[str] = ()
+    ) -> None:
         self.log.append((dict(outcomes), gave_up))
+        self.recoded.append(set(recoded))
 
-    async def commit(self, recipients: int = 1, *, split: bool = False) -> Item:
+    def postponed(self, item: Item, why: str) -> None:
+        self.waits.append((why, item.due))
+
+    async def after_power_cut(self) -> Desk:
+        """What another machine makes of the disk as it is at this moment."""
+        while self.queue.writer.busy:
+            await self.queue.writer.drain()
+        copy = self.folder.with_name(f"{self.folder.name}-again")
+        shutil.copytree(self.folder, copy)
+        again = Desk(copy, self.clock)
+        await again.open()
+        return again
+
+    async def stop(self) -> None:
+        for future in self.queue.unanswered:
+            future.set_result(None)
+        await self.settle()
+        await self.queue.stop()
+        assert not self.bugs
+
+    async def commit(
+        self, recipients: int = 1, *, split: bool = False, notify: Sequence[str] = (), body: str = "Hi\r\n"
+    ) -> Item:
         meta = {
             "tenant_id": 1,
             "tenant": "shop",
@@ -80,11 +126,12 @@ class Desk:
             "utf8": False,
             "domain": "",
             "language": "en",
-            "rcpt": [[f"p{number}@dest.example", (), ""] for number in range(recipients)],
+            "rcpt": [[f"p{number}@dest.example", notify, ""] for number in range(recipients)],
             "edits": [("to_self", "To", "", "CC-8")] if split else [],
             "at": self.clock.now(),
         }
-        item = Item(self.queue.next_id(), meta, b"From: info@sender.example\r\n\r\nHi\r\n", due=self.clock.now())
+        raw = f"From: info@sender.example\r\n\r\n{body}".encode()
+        item = Item(self.queue.next_id(), meta, raw, due=self.clock.now())
         await self.queue.commit(item)
         return item
 
@@ -119,12 +166,10 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    made = Desk(tmp_path, FakeClock())
+    made = Desk(tmp_path / "queue", FakeClock())
     await made.open()
     yield made
-    await made.settle()
-    await made.queue.stop()
-    assert not made.bugs
+    await made.stop()
 
 
 def report_of(attempt: Attempt | None) -> str:
@@ -175,12 +220,13 @@ async def test_copies_that_waited_are_asked_about_again(desk: Desk) -> None:
 async def test_an_answer_that_never_comes_ends_as_a_report(desk: Desk) -> None:
     """PIPE-3, OUT-2: no store, or a suspended tenant: the mail waits less and less often, and not for ever."""
     await desk.commit()
-    desk.answers.standing = None
+    desk.answers.standing = Standing(waits="consent.unavailable")
     while desk.clock.now() < FakeClock().now() + PLAN.give_up_seconds + HOUR and not desk.log:
         desk.scheduler.take()
         await desk.settle()
         await desk.wait_for(960.0)
     assert desk.log[-1][1] and desk.answers.asked < 600
+    assert desk.waits == [("consent.unavailable", FakeClock().now() + 60)], "told once, not each time"
     desk.answers.standing = GOES
     assert "Action: failed" in report_of(await desk.take())
 
@@ -208,6 +254,21 @@ async def test_a_host_that_fails_each_time_costs_no_try_but_a_warning_and_an_end
     attempt.done([CUT])
     await desk.settle()
     assert "Action: failed" in report_of(await desk.take())
+
+
+@pytest.mark.parametrize("why", [LATER, CUT])
+async def test_a_delay_is_told_with_its_end_for_each_recipient(desk: Desk, why: Deferred) -> None:
+    """OUT-12, RFC 3464 section 2.3.9: the sender learns how long we go on, by program and by eye."""
+    item = await desk.commit(2)
+    end = item.meta["at"] + PLAN.give_up_seconds
+    while (attempt := await desk.take()) is not None and attempt.item.id == item.id:
+        attempt.done([why, why])
+        await desk.settle()
+        await desk.wait_for(max(0.5 * HOUR, attempt.item.due - desk.clock.now() + 1))
+    text = report_of(attempt)
+    assert text.count("Action: delayed") == 2
+    assert text.count(f"Will-Retry-Until: {format_datetime(datetime.fromtimestamp(end, UTC))}") == 2
+    assert text.count(f"keep trying until {datetime.fromtimestamp(end, UTC):%Y-%m-%d %H:%M} (UTC)") == 2
 
 
 async def test_a_peer_that_takes_nobody_has_had_its_try(desk: Desk) -> None:
@@ -245,7 +306,7 @@ async def test_while_no_host_is_there_the_sender_still_hears(desk: Desk) -> None
     assert await overdue.sweep(DOWN) == 1
     await desk.settle()
     text = report_of(await desk.take())
-    assert "Action: delayed" in text and "refused" in text
+    assert "Action: delayed" in text and "no next server can be reached" in text and DOWN.peers[0].why not in text
     await desk.wait_for(60.0)
     assert await overdue.sweep(DOWN) == 0, "once is enough"
     desk.clock.advance(PLAN.give_up_seconds)
@@ -254,3 +315,92 @@ async def test_while_no_host_is_there_the_sender_still_hears(desk: Desk) -> None
     assert item.id not in desk.queue.in_flight
     texts = [report_of(await desk.take())]
     assert any("Action: failed" in text for text in texts)
+
+
+async def test_a_success_that_was_asked_for_is_told_by_the_process_that_ends_the_pass(desk: Desk) -> None:
+    """SMTP-14: a restart in the middle of a split forgets the outcomes, not that they are owed."""
+    await desk.commit(5, split=True, notify=("SUCCESS",))
+    for _ in range(3):
+        attempt = await desk.take()
+        assert attempt is not None
+        attempt.done([OK])
+    again = await desk.after_power_cut()
+    for _ in range(2):
+        attempt = await again.take()
+        assert attempt is not None and attempt.mail_from
+        attempt.done([OK])
+    await again.settle()
+    text = report_of(await again.take())
+    assert text.count("Action: relayed") == 5
+    assert text.count("Diagnostic-Code: smtp; 250 ok") == text.count("Last-Attempt-Date") == 2
+    again.queue.release(again.queue.in_flight.popitem()[1])
+    await again.stop()
+
+
+@pytest.mark.parametrize("last", [OK, GONE])
+async def test_nothing_is_forgotten_before_the_report_of_it_is_durable(desk: Desk, last: Outcome) -> None:
+    """PIPE-2: all is said, a row of progress is still on its way to the disk, the report is not on it, the power goes."""
+    await desk.commit(4, split=True, notify=("SUCCESS", "FAILURE"))
+    attempts = [attempt for _ in range(4) if (attempt := await desk.take()) is not None]
+    desk.queue.hangs = True
+    for attempt, outcome in zip(attempts, [OK, OK, OK, last], strict=True):
+        attempt.done([outcome])
+    again = await desk.after_power_cut()
+    while (attempt := await again.take()) is not None and attempt.mail_from:
+        attempt.done([last] * len(attempt.recipients))
+        await again.settle()
+    text = report_of(attempt)
+    assert text.count("Action: relayed") + text.count("Action: failed") == 4
+    assert text.count("Action: failed") == (last is GONE)
+    await again.stop()
+
+
+async def test_nobody_asked_so_nothing_is_owed(desk: Desk) -> None:
+    item = await desk.commit(3, split=True)
+    attempt = await desk.take()
+    assert attempt is not None
+    attempt.done([OK])
+    assert "owed" not in item.state
+    await desk.settle()
+
+
+async def test_what_a_peer_reports_itself_is_not_owed(desk: Desk) -> None:
+    """RFC 3461 section 5.2: a peer with DSN took the duty over."""
+    item = await desk.commit(2, split=True, notify=("SUCCESS",))
+    for _ in range(2):
+        attempt = await desk.take()
+        assert attempt is not None
+        attempt.done([OK._replace(dsn=True)])
+    await desk.settle()
+    assert "owed" not in item.state and await desk.take() is None
+
+
+async def test_each_cause_of_a_wait_is_told(desk: Desk) -> None:
+    """PIPE-3, THROTTLE-9: why it waits, and until when; again when the cause is another, or comes back."""
+    await desk.commit()
+    for why in ("consent.unavailable", "account.suspended", "account.suspended", "", "account.suspended"):
+        desk.answers.standing = Standing(waits=why)
+        attempt = await desk.take() if not why else desk.scheduler.take()
+        assert (attempt is None) == bool(why)
+        if attempt is not None:
+            attempt.done([LATER])
+        await desk.settle()
+        await desk.wait_for(960.0)
+    assert [why for why, _ in desk.waits] == ["consent.unavailable", "account.suspended", "account.suspended"]
+
+
+@pytest.mark.parametrize(
+    ("takes_8bit", "outcome", "rules"), [(False, OK, {"OUT-9"}), (True, OK, set()), (False, LATER, set())]
+)
+async def test_what_was_encoded_anew_for_a_peer_is_told(
+    desk: Desk, takes_8bit: bool, outcome: Outcome, rules: set[str]
+) -> None:
+    """OUT-9, MSG-12: only of what was delivered, since the next try may meet another peer."""
+    item = await desk.commit(body="caf\u00e9\r\n")
+    item.meta["class"] = "system"  # goes without a key
+    attempt = await desk.take()
+    assert attempt is not None
+    copy = attempt.render(Features(eightbitmime=takes_8bit))
+    assert isinstance(copy, Rendered) and bytes(copy.body).isascii() is not takes_8bit
+    attempt.done([outcome])
+    assert desk.recoded == [rules]

@@ -12,7 +12,7 @@ import pytest
 from relay.mail.address import parse_list, visible
 from relay.mail.message import Malformed, Message, join_head
 from relay.mail.mime import Structure, decode_text, structure
-from relay.mail.recode import needs_recode, to_7bit
+from relay.mail.recode import needs_recode, obstacle, to_7bit
 from relay.mail.words import decode_words
 from tests.mailfiles import crlf, parameters
 
@@ -72,6 +72,8 @@ def test_the_7_bit_form_decodes_to_the_same_content(path: Path) -> None:
         return  # the standard library puts the end of this head elsewhere
     body = bytes(message.body)
     found = to_7bit(message.fields, message.body)
+    if needs_recode(body):
+        assert obstacle(message) == (found if isinstance(found, Malformed) else None)
     if isinstance(found, Malformed):
         assert needs_recode(body)
         assert found.reason in ("message.signed_needs_recode", "message.mime_needs_recode")

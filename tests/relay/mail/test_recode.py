@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.mail.message import Field, Malformed, Message, join_head
-from relay.mail.recode import needs_recode, to_7bit
+from relay.mail.recode import needs_recode, obstacle, to_7bit
 
 
 def split(text: str | bytes) -> Message:
@@ -152,6 +152,7 @@ def test_signed_and_encrypted_parts_are_refused(text: str) -> None:
     mail = split(text)
     found = to_7bit(mail.fields, mail.body)
     assert isinstance(found, Malformed) and found.reason == "message.signed_needs_recode"
+    assert obstacle(mail) == found
 
 
 def test_a_signed_part_that_is_7_bit_survives_beside_one_that_is_not() -> None:
@@ -175,6 +176,7 @@ def test_what_cannot_be_understood_is_refused(text: str) -> None:
     mail = split(text)
     found = to_7bit(mail.fields, mail.body)
     assert isinstance(found, Malformed) and found.reason == "message.mime_needs_recode"
+    assert obstacle(mail) == found
 
 
 def test_names_in_part_heads_become_ascii_and_stay_readable() -> None:
@@ -232,6 +234,7 @@ def test_the_7_bit_form_reads_the_same(parts: list[tuple[str, str, list[str]]], 
         inner = f"--o\nContent-Type: message/rfc822\n\n{text_of_all}\n--o--\n"
         text_of_all = f"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=o\n\n{inner}"
     mail = split(text_of_all)
+    assert obstacle(mail) is None
     assert leaves(whole(mail)) == leaves(mail.raw)
 
 

@@ -22,8 +22,25 @@ pytestmark = pytest.mark.anyio
 HOUR = 3600.0
 
 
-def operations(queue: QueueFiles) -> QueueOps:
-    return QueueOps(queue, wake=lambda: None, reporter=Reporter("gw.example", queue.next_id, queue.clock))
+Said = tuple[int, str, dict[str, Any]]
+
+
+def operations(queue: QueueFiles, log: list[Said] | None = None) -> QueueOps:
+    """The commands over `queue`; what they write into the delivery log goes into `log`."""
+
+    def say(number: int, word: str, at: float, **data: Any) -> None:
+        assert at == queue.clock.now()
+        if log is not None:
+            log.append((number, word, data))
+
+    return QueueOps(queue, wake=lambda: None, reporter=Reporter("gw.example", queue.next_id, queue.clock), say=say)
+
+
+def failing(_: Item) -> asyncio.Future[None]:
+    """A record that the disk does not take."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_exception(SpoolUnavailable("full"))
+    return future
 
 
 async def queued(rig: Files, **changes: Any) -> tuple[QueueFiles, QueueOps, Item]:
@@ -91,6 +108,56 @@ async def test_what_a_person_changes_is_the_newest_state(rig: Files) -> None:
     assert (await rig.take(queue)).fates == [Fate.DELIVERED, Fate.WAITING]
 
 
+async def test_the_delivery_log_tells_what_people_did(rig: Files) -> None:
+    """Else `zegel trace` would show a mail that waits, leaves or ends for no reason."""
+    log: list[Said] = []
+    queue = await rig.open()
+    ops, item = operations(queue, log), message(queue, held="recipients.ask")
+    await queue.commit(item)
+    held, by = {"reason": "queue.held_by_operator"}, {"by": "operator"}
+    for op in (
+        "queue.retry",
+        "held.release",
+        "queue.retry",
+        "queue.hold",
+        "queue.release",
+        "queue.hold",
+        "held.refuse",
+    ):
+        await ops.run(op, {"id": item.queue_id})
+    ended = {"outcomes": [["ann0@example.net", "failed", "5.7.1", "", ""]]}
+    told = [("released", {"reason": "recipients.ask"}), ("retried", {}), ("held", held), ("released", held)]
+    told += [("held", held), ("refused", held | ended)]
+    assert log == [(item.id, word, by | data) for word, data in told]
+    other = message(queue)
+    await queue.commit(other)
+    await ops.run("queue.delete", {"id": other.queue_id})
+    gone = {"outcomes": [["ann0@example.net", "deleted", "", "", ""]]}
+    assert log[-1] == (other.id, "deleted", by | gone)
+
+
+async def test_the_delivery_log_tells_that_nobody_decided(rig: Files) -> None:
+    log: list[Said] = []
+    queue = await rig.open()
+    ops, item = operations(queue, log), message(queue, held="recipients.ask")
+    await queue.commit(item)
+    rig.clock.advance(5 * HOUR)
+    await ops.expire_held(rig.clock.now(), lambda why: 4 * HOUR)
+    assert [(word, data["by"], data["reason"]) for _, word, data in log] == [("refused", "time", "recipients.ask")]
+
+
+async def test_what_could_not_be_done_is_not_told(rig: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[Said] = []
+    queue = await rig.open()
+    ops, item = operations(queue, log), message(queue)
+    await queue.commit(item)
+    monkeypatch.setattr(queue, "record", failing)
+    for op in ("queue.hold", "queue.retry", "queue.delete", "held.refuse"):
+        with pytest.raises(OpRefused):
+            await ops.run(op, {"id": item.queue_id})
+    assert log == []
+
+
 async def test_refuse_ends_in_a_report_to_the_sender(rig: Files) -> None:
     queue, ops, item = await queued(rig, held="recipients.ask", body=b"x" * (2 * LARGE_BYTES))
     await ops.run("held.refuse", {"id": item.queue_id})
@@ -99,6 +166,20 @@ async def test_refuse_ends_in_a_report_to_the_sender(rig: Files) -> None:
     assert [recipient.address for recipient in report.recipients] == ["news@sender.example"]
     parsed = Message.split(report.raw or b"")
     assert isinstance(parsed, Message) and b"multipart/report" in (parsed.get(b"content-type") or b"")
+
+
+async def test_refuse_tells_too_of_those_who_had_it_before(rig: Files) -> None:
+    """SMTP-14: held in the middle of a split, with a success that the sender asked to hear of."""
+    queue = await rig.open()
+    ops, item = operations(queue), message(queue, recipients=2)
+    item.meta["rcpt"][0][1] = ["SUCCESS"]
+    await queue.commit(item)
+    taken = await rig.take(queue)
+    taken.state.update(owed=[0], held="suppression.restricted_hold")
+    await rig.finish(queue, taken, Fate.DELIVERED, Fate.WAITING)
+    await ops.run("held.refuse", {"id": item.queue_id})
+    reports = b"".join(report.raw or b"" for report in await rig.drain(queue, 2))
+    assert reports.count(b"Action: failed") == reports.count(b"Action: relayed") == 1
 
 
 @pytest.mark.parametrize(("reason", "hours"), [("recipients.ask", 4), ("classification.many_recipients", 72)])
@@ -141,14 +222,8 @@ async def test_when_the_disk_fails_it_stays_where_it_was(
     rig: Files, monkeypatch: pytest.MonkeyPatch, op: str, place: str
 ) -> None:
     queue, ops, item = await queued(rig, **PLACES[place])
-
-    def fail(_: Item) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        future.set_exception(SpoolUnavailable("full"))
-        return future
-
     with monkeypatch.context() as patch:
-        patch.setattr(queue, "record", fail)
+        patch.setattr(queue, "record", failing)
         with pytest.raises(OpRefused) as refused:
             await ops.run(op, {"id": item.queue_id})
     assert refused.value.code == "storage"

@@ -61,6 +61,18 @@ def test_rotation_keeps_the_older_keys(tmp_path: Path) -> None:
     assert sorted(keyring.queue_keys) == [1, 2]
 
 
+def test_a_key_that_comes_opens_at_once_and_makes_nothing_before_its_time(tmp_path: Path) -> None:
+    """Between the two every process takes it in, so that nobody meets what he cannot read."""
+    keyring = Keyring.open(tmp_path, create=True)
+    old = keyring.subject_hash("x")
+    assert keyring.rotate(Kind.HASH, now=5.0, from_at=6.0) == 2
+    assert keyring.subject_hash("x") == old and len(keyring.subject_hashes("x")) == 2
+    assert keyring.next_at == 6.0
+    keyring.reload(now=6.0)
+    assert keyring.subject_hash("x") != old and keyring.subject_hashes("x")[1] == old
+    assert keyring.next_at == float("inf")
+
+
 def _drop_queue_key(text: str) -> str:
     document = json.loads(text)
     document["keys"] = [row for row in document["keys"] if row["kind"] != "queue"]

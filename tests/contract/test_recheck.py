@@ -1,0 +1,81 @@
+"""Asked again directly before an attempt, over the real store: who may not get it any more, and why a mail waits."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from relay.policy.catalogue import Catalogue
+from relay.policy.pipeline import Pipeline
+from relay.recheck import GOES, Recheck, Standing
+from relay.spool.item import Item
+from relay.store.generation import Generation
+from tests.contract.conftest import World
+from tests.fakes.clock import FakeClock
+
+
+class Before:
+    """A recheck over a world, with a newsletter to ann and bob."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.lookup = world.lookup()
+        self.generation = Generation.open(world.settings.server.data_dir)
+        clock = FakeClock(world.now)
+        pipeline = Pipeline(Catalogue.load({}))
+        self.recheck = Recheck(pipeline, self.lookup, self.generation, world.directory, clock)
+        meta = {"tenant_id": 1, "tenant": "shop", "credential": "c", "stream": "marketing", "class": "commercial"}
+        meta |= {"purpose": "newsletter", "confirm": False, "from": "news@shop.example", "at": world.now}
+        meta["rcpt"] = [["ann@example.net", (), ""], ["bob@example.net", (), ""]]
+        self.item = Item(1, meta, None, due=world.now)
+
+    def ask(self) -> Standing:
+        found = self.recheck(self.item, [0, 1])
+        return found._replace(gone=tuple(found.gone))
+
+    def close(self) -> None:
+        self.lookup.close()
+        self.generation.close()
+
+
+@pytest.fixture
+def before(world: World) -> Iterator[Before]:
+    world.give()
+    world.give(email="bob@example.net")
+    made = Before(world)
+    yield made
+    made.close()
+
+
+def test_what_may_leave_goes_and_is_not_asked_about_again(before: Before) -> None:
+    assert before.ask() == GOES and before.recheck.is_fresh(before.item)
+    before.lookup.close()
+    assert before.ask() == GOES, "nothing has changed since"
+
+
+def test_who_left_meanwhile_gets_nothing(before: Before) -> None:
+    """CONSENT-12, UNSUB-9."""
+    before.world.call("consent.withdraw", tenant="shop", address="bob@example.net", purpose="newsletter")
+    assert [index for index, _ in before.ask().gone] == [1]
+
+
+def test_a_suspended_tenant_waits_and_says_so(before: Before) -> None:
+    """THROTTLE-9."""
+    before.world.call("tenant.suspend", name="shop", reason="unpaid")
+    assert before.ask() == Standing(waits="account.suspended")
+    before.world.call("tenant.resume", name="shop")
+    assert before.ask() == GOES
+
+
+def test_a_store_that_cannot_be_read_waits_and_is_asked_again(before: Before, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PIPE-3: an answer that was not had must not count as one."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(before.lookup, "consents", broken)
+    for _ in range(2):
+        assert before.ask() == Standing(waits="consent.unavailable")
+    assert not before.recheck.is_fresh(before.item)
