@@ -23,6 +23,7 @@ STAGE = Stage.JUDGE
 NEEDS = (Fact.CONSENTS, Fact.REQUESTS)
 AT_RCPT = True
 _BASES = ("consent", "soft_optin")
+_ALL_BASES = (*_BASES, "published_for_marketing", "non_eea_b2b")
 _STOPPED = {"withdrawn": "consent.withdrawn", "objected": "consent.objected", "restricted": "consent.restricted"}
 
 
@@ -30,9 +31,7 @@ _STOPPED = {"withdrawn": "consent.withdrawn", "objected": "consent.objected", "r
 class Settings:
     third_party: str = option("refuse", "Bought addresses with full proof (CONSENT-7).", choices=("refuse", "accept"))
     free_tier_reason: str = option("", "Why a free account counts as a sale here; empty: it does not (CONSENT-6).")
-    bases: tuple[str, ...] = option(
-        _BASES, "Grounds that count; more: published_for_marketing, non_eea_b2b (CONSENT-9)."
-    )
+    bases: tuple[str, ...] = option(_BASES, "Grounds that count (CONSENT-9).", choices=_ALL_BASES)
     soft_optin_max_age_days: int = option(731, "Days after the last sale that a customer may be mailed (CONSENT-13).")
     confirm_window_hours: int = option(24, "Hours after a request in which a confirmation may be sent (CLASS-7).")
     confirm_mails: int = option(2, "Confirmation mails for one request, the reminder included (CLASS-7).")

@@ -38,13 +38,15 @@ _SPLIT = PerClass.all("split")
 @dataclass(frozen=True, slots=True)
 class Settings:
     exposed: PerClass = option(_SPLIT, "What happens with exposed recipients.", choices=_CHOICES)  # noqa: RUF009 a field
-    warn_from: int = option(5, "Outsiders in a personal or transactional mail that earn a warning (CC-3).", minimum=2)
+    warn_from: int = option(
+        5, "Outsiders in a personal or transactional mail that earn a warning (CC-3).", minimum=2, at_most="act_from"
+    )
     act_from: int = option(10, "Outsiders in a personal or transactional mail that call for action (CC-3).", minimum=2)
     bulk_act_from: int = option(
         2, "The same in commercial and bulk mail and for sensitive audiences (CC-4).", minimum=2
     )
-    party_groups: tuple[str, ...] = option((), 'Domains that are one party, as in ["klant.nl klant.com"] (CC-5).')
-    freemail: tuple[str, ...] = option((), "More mailbox providers, whose users are each their own party (CC-6).")
+    party_groups: tuple[str, ...] = option((), 'One party, as in ["klant.nl klant.com"] (CC-5).', domains=True)
+    freemail: tuple[str, ...] = option((), "More providers whose users share nothing else (CC-6).", domains=True)
 
 
 def asks(mail: Submission, settings: Settings) -> Sequence[Fact]:

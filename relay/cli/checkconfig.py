@@ -58,11 +58,12 @@ def problems_of(frame: Frame) -> list[dict[str, str]]:
 
 def _raw_policies(frame: Frame) -> dict[str, Any]:
     """The [policies] table of a file that is otherwise wrong; {} where there is none or it is not even TOML."""
-    import tomllib
     from pathlib import Path
 
+    from relay.settings.toml import read_toml
+
     try:
-        table = tomllib.loads(Path(file_of(frame)).read_text(encoding="utf-8")).get("policies", {})
+        table = read_toml(Path(file_of(frame))).get("policies", {})
     except (OSError, ValueError):
         return {}
     return table if isinstance(table, dict) else {}

@@ -59,9 +59,11 @@ def import_file(
 def _send(link: Link, tenant: str, batch: Batch, total: dict[str, Any]) -> None:
     from relay.owner.consents import shown_refusal
 
-    refused = {refusal.line for refusal in batch.refused}
-    total["refused"] += len(refused)
-    total["errors"] += [shown_refusal(refusal) for refusal in batch.refused]
+    lines = {refusal.line: refusal.line_count for refusal in batch.refused}  # a line may have several reasons
+    total["refused"] += sum(lines.values())
+    for refusal in batch.refused:
+        more = {"last_line": refusal.last_line} if refusal.last_line else {}
+        total["errors"].append(shown_refusal(refusal) | more)
     if batch.rows:
         answer = link.call("consent.import_rows", {"tenant": tenant, "rows": batch.rows})
         for key in ("imported", "unchanged", "refused"):
@@ -92,7 +94,8 @@ class _progress:  # noqa: N801  # read as a verb in `with`
 
 
 def _tell_import(total: dict[str, Any]) -> None:
-    say(f"{total['imported']} imported, {total['unchanged']} known already, {total['refused']} refused.")
+    known = f" ({total['unchanged']} of them had been imported before)" if total["unchanged"] else ""
+    say(f"{total['imported']} imported{known}, {total['refused']} refused.")
     errors = total["errors"]
     if errors:
         columns = (("line", "line"), ("field", "field"), ("reason", "what is wrong"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +43,7 @@ from relay.policy.facts import (
 )
 from relay.policy.options import fill
 from relay.policy.verdict import Classify, DropRecipient, Note, Park, Verdict
+from relay.settings.toml import read_toml
 
 NOW = 1_790_000_000.0  # September 2026: the same every time, so that a table keeps its meaning
 DAY = 86_400.0
@@ -63,7 +63,7 @@ _REPEATED = re.compile(r"\{(\w)\*(\d+)\}")
 def run_table(policy: str, file: Path) -> list[dict[str, Any]]:
     """Each row with `kept`, what was `found` and what was `expected`. Raises Trouble for a file that is no table."""
     try:
-        table = tomllib.loads(file.read_text("utf-8"))
+        table = read_toml(file)
     except (OSError, ValueError) as error:
         raise Trouble(WRONG_USE, f"{file}: {error}") from None
     rows = table.get("case")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -161,6 +160,8 @@ def mode(
 
 def read_settings(pairs: list[str]) -> dict[str, object]:
     """`["missing=inject", "act_from=12"]` as a table; a value that is no TOML is text. "" clears: {}. Raises Trouble."""
+    from relay.settings.toml import NotToml, parse_toml
+
     found: dict[str, object] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -169,8 +170,8 @@ def read_settings(pairs: list[str]) -> dict[str, object]:
         if not equals or not key.strip():
             raise Trouble(WRONG_USE, f"--set {pair}: write KEY=VALUE")
         try:
-            found[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            found[key.strip()] = parse_toml(f"value = {text}")["value"]
+        except NotToml:
             found[key.strip()] = text.strip()
     return found
 

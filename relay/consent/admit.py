@@ -48,6 +48,12 @@ class Refusal(NamedTuple):
     field: str
     reason: str
     remedy: str = ""
+    last_line: int = 0  # where several lines were read as one row: the last of them
+
+    @property
+    def line_count(self) -> int:
+        """How many lines of the file did not go in for this reason."""
+        return max(1, self.last_line - self.line + 1)
 
 
 class Outcome(NamedTuple):

@@ -144,10 +144,22 @@ def _csv_lines(file: io.BufferedIOBase) -> Iterator[_Line]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield _Line(number, Refusal(number, "", f"is not CSV: {error}"), feed.done_bytes)
+            refusal = _swallowed(number, feed.count) or Refusal(number, "", f"is not CSV: {error}")
+            yield _Line(number, refusal, feed.done_bytes)
             continue
         if any(value.strip() for value in values):
-            yield _Line(number, _csv_row(number, names, values), feed.done_bytes)
+            row = _csv_row(number, names, values)
+            if isinstance(row, Refusal) and len(values) != len(names):
+                row = _swallowed(number, feed.count) or row
+            yield _Line(number, row, feed.done_bytes)
+
+
+def _swallowed(first: int, last: int) -> Refusal | None:
+    """The refusal of lines that became one row through a quote, each of them a row that is not in; None for one line."""
+    if last <= first:
+        return None
+    reason = f"lines {first} to {last} were read as one row, for a quote that opens in line {first} is not closed there"
+    return Refusal(first, "", reason, "close that quote and import the file again: what is in already stays", last)
 
 
 def _header_problems(names: list[str]) -> list[Refusal]:

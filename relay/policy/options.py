@@ -7,13 +7,17 @@ config/zegel.toml can be generated from it.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
+from relay.mail.domain import to_ascii
 from relay.mail.envelope import MailClass, Stream, Submission
 
 T = TypeVar("T")
 S = TypeVar("S")
+
+_DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class PerStream(NamedTuple):
@@ -74,9 +78,18 @@ class Option(NamedTuple):
     choices: tuple[str, ...]
 
 
-def option(default: T, doc: str, *, choices: tuple[str, ...] = (), minimum: int = 0) -> T:
-    """Declare one setting: its default (which fixes the type), one line of explanation, its choices, its least value."""
-    metadata = {"doc": doc, "choices": choices, "minimum": minimum}
+MAXIMUM = 1_000_000_000_000  # far over any pace or size, and under what a column or a counter can hold
+
+
+def option(
+    default: T, doc: str, *, choices: tuple[str, ...] = (), minimum: int = 0, at_most: str = "", domains: bool = False
+) -> T:
+    """Declare one setting: its default (which fixes the type), one line of explanation, its choices, its least value.
+
+    `choices` of a list hold for each item. `at_most` names a setting that may not be smaller. `domains`: each item of the
+    list is one domain, or several with spaces between.
+    """
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "at_most": at_most, "domains": domains}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -108,7 +121,13 @@ def fill(base: S, table: Mapping[str, object], where: str) -> tuple[S, list[Prob
             problems.append(Problem(key, read.wrong, read.remedy))
         else:
             values[name] = read
-    return (dataclasses.replace(base, **values) if values else base), problems  # type: ignore[type-var]  # as above
+    filled = dataclasses.replace(base, **values) if values else base  # type: ignore[type-var]  # as above
+    for name in values:
+        bound = fields[name].metadata["at_most"]
+        if bound and getattr(filled, name) > getattr(filled, bound):
+            wrong = f"{getattr(filled, name)} is never reached, for {bound} is {getattr(filled, bound)}"
+            problems.append(Problem(f"{where}.{name}", wrong, f"Write {getattr(filled, bound)} or less"))
+    return filled, problems
 
 
 class _Wrong(NamedTuple):
@@ -136,14 +155,32 @@ def _read(default: object, value: object, metadata: Mapping[str, Any]) -> object
     if kind is str:
         return _word(value, choices)
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return tuple(value)
+        return _list(tuple(value), metadata)
     return _Wrong(f"{value!r} is not a list of texts", 'Write for instance ["one", "two"]')
+
+
+def _list(items: tuple[str, ...], metadata: Mapping[str, Any]) -> tuple[str, ...] | _Wrong:
+    choices = metadata["choices"]
+    for item in items:
+        if choices and item not in choices:
+            return _Wrong(f"{item!r} is not a choice", f"Write some of: {', '.join(choices)}")
+        strange = [word for word in item.split() or [item] if not _is_domain(word)] if metadata["domains"] else []
+        if strange:
+            return _Wrong(f"{strange[0]!r} is not a domain", 'Write names as in DNS, for instance ["example.org"]')
+    return items
+
+
+def _is_domain(text: str) -> bool:
+    ascii_name = to_ascii(text)
+    return ascii_name is not None and _DOMAIN.fullmatch(ascii_name) is not None
 
 
 def _number(kind: type, value: object, minimum: int) -> object:
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
         return _Wrong(f"{value!r} is not a number", "Write a number without quotes")
-    return value if value >= minimum else _Wrong(f"{value} is too small", f"Write {minimum} or more")
+    if not value >= minimum:  # so that a float that is no number is small too
+        return _Wrong(f"{value} is too small", f"Write {minimum} or more")
+    return value if value <= MAXIMUM else _Wrong("this number is too large", f"Write {MAXIMUM} or less")
 
 
 def _word(value: object, choices: tuple[str, ...]) -> object:

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from relay.mail.envelope import Tenant
 from relay.observe.metrics import UNSUBSCRIBES
+from relay.portal.api_body import JsonRoute
 from relay.portal.api_models import (
     ConsentAnswer,
     ConsentEvents,
@@ -42,6 +43,7 @@ TITLES = {
     405: "That cannot be done here",
     409: "That cannot be changed",
     413: "The body is over 1 MB",
+    415: "The body is not said to be JSON",
     422: "Some fields are not right",
     500: "Something went wrong on our side",
     503: "The gateway cannot store anything right now",
@@ -82,7 +84,7 @@ Caller = Annotated[Tenant, Depends(calling_tenant)]
 def create_api(site: Site) -> FastAPI:
     """The sub-application, so that its errors are JSON while the portal's are pages."""
     shared: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem, "description": TITLES[status]} for status in (401, 403, 422, 503)
+        status: {"model": Problem, "description": TITLES[status]} for status in (400, 401, 403, 413, 415, 422, 503)
     }
     api = FastAPI(
         title="Zegel",
@@ -95,6 +97,7 @@ def create_api(site: Site) -> FastAPI:
         redirect_slashes=False,
     )
     api.state.site = site
+    api.router.route_class = JsonRoute
     _add_error_answers(api)
     _add_routes(api, site)
     return api
@@ -157,7 +160,7 @@ def _add_error_answers(api: FastAPI) -> None:
     @api.exception_handler(StarletteHTTPException)
     async def refuse(request: Request, error: StarletteHTTPException) -> JSONResponse:
         # The framework's own texts for 404 and 405 are its titles; ours say more.
-        detail = str(error.detail) if isinstance(error, HTTPException) and error.status_code != 405 else ""
+        detail = str(error.detail) if isinstance(error, HTTPException) and error.status_code not in (405, 413) else ""
         return _problem(error.status_code, detail, headers=dict(error.headers or {}))
 
     @api.exception_handler(RequestValidationError)

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from relay.mail.address import Address, parse_path
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
@@ -86,17 +95,35 @@ class ConsentEvent(WithEmail):
         return self.model_dump(exclude={"event"}, exclude_none=True)
 
 
-class ConsentEvents(RootModel[ConsentEvent | Annotated[list[ConsentEvent], Field(min_length=1, max_length=MAX_ITEMS)]]):
-    """One event, or a list of at most 500."""
-
-    @property
-    def items(self) -> list[ConsentEvent]:
-        return self.root if isinstance(self.root, list) else [self.root]
-
-
 class FieldError(BaseModel):
     field: str
     reason: str
+
+
+class Misfit(NamedTuple):
+    """An item of a list that is no event, and why; the other items do not suffer for it."""
+
+    errors: list[FieldError]
+
+
+def _or_misfit(value: Any, read: ValidatorFunctionWrapHandler) -> ConsentEvent | Misfit:
+    try:
+        return read(value)  # type: ignore[no-any-return]  # of ConsentEvent
+    except ValidationError as error:
+        # Never `input` or `ctx`: they repeat what was sent.
+        told = {str(item["loc"][0]) if item["loc"] else "": item["msg"] for item in error.errors(include_url=False)}
+        return Misfit([FieldError(field=field, reason=reason) for field, reason in told.items()])
+
+
+Items = Annotated[list[Annotated[ConsentEvent, WrapValidator(_or_misfit)]], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class ConsentEvents(RootModel[ConsentEvent | Items]):
+    """One event, or a list of at most 500."""
+
+    @property
+    def items(self) -> Sequence[ConsentEvent | Misfit]:
+        return self.root if isinstance(self.root, list) else [self.root]
 
 
 class ItemAnswer(BaseModel):

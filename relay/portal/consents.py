@@ -12,7 +12,7 @@ from typing import Any
 
 from relay.mail.envelope import Tenant
 from relay.observe.metrics import UNSUBSCRIBES
-from relay.portal.api_models import ConsentEvent, FieldError, ItemAnswer
+from relay.portal.api_models import ConsentEvent, FieldError, ItemAnswer, Misfit
 from relay.portal.gateway import Gateway, OpRefused
 
 ROW_EVENTS = ("given", "confirmed")
@@ -20,26 +20,34 @@ ROW_EVENTS = ("given", "confirmed")
 REQUEST_COLUMNS = frozenset(("email", "purpose", "source", "jurisdiction", "evidence_ip", "evidence_user_agent"))
 WITHDRAW_COLUMNS = frozenset(("email", "purpose", "source"))
 
-Indexed = tuple[int, ConsentEvent]
+Indexed = tuple[int, ConsentEvent | Misfit]
 
 
-async def record(gateway: Gateway, tenant: Tenant, events: Sequence[ConsentEvent]) -> list[ItemAnswer]:
+async def record(gateway: Gateway, tenant: Tenant, events: Sequence[ConsentEvent | Misfit]) -> list[ItemAnswer]:
     """One answer for each event, in order. Raises OpUnavailable: what went in before stays, sending again is safe."""
     answers: list[ItemAnswer] = []
-    for are_rows, group in groupby(enumerate(events), key=lambda item: item[1].event in ROW_EVENTS):
+    for are_rows, group in groupby(enumerate(events), key=_is_row):
         if are_rows:
             answers += await _record_rows(gateway, tenant, list(group))
         else:
             for index, event in group:
+                assert isinstance(event, ConsentEvent), "a misfit goes with the rows"
                 answers.append(await _record_one(gateway, tenant, index, event))
     return answers
+
+
+def _is_row(item: Indexed) -> bool:
+    """Whether it goes with its neighbours; what is no event at all does, so that it does not part them."""
+    return isinstance(item[1], Misfit) or item[1].event in ROW_EVENTS
 
 
 async def _record_rows(gateway: Gateway, tenant: Tenant, items: Sequence[Indexed]) -> list[ItemAnswer]:
     errors: dict[int, list[FieldError]] = {}
     rows: list[dict[str, Any]] = []
     for index, event in items:
-        if event.event == "confirmed" and not event.confirmed_at:
+        if isinstance(event, Misfit):
+            errors[index] = event.errors
+        elif event.event == "confirmed" and not event.confirmed_at:
             errors[index] = [FieldError(field="confirmed_at", reason="is needed for event confirmed")]
         else:
             rows.append({"line": index, **event.columns})
@@ -47,7 +55,8 @@ async def _record_rows(gateway: Gateway, tenant: Tenant, items: Sequence[Indexed
         try:
             result = await gateway.op("consent.import_rows", {"tenant": tenant.name, "rows": rows})
         except OpRefused as refused:
-            return [_refusal(index, refused) for index, _ in items]
+            errors |= {row["line"]: _refusal(row["line"], refused).errors or [] for row in rows}
+            result = {"errors": []}
         for error in result["errors"]:
             errors.setdefault(error["line"], []).append(_field_error(error))
     return [ItemAnswer(index=index, ok=index not in errors, errors=errors.get(index)) for index, _ in items]

@@ -12,14 +12,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relay.observe.events import REQUEST_ANSWERED, REQUEST_CRASHED
 from relay.observe.log import log
+from relay.portal.clients import is_local
 
 API_PREFIX = "/api/"
 API_BODY_BYTES = 1_000_000
 FORM_BODY_BYTES = 16_384
+MAX_AT_WORK = 600  # over the bound of connections: only requests whose clients have gone can fill it
+HEALTH = frozenset(("/healthz", "/readyz"))
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -36,7 +40,7 @@ HEADERS = {
 }
 
 Answer = Callable[[Scope, str, int], ASGIApp]
-"""Makes the answer for a text key (too_large, crashed) and a status."""
+"""Makes the answer for a text key (too_large, crashed, busy) and a status."""
 
 
 class TooLarge(Exception):
@@ -50,6 +54,7 @@ class Guard:
         self._app = app
         self._answer = answer
         self._headers = dict(HEADERS)
+        self._at_work = 0
         if is_https:
             self._headers["Strict-Transport-Security"] = "max-age=31536000"
 
@@ -67,18 +72,20 @@ class Guard:
                 self._dress(message)
             await send(message)
 
-        limit = API_BODY_BYTES if scope["path"].startswith(API_PREFIX) else FORM_BODY_BYTES
+        self._at_work += 1
         try:
-            if _declared(scope) > limit:
-                raise TooLarge
-            await self._app(scope, _bounded(receive, limit), mark)
+            await self._admit(scope, receive, mark)
         except TooLarge:
             if not status:
                 await self._answer(scope, "too_large", 413)(scope, receive, mark)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered
         except Exception as error:
             log.error(REQUEST_CRASHED, route=_route(scope), error=type(error).__name__, where=_place(error))
             if not status:
                 await self._answer(scope, "crashed", 500)(scope, receive, mark)
+        finally:
+            self._at_work -= 1
         log.info(
             REQUEST_ANSWERED,
             route=_route(scope),
@@ -86,6 +93,16 @@ class Guard:
             status=status,
             elapsed_seconds=round(time.monotonic() - began, 4),
         )
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_health = scope["path"] in HEALTH and is_local(Request(scope))
+        if self._at_work > MAX_AT_WORK and not is_health:
+            await self._answer(scope, "busy", 503)(scope, receive, send)
+            return
+        limit = API_BODY_BYTES if scope["path"].startswith(API_PREFIX) else FORM_BODY_BYTES
+        if _declared(scope) > limit:
+            raise TooLarge
+        await self._app(scope, _bounded(receive, limit), send)
 
     def _dress(self, message: Message) -> None:
         headers = MutableHeaders(scope=message)

@@ -34,6 +34,8 @@ UPKEEP_SECONDS = 3600.0
 LOOK_SECONDS = 0.25
 MAX_TOGETHER = 64
 READERS = 2
+LONG_READERS = 2
+LONG_READS = frozenset(("consent.verify", "consent.export", "consent.heads"))  # they walk whole chains
 WRITE_FAILED = "the shared database cannot be written"
 DAMAGED = "the shared database is damaged, or somebody else has changed it: put it back, or restore it from a backup"
 UNREADABLE = "the shared database cannot be read: look at it and at its disk with `zegel doctor`, then do it again"
@@ -51,6 +53,7 @@ class Ownership:
         self._clock = SystemClock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="owner")
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="reader")
+        self._long_readers = ThreadPoolExecutor(max_workers=LONG_READERS, thread_name_prefix="long-reader")
         self._waiting: list[Waiting] = []
         self._running: asyncio.Task[None] | None = None
         self._failure = ""
@@ -73,6 +76,7 @@ class Ownership:
 
     def release(self) -> None:
         self._readers.shutdown(wait=True, cancel_futures=True)
+        self._long_readers.shutdown(wait=True, cancel_futures=True)
         self._thread.shutdown(wait=True)
         if self._reader is not None:
             self._reader.close()
@@ -166,12 +170,16 @@ class Ownership:
         return await self._queue(op, args)
 
     async def _read(self, op: str, args: dict[str, Any]) -> Any:
-        """What only reads never holds up who leaves: the walk of a long chain takes minutes (CONSENT-11)."""
+        """What only reads never holds up who leaves: the walk of a long chain takes minutes (CONSENT-11).
+
+        Nor does such a walk hold up a short question: it has threads of its own.
+        """
         assert self._reader is not None and self._owner is not None
         if not self._owner.is_readable:
             raise OpUnavailable("store", UNREADABLE)
+        threads = self._long_readers if op in LONG_READS else self._readers
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._reader.call, op, args)
+            return await asyncio.get_running_loop().run_in_executor(threads, self._reader.call, op, args)
         except OwnerError as error:
             raise OpRefused(error.code, error.text) from None
         except (StoreUnavailable, sqlalchemy.exc.DatabaseError) as error:

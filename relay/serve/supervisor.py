@@ -274,3 +274,8 @@ class Supervisor:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error(events.SUPERVISOR_CRASHED, kind=type(error).__name__, place=place_of(error))
+            if not self._failed.done():  # read by `start` only: what ends later does not end the gateway
+                name, where = type(error).__name__, place_of(error)
+                self._failed.set_result(
+                    f"a defect in zegel itself ({name} at {where}); please report it with the log above"
+                )

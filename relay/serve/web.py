@@ -183,7 +183,7 @@ async def main(boot: Boot) -> None:
     follow = asyncio.get_running_loop().create_task(gateway.follow())
     app = create_app(gateway, boot.settings)
     sock = socket.socket(fileno=boot.sockets[0][1])
-    server = uvicorn.Server(server_config(app))
+    server = uvicorn.Server(server_config(app, boot.settings.private))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
     await channel.call("worker.hello", {"place": boot.place, "pid": os.getpid()})
     await asyncio.wait((link, serving), return_when=asyncio.FIRST_COMPLETED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
@@ -11,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from relay.settings.model import DEFAULT_LISTENERS, Settings
 from relay.settings.problem import Problem
+from relay.settings.toml import NotToml, parse_toml
 
 PREFIX = "ZEGEL_"
 SOURCE = "environment"
@@ -94,6 +94,6 @@ def _item(text: str, kind: Any) -> object:
 
 def _toml(text: str) -> object:
     try:
-        return tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"] if "\n" not in text else text
+    except NotToml:
         return text

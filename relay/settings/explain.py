@@ -54,15 +54,21 @@ def explain(error: ErrorDetails) -> tuple[str, str, str]:
     if kind == "extra_forbidden":
         return key, "unknown key", _nearest(parts)
     if kind == "literal_error":
-        return key, f"{error['input']!r} is not one of the choices", f"Write {context['expected']}"
+        return key, f"{_shown(error['input'])} is not one of the choices", f"Write {context['expected']}"
     if kind in _TYPES:
-        return key, f"{error['input']!r} is not {_TYPES[kind]}", _rewrite(parts[-1], error["input"], _TYPES[kind])
-    return key, f"{error['input']!r} is refused: {error['msg']}", _bound(context)
+        return key, f"{_shown(error['input'])} is not {_TYPES[kind]}", _rewrite(parts[-1], error["input"], _TYPES[kind])
+    return key, f"{_shown(error['input'])} is refused: {error['msg']}", _bound(context)
+
+
+def _shown(value: object) -> str:
+    """The value as it is told; one that fills the screen is cut."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _bound(context: dict[str, Any]) -> str:
     words = {"gt": "more than", "ge": "at least", "le": "at most", "lt": "less than"}
-    bounds = [f"{word} {context[name]:g}" for name, word in words.items() if name in context]
+    bounds = [f"{word} {context[name]:.15g}" for name, word in words.items() if name in context]
     return f"Write {' and '.join(bounds)}" if bounds else "Write at least one value"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import os
 import ssl
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from relay.settings.environment import overlay
 from relay.settings.explain import explain
 from relay.settings.model import Settings
 from relay.settings.problem import ConfigError, Problem
+from relay.settings.toml import NotToml, read_toml
 
 SEARCH = (Path("zegel.toml"), Path("/etc/zegel/zegel.toml"))
 DEFAULTS = "defaults"
@@ -70,12 +70,12 @@ def find(path: Path | None, environment: Mapping[str, str]) -> Path | None:
 
 def _read(source: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(source.read_text(encoding="utf-8"))
+        return read_toml(source)
     except OSError as error:
         remedy = "Name an existing file with -c or ZEGEL_CONFIG, or make one with `zegel init`"
         raise ConfigError([Problem(str(source), "-", f"cannot be read ({error.strerror})", remedy)]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([Problem(str(source), "-", f"is not TOML: {error}", "Mend that line")]) from None
+    except NotToml as error:
+        raise ConfigError([Problem(str(source), "-", str(error), error.remedy)]) from None
 
 
 def _put(table: dict[str, Any], key: str, value: object) -> None:

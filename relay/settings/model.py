@@ -97,9 +97,15 @@ NetworkList = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Fi
 SmarthostList = Annotated[tuple[Annotated[str, AfterValidator(_smarthost)], ...], Field(strict=False)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 FilePath = Annotated[Path, Field(strict=False)]
-Positive = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
-Schedule = Annotated[tuple[Seconds, ...], Field(strict=False, min_length=1)]
+# Upper bounds are far over what makes sense, and far under what a clock, a socket or a column cannot hold.
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
+Octets = Annotated[int, Field(gt=0, le=1 << 40)]
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+Hours = Annotated[float, Field(gt=0, le=8_760)]
+Days = Annotated[int, Field(gt=0, le=36_500)]
+Months = Annotated[int, Field(gt=0, le=1_200)]
+Years = Annotated[int, Field(gt=0, le=100)]
+Schedule = Annotated[tuple[Seconds, ...], Field(strict=False, min_length=1, max_length=100)]
 
 
 class Section(BaseModel):
@@ -230,12 +236,10 @@ class Delivery(Section):
         description="File whose first line is the password of that login.",
         examples=["/etc/zegel/smarthost.secret"],
     )
-    connections_per_destination: Positive = Field(
+    connections_per_destination: Count = Field(
         default=20, description="Parallel connections to one host, per node (OUT-11)."
     )
-    messages_per_connection: Positive = Field(
-        default=100, description="Messages before a connection is closed (OUT-11)."
-    )
+    messages_per_connection: Count = Field(default=100, description="Messages before a connection is closed (OUT-11).")
     connect_timeout_seconds: Seconds = Field(default=30.0, description="Time to connect.")
     command_timeout_seconds: Seconds = Field(
         default=300.0, description="Time for a reply to a command (RFC 5321 4.5.3.2)."
@@ -248,14 +252,14 @@ class Delivery(Section):
         default=(300.0, 900.0, 1800.0, 3600.0, 3600.0, 7200.0, 14400.0),
         description="Waits between attempts, the last one repeats; at least 1800 from the third on (OUT-2).",
     )
-    give_up_after_hours: Seconds = Field(
+    give_up_after_hours: Hours = Field(
         default=120.0, description="Age at which an undelivered message is returned (OUT-2)."
     )
-    transactional_give_up_after_hours: Seconds = Field(
+    transactional_give_up_after_hours: Hours = Field(
         default=120.0,
         description="The same for transactional streams, if smaller; 4 suits codes and password resets (OUT-2).",
     )
-    warn_after_hours: Seconds = Field(
+    warn_after_hours: Hours = Field(
         default=4.0, description="Age at which the sender is told of a delay, once, if it is still tried (OUT-2)."
     )
 
@@ -266,17 +270,17 @@ class Delivery(Section):
 
 
 class Limits(Section):
-    """What the gateway bears; limits of tenants and credentials are set with `zegel limit`."""
+    """What the gateway bears. The pace of mail is set in policies.throttle, for one tenant with `zegel policy mode ... --set`."""
 
-    max_message_bytes: Positive = Field(default=26_214_400, description="Largest message, offered as SIZE (SMTP-8).")
-    max_in_flight_bytes: Positive = Field(
+    max_message_bytes: Octets = Field(default=26_214_400, description="Largest message, offered as SIZE (SMTP-8).")
+    max_in_flight_bytes: Octets = Field(
         default=268_435_456, description="Message bytes in memory on this node; over it 452 4.3.1."
     )
     max_recipients: int = Field(
-        default=500, ge=100, description="Recipients of one transaction (SMTP-10, at least 100)."
+        default=500, ge=100, le=100_000, description="Recipients of one transaction (SMTP-10, at least 100)."
     )
-    max_connections: Positive = Field(default=20_000, description="SMTP connections to this node at one time.")
-    connections_per_address: Positive = Field(default=20, description="Of these, from one client address (SMTP-11).")
+    max_connections: Count = Field(default=20_000, description="SMTP connections to this node at one time.")
+    connections_per_address: Count = Field(default=20, description="Of these, from one client address (SMTP-11).")
     connections_exempt_networks: NetworkList = Field(
         default=LOOPBACK, description="Networks without connections_per_address; add your own servers here."
     )
@@ -290,9 +294,9 @@ class Limits(Section):
     data_timeout_seconds: Seconds = Field(
         default=900.0, description="Time that a client gets for one message (SMTP-11)."
     )
-    data_min_bytes_per_minute: Positive = Field(default=1024, description="Slowest transfer of a message (SMTP-11).")
-    max_errors: Positive = Field(default=10, description="Protocol errors before the session ends with 421 (SMTP-23).")
-    failed_logins_per_10_minutes: Positive = Field(
+    data_min_bytes_per_minute: Octets = Field(default=1024, description="Slowest transfer of a message (SMTP-11).")
+    max_errors: Count = Field(default=10, description="Protocol errors before the session ends with 421 (SMTP-23).")
+    failed_logins_per_10_minutes: Count = Field(
         default=10, description="Failed logins of an address before a block (THROTTLE-10)."
     )
     login_block_seconds: Seconds = Field(
@@ -301,14 +305,14 @@ class Limits(Section):
     reply_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
         default=30.0, description="Time from the end of data to the reply, then 451 4.3.0 (PIPE-6)."
     )
-    hold_ask_hours: Seconds = Field(
+    hold_ask_hours: Hours = Field(
         default=4.0,
         description="Time that a sender gets to answer about held mail, then it is returned (CC-10, PIPE-2).",
     )
-    hold_review_hours: Seconds = Field(
+    hold_review_hours: Hours = Field(
         default=72.0, description="Time that held mail waits for a person's decision, then it is returned (PIPE-2)."
     )
-    min_free_disk_bytes: Annotated[int, Field(ge=0)] = Field(
+    min_free_disk_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = Field(
         default=268_435_456, description="Free space in data_dir below which new mail gets 452 4.3.1."
     )
 
@@ -322,15 +326,15 @@ class Privacy(Section):
     client_address_in_received: Literal["hide", "show"] = Field(
         default="hide", description="Whether Received shows the sender's own IP address to recipients (SMTP-22)."
     )
-    delivery_log_days: Positive = Field(default=28, description="Outcome of each delivery (GDPR-14).")
-    campaign_addresses_days: Positive = Field(
+    delivery_log_days: Days = Field(default=28, description="Outcome of each delivery (GDPR-14).")
+    campaign_addresses_days: Days = Field(
         default=28, description="Recipient lists, from the invoice date of a mailing (GDPR-12)."
     )
-    security_log_days: Positive = Field(default=90, description="Logins and changes by people (GDPR-14).")
-    consent_ip_months: Positive = Field(default=24, description="IP addresses in proofs of consent (GDPR-14).")
-    consent_proof_years: Positive = Field(default=5, description="Proof of consent, after its last use (CONSENT-15).")
-    bounce_suppression_days: Positive = Field(default=90, description="Suppression after a hard bounce (REP-3).")
-    statistics_months: Positive = Field(default=25, description="Counters without addresses (GDPR-14).")
+    security_log_days: Days = Field(default=90, description="Logins and changes by people (GDPR-14).")
+    consent_ip_months: Months = Field(default=24, description="IP addresses in proofs of consent (GDPR-14).")
+    consent_proof_years: Years = Field(default=5, description="Proof of consent, after its last use (CONSENT-15).")
+    bounce_suppression_days: Days = Field(default=90, description="Suppression after a hard bounce (REP-3).")
+    statistics_months: Months = Field(default=25, description="Counters without addresses (GDPR-14).")
 
 
 # One listener on loopback: what runs without any file serves this machine only.

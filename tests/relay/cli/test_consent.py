@@ -29,6 +29,24 @@ def test_a_file_over_several_chunks_keeps_its_line_numbers(shop: Zegel, tmp_path
     assert told.code == 1 and "779" in told.out and "1 refused" in told.out
 
 
+def test_lines_that_an_open_quote_swallows_are_counted(shop: Zegel, tmp_path: Path) -> None:
+    file = consents(tmp_path / "in.csv", [f"person{number}@example.net" for number in range(301)])
+    lines = file.read_text().splitlines()
+    lines[1:] = [line.replace('"Ja, graag"', "Ja") for line in lines[1:]]
+    lines[1] = lines[1].replace(",Ja,", ',"Ja,')
+    file.write_text("\n".join(lines) + "\n")
+    answer = shop("consent", "import", "shop", file, "--json")
+    assert answer.code == 1 and (answer.json["imported"], answer.json["refused"]) == (0, 301)
+    (error,) = answer.json["errors"]
+    assert (error["line"], error["last_line"]) == (2, 302)
+
+
+def test_rows_that_are_known_are_told_as_part_of_the_imported_ones(shop: Zegel, tmp_path: Path) -> None:
+    file = consents(tmp_path / "in.csv", ["ann@example.net", "bob@example.net"])
+    assert "2 imported, 0 refused." in shop("consent", "import", "shop", file).out
+    assert "2 imported (2 of them had been imported before), 0 refused." in shop("consent", "import", "shop", file).out
+
+
 def test_json_lines_are_read_too(shop: Zegel, tmp_path: Path) -> None:
     consents(tmp_path / "in.csv", ["ann@example.net"])
     header, row = COLUMNS.split(","), (tmp_path / "in.csv").read_text().splitlines()[1].replace('"Ja, graag"', "Ja")

@@ -112,8 +112,28 @@ def test_an_empty_file_says_so() -> None:
 def test_a_quote_that_never_closes_does_not_eat_the_memory_or_the_answer() -> None:
     lines = [ANN.replace(",Ja,", ',"Ja,')] + [LINE.format(email=f"p{number}@example.net") for number in range(3_000)]
     rows, refused = _read(_csv(*lines))
-    assert refused[0][0] == 2 and refused[0][2].startswith("is not CSV")
+    assert refused[0][0] == 2 and refused[0][2].startswith("lines 2 to ")
     assert len(rows) < 3_000
+
+
+@pytest.mark.parametrize(
+    ("broken", "last"),
+    [
+        (ANN.replace(",Ja,", ',"Ja,'), 302),  # nothing closes it
+        (ANN.replace(",Ja,", ',"Ja,') + "\r\n" + BOB.replace(",Ja,", ',"Ja",'), 3),  # the next quote does, in its midst
+        (ANN.replace(",Ja,", ',"Ja,') + "\r\n" + BOB + '"', 3),  # the next quote fits, the number of columns does not
+    ],
+    ids=["to the end", "to the next quote", "to a quote that fits"],
+)
+def test_every_line_that_an_open_quote_swallows_is_refused(broken: str, last: int) -> None:
+    """300 rows were missing, and one was said to be refused."""
+    lines = [*broken.split("\r\n")]
+    lines += [LINE.format(email=f"p{number}@example.net") for number in range(301 - len(lines))]
+    (batch,) = read(io.BytesIO(_csv(*lines)), size=1_000)
+    (refusal,) = batch.refused
+    assert (refusal.line, refusal.last_line) == (2, last)
+    assert refusal.line_count + len(batch.rows) == 301
+    assert f"lines 2 to {last} " in refusal.reason and "quote" in refusal.reason
 
 
 def test_a_line_without_end_is_cut() -> None:

@@ -140,6 +140,13 @@ def test_an_order_that_is_no_list_of_names_stops_the_start(order: object) -> Non
         ({"consent": 5}, "policies.consent", "Write [policies.consent]"),
         ({"recipients": {"exposed": {"personal": "shout"}}}, "policies.recipients.exposed", "split, hide, ask, reject"),
         ({"recipients": {"act_from": 1}}, "policies.recipients.act_from", "2 or more"),
+        ({"recipients": {"warn_from": 20, "act_from": 10}}, "policies.recipients.warn_from", "Write 10 or less"),
+        ({"recipients": {"warn_from": 20}}, "policies.recipients.warn_from", "Write 10 or less"),
+        ({"recipients": {"party_groups": ["not a domain!!"]}}, "policies.recipients.party_groups", "names as in DNS"),
+        ({"recipients": {"party_groups": ["klant"]}}, "policies.recipients.party_groups", "names as in DNS"),
+        ({"recipients": {"freemail": [""]}}, "policies.recipients.freemail", "names as in DNS"),
+        ({"consent": {"bases": ["consent", "nonsense"]}}, "policies.consent.bases", "non_eea_b2b"),
+        ({"consent": {"confirm_mails": 10**26}}, "policies.consent.confirm_mails", "or less"),
         ({"identity": {"require_key": "yes"}}, "policies.identity.require_key", "true or false"),
         ({"spam": {}}, "policies.spam", "Policies: classification"),
         ({"pipeline": {"retries": 3}}, "policies.pipeline.retries", "order, partial"),
@@ -149,6 +156,19 @@ def test_an_order_that_is_no_list_of_names_stops_the_start(order: object) -> Non
 def test_a_wrong_setting_names_key_and_remedy(tables: dict[str, object], key: str, remedy: str) -> None:
     (said,) = problems(tables)
     assert said.startswith(f"{key}: ") and remedy in said
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"act_from": 3},  # the default of warn_from is only overtaken then, and nobody wrote it down
+        {"warn_from": 10, "act_from": 10},
+        {"party_groups": ["klant.nl klant.com", "bücher.example xn--bcher-kva.example"]},
+        {"freemail": ["mail.example", "Post.Example"]},
+    ],
+)
+def test_settings_that_can_work_are_taken(table: dict[str, object]) -> None:
+    Catalogue.load({"recipients": table, "consent": {"bases": ["consent", "published_for_marketing", "non_eea_b2b"]}})
 
 
 def test_every_problem_is_told_at_once() -> None:

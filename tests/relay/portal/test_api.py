@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 
 from relay.portal.gateway import OpRefused, OpUnavailable
 from tests.fakes.gateway import OTHER_KEY, SHOP_KEY, SUSPENDED_KEY, MemoryGateway
-from tests.fakes.portal import OwnerGateway
+from tests.fakes.portal import FORM, OwnerGateway
 
 GOOD = {
     "event": "given",
@@ -152,7 +153,6 @@ async def test_no_answer_of_the_api_holds_a_confirmation_token(
         (b'"secret-value"', 422, None),
         (b'{"event":"secret-value","email":"ann@example.net"}', 422, "event"),
         (b'{"event":"given","email":"secret-value"}', 422, "email"),
-        (b'[{"event":"withdrawn","email":"ann@example.net"},{"event":"given","email":"secret-value"}]', 422, "1.email"),
         (b'{"event":"given","email":"ann@example.net","secret_value":1}', 422, "secret_value"),
         (b'{"event":"given","email":"ann@example.net","text":["secret-value"]}', 422, "text"),
     ],
@@ -168,6 +168,84 @@ async def test_a_bad_body_names_the_field_and_repeats_nothing(
     assert "ann@example.net" not in answer.text
     if field is not None:
         assert field in [error["field"] for error in answer.json()["errors"]]
+    assert gateway.ops == []
+
+
+async def test_one_bad_item_does_not_refuse_the_list(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    items = [{"event": "withdrawn", "email": "ann@example.net"}, GOOD | {"email": "secret-value"}, "secret-value"]
+    items.append(GOOD | {"secret_key": 1, "text": ["secret-value"]})
+    answer = await web.post("/api/v1/consents", json=items, headers=bearer(SHOP_KEY))
+    assert (answer.status_code, answer.json()["recorded"], answer.json()["refused"]) == (207, 1, 3)
+    results = answer.json()["results"]
+    assert [(item["index"], item["ok"]) for item in results] == [(0, True), (1, False), (2, False), (3, False)]
+    assert [{error["field"] for error in item["errors"]} for item in results[1:]] == [
+        {"email"},
+        {""},
+        {"secret_key", "text"},
+    ]
+    assert "secret-value" not in answer.text
+    assert [name for name, _ in gateway.ops] == ["consent.withdraw"]
+    none = await web.post("/api/v1/consents", json=items[1:], headers=bearer(SHOP_KEY))
+    assert (none.status_code, none.json()["refused"]) == (422, 3)
+
+
+JSON = {"Content-Type": "application/json"}
+EVENT = b'{"event":"withdrawn","email":"ann@example.net"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "sentence"),
+    [
+        (EVENT, {}, 415, "Content-Type: application/json"),
+        (EVENT, {"Content-Type": "text/plain"}, 415, "Content-Type: application/json"),
+        (EVENT, {"Content-Type": "application/x-www-form-urlencoded"}, 415, "Content-Type: application/json"),
+        (b"[" * 100_000, JSON, 400, "nested too deeply"),
+        (b'{"a":' * 100_000, JSON, 400, "nested too deeply"),
+        (EVENT.replace(b"ann", b"\xe9"), JSON, 400, "not UTF-8"),
+        (EVENT.replace(b"}", b',"purpose":%s}' % (b"9" * 5_000)), JSON, 400, "digits"),
+        (EVENT.replace(b"}", b',"purpose":0.%s}' % (b"9" * 5_000)), JSON, 400, "digits"),
+        (EVENT.replace(b"}", b',"purpose":NaN}'), JSON, 400, "not JSON"),
+        (EVENT.replace(b"}", b',"email":"bob@example.net"}'), JSON, 400, "same key twice"),
+        (b"[" + EVENT.replace(b"}", b',"email":"bob@example.net"}') + b"]", JSON, 400, "same key twice"),
+    ],
+)
+async def test_a_body_that_cannot_be_read_is_told_why(
+    web: httpx.AsyncClient, gateway: MemoryGateway, body: bytes, headers: dict[str, str], status: int, sentence: str
+) -> None:
+    answer = await web.post("/api/v1/consents", content=body, headers=bearer(SHOP_KEY) | headers)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert sentence in answer.json()["detail"]
+    assert gateway.ops == []
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/problem+json", "Application/JSON"])
+async def test_other_names_of_json_are_json(web: httpx.AsyncClient, kind: str) -> None:
+    answer = await web.post("/api/v1/consents", content=EVENT, headers=bearer(SHOP_KEY) | {"Content-Type": kind})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "octets"),
+    [
+        ("/api/v1/consents", bearer(SHOP_KEY) | JSON, 1_000_001),
+        ("/optin/k7f3newsletter", FORM, 20_000),
+        ("/u/", FORM, 20_000),
+    ],
+)
+async def test_a_body_that_turns_out_too_large_is_413(
+    web: httpx.AsyncClient, gateway: MemoryGateway, path: str, headers: dict[str, str], octets: int
+) -> None:
+    """Its length is not said beforehand (chunked), so it is found while it is read."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(octets // 1_000 + 1):
+            yield b" " * 1_000
+
+    where = path + gateway.token(address="ann@example.net") if path == "/u/" else path
+    answer = await web.post(where, content=chunks(), headers=headers)
+    assert answer.status_code == 413
+    assert answer.headers["connection"] == "close"
     assert gateway.ops == []
 
 

@@ -8,6 +8,7 @@ import structlog
 
 from relay.portal.gateway import OpUnavailable
 from relay.portal.server import server_config
+from relay.settings.endpoint import Networks
 from tests.fakes.gateway import MemoryGateway, portal_settings
 from tests.fakes.portal import FORM, browser
 
@@ -150,7 +151,7 @@ async def test_a_trusted_proxy_is_believed_about_the_client_and_a_stranger_is_no
 
 
 def test_uvicorn_keeps_no_access_log_and_believes_no_header(gateway: MemoryGateway) -> None:
-    config = server_config(object())  # type: ignore[arg-type]  # not run here
+    config = server_config(object(), Networks(()))  # type: ignore[arg-type]  # not run here
     assert not config.access_log
     assert not config.proxy_headers
     assert not config.server_header

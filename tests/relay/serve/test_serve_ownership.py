@@ -84,3 +84,25 @@ async def test_who_leaves_does_not_wait_for_who_reads(ownership: Ownership, monk
     assert not walk.done()
     goes_on.set()
     assert (await walk)["ok"] is True
+
+
+async def test_a_short_question_does_not_wait_for_long_ones(
+    ownership: Ownership, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two walks took both threads, and `zegel tenant list` stood behind them."""
+    goes_on = threading.Event()
+    real = Reader.call
+
+    def slow(reader: Reader, op: str, args: dict[str, Any]) -> Any:
+        assert op != "consent.verify" or goes_on.wait(20.0)
+        return real(reader, op, args)
+
+    monkeypatch.setattr(Reader, "call", slow)
+    walks = [asyncio.create_task(ownership.call("consent.verify", {"tenant": "shop"})) for _ in range(5)]
+    try:
+        async with asyncio.timeout(10.0):
+            rows = await ownership.call("tenant.list", {})
+    finally:
+        goes_on.set()
+    assert [row["name"] for row in rows] == ["shop"]
+    assert [(await walk)["ok"] for walk in walks] == [True] * 5

@@ -60,6 +60,69 @@ def test_text_that_is_no_toml_names_the_line(tmp_path: Path) -> None:
     assert "line 2" in problem.wrong
 
 
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [
+        ("limits", "command_timeout_seconds = inf"),
+        ("limits", "command_timeout_seconds = nan"),
+        ("limits", "max_message_bytes = 99999999999999999999999999"),
+        ("limits", "max_connections = 99999999999999999999999"),
+        ("limits", "max_recipients = 99999999999999999999999"),
+        ("limits", "min_free_disk_bytes = 99999999999999999999999999"),
+        ("delivery", "connections_per_destination = 99999999999999999999"),
+        ("delivery", "give_up_after_hours = inf"),
+        ("delivery", "retry_after_seconds = [300, inf]"),
+        ("privacy", "consent_proof_years = 99999999999999999999"),
+    ],
+)
+def test_a_number_that_nothing_could_hold_is_refused(tmp_path: Path, section: str, line: str) -> None:
+    """Each of these was accepted, and the gateway then hung or began again and again."""
+    (problem,) = problems(write(tmp_path, f"[{section}]\n{line}\n"))
+    assert problem.key.startswith(f"{section}.{line.partition(' ')[0]}")
+    assert "at most" in problem.remedy
+    assert len(problem.wrong) < 160
+
+
+def test_every_number_of_the_settings_has_an_upper_bound() -> None:
+    for section in Settings.model_json_schema()["$defs"].values():
+        for key, schema in section["properties"].items():
+            for kind in (schema, schema.get("items", {})):
+                if kind.get("type") in ("integer", "number"):
+                    assert "maximum" in kind, key
+
+
+def test_the_mark_of_a_windows_editor_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "zegel.toml"
+    path.write_bytes(b'\xef\xbb\xbf[server]\r\nhostname = "relay.example"\r\n')
+    assert load(path, environment={}).server.hostname == "relay.example"
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong", "remedy"),
+    [
+        ('[server]\nhostname = "caf\xe9.example"\n'.encode("latin-1"), "line 2 is not UTF-8", "Save the file as UTF-8"),
+        ("[server]\n".encode("utf-16"), "line 1 is not UTF-8", "Save the file as UTF-8"),
+        (b"x = " + b"[" * 5_000 + b"]" * 5_000, "nested too deeply", "brackets"),
+        (b"x = " + b"9" * 5_000, "digits", "number"),
+    ],
+    ids=["latin-1", "utf-16", "brackets", "digits"],
+)
+def test_what_is_no_toml_gets_a_sentence(tmp_path: Path, content: bytes, wrong: str, remedy: str) -> None:
+    """Not the text of Python's codec, and not a defect of ours."""
+    path = tmp_path / "zegel.toml"
+    path.write_bytes(content)
+    (problem,) = problems(path)
+    assert wrong in problem.wrong and remedy in problem.remedy
+    assert "codec" not in str(problem)
+
+
+@pytest.mark.parametrize("text", ["[" * 5_000 + "]" * 5_000, "9" * 5_000])
+def test_a_variable_that_is_no_toml_gets_a_sentence(tmp_path: Path, text: str) -> None:
+    (problem,) = problems(write(tmp_path, ""), ZEGEL_LIMITS__MAX_ERRORS=text)
+    assert problem.key == "ZEGEL_LIMITS__MAX_ERRORS"
+    assert len(problem.wrong) < 160
+
+
 def test_command_line_beats_environment_beats_file(tmp_path: Path) -> None:
     path = write(tmp_path, '[server]\nhostname = "file.example"\nworkers = 3\nlanguage = "en"\n')
     environment = {"ZEGEL_SERVER__HOSTNAME": "env.example", "ZEGEL_SERVER__WORKERS": "4"}

@@ -1,0 +1,35 @@
+"""A gateway that cannot start says so and ends; it does not stay up and serve nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from relay.cli.trouble import DOWN, trouble_of
+from relay.keyring import Keyring
+from relay.serve.supervisor import StartFailed, Supervisor
+from relay.settings.model import Settings
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_a_crash_before_ready_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
+    """The settings could not be told to the workers (TypeError), and the process stayed up with open ports."""
+    settings = Settings.model_validate(
+        {
+            "server": {"data_dir": str(tmp_path / "data"), "keys_dir": str(tmp_path / "keys"), "workers": 1},
+            "listener": [{"address": "127.0.0.1:0", "tls": "off"}],
+            "web": {"address": "127.0.0.1:0"},
+        }
+    )
+    limits = settings.limits.model_copy(update={"max_errors": 10**26})  # past the check of the settings
+    Keyring.open(settings.server.keys_dir, create=True)
+    async with asyncio.timeout(30):
+        with pytest.raises(StartFailed, match="a defect in zegel itself") as caught:
+            await Supervisor(settings.model_copy(update={"limits": limits})).start()
+    assert trouble_of(caught.value).code == DOWN
