@@ -18,7 +18,8 @@ from relay.delivery.scheduler import Attempt
 from relay.keyring import Keyring
 from relay.mail import notice
 from relay.mail.address import narrow
-from relay.mail.visible import Unreadable, visible_addresses
+from relay.mail.message import Message
+from relay.mail.visible import Unreadable, reply_addresses, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.policy.ruling import Ruling
@@ -36,7 +37,7 @@ from relay.trace import Trace
 DAY_SECONDS = 86_400
 ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 HIDES = ("to_self", "undisclosed")  # nobody saw the others, so a reply to all would show them for the first time
-THREAD_WORTH = 2  # visible addresses from which a message is remembered (CC-11)
+THREAD_WORTH = 2  # visible addresses or readers from which a message is remembered (CC-11)
 
 
 class Watch:
@@ -62,6 +63,9 @@ class Watch:
     def refused(self, number: int, ruling: Ruling, reply: str) -> None:
         if self._outbox is not None:
             self._keep(self._outbox.record_refusal, self._entry(number, ruling, reply, "data" if number else "rcpt"))
+        mail = ruling.mail
+        if ruling.action is Action.REJECT and mail.message is not None:
+            self._remember(mail.account.tenant.id, mail.message, len(mail.recipients), left_whole=False)
 
     def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
         waits = ruling.action is Action.HOLD or item.due > ruling.mail.now
@@ -81,18 +85,24 @@ class Watch:
             for recipient in ruling.recipients:
                 args = {"tenant": item.meta["tenant"], "purpose": item.meta["purpose"], "address": recipient.address}
                 self._owner.tell("confirm.sent", args)
-        if ruling.action is not Action.HOLD and not any(edit.kind in HIDES for edit in ruling.edits):
-            self._remember_thread(item)
+        left_whole = ruling.action is not Action.HOLD and not any(edit.kind in HIDES for edit in ruling.edits)
+        if not left_whole or item.meta["class"] in ("personal", "transactional"):
+            self._remember(item.tenant, item.parsed(), len(item.recipients), left_whole=left_whole)
 
-    def _remember_thread(self, item: Item) -> None:
-        message = item.message
-        reference = message.get(b"message-id") if message is not None else None
-        if message is None or not reference or item.meta["class"] not in ("personal", "transactional"):
+    def _remember(self, tenant: int, message: Message, readers: int, *, left_whole: bool) -> None:
+        """What the readers of a message saw of each other (CC-11): where it did not leave whole, Reply-To at most.
+
+        A mail that showed nobody is remembered too: an unknown parent would double the numbers for its replies.
+        """
+        reference = message.get(b"message-id")
+        if not reference:
             return
         shown = visible_addresses(message)
-        if not isinstance(shown, Unreadable) and len(shown) >= THREAD_WORTH:
-            key, hashes = self._threads.entry(item.tenant, reference, [narrow(address) for address in shown])
-            self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now()})
+        if isinstance(shown, Unreadable) or max(len(shown), readers) < THREAD_WORTH:
+            return
+        seen = shown if left_whole else reply_addresses(message)
+        key, hashes = self._threads.entry(tenant, reference, [narrow(address) for address in seen])
+        self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now()})
 
     async def _notice(self, item: Item, note: Note) -> None:
         """Tell the sender, at most once a day for each kind (CC-18); log near misses and incidents (CC-20)."""

@@ -8,9 +8,13 @@ import os
 import quopri
 import re
 import signal
+import sqlite3
 import time
+from contextlib import closing
 
-from tests.harness.gateway import consent_row
+import pytest
+
+from tests.harness.gateway import Gateway, consent_row
 from tests.harness.moody import Moody
 from tests.harness.oracle import verified
 from tests.harness.post import letter, outsiders, post
@@ -121,6 +125,36 @@ def test_a_reply_to_a_mail_that_was_split_shows_nobody_for_the_first_time(start:
     answer = letter(to, "Subject: again", "In-Reply-To: <first@sender.example>")
     post(gateway, "personal", people, answer)
     assert hop.until(lambda: len(recipients(hop, "again")) == 25)
+
+
+@pytest.mark.parametrize("how", ["split", "hide", "reject", "Bcc"])
+def test_a_follow_up_to_a_mail_that_showed_nobody_earns_no_leniency(start: Start, how: str) -> None:
+    """CC-11: 15 people are over the limit for letters, under the double of it that an unknown parent earns."""
+    gateway, hop = start(policies={"recipients": {"exposed": {"personal": "split" if how == "Bcc" else how}}})
+    people = outsiders(15)
+    to = "To: " + ",\r\n ".join(people)
+    first = "To: info@sender.example" if how == "Bcc" else to
+    answer = post(gateway, "personal", people, letter(first, "Subject: first", "Message-ID: <first@sender.example>"))
+    assert answer.reply.startswith("550 5.7.1 [CC-1]" if how == "reject" else "250")
+    gateway.until(lambda: remembered(gateway) == 1, 5.0, "the parent was not remembered")
+    follow_up = letter(to, "Subject: second", "In-Reply-To: <first@sender.example>", "Message-ID: <2@sender.example>")
+    answer = post(gateway, "personal", people, follow_up)
+    if how == "reject":
+        assert answer.reply.startswith("550 5.7.1 [CC-1]")
+        return
+    assert hop.until(lambda: any("Subject: second" in message.head for message in hop.wait(0)))
+    assert not any(f"{people[0]}, {people[1]}" in re.sub(r"\s+", " ", message.head) for message in hop.wait(0))
+    gateway.until(lambda: remembered(gateway) == 2, 5.0, "the follow-up was not remembered")
+    third = letter(to, "Subject: third", "In-Reply-To: <2@sender.example>", "References: <first@sender.example>")
+    post(gateway, "personal", people, third)
+    assert hop.until(lambda: any("Subject: third" in message.head for message in hop.wait(0)))
+    assert not any(f"{people[0]}, {people[1]}" in re.sub(r"\s+", " ", message.head) for message in hop.wait(0))
+
+
+def remembered(gateway: Gateway) -> int:
+    """Messages in thread memory."""
+    with closing(sqlite3.connect(f"file:{gateway.folder}/data/threads.db?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT count(*) FROM thread").fetchone()[0])
 
 
 def test_a_reply_to_all_of_a_thread_stays_whole_whichever_worker_takes_it(start: Start) -> None:
