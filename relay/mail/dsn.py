@@ -24,7 +24,7 @@ from relay.mail.message import Message, join_head
 
 _TEXTS = tomllib.loads(resources.files(__package__).joinpath("dsn.toml").read_text("utf-8"))
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
-_MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")
+MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")
 _HIDDEN = frozenset((b"bcc", b"resent-bcc"))
 
 
@@ -128,7 +128,7 @@ def _head(original: Original, told: Sequence[Fate], stamp: Stamp, *, texts: _Tex
         field("Content-Type", f'multipart/report; report-type=delivery-status;\r\n boundary="{boundary}"'),
     ]
     about = original.message.get(b"message-id")
-    if about is not None and _MESSAGE_ID.fullmatch(about):
+    if about is not None and MESSAGE_ID.fullmatch(about):
         fields.insert(5, field("In-Reply-To", about.decode("ascii")))
     return join_head(fields)
 

@@ -46,6 +46,7 @@ ANSWERS = frozenset((
 ))  # fmt: skip
 """Fields that say where answers go: they stay where that is the author alone."""
 
+SIGNED = ("DKIM-Signature", "ARC-Seal", "ARC-Message-Signature", "ARC-Authentication-Results")
 _AT = re.compile(rb"[^\s<>,;:()\"=?]+@[^\s<>,;:()\"=?]+")
 
 
@@ -65,6 +66,22 @@ def field(name: str, value: str) -> Field:
             raise BadValue(name)
     raw_name = name.encode("ascii")
     return (raw_name.lower(), raw_name + b": " + value.encode() + b"\r\n")
+
+
+def split(fields: list[Field] | None) -> list[Edit]:
+    """A copy for each, with its own recipient in To; signatures by others that this breaks are renamed (CC-8, CC-17).
+
+    `fields` None: they are not at hand, so whatever signature there may be.
+    """
+    present = {name for name, _ in fields or ()}
+    broken = [name for name in SIGNED if fields is None or name.lower().encode() in present]
+    renames = [Edit("rename", name, f"X-Original-{name}", "CC-17") for name in broken]
+    return [Edit("to_self", "To", "", "CC-8"), *renames]
+
+
+def hide(fields: list[Field]) -> list[Edit]:
+    """One message for all, with nobody in To (CC-9)."""
+    return [Edit("undisclosed", "To", "", "CC-9"), *split(fields)[1:]]
 
 
 def apply(fields: list[Field], edits: Iterable[Edit]) -> list[Field]:

@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from relay.delivery.report import Reporter
+from relay.mail.edits import split
+from relay.observe import events
+from relay.observe.log import log
 from relay.serve.channel import OpRefused
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
@@ -20,6 +23,9 @@ from relay.spool.hand import Busy, Hand, Unreadable
 from relay.spool.item import Fate, Item, decode_id, encode_id
 
 LIST_LIMIT = 1000
+EXPOSED = frozenset(
+    ("recipients.ask", "recipients.encrypted")
+)  # released as they are, readers see each other's address
 Rows = list[dict[str, Any]]
 
 
@@ -77,7 +83,7 @@ class QueueOps:
         item = await self._hand.look(_number(args))
         if item is None:
             return None
-        return {**summary(item), "edits": item.meta["edits"], "recipients": recipients(item)}
+        return {**summary(item), "edits": [tuple(edit) for edit in item.edits], "recipients": recipients(item)}
 
     # -- changing ---------------------------------------------------------------------------------------------------
 
@@ -93,10 +99,22 @@ class QueueOps:
         return await self._change(args, change)
 
     async def release(self, args: dict[str, Any]) -> dict[str, Any] | None:
+        """Let it leave, with `hidden` as a copy for each (CC-8); as it was written, an exposure is an incident (CC-20)."""
+
+        hidden = bool(args.get("hidden"))
+        was: list[tuple[str, int]] = []
+
         def change(item: Item) -> None:
+            was.append((item.held, int(item.meta.get("held_detail", {}).get("addresses", 0))))
+            if hidden:
+                item.state["edits"] = [tuple(edit) for edit in split(item.parsed().fields if item.raw else None)]
             item.state.update(held="", released=item.held)
 
-        return await self._change(args, change)
+        done = await self._change(args, change)
+        if done is not None and not hidden and was[0][0] in EXPOSED:
+            reason, number = was[0]
+            log.info(events.EXPOSURE, queue_id=done["id"], kind="incident", reason=reason, address_count=number)
+        return done
 
     async def _change(self, args: dict[str, Any], change: Callable[[Item], None]) -> dict[str, Any] | None:
         """Apply `change` to a waiting message and let it leave at once, unless it is held then."""

@@ -151,6 +151,49 @@ def test_a_follow_up_to_a_mail_that_showed_nobody_earns_no_leniency(start: Start
     assert not any(f"{people[0]}, {people[1]}" in re.sub(r"\s+", " ", message.head) for message in hop.wait(0))
 
 
+def test_one_notice_a_day_for_a_sender_and_it_says_of_which_mail(start: Start) -> None:
+    """CC-18: a split and a warning within seconds, from two logins."""
+    gateway, hop = start()
+    for login, number, name in (("personal", 15, "first"), ("transactional", 6, "second"), ("personal", 6, "third")):
+        people = outsiders(number)
+        fields = ("To: " + ",\r\n ".join(people), f"Subject: {name}", f"Message-ID: <{name}@sender.example>")
+        post(gateway, login, people, letter(*fields))
+    assert hop.until(lambda: len(hop.wait(0)) >= 15 + 2 + 1)
+    post(gateway, "personal", ["ann@dest.example"], letter("To: ann@dest.example", "Subject: last"))
+    assert hop.until(lambda: any("Subject: last" in message.head for message in hop.wait(0)))
+    gateway.settle()
+    (notice,) = [message.raw.decode() for message in hop.wait(0) if message.mail.startswith("MAIL FROM:<>")]
+    assert "In-Reply-To: <first@sender.example>" in notice and "Subject: first" in notice
+
+
+ASK = {"recipients": {"exposed": {"personal": "ask"}}}
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_held_for_a_choice_its_sender_is_told_and_the_choice_is_kept(start: Start, hidden: bool) -> None:
+    """CC-10: the mail waits, its sender knows why, until when and whom to ask; sent open it is an incident (CC-20)."""
+    gateway, hop = start(policies=ASK)
+    people = outsiders(15)
+    to = "To: " + ",\r\n ".join(people)
+    letters = []
+    for number in range(2):
+        fields = (to, "Subject: Uitnodiging =?utf-8?q?caf=C3=A9?=", f"Message-ID: <{number}@sender.example>")
+        letters.append(post(gateway, "personal", people, letter(*fields)).queue_id)
+    told = [message.raw.decode() for message in hop.wait(2)]  # of each that waits, not one a day
+    for number, queue_id in enumerate(letters):
+        (text,) = [text for text in told if f"In-Reply-To: <{number}@sender.example>" in text]
+        assert "To: <info@sender.example>" in text and "Subject: Your message has not been sent yet" in text
+        assert "Subject: Uitnodiging café" in text and "15 people see" in text and "/why/CC-10" in text
+        assert queue_id in text and "(info@sender.example)" in text and re.search(r"chosen by 20\d\d-.*\(UTC\)", text)
+        assert "party0" not in text
+    gateway.op("held.release", id=letters[0], hidden=hidden)
+    assert hop.until(lambda: len(hop.wait(0)) == 2 + (15 if hidden else 1))
+    for message in hop.wait(0)[2:]:
+        assert message.head.count("@party") == (1 if hidden else 15)
+    log = (gateway.folder / "gateway.log").read_text()
+    assert ('"kind":"incident"' in log.replace(" ", "")) is not hidden
+
+
 def remembered(gateway: Gateway) -> int:
     """Messages in thread memory."""
     with closing(sqlite3.connect(f"file:{gateway.folder}/data/threads.db?mode=ro", uri=True)) as db:

@@ -59,6 +59,16 @@ async def test_retry_and_release_let_a_message_leave_at_once(rig: Files, place: 
     assert taken.id == item.id and taken.raw and taken.raw.endswith(b"hello\r\n")
 
 
+@pytest.mark.parametrize("place", PLACES)
+async def test_released_hidden_a_message_leaves_as_a_copy_for_each(rig: Files, place: str) -> None:
+    """CC-10, CC-8: also after a restart."""
+    queue, ops, item = await queued(rig, **PLACES[place])
+    assert (await ops.run("held.release", {"id": item.queue_id, "hidden": True}))["state"] == "ready"
+    again = await rig.after_power_cut()
+    for which in (await rig.take(queue), await rig.take(again)):
+        assert [edit.kind for edit in which.edits] == ["to_self"]
+
+
 @pytest.mark.parametrize("place", ["in memory", "parked"])
 async def test_hold_keeps_a_message_until_it_is_released(rig: Files, place: str) -> None:
     queue, ops, item = await queued(rig, **PLACES[place])
