@@ -33,8 +33,15 @@ class Reason(NamedTuple):
 
     def sentence(self, language: str, detail: Iterable[tuple[str, str]] = ()) -> str:
         """The sentence in "nl" or "en" with its slots filled; ASCII on one line. A slot without a value becomes "?"."""
+        return self._filled(self.nl if language == "nl" else self.en, detail)
+
+    def cause(self, language: str, detail: Iterable[tuple[str, str]] = ()) -> str:
+        """What happened, without what to do: the first sentence alone, as for mail whose waiting is over."""
+        return self._filled((self.nl if language == "nl" else self.en).partition(". ")[0], detail)
+
+    def _filled(self, text: str, detail: Iterable[tuple[str, str]]) -> str:
         slots = {name: to_ascii(value)[:MAX_SLOT_OCTETS] for name, value in detail}
-        return _SLOT.sub(lambda match: slots.get(match[1]) or "?", self.nl if language == "nl" else self.en)
+        return _SLOT.sub(lambda match: slots.get(match[1]) or "?", text)
 
 
 class _Reasons(dict[str, Reason]):

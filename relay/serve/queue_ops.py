@@ -147,11 +147,13 @@ class QueueOps:
         return {"id": item.queue_id, "state": "deleted"}
 
     async def refuse(self, args: dict[str, Any]) -> dict[str, Any] | None:
-        """A held message ends with a report to its sender (PIPE-2)."""
-        item = await self._hand.pick(_number(args))
+        """A message ends with a report to its sender (PIPE-2)."""
+        return await self._refuse(_number(args), "queue.hold_refused")
+
+    async def _refuse(self, number: int, reason: str) -> dict[str, Any] | None:
+        item = await self._hand.pick(number)
         if item is None:
             return None
-        reason = item.held or "queue.held_by_operator"
         waiting = [r for r, fate in zip(item.recipients, item.fates, strict=True) if fate is Fate.WAITING]
         await self._end(item, self._reporter.refused(item, [(recipient, reason) for recipient in waiting]))
         self._wake()
@@ -180,7 +182,7 @@ class QueueOps:
                 if number not in self._ends:
                     self._ends[number] = await self._end_of(number, seconds)
                 if now >= self._ends[number]:
-                    await self.refuse({"id": encode_id(number)})
+                    await self._refuse(number, "queue.hold_expired")
                     ended += 1
             except (Busy, Unreadable):
                 continue  # somebody has it in hand, or nobody can read it: the next round looks again
