@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from relay.mail.address import narrow, parse_list, party, visible
 from relay.mail.edits import ANSWERS, VISIBLE
-from relay.mail.message import Message, value_of
+from relay.mail.message import Message, name_of, value_of
 
 DESTINATIONS = frozenset((b"to", b"cc", b"resent-to", b"resent-cc"))  # of every Resent block (MSG-10)
 _ANSWERS = ANSWERS | {b"reply-to"}
@@ -44,7 +44,7 @@ def visible_addresses(message: Message) -> frozenset[str] | Unreadable:
         if seen is None:
             if name not in DESTINATIONS:
                 continue
-            return Unreadable(name.decode("ascii", "replace"))
+            return Unreadable(name_of(raw).decode("ascii", "replace"))
         if name not in _ANSWERS or len(seen) > 1:
             found.update(map(narrow, seen))
     return frozenset(found)

@@ -46,7 +46,7 @@ def test_what_readers_see(fields: list[str], seen: set[str]) -> None:
 
 
 def test_a_field_without_anything_like_an_address_is_unreadable() -> None:
-    assert visible_addresses(mail("Cc: <<(")) == Unreadable("cc")
+    assert visible_addresses(mail("Cc: <<(")) == Unreadable("Cc")
 
 
 def test_the_author_s_own_addresses() -> None:
