@@ -139,8 +139,8 @@ class _Texts:
     def __init__(self, language: str) -> None:
         self.language = language
 
-    def of(self, table: str, key: str) -> str:
-        text: str = _TEXTS[table][key][self.language]
+    def of(self, table: str, key: str, *, several: bool = False) -> str:
+        text: str = _TEXTS[table][key][f"{self.language}_several" if several else self.language]
         return text
 
     def reason(self, status: str) -> str:
@@ -162,7 +162,7 @@ def _text_part(original: Original, told: Sequence[Fate], texts: _Texts) -> bytes
     for action in Action:
         group = [fate for fate in told if fate.action is action]
         if group:
-            lines += [*textwrap.wrap(texts.of("intro", action), 72), ""]
+            lines += [*textwrap.wrap(texts.of("intro", action, several=len(group) > 1), 72), ""]
         for fate in group:
             lines += [*_person_lines(fate, texts), ""]
     lines += textwrap.wrap(texts.of("label", "close"), 72)
