@@ -1,8 +1,7 @@
 """Every octet that differs between what came in and what went out, explained by the trace; nothing of ours is asked.
 
 Only which fields name recipients is taken from `relay.mail.edits`, and the exact form of a re-encoded body from
-`relay.mail.recode`; what it says to a reader
-is compared by the standard library.
+`relay.mail.recode`; what it says to a reader is compared by the standard library.
 """
 
 from __future__ import annotations
