@@ -8,8 +8,8 @@ and every reader gets a copy of their own (CC-4). A reply to people who all saw 
 to a mail that is not known here doubles the numbers for letters and changes nothing else (CC-11). A list address in
 To is one address (CC-14).
 
-What happens: a copy for each (CC-8), hidden recipients (CC-9), the sender is asked (CC-10), or a refusal. The sender is
-told (CC-18) and each case is kept as a near miss, or as an incident where this policy only observes (CC-20). A
+What happens: a copy for each (CC-8), hidden recipients (CC-9), the mail waits (CC-10), or a refusal. The sender is told
+(CC-18) and each case is kept as a near miss, or as an incident where this policy only observes (CC-20). A
 signature over the addresses cannot be mended and is refused, and so is as much in Reply-To, which stays; an encrypted mail
 waits for a person (CC-12). Signatures by others that the change breaks are renamed (CC-17).
 """
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.mail.address import narrow, party
-from relay.mail.edits import Edit
+from relay.mail.edits import hide, split
 from relay.mail.envelope import MailClass, Submission
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import structure
@@ -30,7 +30,6 @@ from relay.policy.verdict import Action, Note, Stage, Verdict
 STAGE = Stage.JUDGE
 NEEDS = (Fact.THREAD,)
 STAND_IN = {Fact.THREAD: None}
-_FOREIGN = ("DKIM-Signature", "ARC-Seal", "ARC-Message-Signature", "ARC-Authentication-Results")
 _CHOICES = ("split", "hide", "ask", "reject")
 _SPLIT = PerClass.all("split")
 
@@ -106,14 +105,13 @@ def _act(mail: Submission, message: Message, count: int, settings: Settings, *, 
     if action == "reject" or (len(left.addresses) >= limit and len(left.parties) > 1):
         return Verdict(Action.REJECT, "recipients.exposed", (near_miss,), detail)
     if made.is_encrypted:
-        return Verdict.hold("recipients.encrypted", near_miss, addresses=str(count))
+        return Verdict.hold(
+            "recipients.encrypted", near_miss, Note("held", "recipients.encrypted", count), addresses=str(count)
+        )
     if made.header_protected:
         return Verdict(Action.REJECT, "recipients.header_protected", (near_miss,), detail)
     if action == "ask":
-        return Verdict.hold("recipients.ask", near_miss, addresses=str(count))
+        return Verdict.hold("recipients.ask", near_miss, Note("held", "recipients.ask", count), addresses=str(count))
     reason = "recipients.hidden" if action == "hide" else "recipients.split"
-    change = Edit("undisclosed", "To", "", "CC-9") if action == "hide" else Edit("to_self", "To", "", "CC-8")
-    renames = [
-        Edit("rename", name, f"X-Original-{name}", "CC-17") for name in _FOREIGN if message.count(name.lower().encode())
-    ]
-    return Verdict.accept(change, *renames, near_miss, Note("notice", reason, count), reason=reason)
+    changes = hide(message.fields) if action == "hide" else split(message.fields)
+    return Verdict.accept(*changes, near_miss, Note("notice", reason, count), reason=reason)

@@ -257,6 +257,7 @@ def make_item(number: int, ruling: Ruling, house: House) -> Item:
     }
     if ruling.action is Action.HOLD:
         meta["held"] = ruling.reason
+        meta["held_detail"] = dict(ruling.detail)  # fills the sentence in what the sender reads of it
     if ruling.dropped:
         meta["dropped"] = [[r.address, r.notify, r.orcpt, reason] for r, reason in ruling.dropped]
     item = Item(number, meta, message.raw, due=max(ruling.due, mail.now))

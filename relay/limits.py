@@ -5,6 +5,7 @@ The numbers come from the settings of the throttle policy, which a tenant or a s
 
 from __future__ import annotations
 
+import ipaddress
 from functools import lru_cache
 
 from relay.counters.contract import DAY, MINUTE, Charge, Limit
@@ -12,13 +13,29 @@ from relay.mail.envelope import Submission
 from relay.mail.sender import from_domain
 
 
+@lru_cache(maxsize=8192)
+def client_key(address: str) -> str:
+    """What a client is counted by: an IPv4 address, mapped into IPv6 or not; of IPv6 the /64, which is one line's to choose from.
+
+    What is no address comes back as it is.
+    """
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(ip), 64), strict=False))
+
+
 def charges(mail: Submission, settings: object) -> list[Charge]:
     """Every limit of the message with its cost: one message, and as many recipients as are left."""
     account = mail.account
     domain = from_domain(mail.message) if mail.message is not None else ""
-    per_message, per_recipient = _limits(
-        settings, mail.stream.value, (account.credential.name, account.tenant.id, domain, mail.session.client_ip)
-    )
+    who = (account.credential.name, account.tenant.id, domain, client_key(mail.session.client_ip))
+    per_message, per_recipient = _limits(settings, mail.stream.value, who)
     count = max(1, len(mail.recipients))
     return [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
 

@@ -34,10 +34,16 @@ def show(frame: Frame, queue_id: QueueId) -> None:
     show_message(frame, frame.call("held.show", id=queue_id), queue_id)
 
 
-@command(app, "release", example="zegel held release 0R3M7K2QX9T1A")
-def release(frame: Frame, queue_id: QueueId) -> None:
-    """Let it go."""
-    show_change(frame, "held.release", queue_id)
+@command(app, "release", example="zegel held release 0R3M7K2QX9T1A --hidden")
+def release(
+    frame: Frame,
+    queue_id: QueueId,
+    hidden: Annotated[
+        bool, typer.Option("--hidden", help="A copy for each, with only their own address in it.")
+    ] = False,
+) -> None:
+    """Let it go as it was written, or with --hidden so that nobody sees another's address."""
+    show_change(frame, "held.release", queue_id, hidden=hidden or None)
 
 
 @command(app, "refuse", example="zegel held refuse 0R3M7K2QX9T1A")

@@ -87,9 +87,9 @@ def show_message(frame: Frame, found: dict[str, Any] | None, queue_id: str) -> N
         out.print(table(rows, (("kind", "change"), ("name", "field"), ("value", "value"), ("rule", "rule"))))
 
 
-def show_change(frame: Frame, op: str, queue_id: str) -> None:
+def show_change(frame: Frame, op: str, queue_id: str, **how: object) -> None:
     """Run a change of one message and tell its new state."""
-    done = frame.call(op, id=queue_id)
+    done = frame.call(op, id=queue_id, **how)
     if done is None:
         raise missing(queue_id)
     if frame.as_json:

@@ -13,6 +13,8 @@ from relay.mail.reply import REASONS
 from relay.mail.words import decode_words
 from relay.spool.item import Item, encode_id
 
+HOLD_ENDS = ("queue.hold_expired", "queue.hold_refused")
+BY_HAND = "queue.held_by_operator"  # says nothing of the mail itself
 EXPIRED = Failed("4.4.7", "delivery time expired", "")
 NO_NEXT_HOST = "delivery.no_next_host"
 BEFORE_US = Delivered("2.0.0", "", "")  # by a process that has ended: neither the answer nor the time is known
@@ -80,10 +82,9 @@ class Reporter:
 
     def _ours(self, item: Item, recipient: Recipient, status: str, reason: str) -> dsn.Fate:
         """A refusal of our own: the sender reads its sentence in his language, and where to read more (OPS-5)."""
-        said = REASONS[reason]
-        link = f"{self._public_url}/why/{said.rule}"
-        sentence = f"{said.sentence(str(item.meta.get('language', 'nl')))}. {link}"
-        return dsn.Fate(recipient, dsn.Action.FAILED, status, f"[{said.rule}] {said.sentence('en')}", said=sentence)
+        rule, english = _words(item, reason, "en")
+        sentence = f"{_words(item, reason, str(item.meta.get('language', 'nl')))[1]}. {self._public_url}/why/{rule}"
+        return dsn.Fate(recipient, dsn.Action.FAILED, status, f"[{rule}] {english}", said=sentence)
 
     def _items(self, item: Item, fates: list[dsn.Fate]) -> list[Item]:
         if not fates:
@@ -106,6 +107,16 @@ class Reporter:
         made = system_item(Stamp(number, stamp.now, self._host), item, report.recipient, report.raw)
         self._made(made)
         return [made]
+
+
+def _words(item: Item, reason: str, language: str) -> tuple[str, str]:
+    """Rule and sentence of a refusal; where a hold ended, of what the mail was held for, and then how it ended."""
+    said = REASONS[reason]
+    held = item.held if reason in HOLD_ENDS else ""
+    if held in ("", BY_HAND):
+        return said.rule, said.sentence(language)
+    cause = REASONS[held].cause(language, item.meta.get("held_detail", {}).items())
+    return REASONS[held].rule, f"{cause}. {said.sentence(language)}"
 
 
 class Stamp(NamedTuple):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from relay.mail.addresslist import ATEXT, DOT_ATOM, Mailbox, parse, quote
 from relay.mail.domain import FREEMAIL, is_freemail, org_domain, to_ascii
-from relay.mail.words import decode, decode_words
+from relay.mail.words import decode, decode_words, words_apart
 
 __all__ = [
     "FREEMAIL",
@@ -196,7 +196,7 @@ def scan(value: bytes) -> list[str]:
     """
     found = dict.fromkeys(_SCAN.findall(value))
     if b"=?" in value:
-        found.update(dict.fromkeys(_SCAN.findall(decode_words(value).encode(errors="replace"))))
+        found.update(dict.fromkeys(_SCAN.findall(decode_words(words_apart(value)).encode(errors="replace"))))
     result: dict[str, None] = {}
     for raw in found:
         text = decode(raw).rstrip(".-")
@@ -210,7 +210,7 @@ def scan(value: bytes) -> list[str]:
 
 
 def visible(value: bytes) -> list[str] | None:
-    """Every address that a reader of this list sees, those inside display names too; None when there is no telling.
+    """Every address that a reader of this list sees, those inside names and comments too; None when there is no telling.
 
     An unparsable list counts by `scan`; unparsable and without one match, the caller refuses (CC-7).
     """
@@ -221,6 +221,8 @@ def visible(value: bytes) -> list[str] | None:
     for box in boxes:
         if "@" in box.display:
             result.extend(scan(box.display.encode(errors="replace")))
+    if b"(" in value:
+        result.extend(scan(value))  # a comment is read like a name
     return result
 
 
@@ -240,7 +242,7 @@ def parse_list(value: bytes) -> list[Mailbox] | None:
         if "=?" not in text:
             return [Mailbox(display, address)]
         if "=?" not in address:
-            return [Mailbox(decode_words(display.encode()), address)]
+            return [Mailbox(decode_words(words_apart(display.encode())), address)]
     return parse(text)
 
 

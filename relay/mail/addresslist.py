@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from relay.mail.words import decode_words
+from relay.mail.words import decode_words, words_apart
 
 MAX_DEPTH = 2  # lists hidden in phrases, and lists hidden in those
 ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
@@ -112,7 +112,7 @@ def _phrase(tokens: list[_Token]) -> str:
     previous = ""
     for token in tokens:
         both_words = token.kind == previous == "word"
-        if parts and token.spaced and not both_words:
+        if parts and (token.spaced or token.kind == previous == "quoted") and not both_words:
             parts.append(" ")
         # Encoded as one run so that a character cut in two by a word boundary survives.
         if both_words:
@@ -121,7 +121,7 @@ def _phrase(tokens: list[_Token]) -> str:
             parts.append(token.text)
         previous = token.kind
     joined = "".join(parts)
-    return decode_words(joined.encode(errors="replace")) if "=?" in joined else joined
+    return decode_words(words_apart(joined.encode(errors="replace"))) if "=?" in joined else joined
 
 
 def _joined(left: _Token, right: _Token) -> bool:
@@ -150,6 +150,7 @@ class _Walk:
         self.words: list[_Token] = []  # of the present element, not yet used
         self.comment: _Token | None = None
         self.bare = False  # the last mailbox came without brackets in the present element
+        self.is_empty = not tokens  # or says in words that it names nobody
         self.result: list[Mailbox] = []
 
     def run(self) -> list[Mailbox] | None:
@@ -170,7 +171,9 @@ class _Walk:
                 good = token.kind in _VALUES
             if not good:
                 return None
-        return self.result if self._close(is_group=False) else None
+        if not self._close(is_group=False):
+            return None
+        return self.result if self.result or self.is_empty else None  # separators alone are no list
 
     def _close(self, *, is_group: bool) -> bool:
         """End of an element or of a group's name; False if it is nothing that can be understood."""
@@ -181,7 +184,8 @@ class _Walk:
         text = _phrase(words)
         if "@" in text:
             return self._hidden(text)
-        return is_group or text.lower().lstrip().startswith("undisclosed")
+        self.is_empty = is_group or text.lower().lstrip().startswith("undisclosed")
+        return self.is_empty
 
     def _hidden(self, text: str) -> bool:
         if self.depth >= MAX_DEPTH:
@@ -197,7 +201,7 @@ class _Walk:
         if self.bare and self.result and not self.result[-1].display:
             self.result[-1] = Mailbox(decode_words(token.text.encode(errors="replace")), self.result[-1].address)
         elif self.comment is None:
-            self.comment = token
+            self.comment, self.is_empty = token, True
 
     def _bare_address(self) -> bool:
         """An `@` outside brackets: the word in front is the local part, what follows the domain."""
@@ -277,5 +281,6 @@ class _Walk:
         found = _Walk(inner, self.depth + 1).run()
         if found is None:
             return False
+        self.is_empty = not found
         self.result.extend(found)
         return True

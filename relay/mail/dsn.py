@@ -25,7 +25,7 @@ from relay.mail.recode import obstacle
 
 _TEXTS = tomllib.loads(resources.files(__package__).joinpath("dsn.toml").read_text("utf-8"))
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
-_MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")
+MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")
 _TOO_LARGE = frozenset(("5.2.3", "5.3.4", "5.6.3"))  # what did not get through then will not get through now
 FULL_BYTES = 100_000  # a larger original comes back as its header block, whatever RET says
 _HIDDEN = frozenset((b"bcc", b"resent-bcc"))
@@ -131,7 +131,7 @@ def _head(original: Original, told: Sequence[Fate], stamp: Stamp, *, texts: _Tex
         field("Content-Type", f'multipart/report; report-type=delivery-status;\r\n boundary="{boundary}"'),
     ]
     about = original.message.get(b"message-id")
-    if about is not None and _MESSAGE_ID.fullmatch(about):
+    if about is not None and MESSAGE_ID.fullmatch(about):
         fields.insert(5, field("In-Reply-To", about.decode("ascii")))
     return join_head(fields)
 
@@ -142,8 +142,8 @@ class _Texts:
     def __init__(self, language: str) -> None:
         self.language = language
 
-    def of(self, table: str, key: str) -> str:
-        text: str = _TEXTS[table][key][self.language]
+    def of(self, table: str, key: str, *, several: bool = False) -> str:
+        text: str = _TEXTS[table][key][f"{self.language}_several" if several else self.language]
         return text
 
     def reason(self, status: str) -> str:
@@ -165,7 +165,7 @@ def _text_part(original: Original, told: Sequence[Fate], texts: _Texts) -> bytes
     for action in Action:
         group = [fate for fate in told if fate.action is action]
         if group:
-            lines += [*textwrap.wrap(texts.of("intro", action), 72), ""]
+            lines += [*textwrap.wrap(texts.of("intro", action, several=len(group) > 1), 72), ""]
         for fate in group:
             lines += [*_person_lines(fate, texts), ""]
     lines += textwrap.wrap(texts.of("label", "close"), 72)

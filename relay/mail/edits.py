@@ -5,6 +5,7 @@ An edit is kept with the queued message as a JSON list and applied at delivery, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -18,8 +19,8 @@ class Edit(NamedTuple):
     remove       drop every field `name`                     rename    every field `name` becomes `value`
     replace      every field `name` becomes one `name: value`
     refold       fold the long field `name` at white space (MSG-5)
-    to_self      To becomes the copy's own recipient; Cc and Resent-* go (CC-8)
-    undisclosed  To becomes an empty group; Cc and Resent-* go (CC-9)
+    to_self      To becomes the copy's own recipient; Cc, Resent-* and whatever else names recipients go (CC-8)
+    undisclosed  To becomes an empty group; the same go (CC-9)
     unsubscribe  the copy's own List-Unsubscribe pair; `value` is the List-Id or "" (UNSUB-16)
     placeholders {{zegel_unsubscribe}} and {{zegel_my}} in the body become the copy's own links (UNSUB-16)
     recode       long or 8-bit body lines are re-encoded; `value` is quoted-printable (MSG-5, OUT-9)
@@ -32,7 +33,21 @@ class Edit(NamedTuple):
 
 
 PER_COPY = frozenset(("to_self", "unsubscribe", "placeholders"))
-VISIBLE = (b"to", b"cc", b"resent-to", b"resent-cc")
+VISIBLE = frozenset((
+    *(b"to", b"cc", b"resent-to", b"resent-cc"),  # of every Resent block (MSG-10)
+    *(b"apparently-to", b"x-apparently-to", b"mail-followup-to", b"mail-copies-to", b"x-to", b"x-cc", b"x-original-cc"),
+    *(b"original-to", b"x-original-to", b"delivered-to", b"x-delivered-to", b"envelope-to", b"x-envelope-to"),
+    *(b"x-forwarded-to", b"x-forwarded-for", b"x-rcpt-to", b"x-receiver", b"x-failed-recipients", b"original-recipient"),
+))  # fmt: skip
+"""Fields that show a reader whom a mail went to, by the standard or by the habit of some program."""
+
+ANSWERS = frozenset((
+    b"mail-reply-to", b"disposition-notification-to", b"return-receipt-to", b"x-confirm-reading-to",
+))  # fmt: skip
+"""Fields that say where answers go: they stay where that is the author alone."""
+
+SIGNED = ("DKIM-Signature", "ARC-Seal", "ARC-Message-Signature", "ARC-Authentication-Results")
+_AT = re.compile(rb"[^\s<>,;:()\"=?]+@[^\s<>,;:()\"=?]+")
 
 
 class BadValue(ValueError):
@@ -51,6 +66,22 @@ def field(name: str, value: str) -> Field:
             raise BadValue(name)
     raw_name = name.encode("ascii")
     return (raw_name.lower(), raw_name + b": " + value.encode() + b"\r\n")
+
+
+def split(fields: list[Field] | None) -> list[Edit]:
+    """A copy for each, with its own recipient in To; signatures by others that this breaks are renamed (CC-8, CC-17).
+
+    `fields` None: they are not at hand, so whatever signature there may be.
+    """
+    present = {name for name, _ in fields or ()}
+    broken = [name for name in SIGNED if fields is None or name.lower().encode() in present]
+    renames = [Edit("rename", name, f"X-Original-{name}", "CC-17") for name in broken]
+    return [Edit("to_self", "To", "", "CC-8"), *renames]
+
+
+def hide(fields: list[Field]) -> list[Edit]:
+    """One message for all, with nobody in To (CC-9)."""
+    return [Edit("undisclosed", "To", "", "CC-9"), *split(fields)[1:]]
 
 
 def apply(fields: list[Field], edits: Iterable[Edit]) -> list[Field]:
@@ -107,13 +138,29 @@ def show_only(fields: list[Field], to: str) -> list[Field]:
     """The header block with `To: to` as its only visible recipients (CC-8, CC-9)."""
     result: list[Field] = []
     done = False
+    authors: set[bytes] | None = None
     for pair in fields:
         if pair[0] == b"to" and not done:
             result.append(field("To", to))
             done = True
-        elif pair[0] not in VISIBLE:
+        elif pair[0] in ANSWERS:
+            if authors is None:
+                authors = {at for name, raw in fields if name in (b"from", b"sender") for at in _addresses(raw)}
+            if b"=?" not in pair[1] and _addresses(pair[1]) <= authors:
+                result.append(pair)
+        elif not shows_recipients(pair[0]):
             result.append(pair)
     return result if done else [*result, field("To", to)]
+
+
+def shows_recipients(name: bytes) -> bool:
+    """Whether a field of this name (lower case) goes when the recipients are hidden from each other."""
+    return name in VISIBLE or name.startswith(b"resent-")
+
+
+def _addresses(raw: bytes) -> set[bytes]:
+    """What looks like an address in a raw field, in lower case."""
+    return {found.lower() for found in _AT.findall(raw)}
 
 
 def fold(raw: bytes, limit: int = 998) -> bytes:

@@ -1,16 +1,20 @@
-"""Short letters to a sender about what the gateway did with his mail (CC-3, CC-18): counts and advice, never addresses."""
+"""Short letters to a sender about what became of his mail (CC-3, CC-10, CC-18): counts and advice, never recipients."""
 
 from __future__ import annotations
 
 import tomllib
+from datetime import UTC, datetime
 from importlib import resources
 from typing import NamedTuple
 
+from relay.mail.dsn import MESSAGE_ID
 from relay.mail.edits import field
-from relay.mail.message import join_head
+from relay.mail.message import Message, join_head
 from relay.mail.received import rfc5322_date
 from relay.mail.reply import REASONS
-from relay.mail.words import encode_words
+from relay.mail.words import decode_words, encode_words
+
+MAX_SUBJECT = 200  # characters of it that a letter repeats
 
 _TEXTS = tomllib.loads(resources.files(__package__).joinpath("notice.toml").read_text("utf-8"))
 
@@ -23,15 +27,34 @@ class Stamp(NamedTuple):
     id: str
 
 
-def build(reason: str, sender: str, number: int, stamp: Stamp, *, language: str, url: str) -> bytes:
-    """The letter for `reason`; `number` is the count that its text names. Quotes the rule's page."""
-    texts = _TEXTS.get(reason, _TEXTS["*"])
+class About(NamedTuple):
+    """The mail that a letter is about, taken at `at`. `number` fills the text; `contact` is the address of who may choose, or "".
+
+    `until` is when its waiting ends; 0.0 where it does not wait.
+    """
+
+    queue_id: str
+    at: float
+    message: Message | None
+    number: int
+    until: float = 0.0
+    contact: str = ""
+
+
+def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str, url: str) -> bytes:
+    """The letter for `reason`. Names the mail by its subject and Message-ID, and quotes the rule's page."""
+    texts = _TEXTS["held" if about.until else reason if reason in _TEXTS else "*"]
     tongue = "nl" if language == "nl" else "en"
     rule = REASONS[reason].rule
     words = {
-        "number": str(number),
+        "number": str(about.number),
         "link": f"{url.rstrip('/')}/why/{rule}",
-        "sentence": REASONS[reason].sentence(tongue),
+        "sentence": REASONS[reason].sentence(tongue, [("addresses", str(about.number))]),
+        "at": _moment(about.at),
+        "subject": _subject(about.message) or _TEXTS["no_subject"][tongue],
+        "until": _moment(about.until),
+        "contact": f" ({about.contact})" if about.contact else "",
+        "id": about.queue_id,
     }
     body: str = texts[f"body_{tongue}"].format(**words)
     fields = [
@@ -45,4 +68,17 @@ def build(reason: str, sender: str, number: int, stamp: Stamp, *, language: str,
         field("Content-Type", "text/plain; charset=utf-8"),
         field("Content-Transfer-Encoding", "8bit"),
     ]
-    return join_head(fields) + body.replace("\n", "\r\n").encode()
+    reference = about.message.get(b"message-id") if about.message else None
+    if reference is not None and MESSAGE_ID.fullmatch(reference):
+        fields.insert(5, field("In-Reply-To", reference.decode("ascii")))
+    return join_head(fields) + body.replace("\n", "\r\n").encode("utf-8", "replace")
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} (UTC)"
+
+
+def _subject(message: Message | None) -> str:
+    value = message.get(b"subject") if message else None
+    text = decode_words(value)[:MAX_SUBJECT].strip() if value else ""
+    return "".join(char if char.isprintable() else " " for char in text)

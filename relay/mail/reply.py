@@ -16,6 +16,25 @@ from typing import NamedTuple
 MAX_LINE_OCTETS = 510  # RFC 5321 section 4.5.3.1.5: 512 with CRLF
 MAX_SLOT_OCTETS = 80
 
+_FIELDS = {
+    "message-id": "Message-ID",
+    "mime-version": "MIME-Version",
+    "content-id": "Content-ID",
+    "dkim-signature": "DKIM-Signature",
+}
+_UNITS_NL = {
+    "day": ("dag", "dagen"), "hour": ("uur", "uur"), "minute": ("minuut", "minuten"), "second": ("seconde", "seconden"),
+}  # fmt: skip
+_TERMS = {
+    "messages_per_minute": ("berichten per minuut", "messages per minute"),
+    "recipients_per_day": ("ontvangers per dag", "recipients per day"),
+    "credential": ("inlog", "login"),
+    "tenant": ("organisatie", "organisation"),
+    "client": ("computer", "computer"),
+    "domain": ("afzenderdomein", "sender domain"),
+    "stream": ("soort mail", "kind of mail"),
+}  # limits and their scopes, in Dutch and in English
+
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _UNSAFE = re.compile(r"[^ -~]+")
 _CODE = re.compile(r"(?:\*|[a-z_]+)\.[a-z0-9_]+")
@@ -32,9 +51,17 @@ class Reason(NamedTuple):
     en: str
 
     def sentence(self, language: str, detail: Iterable[tuple[str, str]] = ()) -> str:
-        """The sentence in "nl" or "en" with its slots filled; ASCII on one line. A slot without a value becomes "?"."""
-        slots = {name: to_ascii(value)[:MAX_SLOT_OCTETS] for name, value in detail}
-        return _SLOT.sub(lambda match: slots.get(match[1]) or "?", self.nl if language == "nl" else self.en)
+        """The sentence in "nl" or "en" with its slots filled, on one line. A slot without a value becomes "?"."""
+        return self._filled(self.nl if language == "nl" else self.en, language, detail)
+
+    def cause(self, language: str, detail: Iterable[tuple[str, str]] = ()) -> str:
+        """What happened, without what to do: the first sentence alone, as for mail whose waiting is over."""
+        return self._filled((self.nl if language == "nl" else self.en).partition(". ")[0], language, detail)
+
+    def _filled(self, text: str, language: str, detail: Iterable[tuple[str, str]]) -> str:
+        tongue = "nl" if language == "nl" else "en"
+        slots = {name: to_ascii(slot_text(name, value, tongue))[:MAX_SLOT_OCTETS] for name, value in detail}
+        return _SLOT.sub(lambda match: slots.get(match[1]) or "?", text)
 
 
 class _Reasons(dict[str, Reason]):
@@ -54,7 +81,7 @@ def _load() -> _Reasons:
     reasons = _Reasons()
     for code, entry in table.items():
         reason = Reason(code, **entry)
-        if not (_CODE.fullmatch(code) and reason.nl.isascii() and reason.en.isascii()):
+        if not (_CODE.fullmatch(code) and reason.nl.isprintable() and reason.en.isascii()):
             raise ValueError(f"reasons.toml: {code}")
         reasons[code] = reason
     return reasons
@@ -62,6 +89,28 @@ def _load() -> _Reasons:
 
 REASONS = _load()
 """Every reason by its code; a code that is not there raises KeyError."""
+
+
+def slot_text(name: str, value: str, language: str) -> str:
+    """A value of a verdict's detail as a person reads it in "nl" or "en"."""
+    if name in ("seconds", "minutes") and value.isdecimal():
+        return in_words(int(value) * (60 if name == "minutes" else 1), language)
+    if name == "field" and value == value.lower():
+        return _FIELDS.get(value) or value.title()
+    return _TERMS[value][language == "en"] if name in ("limit", "scope") and value in _TERMS else value
+
+
+def in_words(seconds: int, language: str) -> str:
+    """A length of time in its largest fitting unit, rounded up: 84971 is 24 hours."""
+    unit, size = next(
+        (unit, size) for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+        if seconds >= 2 * size or size == 1 or (seconds == size and size < 86_400)
+    )  # fmt: skip
+    number = -(-seconds // size)
+    if language == "nl":
+        one, many = _UNITS_NL[unit]
+        return f"{number} {one if number == 1 else many}"
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def rule_of(code: str) -> str:
@@ -86,4 +135,4 @@ def reply_line(code: str, detail: Iterable[tuple[str, str]], language: str, publ
     head = f"{reason.basic} {reason.enhanced} [{reason.rule}] "
     tail = f"; {'zie' if language == 'nl' else 'see'} {to_ascii(public_url).rstrip('/')}/why/{reason.rule}"
     room = MAX_LINE_OCTETS - len(head) - len(tail)
-    return head + reason.sentence(language, detail)[: max(room, 0)] + tail
+    return head + to_ascii(reason.sentence(language, detail))[: max(room, 0)] + tail

@@ -6,10 +6,12 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from relay.mail.address import narrow, parse_list, party, visible
-from relay.mail.message import Message, value_of
+from relay.mail.edits import ANSWERS, VISIBLE
+from relay.mail.message import Message, name_of, value_of
 
-DESTINATIONS = (b"to", b"cc", b"resent-to", b"resent-cc")  # of every Resent block (MSG-10)
-_SEEN = frozenset((*DESTINATIONS, b"reply-to"))
+DESTINATIONS = frozenset((b"to", b"cc", b"resent-to", b"resent-cc"))  # of every Resent block (MSG-10)
+_ANSWERS = ANSWERS | {b"reply-to"}
+_SEEN = VISIBLE | _ANSWERS
 
 
 class Unreadable(NamedTuple):
@@ -28,22 +30,22 @@ class Audience(NamedTuple):
 def visible_addresses(message: Message) -> frozenset[str] | Unreadable:
     """Every address that a reader of the header sees, in `narrow` form; the sender's own are among them.
 
-    Repeated fields are united, groups opened, encoded-words decoded, names looked into. Reply-To counts when it holds
-    more than one address.
+    Repeated fields are united, groups opened, encoded-words decoded, names looked into; fields that repeat the recipients
+    by some program's habit count as well. Reply-To and its like count when they hold more than one address.
     """
     found: set[str] = set()
     for name, raw in message.fields:
         if name not in _SEEN:
             continue
         value = value_of(raw)
-        if name == b"reply-to" and value.count(b"@") < 2 and b"=?" not in value:
+        if name in _ANSWERS and value.count(b"@") < 2 and b"=?" not in value:
             continue
         seen = visible(value)
         if seen is None:
-            if name == b"reply-to":
+            if name not in DESTINATIONS:
                 continue
-            return Unreadable(name.decode("ascii", "replace"))
-        if name != b"reply-to" or len(seen) > 1:
+            return Unreadable(name_of(raw).decode("ascii", "replace"))
+        if name not in _ANSWERS or len(seen) > 1:
             found.update(map(narrow, seen))
     return frozenset(found)
 

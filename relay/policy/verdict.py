@@ -58,7 +58,7 @@ class DropRecipient(NamedTuple):
 class Note(NamedTuple):
     """Something to do after the mail is accepted, for instance `("notice", "recipients.split")` (CC-18, CC-3)."""
 
-    kind: str  # notice | warn | near_miss | incident
+    kind: str  # notice | warn | held | near_miss | incident
     reason: str
     number: int = 0
 

@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from relay.mail.edits import Edit
+from relay.mail.edits import ANSWERS, VISIBLE, Edit
 from relay.mail.message import Field, Malformed, Message
 
 MAX_FIELDS = 300  # shown a side; the matching is quadratic at worst
 
 # Rules behind fields that no edit names: those the gateway writes itself at delivery.
 _OWN = {"received": "SMTP-22", "dkim-signature": "DKIM-1", "message-id": "MSG-4", "date": "MSG-4"}
+_RESENT = tuple(f"resent-{word}" for word in ("from", "sender", "reply-to", "bcc", "date", "message-id"))
+_RECIPIENTS = (*(name.decode() for name in VISIBLE | ANSWERS), *_RESENT)
 # Fields that an edit of a kind touches besides the one it names.
 _TOUCHES = {
-    "to_self": ("to", "cc", "resent-to", "resent-cc"),
-    "undisclosed": ("to", "cc", "resent-to", "resent-cc"),
+    "to_self": _RECIPIENTS,
+    "undisclosed": _RECIPIENTS,
     "unsubscribe": ("list-unsubscribe", "list-unsubscribe-post", "list-id"),
     "rename": (),
 }

@@ -13,7 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from relay.delivery.report import Reporter, owed
+from relay.mail.edits import split
 from relay.mail.envelope import Recipient
+from relay.observe import events
+from relay.observe.log import log
 from relay.serve.channel import OpRefused
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
@@ -22,6 +25,10 @@ from relay.spool.item import Fate, Item, decode_id, encode_id
 
 LIST_LIMIT = 1000
 BY_OPERATOR = "queue.held_by_operator"
+ENDED = {"operator": "queue.hold_refused", "time": "queue.hold_expired"}  # by whom, and the reason of it
+EXPOSED = frozenset(
+    ("recipients.ask", "recipients.encrypted")
+)  # released as they are, readers see each other's address
 Rows = list[dict[str, Any]]
 
 
@@ -87,7 +94,7 @@ class QueueOps:
         item = await self._hand.look(_number(args))
         if item is None:
             return None
-        return {**summary(item), "edits": item.meta["edits"], "recipients": recipients(item)}
+        return {**summary(item), "edits": [tuple(edit) for edit in item.edits], "recipients": recipients(item)}
 
     # -- changing ---------------------------------------------------------------------------------------------------
 
@@ -103,12 +110,23 @@ class QueueOps:
         return await self._change(args, "held", change)
 
     async def release(self, args: dict[str, Any]) -> dict[str, Any] | None:
+        """Let it leave, with `hidden` as a copy for each (CC-8); as it was written, an exposure is an incident (CC-20)."""
+        hidden = bool(args.get("hidden"))
+        was: list[tuple[str, int]] = []
+
         def change(item: Item) -> str:
             reason = item.held
+            was.append((reason, int(item.meta.get("held_detail", {}).get("addresses", 0))))
+            if hidden:
+                item.state["edits"] = [tuple(edit) for edit in split(item.parsed().fields if item.raw else None)]
             item.state.update(held="", released=reason)
             return reason
 
-        return await self._change(args, "released", change)
+        done = await self._change(args, "released", change)
+        if done is not None and not hidden and was[0][0] in EXPOSED:
+            reason, number = was[0]
+            log.info(events.EXPOSURE, queue_id=done["id"], kind="incident", reason=reason, address_count=number)
+        return done
 
     async def _change(self, args: dict[str, Any], word: str, change: Callable[[Item], str]) -> dict[str, Any] | None:
         """Apply `change`, which tells why it was or is held, to a waiting message; it leaves at once, unless it is held then."""
@@ -146,7 +164,7 @@ class QueueOps:
         return {"id": item.queue_id, "state": "deleted"}
 
     async def refuse(self, args: dict[str, Any]) -> dict[str, Any] | None:
-        """A held message ends with a report to its sender (PIPE-2)."""
+        """A message ends with a report to its sender (PIPE-2)."""
         return await self._refuse(_number(args), "operator")
 
     async def _refuse(self, number: int, by: str) -> dict[str, Any] | None:
@@ -155,7 +173,7 @@ class QueueOps:
             return None
         reason = item.held or BY_OPERATOR
         waiting = _waiting(item)
-        reports = self._reporter.refused(item, [(recipient, reason) for recipient in waiting])
+        reports = self._reporter.refused(item, [(recipient, ENDED[by]) for recipient in waiting])
         reports += self._reporter(item, owed(item), gave_up=False)
         await self._end(item, reports)
         self._wake()

@@ -18,13 +18,15 @@ from relay.delivery.scheduler import Attempt
 from relay.keyring import Keyring
 from relay.mail import notice
 from relay.mail.address import narrow
-from relay.mail.visible import Unreadable, visible_addresses
+from relay.mail.envelope import Submission
+from relay.mail.message import Message
+from relay.mail.visible import Unreadable, reply_addresses, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note
 from relay.serve.channel import Channel, OpRefused
-from relay.settings.model import Settings
+from relay.settings.model import Limits, Settings
 from relay.smtp.front import Gate, InFlight
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
@@ -33,10 +35,16 @@ from relay.store.outbox import Entry, Outbox
 from relay.store.threads import Threads
 from relay.trace import Trace
 
-DAY_SECONDS = 86_400
+ASKED = "recipients.ask"  # held until somebody chooses for its sender, not until a person reviews it (CC-10)
+HOUR_SECONDS = 3600.0
 ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 HIDES = ("to_self", "undisclosed")  # nobody saw the others, so a reply to all would show them for the first time
-THREAD_WORTH = 2  # visible addresses from which a message is remembered (CC-11)
+THREAD_WORTH = 2  # visible addresses or readers from which a message is remembered (CC-11)
+
+
+def hold_seconds(limits: Limits, reason: str) -> float:
+    """How long mail is held for `reason` before it goes back to its sender (PIPE-2)."""
+    return HOUR_SECONDS * (limits.hold_ask_hours if reason == ASKED else limits.hold_review_hours)
 
 
 class Watch:
@@ -62,6 +70,9 @@ class Watch:
     def refused(self, number: int, ruling: Ruling, reply: str) -> None:
         if self._outbox is not None:
             self._keep(self._outbox.record_refusal, self._entry(number, ruling, reply, "data" if number else "rcpt"))
+        mail = ruling.mail
+        if ruling.action is Action.REJECT and mail.message is not None:
+            self._remember(mail.account.tenant.id, mail.message, len(mail.recipients), left_whole=False)
 
     def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
         waits = ruling.action is Action.HOLD or item.due > ruling.mail.now
@@ -76,26 +87,33 @@ class Watch:
 
     async def _after(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
         for note in notes:
-            await self._notice(item, note)
+            await self._notice(item, note, ruling.mail)
         if ruling.mail.confirm:
             for recipient in ruling.recipients:
                 args = {"tenant": item.meta["tenant"], "purpose": item.meta["purpose"], "address": recipient.address}
                 self._owner.tell("confirm.sent", args)
-        if ruling.action is not Action.HOLD and not any(edit.kind in HIDES for edit in ruling.edits):
-            self._remember_thread(item)
+        left_whole = ruling.action is not Action.HOLD and not any(edit.kind in HIDES for edit in ruling.edits)
+        message = ruling.mail.message
+        if message is not None and (not left_whole or item.meta["class"] in ("personal", "transactional")):
+            self._remember(item.tenant, message, len(item.recipients), left_whole=left_whole)
 
-    def _remember_thread(self, item: Item) -> None:
-        message = item.message
-        reference = message.get(b"message-id") if message is not None else None
-        if message is None or not reference or item.meta["class"] not in ("personal", "transactional"):
+    def _remember(self, tenant: int, message: Message, readers: int, *, left_whole: bool) -> None:
+        """What the readers of a message saw of each other (CC-11): where it did not leave whole, Reply-To at most.
+
+        A mail that showed nobody is remembered too: an unknown parent would double the numbers for its replies.
+        """
+        reference = message.get(b"message-id")
+        if not reference:
             return
         shown = visible_addresses(message)
-        if not isinstance(shown, Unreadable) and len(shown) >= THREAD_WORTH:
-            key, hashes = self._threads.entry(item.tenant, reference, [narrow(address) for address in shown])
-            self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now()})
+        if isinstance(shown, Unreadable) or max(len(shown), readers) < THREAD_WORTH:
+            return
+        seen = shown if left_whole else reply_addresses(message)
+        key, hashes = self._threads.entry(tenant, reference, [narrow(address) for address in seen])
+        self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now()})
 
-    async def _notice(self, item: Item, note: Note) -> None:
-        """Tell the sender, at most once a day for each kind (CC-18); log near misses and incidents (CC-20)."""
+    async def _notice(self, item: Item, note: Note, mail: Submission) -> None:
+        """Tell the sender: of mail that waits always (CC-10), else once a day (CC-18). Log near misses, incidents (CC-20)."""
         if note.kind in ("near_miss", "incident"):
             log.info(
                 events.EXPOSURE, queue_id=item.queue_id, kind=note.kind, reason=note.reason, address_count=note.number
@@ -104,18 +122,17 @@ class Watch:
         sender = item.meta["from"]
         if not sender:
             return
-        allowed = await self._owner.call("notice.once", {"key": f"{note.reason}:{item.meta['credential']}:{sender}"})
-        if allowed:
+        waits = note.kind == "held"
+        key = {"key": f"{item.tenant}:{narrow(sender)}"}
+        if waits or await self._owner.call("notice.once", key):
             number = self.queue.next_id()
             stamp = notice.Stamp(self._settings.server.hostname, self._clock.now(), encode_id(number).lower())
-            raw = notice.build(
-                note.reason,
-                sender,
-                note.number,
-                stamp,
-                language=item.meta["language"],
-                url=self._settings.web.public_url,
+            until = item.meta["at"] + hold_seconds(self._settings.limits, item.held) if waits else 0.0
+            about = notice.About(
+                item.queue_id, item.meta["at"], mail.message, note.number, until, mail.account.tenant.contact
             )
+            language, url = item.meta["language"], self._settings.web.public_url
+            raw = notice.build(note.reason, sender, about, stamp, language=language, url=url)
             own = Stamp(number, stamp.now, self._settings.server.hostname)
             made = system_item(own, item, sender, raw)
             self._trace.made(made)

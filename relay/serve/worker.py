@@ -41,7 +41,7 @@ from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
 from relay.serve.channel import Channel, OpRefused, connect
 from relay.serve.overdue import Overdue
 from relay.serve.queue_ops import QueueOps
-from relay.serve.watch import Watch
+from relay.serve.watch import Watch, hold_seconds
 from relay.smtp.desk import Desk, LoginLimits, place_of
 from relay.smtp.front import Gate, InFlight, Limits
 from relay.smtp.listener import Listeners
@@ -58,8 +58,6 @@ TICK_SECONDS = 0.25
 ADOPT_EVERY_TICKS = 20
 AGE_EVERY_TICKS = 60
 EXPIRE_EVERY_TICKS = 240
-HOUR_SECONDS = 3600.0
-ASKED = "recipients.ask"  # held until its sender answers, not until a person reviews it (CC-10)
 LAG_PROBE_SECONDS = 0.25
 UNREAD = "it has changed and cannot be read"
 UNKNOWN = "it cannot be read: logins get 451"
@@ -264,8 +262,7 @@ class Worker:
                 await self.overdue.sweep(self.pool.state())
 
     def _hold_seconds(self, reason: str) -> float:
-        limits = self.settings.limits
-        return HOUR_SECONDS * (limits.hold_ask_hours if reason == ASKED else limits.hold_review_hours)
+        return hold_seconds(self.settings.limits, reason)
 
     async def _follow_directory(self) -> None:
         """Take in changes. While they cannot be read the last ones hold, the queue goes on, and it is tried again."""

@@ -9,6 +9,7 @@ from math import ceil
 from relay.clock import Clock
 from relay.directory import Directory
 from relay.intake import Intake
+from relay.limits import client_key
 from relay.mail.address import Address
 from relay.mail.envelope import Account, Envelope, Recipient, Submission
 from relay.mail.reply import reply_line
@@ -45,10 +46,11 @@ class Desk:
     # -- who ------------------------------------------------------------------------------------------------------
 
     async def login(self, login: Login, client_ip: str) -> Account | str:
-        """The account, or the reply that refuses it. Wrong passwords are counted per address and per pair (THROTTLE-10)."""
+        """The account, or the reply that refuses it. Wrong passwords are counted per client and per pair (THROTTLE-10)."""
         now = self._clock.now()
         name = login.username.partition("+")[0].lower()
-        keys = (f"login:{client_ip}", f"login:{client_ip}:{name}")
+        client = client_key(client_ip)
+        keys = (f"login:{client}", f"login:{client}:{name}")
         if client_ip and any(self._counters.blocked_until(key, now) > now for key in keys):
             metrics.AUTH_FAILURES.inc(("blocked",))
             seconds = max(self._counters.blocked_until(key, now) for key in keys) - now

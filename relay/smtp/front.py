@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from relay.limits import client_key
 from relay.mail.address import Address
 from relay.mail.envelope import Account, Envelope, Recipient, SessionInfo
 from relay.smtp.auth import Login
@@ -115,7 +116,7 @@ class Presence(Protocol):
 
 
 class Gate:
-    """Open sessions: those of this process in all, and by client address those of every worker."""
+    """Open sessions: those of this process in all, and by client address (of IPv6 the /64) those of every worker."""
 
     def __init__(self, *, total: int, per_address: int, presence: Presence, member: int) -> None:
         self.total = total
@@ -128,8 +129,9 @@ class Gate:
         """Let a session in; False when a cap is reached. `counted` is False for addresses without a cap of their own."""
         if len(self.sessions) >= self.total:
             return False
-        if counted and self._presence.enter(f"client:{address}", self._member, time.time()) > self.per_address:
-            self._presence.leave(f"client:{address}", self._member, time.time())
+        key = f"client:{client_key(address)}"
+        if counted and self._presence.enter(key, self._member, time.time()) > self.per_address:
+            self._presence.leave(key, self._member, time.time())
             return False
         self.sessions.add(session)
         return True
@@ -138,4 +140,4 @@ class Gate:
         if session in self.sessions:
             self.sessions.discard(session)
             if counted:
-                self._presence.leave(f"client:{address}", self._member, time.time())
+                self._presence.leave(f"client:{client_key(address)}", self._member, time.time())

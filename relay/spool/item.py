@@ -77,7 +77,8 @@ class Item:
 
     @property
     def edits(self) -> list[Edit]:
-        return [Edit(*edit) for edit in self.meta["edits"]]
+        """Those that the policies asked for, then those that a person added when he released it (CC-10)."""
+        return [Edit(*edit) for edit in (*self.meta["edits"], *self.state.get("edits", ()))]
 
     @property
     def held(self) -> str:

@@ -55,11 +55,20 @@ class Shelf:
 
     def create(self) -> Segment:
         """A new segment, known but not yet current. Raises sqlite3.Error or OSError; then nothing is left of it."""
-        name = encode_id(self._names.next(self._clock.now()))
-        segment = Segment.create(self.folder / f"{name}.queue", self.number())
+        segment = self._make() or self._make() or self._make()
+        if segment is None:
+            raise BlockingIOError("other processes take every new queue file for the remains of an old one")
         segment.made_at = self._clock.monotonic()
         self.segments[segment.number] = segment
         return segment
+
+    def _make(self) -> Segment | None:
+        """None where another process, tidying up, had the new name in hand at this very moment."""
+        name = encode_id(self._names.next(self._clock.now()))
+        try:
+            return Segment.create(self.folder / f"{name}.queue", self.number())
+        except BlockingIOError:
+            return None
 
     def number(self) -> int:
         """A number for a segment; no two in the life of this process."""

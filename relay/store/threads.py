@@ -1,7 +1,7 @@
 """Thread memory: which addresses a message that went out showed, as keyed hashes, for 90 days (CC-11).
 
-A reply-all to a mail whose addresses everybody has already seen exposes nobody anew. Only messages that show several
-outsiders are remembered. The owner writes; workers read.
+A reply-all to a mail whose addresses everybody has already seen exposes nobody anew. A mail that hid its readers from each
+other, or did not leave, is remembered as one that showed nobody. The owner writes; workers read.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ class Threads:
         return key, [self._hashes(tenant_id, address)[0] for address in shown]
 
     def remember(self, key: int, shown: Sequence[int], at: float) -> None:
-        """Owner only. Raises sqlite3.Error."""
+        """Owner only. A message that showed nobody takes nothing from what one of the same name did. Raises sqlite3.Error."""
         assert self._db is not None
-        self._db.execute("INSERT OR REPLACE INTO thread VALUES(?,?,?)", (key, at, array("q", shown).tobytes()))
+        word = "REPLACE" if shown else "IGNORE"
+        self._db.execute(f"INSERT OR {word} INTO thread VALUES(?,?,?)", (key, at, array("q", shown).tobytes()))
 
     def forget(self, now: float) -> int:
         """Owner only: drop what is older than 90 days; how many."""

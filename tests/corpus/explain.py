@@ -1,7 +1,7 @@
 """Every octet that differs between what came in and what went out, explained by the trace; nothing of ours is asked.
 
-Only the exact form of a re-encoded body is compared with what `relay.mail.recode` makes of it; what it says to a reader
-is compared by the standard library.
+Only which fields name recipients is taken from `relay.mail.edits`, and the exact form of a re-encoded body from
+`relay.mail.recode`; what it says to a reader is compared by the standard library.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from email.message import Message as Stdlib
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
+from relay.mail.edits import ANSWERS, VISIBLE
 from relay.mail.message import Malformed
 from relay.mail.recode import to_7bit
 from tests.corpus.sources import cut, fields_of, name_of
@@ -20,6 +21,7 @@ from tests.corpus.sources import cut, fields_of, name_of
 OWN_RECEIVED = re.compile(rb"Received: from [^\r\n]*\r\n by gateway\.example \(Zegel\) with \S+ id (\w{13})")
 _MESSAGE_ID = re.compile(rb"Message-ID: <[0-9a-f]{32}@sender\.example>\r\n")
 _LINK = re.compile(rb"List-Unsubscribe: <https://mail\.gateway\.example/u/[\w.~-]+>\r\n")
+_ADDRESS = re.compile(rb"[^\s<>,;:()\"=?]+@[^\s<>,;:()\"=?]+")
 _POST = b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
 
 
@@ -83,8 +85,8 @@ def _apply(fields: list[bytes], change: Change, recipient: str) -> list[bytes]:
     if change.kind == "rename":
         return [b"X-Original-" + field if name_of(field) == name else field for field in fields]
     if change.kind == "to_self":
-        hidden = (b"cc", b"resent-to", b"resent-cc")
-        shown = [field for field in fields if name_of(field) not in hidden]
+        ours = b"".join(field for field in fields if name_of(field) in (b"from", b"sender")).lower()
+        shown = [field for field in fields if name_of(field) == b"to" or not _tells_of_others(field, ours)]
         return [b"To: " + recipient.encode() + b"\r\n" if name_of(field) == b"to" else field for field in shown]
     if change.kind == "unsubscribe":
         kept = [field for field in fields if not name_of(field).startswith(b"list-unsubscribe")]
@@ -93,6 +95,13 @@ def _apply(fields: list[bytes], change: Change, recipient: str) -> list[bytes]:
         return [*kept, *ours]
     demand(change.kind in ("recode", "refold"), f"the trace has an edit {change.kind} that this test does not know")
     return fields
+
+
+def _tells_of_others(field: bytes, authors: bytes) -> bool:
+    name = name_of(field)
+    if name in ANSWERS:
+        return any(address not in authors for address in _ADDRESS.findall(field.lower()))
+    return name in VISIBLE or name.startswith(b"resent-")
 
 
 def _same_fields(expected: list[bytes], found: list[bytes], changes: Sequence[Change]) -> None:

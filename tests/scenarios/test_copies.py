@@ -8,9 +8,13 @@ import os
 import quopri
 import re
 import signal
+import sqlite3
 import time
+from contextlib import closing
 
-from tests.harness.gateway import consent_row
+import pytest
+
+from tests.harness.gateway import Gateway, consent_row
 from tests.harness.moody import Moody
 from tests.harness.oracle import verified
 from tests.harness.post import letter, outsiders, post
@@ -121,6 +125,79 @@ def test_a_reply_to_a_mail_that_was_split_shows_nobody_for_the_first_time(start:
     answer = letter(to, "Subject: again", "In-Reply-To: <first@sender.example>")
     post(gateway, "personal", people, answer)
     assert hop.until(lambda: len(recipients(hop, "again")) == 25)
+
+
+@pytest.mark.parametrize("how", ["split", "hide", "reject", "Bcc"])
+def test_a_follow_up_to_a_mail_that_showed_nobody_earns_no_leniency(start: Start, how: str) -> None:
+    """CC-11: 15 people are over the limit for letters, under the double of it that an unknown parent earns."""
+    gateway, hop = start(policies={"recipients": {"exposed": {"personal": "split" if how == "Bcc" else how}}})
+    people = outsiders(15)
+    to = "To: " + ",\r\n ".join(people)
+    first = "To: info@sender.example" if how == "Bcc" else to
+    answer = post(gateway, "personal", people, letter(first, "Subject: first", "Message-ID: <first@sender.example>"))
+    assert answer.reply.startswith("550 5.7.1 [CC-1]" if how == "reject" else "250")
+    gateway.until(lambda: remembered(gateway) == 1, 5.0, "the parent was not remembered")
+    follow_up = letter(to, "Subject: second", "In-Reply-To: <first@sender.example>", "Message-ID: <2@sender.example>")
+    answer = post(gateway, "personal", people, follow_up)
+    if how == "reject":
+        assert answer.reply.startswith("550 5.7.1 [CC-1]")
+        return
+    assert hop.until(lambda: any("Subject: second" in message.head for message in hop.wait(0)))
+    assert not any(f"{people[0]}, {people[1]}" in re.sub(r"\s+", " ", message.head) for message in hop.wait(0))
+    gateway.until(lambda: remembered(gateway) == 2, 5.0, "the follow-up was not remembered")
+    third = letter(to, "Subject: third", "In-Reply-To: <2@sender.example>", "References: <first@sender.example>")
+    post(gateway, "personal", people, third)
+    assert hop.until(lambda: any("Subject: third" in message.head for message in hop.wait(0)))
+    assert not any(f"{people[0]}, {people[1]}" in re.sub(r"\s+", " ", message.head) for message in hop.wait(0))
+
+
+def test_one_notice_a_day_for_a_sender_and_it_says_of_which_mail(start: Start) -> None:
+    """CC-18: a split and a warning within seconds, from two logins."""
+    gateway, hop = start()
+    for login, number, name in (("personal", 15, "first"), ("transactional", 6, "second"), ("personal", 6, "third")):
+        people = outsiders(number)
+        fields = ("To: " + ",\r\n ".join(people), f"Subject: {name}", f"Message-ID: <{name}@sender.example>")
+        post(gateway, login, people, letter(*fields))
+    assert hop.until(lambda: len(hop.wait(0)) >= 15 + 2 + 1)
+    post(gateway, "personal", ["ann@dest.example"], letter("To: ann@dest.example", "Subject: last"))
+    assert hop.until(lambda: any("Subject: last" in message.head for message in hop.wait(0)))
+    gateway.settle()
+    (notice,) = [message.raw.decode() for message in hop.wait(0) if message.mail.startswith("MAIL FROM:<>")]
+    assert "In-Reply-To: <first@sender.example>" in notice and "Subject: first" in notice
+
+
+ASK = {"recipients": {"exposed": {"personal": "ask"}}}
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_held_for_a_choice_its_sender_is_told_and_the_choice_is_kept(start: Start, hidden: bool) -> None:
+    """CC-10: the mail waits, its sender knows why, until when and whom to ask; sent open it is an incident (CC-20)."""
+    gateway, hop = start(policies=ASK)
+    people = outsiders(15)
+    to = "To: " + ",\r\n ".join(people)
+    letters = []
+    for number in range(2):
+        fields = (to, "Subject: Uitnodiging =?utf-8?q?caf=C3=A9?=", f"Message-ID: <{number}@sender.example>")
+        letters.append(post(gateway, "personal", people, letter(*fields)).queue_id)
+    told = [message.raw.decode() for message in hop.wait(2)]  # of each that waits, not one a day
+    for number, queue_id in enumerate(letters):
+        (text,) = [text for text in told if f"In-Reply-To: <{number}@sender.example>" in text]
+        assert "To: <info@sender.example>" in text and "Subject: Your message has not been sent yet" in text
+        assert "Subject: Uitnodiging café" in text and "15 people see" in text and "/why/CC-10" in text
+        assert queue_id in text and "(info@sender.example)" in text and re.search(r"chosen by 20\d\d-.*\(UTC\)", text)
+        assert "party0" not in text
+    gateway.op("held.release", id=letters[0], hidden=hidden)
+    assert hop.until(lambda: len(hop.wait(0)) == 2 + (15 if hidden else 1))
+    for message in hop.wait(0)[2:]:
+        assert message.head.count("@party") == (1 if hidden else 15)
+    log = (gateway.folder / "gateway.log").read_text()
+    assert ('"kind":"incident"' in log.replace(" ", "")) is not hidden
+
+
+def remembered(gateway: Gateway) -> int:
+    """Messages in thread memory."""
+    with closing(sqlite3.connect(f"file:{gateway.folder}/data/threads.db?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT count(*) FROM thread").fetchone()[0])
 
 
 def test_a_reply_to_all_of_a_thread_stays_whole_whichever_worker_takes_it(start: Start) -> None:

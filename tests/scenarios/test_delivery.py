@@ -67,7 +67,7 @@ def test_a_refusal_ends_as_a_report_with_the_servers_words(start: Start) -> None
     assert "mailbox full" in text and "Original-Envelope-Id: abc+" in text and "message/rfc822" in text
     assert "It is on its way." in text and "bob@" not in text.partition("message/rfc822")[0]
     gateway.settle()
-    assert [event["event"] for event in events(gateway, queue_id)] == ["accepted", "finished"]
+    assert [event["event"] for event in events(gateway, queue_id)] == ["accepted", "finished", "told"]
 
 
 def test_a_peer_that_takes_some_at_a_time_gets_the_rest_at_once(start: Start) -> None:
@@ -104,7 +104,7 @@ def test_who_leaves_between_two_attempts_gets_nothing(start: Start) -> None:
     assert "5.7.1" in text and "/why/CONSENT-11" in text
     gateway.settle()
     assert [message.mail for message in hop.wait(0)] == ["MAIL FROM:<>"]
-    assert events(gateway, queue_id)[-1]["event"] == "finished"
+    assert [event["event"] for event in events(gateway, queue_id)][-2:] == ["finished", "told"]
 
 
 def test_service_mail_to_somebody_who_blocked_his_data_waits_for_a_person(start: Start) -> None:

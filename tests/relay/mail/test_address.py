@@ -78,6 +78,26 @@ def test_visible_counts_addresses_inside_display_names() -> None:
     assert visible(b'"a@x.test, b@y.test" <c@z.test>') == ["c@z.test", "a@x.test", "b@y.test"]
 
 
+HIDDEN = "=?utf-8?q?a=40x.test?= =?utf-8?q?b=40y.test?= =?utf-8?q?c=40z.test?="
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        HIDDEN,
+        HIDDEN.replace(" ", ""),
+        f"{HIDDEN} <a@x.test>",
+        f'"{HIDDEN}" <a@x.test>',
+        f"<a@x.test> ({HIDDEN})",
+        f"a@x.test (Ann) ({HIDDEN})",
+        f'"unclosed {HIDDEN}',
+        "(a@x.test, b@y.test, c@z.test)",
+    ],
+)
+def test_visible_finds_each_address_wherever_it_hides(value: str) -> None:
+    assert set(visible(value.encode()) or ()) == {"a@x.test", "b@y.test", "c@z.test"}
+
+
 def test_visible_falls_back_to_the_pattern_and_then_to_no_answer() -> None:
     assert visible(b'"Ann <ann@x.test>, bob@y.test') == ["ann@x.test", "bob@y.test"]
     assert visible(b'"Ann') is None

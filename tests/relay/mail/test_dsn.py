@@ -231,6 +231,18 @@ def test_languages() -> None:
     assert text(report(FAILED, language="fr")) == text(english)
 
 
+@pytest.mark.parametrize(("number", "nl", "en"), [(1, "ontvanger", "recipient"), (15, "ontvangers", "recipients")])
+def test_above_several_recipients_stands_a_plural(number: int, nl: str, en: str) -> None:
+    fates = [FAILED._replace(recipient=Recipient(f"p{n}@dest.example")) for n in range(number)]
+    for action in Action:
+        told = [
+            fate._replace(action=action, recipient=fate.recipient._replace(notify=("SUCCESS", "FAILURE", "DELAY")))
+            for fate in fates
+        ]
+        assert f"de {nl} hieronder" in " ".join(text(report(*told, language="nl")).split())
+        assert f"the {en} below" in " ".join(text(report(*told)).split())
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.mail.reply import REASONS, reply_line, rule_of, to_ascii
+from relay.mail.reply import REASONS, reply_line, rule_of, slot_text, to_ascii
 
 URL = "https://relay.shop.example"
 
@@ -104,3 +104,34 @@ def test_accents_are_dropped_and_the_rest_is_a_question_mark() -> None:
 
 def test_no_reason_is_no_rule() -> None:
     assert rule_of("") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "nl", "en"),
+    [
+        ("seconds", "1", "1 seconde", "1 second"),
+        ("seconds", "45", "45 seconden", "45 seconds"),
+        ("seconds", "61", "61 seconden", "61 seconds"),
+        ("seconds", "600", "10 minuten", "10 minutes"),
+        ("seconds", "3601", "61 minuten", "61 minutes"),
+        ("seconds", "84971", "24 uur", "24 hours"),
+        ("seconds", "400000", "5 dagen", "5 days"),
+        ("minutes", "1", "1 minuut", "1 minute"),
+        ("minutes", "15", "15 minuten", "15 minutes"),
+        ("minutes", "60", "1 uur", "1 hour"),
+        ("field", "to", "To", "To"),
+        ("field", "reply-to", "Reply-To", "Reply-To"),
+        ("field", "message-id", "Message-ID", "Message-ID"),
+        ("field", "X-Zegel-Purpose", "X-Zegel-Purpose", "X-Zegel-Purpose"),
+        ("limit", "messages_per_minute", "berichten per minuut", "messages per minute"),
+        ("limit", "500", "500", "500"),
+        ("scope", "credential", "inlog", "login"),
+    ],
+)
+def test_a_slot_reads_as_a_person_writes(name: str, value: str, nl: str, en: str) -> None:
+    assert (slot_text(name, value, "nl"), slot_text(name, value, "en")) == (nl, en)
+
+
+def test_a_sentence_has_its_accents_and_a_reply_line_has_none() -> None:
+    assert "één" in REASONS["unsubscribe.list_id_twice"].sentence("nl")
+    assert "meer dan een List-Id" in reply_line("unsubscribe.list_id_twice", (), "nl", URL)

@@ -33,6 +33,12 @@ def mail(*fields: str, body: str = "") -> Message:
         (["Reply-To: <<<"], set()),
         (["From: a@x.test"], set()),
         (["To: undisclosed-recipients:;"], set()),
+        (["To: a@x.test", "Mail-Followup-To: b@y.test, c@z.test"], {"a@x.test", "b@y.test", "c@z.test"}),
+        (["Apparently-To: a@x.test", "X-Original-To: b@x.test"], {"a@x.test", "b@x.test"}),
+        (["Delivered-To: a@x.test", "X-Envelope-To: b@x.test"], {"a@x.test", "b@x.test"}),
+        (["Delivered-To: ann", "X-To: <<("], set()),
+        (["Disposition-Notification-To: a@x.test"], set()),
+        (["Disposition-Notification-To: a@x.test, b@y.test"], {"a@x.test", "b@y.test"}),
     ],
 )
 def test_what_readers_see(fields: list[str], seen: set[str]) -> None:
@@ -40,7 +46,7 @@ def test_what_readers_see(fields: list[str], seen: set[str]) -> None:
 
 
 def test_a_field_without_anything_like_an_address_is_unreadable() -> None:
-    assert visible_addresses(mail("Cc: <<(")) == Unreadable("cc")
+    assert visible_addresses(mail("Cc: <<(")) == Unreadable("Cc")
 
 
 def test_the_author_s_own_addresses() -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import select
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from policies.throttle import Settings
+from relay.limits import charges, client_key
+from relay.mail.envelope import SessionInfo
 from tests.harness.client import Client, Closed
 from tests.harness.gateway import MESSAGE, SENDER, Gateway
+from tests.policies.casebook import submission
 
 LARGE = MESSAGE.replace(b"way.\r\n", b"way.\r\n" + (b"x" * 70 + b"\r\n") * 2800)  # 200 KB
 
@@ -142,6 +147,43 @@ def test_failed_logins_block_the_address_and_no_other(tight: Gateway) -> None:
         assert client.login(*tight.logins["personal"]).startswith("235")
 
 
+def test_failed_logins_of_one_ipv6_network_count_together(tight: Gateway) -> None:
+    """THROTTLE-10: whoever has one address of a /64 has all of them."""
+    for number in range(3):
+        with tight.connect("proxy", address=f"2001:db8:1:2::{number + 1:x}") as client:
+            assert client.login("personal", "nonsense").startswith("535 5.7.8")
+    with tight.connect("proxy", address="2001:db8:1:2:ffff::9") as client:
+        assert client.login(*tight.logins["personal"]).startswith("454 4.7.0 [THROTTLE-10]")
+    with tight.connect("proxy", address="2001:db8:1:3::1") as client:
+        assert client.login(*tight.logins["personal"]).startswith("235")
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_what_a_client_is_counted_by(address: str, key: str) -> None:
+    assert client_key(address) == key
+
+
+def test_the_pace_of_a_client_holds_for_its_network() -> None:
+    """THROTTLE-2."""
+    mail = submission({"why": "a letter", "stream": "personal"})
+    keys = []
+    for address in ("2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:3::1"):
+        session = SessionInfo(address)
+        found = charges(replace(mail, session=session), Settings())
+        keys += [limit.key for limit, _ in found if limit.scope == "client"]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_a_login_that_waits_holds_up_nobody(tight: Gateway) -> None:
     """The delay after a wrong password is that client's alone."""
     with tight.connect("proxy", address="192.0.2.68") as guesser, tight.connect() as client:
@@ -198,6 +240,24 @@ def test_connections_of_one_address_are_counted_over_all_workers(gateway: Gatewa
     finally:
         for client in held:
             client.close()
+
+
+def test_connections_of_one_ipv6_network_are_counted_together(gateway: Gateway) -> None:
+    """SMTP-11: four in all of a /64, and an IPv4 address is the same one when it comes as IPv6."""
+    for inside, outside in (("2001:db8:7:7::{}", "2001:db8:7:8::1"), ("::ffff:192.0.2.96", "192.0.2.95")):
+        held: list[Client] = []
+        try:
+            for number in range(4):
+                held.append(gateway.connect("proxy", address=inside.format(number + 1)))
+                assert held[-1].reply().startswith("220")
+            last = "192.0.2.96" if "ffff" in inside else inside.format("abcd")
+            with gateway.connect("proxy", address=last) as client:
+                assert client.reply().startswith("421 4.7.0")
+            with gateway.connect("proxy", address=outside) as client:
+                assert client.reply().startswith("220")
+        finally:
+            for client in held:
+                client.close()
 
 
 def _greets(gateway: Gateway, address: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import email
 from typing import Any
 
 import pytest
@@ -74,6 +75,16 @@ async def test_retry_and_release_let_a_message_leave_at_once(rig: Files, place: 
     assert await ops.run(op, {"id": item.queue_id}) == {"id": item.queue_id, "state": "ready"}
     taken = await rig.take(queue)
     assert taken.id == item.id and taken.raw and taken.raw.endswith(b"hello\r\n")
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_released_hidden_a_message_leaves_as_a_copy_for_each(rig: Files, place: str) -> None:
+    """CC-10, CC-8: also after a restart."""
+    queue, ops, item = await queued(rig, **PLACES[place])
+    assert (await ops.run("held.release", {"id": item.queue_id, "hidden": True}))["state"] == "ready"
+    again = await rig.after_power_cut()
+    for which in (await rig.take(queue), await rig.take(again)):
+        assert [edit.kind for edit in which.edits] == ["to_self"]
 
 
 @pytest.mark.parametrize("place", ["in memory", "parked"])
@@ -198,6 +209,36 @@ async def test_held_mail_ends_as_a_report_when_its_time_runs_out(rig: Files, rea
     assert report.meta["about"] == item.queue_id and not queue.held
     await rig.finish(queue, report)
     assert (await rig.after_power_cut()).take() is None
+
+
+EXPIRED_NL = "Niemand heeft op tijd gekozen wat er met deze mail moest gebeuren, dus hij is niet verstuurd"
+EXPIRED_EN = "Nobody chose in time what should be done with this mail, so it was not sent"
+REFUSED_NL = "Uw beheerder heeft besloten deze mail niet te versturen"
+REFUSED_EN = "Your administrator decided not to send this mail"
+ENDS = {
+    ("recipients.ask", "refuse", "nl"): f"In deze mail zien 15 mensen elkaars adres. {REFUSED_NL}. /why/CC-10",
+    ("recipients.ask", "expire", "nl"): f"In deze mail zien 15 mensen elkaars adres. {EXPIRED_NL}. /why/CC-10",
+    ("recipients.ask", "expire", "en"): f"In this mail 15 people see each other's address. {EXPIRED_EN}. /why/CC-10",
+    ("queue.held_by_operator", "refuse", "en"): f"{REFUSED_EN}. /why/PIPE-2",
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+async def test_the_report_of_a_hold_says_what_for_and_how_it_ended(rig: Files, case: tuple[str, str, str]) -> None:
+    """PIPE-2: with its numbers, and not that the mail still waits."""
+    reason, end, language = case
+    queue = await rig.open()
+    item = message(queue, held=reason)
+    item.meta.update(language=language, held_detail={"addresses": "15"})
+    await queue.commit(item)
+    ops = operations(queue)
+    if end == "refuse":
+        await ops.run("held.refuse", {"id": item.queue_id})
+    else:
+        assert await ops.expire_held(rig.clock.now() + 73 * HOUR, lambda reason: HOUR) == 1
+    (report,) = await rig.drain(queue, 1)
+    (text, *_) = email.message_from_bytes(report.raw or b"").get_payload()
+    assert ENDS[case] in " ".join(text.get_payload(decode=True).decode().split())
 
 
 async def test_an_operators_hold_counts_from_the_hold(rig: Files) -> None:
