@@ -145,6 +145,17 @@ class World:
         process.stdout.close()
         self.process = None
 
+    async def freeze(self) -> None:
+        """Stop every process where it stands, as a power cut does; returns when none of its threads runs any more."""
+        assert self.process is not None
+        pids = [self.process.pid, *self.children()]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        async with asyncio.timeout(20.0):
+            while not all(map(is_stopped, pids)):
+                await asyncio.sleep(0.002)
+
     def crash(self) -> list[int]:
         """Kill everything at once; the numbers of what was killed."""
         killed = self.children()
@@ -167,6 +178,15 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (OSError, IndexError):
         return False
+
+
+def is_stopped(pid: int) -> bool:
+    """No thread of it is running or waiting for the disk."""
+    try:
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return not is_alive(pid)
+    return set(states) <= set("TtZ")
 
 
 async def gone(pids: list[int], seconds: float = 40.0) -> None:
