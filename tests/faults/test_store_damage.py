@@ -214,7 +214,9 @@ def test_a_worker_that_starts_without_the_database_lets_everybody_wait(shop: Sho
     assert {shop.try_to_send("marketing", PEOPLE[0])[:9] for _ in range(10)} == {"451 4.3.0"}
     started = shop.children()
     gateway.until(lambda: sum("logins get 451" in reason for reason in shop.ready()["reasons"]) == 2, 10.0, "not said")
-    key = urllib.request.Request(f"{gateway.settings.web.public_url}/api/v1/consents/lookup", b"{}")
+    key = urllib.request.Request(
+        f"{gateway.settings.web.public_url}/api/v1/consents/lookup", b"{}", {"Content-Type": "application/json"}
+    )
     key.add_header("Authorization", "Bearer anything")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(key, timeout=20.0)

@@ -37,8 +37,13 @@ def deferred(gateway: Gateway) -> Callable[[], bool]:
 
 def report(hop: Moody, seconds: float = 10.0) -> str:
     """The report to the sender, as soon as it has come."""
-    assert hop.until(lambda: any(message.mail.startswith("MAIL FROM:<>") for message in hop.wait(0)), seconds)
-    return next(m.raw.decode() for m in hop.wait(0) if m.mail.startswith("MAIL FROM:<>"))
+
+    def found() -> list[str]:
+        null = [message.raw.decode() for message in hop.wait(0) if message.mail.startswith("MAIL FROM:<>")]
+        return [raw for raw in null if "delivery-status" in raw]  # a notice may come too, before it or after
+
+    assert hop.until(lambda: bool(found()), seconds)
+    return found()[0]
 
 
 def events(gateway: Gateway, queue_id: str) -> list[dict[str, object]]:
