@@ -55,6 +55,8 @@ class History:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.failed = 0
+        self._db: sqlite3.Connection | None = None  # of the thread
+        self._path = folder
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -68,6 +70,7 @@ class History:
         while not self._stop.wait(FLUSH_SECONDS):
             self._flush()
         self._flush()
+        self._close()
 
     def _flush(self) -> None:
         batch, self._waiting = self._waiting, []
@@ -76,16 +79,30 @@ class History:
         rows = [row for row in map(self._row, batch) if row is not None]
         path = self.folder / f"{_day(batch[0].at)}-{self.process}.history"
         try:
-            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-                db.execute("PRAGMA journal_mode=WAL")
-                db.execute("PRAGMA synchronous=NORMAL")
-                db.executescript(_SCHEMA)
-                db.execute("BEGIN IMMEDIATE")
-                db.executemany("INSERT INTO event(id, at, word, data) VALUES(?,?,?,?)", rows)
-                db.executemany("INSERT OR IGNORE INTO who VALUES(?,?)", [(h, e.id) for e in batch for h in e.who])
-                db.execute("COMMIT")
+            db = self._open(path)
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("INSERT INTO event(id, at, word, data) VALUES(?,?,?,?)", rows)
+            db.executemany("INSERT OR IGNORE INTO who VALUES(?,?)", sorted((h, e.id) for e in batch for h in e.who))
+            db.execute("COMMIT")
         except sqlite3.Error:
             self.failed += len(rows)
+            self._close()
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        """The file of the day, kept open: closing it would copy its log back and sync, twice a second."""
+        if self._db is None or self._path != path or not path.exists():
+            self._close()
+            self._db, self._path = sqlite3.connect(path, isolation_level=None), path
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+        return self._db
+
+    def _close(self) -> None:
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
 
     def _row(self, event: Event) -> tuple[int, float, str, bytes] | None:
         """An event as stored; None where its data are no JSON, which must not end the thread that writes."""
