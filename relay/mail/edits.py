@@ -47,7 +47,7 @@ ANSWERS = frozenset((
 """Fields that say where answers go: they stay where that is the author alone."""
 
 SIGNED = ("DKIM-Signature", "ARC-Seal", "ARC-Message-Signature", "ARC-Authentication-Results")
-_AT = re.compile(rb"[^\s<>,;:()\"=?]+@[^\s<>,;:()\"=?]+")
+_AT = re.compile(rb"(?<![^\s<>,;:()\"=?@])[^\s<>,;:()\"=?@]++@[^\s<>,;:()\"=?@]++")
 
 
 class BadValue(ValueError):
@@ -146,7 +146,9 @@ def show_only(fields: list[Field], to: str) -> list[Field]:
         elif pair[0] in ANSWERS:
             if authors is None:
                 authors = {at for name, raw in fields if name in (b"from", b"sender") for at in _addresses(raw)}
-            if b"=?" not in pair[1] and _addresses(pair[1]) <= authors:
+            found = _addresses(pair[1])
+            # What is not read as a plain address (quoted, with blanks or comments) may name anybody: then it goes.
+            if found and found <= authors and pair[1].count(b"@") == len(_AT.findall(pair[1])) and b"=?" not in pair[1]:
                 result.append(pair)
         elif not shows_recipients(pair[0]):
             result.append(pair)

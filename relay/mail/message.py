@@ -17,6 +17,7 @@ MAX_LINE_OCTETS = 998  # RFC 5322 section 2.1.1, without CRLF
 
 _NAME = re.compile(rb"[!-9;-~]+")  # ftext, RFC 5322 section 3.6.8
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 
 Field = tuple[bytes, bytes]
@@ -97,13 +98,10 @@ def index_head(head: bytes) -> list[Field] | Malformed:
     if b"\0" in head or _CONTROL.search(head):
         return Malformed("message.control_in_head", "control character in header section")
     fields: list[Field] = []
-    for line in head.split(b"\r\n")[:-1] if head else ():
-        if line[:1] in (b" ", b"\t"):
-            if not fields:
-                return Malformed("message.head_malformed", "first line is a continuation")
-            name, raw = fields[-1]
-            fields[-1] = (name, raw + line + b"\r\n")
-            continue
+    if head[:1] in (b" ", b"\t"):
+        return Malformed("message.head_malformed", "first line is a continuation")
+    end = head.rfind(b"\r\n")
+    for line in _FIELD_END.split(head[:end]) if end >= 0 else ():  # a whole field, its continuations included
         name, colon, _ = line.partition(b":")
         name = name.rstrip(b" \t")
         if not colon or not _NAME.fullmatch(name):

@@ -324,17 +324,16 @@ def _part_head(raw: bytes, start: int, end: int) -> tuple[list[Field], int]:
 
 def _loose_head(head: bytes) -> list[Field]:
     # A mail program skips what it cannot read and believes the Content-Type behind it, so we must see it as well.
-    fields: list[Field] = []
+    fields: list[tuple[bytes, list[bytes]]] = []
     for line in head.split(b"\r\n")[:2_000]:
         if line[:1] in (b" ", b"\t"):
             if fields:
-                name, raw = fields[-1]
-                fields[-1] = (name, raw + line + b"\r\n")
+                fields[-1][1].append(line + b"\r\n")
         else:
             single = index_head(line + b"\r\n")
             if not isinstance(single, Malformed):
-                fields.extend(single)
-    return fields
+                fields.extend((name, [raw]) for name, raw in single)
+    return [(name, b"".join(lines)) for name, lines in fields]
 
 
 def _describe(fields: list[Field], default_type: str) -> tuple[str, dict[str, str], str]:

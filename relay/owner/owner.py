@@ -217,6 +217,7 @@ class Owner(Reader):
         """
         answers: list[Result | OwnerError] = []
         slots: set[int] = set()
+        self._connect()
         self.look()
         try:
             with self._writing(), self._connection.begin():
@@ -233,16 +234,18 @@ class Owner(Reader):
             if not damaged and not isinstance(error, sa.exc.OperationalError):
                 raise
             raise store.StoreUnavailable(told(error), damaged=damaged) from error
+        finally:
+            if any(op in _NEW_KEYS for op, _ in calls):  # the key is in its file, whatever became of the commit
+                self._renew_readers()
         for slot in sorted(slots):
             self._generation.bump(slot)
-        if any(op in _NEW_KEYS for op, _ in calls):
-            self._generation.renew()
         if any(op in _SCRUBS for op, _ in calls):
             self._scrub()
         return answers
 
     def check(self, *, write: bool) -> None:
         """Whether a change would be kept; with `write` by making one that changes nothing. Raises StoreUnavailable."""
+        self._connect()
         self.look()
         if not write or self._connection.dialect.name != "sqlite":
             return
@@ -302,6 +305,19 @@ class Owner(Reader):
             self._generation.bump(DIRECTORY)
             self._generation.bump(CONSENT)
         self._generation.set_readable(True)
+
+    def _connect(self) -> None:
+        """Again, where an attempt to do so failed. Raises StoreUnavailable."""
+        if self._connection.closed:
+            try:
+                self._connection = self._engine.connect()
+            except sa.exc.DatabaseError as error:
+                raise store.StoreUnavailable(told(error)) from error
+
+    def _renew_readers(self) -> None:
+        self._generation.bump(DIRECTORY)
+        self._generation.bump(CONSENT)
+        self._generation.renew()
 
     def mark(self) -> bytes:
         """What the file is like now; equal as long as nobody touches it."""

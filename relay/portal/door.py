@@ -124,8 +124,8 @@ class PortalProtocol(H11Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """It is the client's turn."""
-        return self._phase[0] != "answer"
+        """It is the client's turn: to say something, or to read what it was answered."""
+        return self._phase[0] != "answer" or self.flow.write_paused
 
     def _watch(self) -> None:
         """Start the clock of the phase that has begun; that of a phase that goes on runs on."""

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from relay.consent import token as tokens
+from relay.limits import client_key
 from relay.mail.envelope import Purpose, Tenant
 from relay.portal.gateway import DirectoryView, Notice, OpRefused, OpUnavailable, purpose_title, sender_title
 from relay.portal.pages import Site
@@ -82,7 +83,9 @@ def routes(site: Site) -> APIRouter:
         if address is None:
             return _form(site, request, optin, wrong=True)
         try:
-            wait = await site.gateway.hit(f"optin:{site.client(request)}", limit=CLIENT_LIMIT, per_seconds=HOUR)
+            wait = await site.gateway.hit(
+                f"optin:{client_key(site.client(request))}", limit=CLIENT_LIMIT, per_seconds=HOUR
+            )
             if wait > 0:
                 return site.note(request, "optin_busy", status=429, headers={"Retry-After": str(int(wait) + 1)})
             await _request(site, request, optin, address)

@@ -98,7 +98,11 @@ class Ownership:
     async def watch(self, stopping: asyncio.Event) -> None:
         """Look at the database again and again: nobody may read it while it is not as its owner left it (PIPE-3)."""
         while not stopping.is_set():
-            await self._look()
+            try:
+                await self._look()
+            except Exception as error:  # who looks must go on looking: without it nothing would ever be read again
+                metrics.CRASHES.inc(("owner",))
+                log.error(events.STORE_FAILED, kind=type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self) -> None:
@@ -133,8 +137,9 @@ class Ownership:
             return None
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, owner.examine)
-        except (StoreUnavailable, sqlite3.Error, OSError):
-            self._examined = mark
+        except (StoreUnavailable, sqlite3.Error, OSError) as error:
+            if getattr(error, "damaged", False):  # else it could not be examined, which is tried again
+                self._examined = mark
             return None
 
     async def _fail(self, error: Exception) -> None:
@@ -142,7 +147,7 @@ class Ownership:
         assert self._owner is not None
         damaged = bool(getattr(error, "damaged", False))
         why = DAMAGED if damaged else WRITE_FAILED
-        if why == self._failure:
+        if self._failure in (why, DAMAGED):  # what is damaged stays so until it has been examined
             return
         self._failure, self._examined = why, b""
         metrics.STORE_USABLE.set(0.0)

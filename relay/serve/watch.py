@@ -72,7 +72,7 @@ class Watch:
             self._keep(self._outbox.record_refusal, self._entry(number, ruling, reply, "data" if number else "rcpt"))
         mail = ruling.mail
         if ruling.action is Action.REJECT and mail.message is not None:
-            self._remember(mail.account.tenant.id, mail.message, len(mail.recipients), left_whole=False)
+            self._remember(mail.account.tenant.id, mail.message, len(mail.recipients), seen=())
 
     def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
         waits = ruling.action is Action.HOLD or item.due > ruling.mail.now
@@ -92,13 +92,16 @@ class Watch:
             for recipient in ruling.recipients:
                 args = {"tenant": item.meta["tenant"], "purpose": item.meta["purpose"], "address": recipient.address}
                 self._owner.tell("confirm.sent", args)
-        left_whole = ruling.action is not Action.HOLD and not any(edit.kind in HIDES for edit in ruling.edits)
+        is_held, hides = ruling.action is Action.HOLD, any(edit.kind in HIDES for edit in ruling.edits)
         message = ruling.mail.message
-        if message is not None and (not left_whole or item.meta["class"] in ("personal", "transactional")):
-            self._remember(item.tenant, message, len(item.recipients), left_whole=left_whole)
+        if message is not None and (is_held or hides or item.meta["class"] in ("personal", "transactional")):
+            seen: Collection[str] | None = () if is_held else reply_addresses(message) if hides else None
+            self._remember(item.tenant, message, len(item.recipients), seen=seen)
 
-    def _remember(self, tenant: int, message: Message, readers: int, *, left_whole: bool) -> None:
-        """What the readers of a message saw of each other (CC-11): where it did not leave whole, Reply-To at most.
+    def _remember(self, tenant: int, message: Message, readers: int, *, seen: Collection[str] | None) -> None:
+        """What the readers of a message `seen` of each other (CC-11); None: everybody whom it names.
+
+        Where nobody got it that is nobody, or a refused mail would pay for the exposure of the next one.
 
         A mail that showed nobody is remembered too: an unknown parent would double the numbers for its replies.
         """
@@ -108,8 +111,7 @@ class Watch:
         shown = visible_addresses(message)
         if isinstance(shown, Unreadable) or max(len(shown), readers) < THREAD_WORTH:
             return
-        seen = shown if left_whole else reply_addresses(message)
-        key, hashes = self._threads.entry(tenant, reference, [narrow(address) for address in seen])
+        key, hashes = self._threads.entry(tenant, reference, [narrow(a) for a in (shown if seen is None else seen)])
         self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now()})
 
     async def _notice(self, item: Item, note: Note, mail: Submission) -> None:

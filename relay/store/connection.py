@@ -114,7 +114,10 @@ def check_whole(path: Path) -> None:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise StoreUnavailable(f"{path} cannot be read: {error}", damaged=True) from None
+        # Only the bare class tells of the file; the others are of the moment: locked, no descriptor left, the disk.
+        raise StoreUnavailable(
+            f"{path} cannot be read: {error}", damaged=type(error) is sqlite3.DatabaseError
+        ) from None
     if found != "ok":
         raise StoreUnavailable(f"{path} is damaged: put it back from a backup", damaged=True)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from relay.mail.edits import Edit, apply, show_only
-from relay.mail.message import Malformed, Message
+from relay.mail.message import Malformed, Message, index_head
 
 OTHERS = "a@x.test, b@y.test"
 GOES = (
@@ -42,3 +44,30 @@ def test_where_answers_go_stays_if_that_is_the_author(value: str) -> None:
 def test_where_answers_go_does_not_stay_with_somebody_else_in_it(value: str) -> None:
     whole = fields("From: Jan <jan@shop.test>", "To: a@x.test", f"Disposition-Notification-To: {value}")
     assert show_only(whole, "a@x.test") == whole[:2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'"p0"@x0.test, "p1"@x1.test',
+        b"ann @x.test, bob @y.test",
+        b"ann@(c)x.test",
+        b"=?utf-8?q?a@b.test?=",
+        b"a@b.test@",
+    ],
+)
+def test_an_answer_field_that_is_no_plain_address_of_the_author_goes(value: bytes) -> None:
+    fields = [
+        (b"from", b"From: ann@shop.example\r\n"),
+        (b"disposition-notification-to", b"Disposition-Notification-To: " + value + b"\r\n"),
+    ]
+    assert [name for name, _ in show_only(fields, "bob@dest.example")] == [b"from", b"to"]
+
+
+def test_long_fields_cost_no_more_than_their_length() -> None:
+    """A quarter of a megabyte of continuations, and of octets that could begin an address."""
+    begin = time.process_time()
+    fields = index_head(b"Subject: x\r\n" + b" \r\n" * 85_000)
+    assert not isinstance(fields, Malformed) and len(fields) == 1
+    show_only([(b"return-receipt-to", b"Return-Receipt-To: " + b"x" * 250_000 + b"\r\n")], "bob@dest.example")
+    assert time.process_time() - begin < 1.0
