@@ -142,4 +142,5 @@ def _why(code: str) -> str:
         reason = REASONS[code]
     except KeyError:  # of another version
         return code
-    return f"[{reason.rule}] {reason.sentence('en')}"
+    sentence = reason.sentence("en")
+    return f"[{reason.rule}] {code if '?' in sentence else sentence}"  # an event does not keep what fills a sentence

@@ -144,6 +144,8 @@ def _without_secrets(why: str, manners: Manners) -> str:
     """A host's words without what we said to it: some hosts repeat the line that they refuse, and `why` is for logs."""
     token = f"\0{manners.user}\0{manners.password}"
     said = [text for text in (manners.user, manners.password) if text]
+    for whole in said:  # with blanks in it, it would be hidden word by word at most
+        why = why.replace(whole, "...") if len(whole) >= _TELLTALE else why
     said += [base64.b64encode(text.encode()).decode() for text in (token, *said)]
     return " ".join(["..." if any(_repeats(word, secret) for secret in said) else word for word in why.split(" ")])
 

@@ -37,6 +37,7 @@ VISIBLE = frozenset((
     *(b"to", b"cc", b"resent-to", b"resent-cc"),  # of every Resent block (MSG-10)
     *(b"apparently-to", b"x-apparently-to", b"mail-followup-to", b"mail-copies-to", b"x-to", b"x-cc", b"x-original-cc"),
     *(b"original-to", b"x-original-to", b"delivered-to", b"x-delivered-to", b"envelope-to", b"x-envelope-to"),
+    *(b"x-bcc", b"x-recipients", b"x-envelope-recipients", b"x-original-recipient", b"x-rcptto", b"original-cc"),
     *(b"x-forwarded-to", b"x-forwarded-for", b"x-rcpt-to", b"x-receiver", b"x-failed-recipients", b"original-recipient"),
 ))  # fmt: skip
 """Fields that show a reader whom a mail went to, by the standard or by the habit of some program."""
