@@ -10,13 +10,13 @@ from relay.clock import Clock
 from relay.observe import events
 from relay.observe.log import log
 from relay.spool.adopt import is_damage
-from relay.spool.backlog import split_reference
+from relay.spool.backlog import Place, split_reference
 from relay.spool.box import Box, NoRoom
 from relay.spool.cipher import CorruptRow
 from relay.spool.item import Item, encode_id
 from relay.spool.segment import LARGE_BYTES, Segment
 from relay.spool.shelf import Shelf
-from relay.spool.stand import Standing, Wanted, room_for_large
+from relay.spool.stand import Standing, Wanted
 
 LOAD_BYTES = 16 * 1024 * 1024
 AGAIN_SECONDS = 60.0
@@ -58,31 +58,32 @@ class Loader:
 
     async def _load(self, wanted: list[Wanted]) -> None:
         """What a passing error keeps from us is asked for again in a minute."""
-        backlog = self._standing.backlog
+        backlog, first = self._standing.backlog, self._standing.first_waiting
         try:
             loop = asyncio.get_running_loop()
-            items, again, unread = await loop.run_in_executor(None, self._read, wanted, self._standing.large_bytes)
+            items, again, unread = await loop.run_in_executor(
+                None, self._read, wanted, first, self._standing.large_bytes
+            )
         except Exception as error:  # out of memory, or a bug: the messages must not be forgotten over it
             log.error(events.WORKER_CRASHED, kind=type(error).__name__, place="spool")
             items, again, unread = [], [(line, ref) for line in wanted for ref in line.refs], []
         self._task = None
         self.loading = 0
-        waiting = []
+        stuck = []
         for line, count, is_large in unread:
             backlog.give_back(line.refs[count:], *line.place)
             if is_large:
-                waiting.append(line.place)
+                stuck.append(line.place)
         now = self._clock.now()
         for line, ref in again:
             backlog.push(ref, *line.place, due=now + AGAIN_SECONDS, now=now)
         self._standing.loaded(items)
-        for place in waiting:
-            self._standing.wait_for_room(place)
+        self._standing.tried(wanted, stuck, first)
         if items:
             self._on_work()
         self.refill()
 
-    def _read(self, wanted: list[Wanted], large_bytes: int) -> tuple[list[Item], Partly, Unread]:
+    def _read(self, wanted: list[Wanted], first: Place | None, large_bytes: int) -> tuple[list[Item], Partly, Unread]:
         """In a thread: the messages, references to try again, and lines of which only so many were read, for their size."""
         items: list[Item] = []
         again: Partly = []
@@ -94,7 +95,7 @@ class Loader:
                     unread.append((line, count, False))
                     break
                 try:
-                    item = self.open(ref, largest=room_for_large(large_bytes))
+                    item = self.open(ref, largest=self._standing.room_for(line.place, first, large_bytes))
                 except NoRoom:
                     unread.append((line, count, True))
                     break

@@ -7,7 +7,8 @@ somebody else's mail waiting on disk (design.md, fair claims).
 
 Large bodies have a budget of their own, from the moment they are in memory until their attempt is over: a slow next hop
 must not fill the memory with what it has not yet taken. A line whose next large body does not fit waits for another to
-leave; the other lines go on.
+leave. Lines that wait get room in the order in which they came to wait, and no other line's large body goes before; small
+mail of the other lines goes on.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class Standing:
         self._blocked = False
         self._large: dict[int, int] = {}  # id -> octets, of large bodies in memory
         self._large_bytes = 0
-        self._waits_for_room: set[Place] = set()
+        self._waiting: dict[Place, None] = {}  # lines whose next large body had no room, longest waiting first
+        self._is_tried = False  # the first of them had no room, and none has come free since
 
     def put(self, item: Item) -> bool:
         """A durable message that may be taken from now on, or when it is due; True: it may leave now."""
@@ -142,7 +144,7 @@ class Standing:
     def _has_room(self, item: Item) -> bool:
         size = len(item.raw or b"")
         if size > LARGE_BYTES:
-            room = room_for_large(self._large_bytes)
+            room = self.room_for((item.rank, item.tenant), self.first_waiting, self._large_bytes)
             if room is not None and size > room:
                 return False
         if self.hot.bytes + size <= HOT_BYTES:
@@ -173,9 +175,9 @@ class Standing:
         self.in_flight.pop(number, None)
         size = self._large.pop(number, 0) if self._large else 0
         self._large_bytes -= size
-        if not size or not self._waits_for_room:
+        if not size or not self._waiting:
             return False
-        self._waits_for_room.clear()
+        self._is_tried = False
         return True
 
     def _weigh(self, item: Item) -> None:
@@ -189,10 +191,27 @@ class Standing:
         """Octets of large bodies in memory: what waits and what is being sent."""
         return self._large_bytes
 
-    def wait_for_room(self, place: Place) -> None:
-        """The next large body of this line did not fit; nothing of the line is wanted until another has left."""
-        if self._large:
-            self._waits_for_room.add(place)
+    @property
+    def first_waiting(self) -> Place | None:
+        """The line that gets the next room for a large body."""
+        return next(iter(self._waiting), None)
+
+    @staticmethod
+    def room_for(place: Place, first: Place | None, large_bytes: int) -> int | None:
+        """The largest body that may come into memory for a line, beside `large_bytes` of others; None: any. In any thread."""
+        if first is not None and place != first:
+            return 0
+        return LARGE_BUDGET_BYTES - large_bytes if large_bytes else None
+
+    def tried(self, wanted: list[Wanted], stuck: list[Place], first: Place | None) -> None:
+        """What `wanted` named was loaded, but for large bodies of the lines `stuck`; `first` was to get room before others."""
+        for line in wanted:
+            if line.place not in stuck:
+                self._waiting.pop(line.place, None)
+        self._waiting.update(dict.fromkeys(stuck))  # who waited already keeps the place
+        now_first = self.first_waiting
+        # Without a large body in memory nobody would come to say that there is room.
+        self._is_tried = now_first in stuck and first in (None, now_first) and bool(self._large)
 
     def runs_short(self, item: Item | None) -> bool:
         """`wanted` should be asked, after `item` was taken."""
@@ -208,10 +227,13 @@ class Standing:
         found: list[Wanted] = []
         total = 0
         self._blocked = False
+        for place in [place for place in self._waiting if not self.backlog.has_ready(*place)]:
+            del self._waiting[place]  # somebody took it out
+        first = None if self._is_tried else self.first_waiting
         for rank, lines in enumerate(self.backlog.lines):
             short = []
             for tenant in lines:
-                if (rank, tenant) in self._waits_for_room:
+                if (rank, tenant) in self._waiting and (rank, tenant) != first:
                     continue
                 line = self.hot.lines[rank].get(tenant)
                 if line is not None and len(line) >= SHORT:
@@ -232,8 +254,3 @@ class Standing:
         for item in items:
             self._weigh(item)
             self.hot.push(item)
-
-
-def room_for_large(large_bytes: int) -> int | None:
-    """The largest body that may come into memory beside `large_bytes` of other large ones; None: any."""
-    return LARGE_BUDGET_BYTES - large_bytes if large_bytes else None

@@ -321,6 +321,31 @@ async def test_a_body_larger_than_the_memory_for_them_goes_alone(rig: Files, mon
     assert {two.id, three.id} == {item.id for item in sent}
 
 
+async def test_small_and_large_mail_of_others_is_not_kept_out_by_ever_new_large_mail(
+    rig: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One tenant's large mail always replaced by the next: another's larger one, and the small mail behind it, still go."""
+    monkeypatch.setattr("relay.spool.stand.LARGE_BUDGET_BYTES", 5 * LARGE_BYTES)
+    queue = await rig.open()
+    under_way = []
+    for _ in range(3):
+        await queue.commit(message(queue, b"x" * (LARGE_BYTES + LARGE_BYTES // 4), tenant=2))
+        under_way.append(await rig.take(queue))
+    await queue.commit(large := message(queue, b"x" * (LARGE_BYTES * 4), tenant=1))
+    await queue.commit(small := message(queue, tenant=1))
+    taken: list[int] = []
+    for _ in range(12):
+        await queue.commit(message(queue, b"x" * (LARGE_BYTES + LARGE_BYTES // 4), tenant=2))
+        await queue.loader.idle()
+        while (item := queue.take()) is not None:
+            under_way.append(item)
+            taken.append(item.id)
+            await queue.loader.idle()
+        await rig.finish(queue, under_way.pop(0))
+    assert large.id in taken and small.id in taken
+    assert len(taken) >= 8, "and the others go on"
+
+
 # -- privacy ------------------------------------------------------------------------------------------------------------
 
 
