@@ -121,7 +121,7 @@ def _lines(event: dict[str, Any]) -> list[str]:
     if event.get("report"):
         lines.append(f"the sender was told in {event['report']}")
     if event.get("reason"):
-        lines.append(_why(event["reason"]))
+        lines.append(_why(event["reason"], event.get("detail", {})))
     if event.get("by"):
         lines.append({"operator": "by the operator", "time": "nobody decided in time"}.get(event["by"], event["by"]))
     lines += [f"change: {' '.join(filter(None, edit[:2]))} ({edit[-1]})" for edit in event.get("edits", [])]
@@ -134,7 +134,7 @@ def _lines(event: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _why(code: str) -> str:
+def _why(code: str, detail: dict[str, str]) -> str:
     """A code of reasons.toml as people read it: its rule and its sentence."""
     from relay.mail.reply import REASONS
 
@@ -142,5 +142,5 @@ def _why(code: str) -> str:
         reason = REASONS[code]
     except KeyError:  # of another version
         return code
-    sentence = reason.sentence("en")
-    return f"[{reason.rule}] {code if '?' in sentence else sentence}"  # an event does not keep what fills a sentence
+    sentence = reason.sentence("en", detail.items())
+    return f"[{reason.rule}] {code if '?' in sentence else sentence}"  # the code, where nobody knows what fills it

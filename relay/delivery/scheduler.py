@@ -24,6 +24,7 @@ from relay.clock import Clock
 from relay.delivery.hands import Hands
 from relay.delivery.job import Features, Rendered
 from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope
+from relay.delivery.passes import Pass, Passes
 from relay.delivery.render import Bases, Signer, is_per_copy, render
 from relay.delivery.report import owed
 from relay.delivery.retry import next_attempt, warning_due
@@ -82,19 +83,6 @@ class Attempt:
         self._scheduler.finished(self, outcomes)
 
 
-class _Pass:
-    """One pass over the recipients of a message: `settled` holds what earlier rounds said, `round` what this one says."""
-
-    __slots__ = ("bases", "open", "recoded", "round", "settled")
-
-    def __init__(self) -> None:
-        self.settled: dict[int, Outcome] = {}
-        self.round: dict[int, Outcome] = {}
-        self.open = 0  # attempts without outcome
-        self.recoded: frozenset[str] = frozenset()  # see Recorder.concluded; of this round
-        self.bases: Bases = {}
-
-
 class Scheduler:
     """Hands out attempts and takes their outcomes. For the event loop's thread."""
 
@@ -118,7 +106,7 @@ class Scheduler:
         self._plans = hands.plans
         self._provider = provider
         self._copies: deque[Attempt] = deque()
-        self._passes: dict[int, _Pass] = {}  # by message id
+        self.passes = Passes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._copy_next = False
         self.paused = False
@@ -157,15 +145,14 @@ class Scheduler:
 
     def _put_back(self, attempt: Attempt) -> None:
         """A copy that was not begun belongs to the next round."""
-        current = self._passes[attempt.item.id]
+        current = self.passes[attempt.item.id]
         current.open -= 1
         if current.open == 0:
             self._conclude(attempt.item)
 
     def _prepare(self, item: Item) -> list[Attempt]:
-        current = self._passes.get(item.id)
-        settled = current.settled if current is not None else ()
-        waiting = [index for index, fate in enumerate(item.fates) if fate is Fate.WAITING and index not in settled]
+        current = self.passes.get(item.id)
+        waiting = self._waiting(item, current)
         standing = self._recheck(item, waiting)
         if standing.waits:
             self._postpone(item, waiting, standing.waits)
@@ -175,7 +162,7 @@ class Scheduler:
             self._hold(item, standing.held)
             return []
         if current is None:
-            current = self._passes[item.id] = _Pass()
+            current = self.passes[item.id] = Pass()
         if standing.gone:
             for index, reason in standing.gone:
                 current.round[index] = Failed("5.7.1", reason, "")
@@ -191,6 +178,12 @@ class Scheduler:
         current.open = len(attempts)
         return attempts
 
+    @staticmethod
+    def _waiting(item: Item, current: Pass | None) -> list[int]:
+        """Recipients without an answer in this pass."""
+        settled = current.settled if current is not None else ()
+        return [index for index, fate in enumerate(item.fates) if fate is Fate.WAITING and index not in settled]
+
     def _hold(self, item: Item, reason: str) -> None:
         """It waits for a person, as it would have at intake; the time of a hold starts now (PIPE-2)."""
         item.state.update(held=reason, held_at=self.clock.now())
@@ -205,7 +198,7 @@ class Scheduler:
         now = self.clock.now()
         end = item.meta["at"] + self._plans(item).give_up_seconds
         if now >= end:
-            self._passes.setdefault(item.id, _Pass()).round = dict.fromkeys(waiting, NO_ANSWER)
+            self.passes.setdefault(item.id, Pass()).round = dict.fromkeys(waiting, NO_ANSWER)
             self._conclude(item)
             return
         waits = item.state["waits"] = item.state.get("waits", 0) + 1
@@ -218,21 +211,20 @@ class Scheduler:
 
     def overdue(self, item: Item, why: str) -> None:
         """A message that nobody could ask for, since no next host is there: its sender hears of the delay or of the end."""
-        waiting = [index for index, fate in enumerate(item.fates) if fate is Fate.WAITING]
-        no_host = Deferred("4.4.1", why, "", 0, Scope.HOST)
-        self._passes.setdefault(item.id, _Pass()).round = dict.fromkeys(waiting, no_host)
+        current = self.passes.setdefault(item.id, Pass())
+        current.round = dict.fromkeys(self._waiting(item, current), Deferred("4.4.1", why, "", 0, Scope.HOST))
         self._conclude(item)
 
     # -- back -----------------------------------------------------------------------------------------------------
 
     def bases_of(self, item: Item) -> Bases:
         """What the copies of a message share while one round of them leaves."""
-        return self._passes[item.id].bases
+        return self.passes[item.id].bases
 
     def finished(self, attempt: Attempt, outcomes: list[Outcome]) -> None:
         """One outcome per recipient of the attempt, in order."""
         item = attempt.item
-        current = self._passes[item.id]
+        current = self.passes[item.id]
         for index, recipient, outcome in zip(attempt.indexes, attempt.recipients, outcomes, strict=True):
             current.round[index] = outcome
             if isinstance(outcome, Delivered):
@@ -249,7 +241,7 @@ class Scheduler:
 
     def _conclude(self, item: Item) -> None:
         """A round is over: the next one, or the end of the pass."""
-        current = self._passes[item.id]
+        current = self.passes[item.id]
         told, current.round = current.round, {}
         current.bases.clear()
         now = self.clock.now()
@@ -265,7 +257,7 @@ class Scheduler:
         self._end_pass(item, told, now=now)
 
     def _next_round(self, item: Item, told: dict[int, Outcome], again: Collection[int], *, now: float) -> None:
-        current = self._passes[item.id]
+        current = self.passes[item.id]
         is_host = any(isinstance(told[index], Deferred) and told[index].scope is Scope.HOST for index in again)  # type: ignore[union-attr]  # Deferred, as just said
         item.due = now + HOST_WAIT_SECONDS if is_host else now
         until = self._warns_until(item, now) if is_host else 0.0
@@ -277,7 +269,7 @@ class Scheduler:
 
     def _end_pass(self, item: Item, told: dict[int, Outcome], *, now: float) -> None:
         """Final where it is final; else when to try again, and whether to warn the sender."""
-        current = self._passes.pop(item.id)
+        current = self.passes.pop(item.id)
         outcomes = current.settled
         gave_up, until, known = False, 0.0, list(item.fates)
         for index, outcome in outcomes.items():

@@ -14,7 +14,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-from relay.mail.addresslist import ATEXT, DOT_ATOM, Mailbox, parse, quote
+from relay.mail.addresslist import ATEXT, DOT_ATOM, Mailbox, comments, parse, quote
 from relay.mail.domain import FREEMAIL, is_freemail, org_domain, to_ascii
 from relay.mail.words import decode, decode_words, words_apart
 
@@ -222,7 +222,7 @@ def visible(value: bytes) -> list[str] | None:
         if "@" in box.display:
             result.extend(scan(box.display.encode(errors="replace")))
     if b"(" in value:
-        result.extend(scan(value))  # a comment is read like a name
+        result.extend(scan(comments(decode(value)).encode(errors="replace")))  # they are read like names
     return result
 
 

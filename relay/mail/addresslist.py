@@ -60,6 +60,11 @@ def parse(text: str, depth: int = 0) -> list[Mailbox] | None:
     return None if tokens is None else _Walk(tokens, depth).run()
 
 
+def comments(text: str) -> str:
+    """What the comments of a list say, which a reader sees beside the names; "" where there are none."""
+    return " ".join(token.text for token in _tokens(text) or () if token.kind == "comment")
+
+
 def _tokens(text: str) -> list[_Token] | None:
     result: list[_Token] = []
     position, end, spaced = 0, len(text), False

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Protocol
 
+from relay.delivery.outcome import Failed
+from relay.delivery.passes import Passes
 from relay.delivery.report import Reporter, owed
 from relay.mail.edits import split
-from relay.mail.envelope import Recipient
 from relay.observe import events
 from relay.observe.log import log
 from relay.serve.channel import OpRefused
@@ -41,9 +42,12 @@ class Say(Protocol):
 class QueueOps:
     """The queue of one process, as commands."""
 
-    def __init__(self, queue: QueueFiles, *, wake: Callable[[], None], reporter: Reporter, say: Say) -> None:
-        """`say` writes the delivery log."""
+    def __init__(
+        self, queue: QueueFiles, *, wake: Callable[[], None], reporter: Reporter, say: Say, passes: Passes | None = None
+    ) -> None:
+        """`say` writes the delivery log; `passes` are those of the scheduler, where this process delivers."""
         self._queue = queue
+        self._passes = Passes() if passes is None else passes
         self._say = say
         self._hand = Hand(queue)
         self._wake = wake
@@ -144,7 +148,7 @@ class QueueOps:
             raise
         self._wake()
         if word != "retried" or not item.held:
-            self._tell(item.id, word, "operator", reason=reason)
+            self._tell(item.id, word, "operator", reason=reason, detail=_detail(item, reason))
         return {"id": item.queue_id, "state": "held" if item.held else "ready"}
 
     async def delete(self, args: dict[str, Any]) -> dict[str, Any] | None:
@@ -158,9 +162,11 @@ class QueueOps:
             return {"id": encode_id(number), "state": "deleted"}
         if item is None:
             return None
-        waiting = _waiting(item)
+        waiting = _waiting(item, but=self._passes.failed(number))
         await self._end(item, [])
-        self._tell(number, "deleted", "operator", outcomes=[[one.address, "deleted", "", "", ""] for one in waiting])
+        self._tell(
+            number, "deleted", "operator", outcomes=[[address, "deleted", "", "", ""] for address in waiting.values()]
+        )
         return {"id": item.queue_id, "state": "deleted"}
 
     async def refuse(self, args: dict[str, Any]) -> dict[str, Any] | None:
@@ -172,13 +178,14 @@ class QueueOps:
         if item is None:
             return None
         reason = item.held or BY_OPERATOR
-        waiting = _waiting(item)
-        reports = self._reporter.refused(item, [(recipient, ENDED[by]) for recipient in waiting])
-        reports += self._reporter(item, owed(item), gave_up=False)
+        failed = self._passes.failed(number)  # the host has answered for these, and that is what their sender reads
+        waiting = _waiting(item, but=failed)
+        ended = dict.fromkeys(waiting, Failed("5.7.1", ENDED[by], ""))
+        reports = self._reporter(item, {**owed(item), **failed, **ended}, gave_up=False)
         await self._end(item, reports)
         self._wake()
-        rows = [[one.address, "failed", "5.7.1", "", ""] for one in waiting]
-        self._tell(number, "refused", by, reason=reason, outcomes=rows)
+        rows = [[address, "failed", "5.7.1", "", ""] for address in waiting.values()]
+        self._tell(number, "refused", by, reason=reason, detail=_detail(item, reason), outcomes=rows)
         return {"id": item.queue_id, "state": "refused"}
 
     async def _end(self, item: Item, reports: Sequence[Item]) -> None:
@@ -193,6 +200,7 @@ class QueueOps:
             item.fates = fates
             self._queue.release(item)
             raise
+        self._passes.forget(item.id)
 
     def _tell(self, number: int, word: str, by: str, **data: Any) -> None:
         """Into the delivery log, when it is done. `by`: operator, or time where nobody decided."""
@@ -222,8 +230,15 @@ class QueueOps:
         return since + seconds(item.held)
 
 
-def _waiting(item: Item) -> list[Recipient]:
-    return [one for one, fate in zip(item.recipients, item.fates, strict=True) if fate is Fate.WAITING]
+def _waiting(item: Item, *, but: Container[int]) -> dict[int, str]:
+    """Addresses without an answer, by index; `but` are the indexes of those who have one in the present pass."""
+    fates = enumerate(zip(item.recipients, item.fates, strict=True))
+    return {index: one.address for index, (one, fate) in fates if fate is Fate.WAITING and index not in but}
+
+
+def _detail(item: Item, reason: str) -> dict[str, str]:
+    """What fills the sentence of the reason that intake held the message for."""
+    return item.meta.get("held_detail", {}) if reason == item.meta.get("held") else {}
 
 
 def _number(args: dict[str, Any]) -> int:

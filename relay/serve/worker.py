@@ -175,7 +175,13 @@ class Worker:
             watcher=self.watch,
         )
         self.watch.queue = self.queue
-        self.queue_ops = QueueOps(self.queue, wake=self.pool.wake, reporter=self.reporter, say=self.trace.say)
+        self.queue_ops = QueueOps(
+            self.queue,
+            wake=self.pool.wake,
+            reporter=self.reporter,
+            say=self.trace.say,
+            passes=self.scheduler.passes,
+        )
         self.desk = Desk(
             self.intake,
             self.directory,

@@ -84,8 +84,11 @@ class Entrance(Receiving):
         if self.buffer:
             self._quit = True
             return "503 5.5.1 STARTTLS must be the last command of a group"
+        may_begin_with_line_feed = self.line_ends is not None and self.line_ends.owes_line_feed
         self.line_ends = None  # a handshake has no lines
         self.reply("220 2.0.0 Go ahead")
+        if may_begin_with_line_feed:
+            await self._without_line_feed()
         await self.upgrade(context)
         if self.listener.mends(self.peer_address):
             self.mend_line_ends()
@@ -94,6 +97,15 @@ class Entrance(Receiving):
         self._reset()
         self.front.count("starttls")
         return ""
+
+    async def _without_line_feed(self) -> None:
+        """The CR of STARTTLS is read already; an LF that comes behind it is no part of the handshake."""
+        self.flush()
+        self.expect_command()
+        while not self.buffer:
+            await self.more()
+        if self.buffer.startswith(b"\n"):
+            del self.buffer[:1]
 
     def _auth(self, argument: bytes) -> Reply:
         mechanism, _, initial = argument.partition(b" ")

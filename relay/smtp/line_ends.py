@@ -18,6 +18,11 @@ class LineEnds:
     def __init__(self) -> None:
         self._after_cr = False
 
+    @property
+    def owes_line_feed(self) -> bool:
+        """The last octet was a CR, so the next may be the LF that belongs to it."""
+        return self._after_cr
+
     def mend(self, octets: bytes) -> bytes:
         """The next piece with CRLF only."""
         if not octets:

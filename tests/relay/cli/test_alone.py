@@ -26,7 +26,7 @@ RAW = b"From: a@shop.example\r\nTo: b@example.net\r\nSubject: x\r\n\r\nhello\r\n
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes who owns a folder")
 
 
-def put(folder: Path, *, held: str = "", due: float = 0.0) -> str:
+def put(folder: Path, *, held: str = "", detail: dict[str, str] | None = None, due: float = 0.0) -> str:
     """One message in the queue files, as a gateway that has stopped left it; its queue id."""
 
     async def work() -> str:
@@ -52,7 +52,7 @@ def put(folder: Path, *, held: str = "", due: float = 0.0) -> str:
             "subscriber": "",
             "language": "en",
             "at": 1_790_000_000.0,
-        } | ({"held": held} if held else {})
+        } | ({"held": held, "held_detail": detail or {}} if held else {})
         item = Item(queue.next_id(), meta, RAW, due=due)
         await queue.commit(item)
         await queue.stop()
@@ -98,14 +98,15 @@ def test_held_mail_ends_as_released_or_with_a_report(shop: Zegel, tmp_path: Path
 
 def test_what_people_did_to_a_message_stands_in_its_trace(shop: Zegel, tmp_path: Path) -> None:
     """Without a gateway too: `zegel trace` is where the next person looks."""
-    number, other = put(tmp_path, held="classification.many_recipients"), put(tmp_path)
+    number = put(tmp_path, held="recipients.ask", detail={"addresses": "12"})
+    other = put(tmp_path)
     for words in (("held", "release", number), ("queue", "hold", number), ("held", "refuse", number)):
         shop.ask(*words)
     shop.ask("queue", "delete", other, "--yes")
     (told,) = shop.ask("trace", number)
     done = [(event["event"], event["reason"], event["by"]) for event in told["events"] if "by" in event]
     assert done == [
-        ("released", "classification.many_recipients", "operator"),
+        ("released", "recipients.ask", "operator"),
         ("held", "queue.held_by_operator", "operator"),
         ("refused", "queue.held_by_operator", "operator"),
     ]
@@ -113,6 +114,7 @@ def test_what_people_did_to_a_message_stands_in_its_trace(shop: Zegel, tmp_path:
     found = {entry["id"]: entry["events"][0]["event"] for entry in shop.ask("trace", "a@shop.example")}
     assert found[report] == "made", "who looks for the sender finds what was written to him"
     shown = shop("trace", number).out
+    assert "[CC-10] In this mail 12 people see each other's address" in shown
     assert "[PIPE-2] The operator of this server holds the mail" in shown and "by the operator" in shown
     assert "<c@example.net> failed 5.7.1" in shown
     assert [event["event"] for event in shop.ask("trace", other)[0]["events"]] == ["deleted"]

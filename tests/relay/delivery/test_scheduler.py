@@ -23,6 +23,7 @@ from relay.delivery.scheduler import ROUND, Attempt, Scheduler
 from relay.observe import metrics
 from relay.recheck import GOES, Standing
 from relay.serve.overdue import Overdue
+from relay.serve.queue_ops import QueueOps
 from relay.spool.cipher import Cipher
 from relay.spool.files import QueueFiles
 from relay.spool.item import Item
@@ -335,6 +336,21 @@ async def test_while_no_host_is_there_the_sender_still_hears(desk: Desk) -> None
     assert any("Action: failed" in text for text in texts)
 
 
+async def test_while_no_host_is_there_who_was_refused_before_is_not_delayed(desk: Desk) -> None:
+    """OUT-12: an answer stays an answer."""
+    await desk.commit(2)
+    attempt = await desk.take()
+    assert attempt is not None
+    attempt.done([GONE, CUT])
+    await desk.settle()
+    overdue = Overdue(desk.queue, desk.scheduler, desk.clock, plans=lambda item: PLAN, first_seconds=PLAN.warn_seconds)
+    desk.clock.advance(PLAN.warn_seconds + 1)
+    assert await overdue.sweep(DOWN) == 1
+    await desk.settle()
+    text = report_of(await desk.take())
+    assert text.count("Action: delayed") == 1 and "Final-Recipient: rfc822; p1@dest.example" in text
+
+
 async def test_a_success_that_was_asked_for_is_told_by_the_process_that_ends_the_pass(desk: Desk) -> None:
     """SMTP-14: a restart in the middle of a split forgets the outcomes, not that they are owed."""
     await desk.commit(5, split=True, notify=("SUCCESS",))
@@ -422,3 +438,29 @@ async def test_what_was_encoded_anew_for_a_peer_is_told(
     assert isinstance(copy, Rendered) and bytes(copy.body).isascii() is not takes_8bit
     attempt.done([outcome])
     assert desk.recoded == [rules]
+
+
+@pytest.mark.parametrize("op", ["held.refuse", "queue.delete"])
+async def test_who_ends_a_message_between_two_rounds_keeps_what_the_host_said(desk: Desk, op: str) -> None:
+    """PIPE-2, OUT-12: its sender reads the host's own answer where there is one, and nothing is kept of the pass."""
+    item = await desk.commit(3)
+    attempt = await desk.take()
+    assert attempt is not None
+    attempt.done([OK, GONE, CUT])
+    await desk.settle()
+    said: list[list[str]] = []
+    reporter = Reporter("gw.test", desk.queue.next_id, desk.clock, public_url="https://gw.test")
+    ops = QueueOps(
+        desk.queue,
+        wake=lambda: None,
+        reporter=reporter,
+        say=lambda number, word, at, **data: said.append([row[0] for row in data["outcomes"]]),
+        passes=desk.scheduler.passes,
+    )
+    await ops.run(op, {"id": item.queue_id})
+    assert not desk.scheduler.passes and said == [["p2@dest.example"]]
+    if op == "held.refuse":
+        text = report_of(await desk.take())
+        assert text.count("Action: failed") == 2 and GONE.reply in text
+    else:
+        assert desk.scheduler.take() is None

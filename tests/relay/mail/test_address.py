@@ -98,6 +98,13 @@ def test_visible_finds_each_address_wherever_it_hides(value: str) -> None:
     assert set(visible(value.encode()) or ()) == {"a@x.test", "b@y.test", "c@z.test"}
 
 
+@pytest.mark.parametrize(
+    "value", ["ann . lee@x.test (Ann)", "ann.lee@x . test (Ann) (sales)", "(Ann) <ann . lee@x.test>"]
+)
+def test_one_address_with_a_comment_is_one_address(value: str) -> None:
+    assert visible(value.encode()) == ["ann.lee@x.test"]
+
+
 def test_visible_falls_back_to_the_pattern_and_then_to_no_answer() -> None:
     assert visible(b'"Ann <ann@x.test>, bob@y.test') == ["ann@x.test", "bob@y.test"]
     assert visible(b'"Ann') is None

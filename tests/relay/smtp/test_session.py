@@ -170,7 +170,10 @@ async def test_a_proxy_header_of_a_stranger_is_not_believed() -> None:
         await _until(lambda: doors.presence.counts == {"client:192.0.2.7": 0})
 
 
-async def test_line_ends_are_mended_inside_tls_and_not_in_the_handshake(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("starttls", "late"), [(b"STARTTLS\n", b""), (b"STARTTLS\r", b"\n"), (b"STARTTLS\r", b"")])
+async def test_line_ends_are_mended_inside_tls_and_not_in_the_handshake(
+    tmp_path: Path, starttls: bytes, late: bytes
+) -> None:
     """SMTP-5, for a device that bare_line_end_networks names."""
     front = Permissive()
     write_pair(tmp_path / "crt", tmp_path / "key")
@@ -185,9 +188,11 @@ async def test_line_ends_are_mended_inside_tls_and_not_in_the_handshake(tmp_path
         for _ in range(20):  # a handshake holds random octets, so once would prove little
             reader, writer = await doors.connect()
             await _line(reader, "220")
-            for command, code in ((b"EHLO x\n", "250"), (b"STARTTLS\n", "220")):
-                writer.write(command)
-                await _line(reader, code)
+            writer.write(b"EHLO x\n")
+            await _line(reader, "250")
+            writer.write(starttls)
+            await _line(reader, "220")
+            writer.write(late)  # the other half of a CRLF, in a packet of its own
             await writer.start_tls(trust, server_hostname="gw.test")
             for command, codes in (
                 (b"EHLO x\n", "250"),
