@@ -145,6 +145,8 @@ class QueueFiles:
 
     def record(self, item: Item) -> asyncio.Future[None]:
         """See the contract."""
+        if item.id in self._progress:
+            self._progress[item.id] = False  # this row tells all that the next one would, and none may follow the last
         final = Fate.WAITING not in item.fates
         future: asyncio.Future[None] = self.loop.create_future()
         segment: Segment = item.segment

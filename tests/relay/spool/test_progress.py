@@ -46,3 +46,19 @@ async def test_progress_leaves_the_message_with_its_attempt(rig: Files) -> None:
     await rig.finish(queue, item, Fate.DELIVERED, Fate.DELIVERED)
     again = await rig.after_power_cut()
     assert again.take() is None and not len(again.backlog)
+
+
+async def test_no_progress_is_written_behind_the_end(rig: Files) -> None:
+    """What was delivered while the row before was on its way to the disk is told by the end itself."""
+    queue = await rig.open()
+    await queue.commit(message(queue, recipients=2))
+    item = await rig.take(queue)
+    for index in range(2):
+        item.fates[index] = Fate.DELIVERED
+        queue.progress(item)
+    await queue.record(item)
+    while queue.writer.busy:
+        await queue.writer.drain()
+    assert item.segment.newest(item.id) is None
+    again = await rig.after_power_cut()
+    assert again.take() is None and not len(again.backlog)
