@@ -74,6 +74,8 @@ def check_detail(verdict: Verdict, expected: Row) -> None:
         assert dict(verdict.detail)[name] == value
     slots = set(re.findall(r"\{([a-z_]+)\}", REASONS[verdict.reason].en)) if verdict.reason else set()
     assert slots <= set(dict(verdict.detail)), f"{verdict.reason} leaves slots open"
+    for reason in drops_of(verdict).values():  # nothing fills these
+        assert "{" not in REASONS[reason].en + REASONS[reason].nl, reason
 
 
 def check_rules(row: Row, verdict: Verdict) -> None:
