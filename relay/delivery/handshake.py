@@ -143,18 +143,30 @@ def _login(manners: Manners, features: Features) -> Generator[Step, Reply | None
 def _without_secrets(why: str, manners: Manners) -> str:
     """A host's words without what we said to it: some hosts repeat the line that they refuse, and `why` is for logs."""
     token = f"\0{manners.user}\0{manners.password}"
-    said = [text for text in (manners.user, manners.password) if text]
-    for whole in said:  # with blanks in it, it would be hidden word by word at most
+    plain = [" ".join(text.split()) for text in (manners.user, manners.password) if text]
+    why = " ".join(why.split())
+    for whole in sorted(plain, key=len, reverse=True):  # a passphrase that begins with the name of its user goes whole
         why = why.replace(whole, "...") if len(whole) >= _TELLTALE else why
-    said += [base64.b64encode(text.encode()).decode() for text in (token, *said)]
-    return " ".join(["..." if any(_repeats(word, secret) for secret in said) else word for word in why.split(" ")])
+    encoded = [base64.b64encode(text.encode()).decode() for text in (token, manners.user, manners.password) if text]
+    return _without_pieces(why, [*plain, *encoded])
 
 
-def _repeats(word: str, secret: str) -> bool:
-    """The word holds the secret, or a good part of it: a host may cut the line that it repeats."""
-    if len(secret) < _TELLTALE:
-        return secret in word
-    return any(word[at : at + _TELLTALE] in secret for at in range(len(word) - _TELLTALE + 1))
+def _without_pieces(why: str, secrets: list[str]) -> str:
+    """Without the words that hold a good part of a secret, blanks and all: a host, or we, may cut the line it repeats."""
+    repeated = bytearray(len(why))
+    for secret in secrets:
+        size = min(len(secret), _TELLTALE)
+        for at in range(len(why) - size + 1):
+            if why[at : at + size] in secret:
+                repeated[at : at + size] = b"\1" * size
+    told: list[str] = []
+    at = 0
+    for word in why.split(" "):
+        is_hidden = any(repeated[at : at + len(word)])
+        if not (is_hidden and told and told[-1] == "..."):
+            told.append("..." if is_hidden else word)
+        at += len(word) + 1
+    return " ".join(told)
 
 
 def _expect(reply: Reply | None, code: int, stage: str) -> Reply:

@@ -332,12 +332,16 @@ class Owner(Reader):
             yield
 
     def questions(self, op: str, args: Mapping[str, object]) -> list[str]:
-        """Names whose TXT records an operation wants to see; empty for nearly all. See `gather_evidence`."""
+        """Names whose TXT records an operation wants to see; empty for nearly all. See `gather_evidence`.
+
+        Raises OwnerError, or StoreUnavailable where the database cannot be opened.
+        """
         kind = _ASKS_DNS.get(op)
         if kind is None or args.get("vouched") is True:
             return []
         if kind == "domain":
             return [domains.question(Args(args).domain("domain"))]
+        self._connect()
         with self._connection.begin():
             return dkim_keys.questions(self._desk(self._connection, ""), Args(args))
 

@@ -78,11 +78,28 @@ def test_what_a_host_repeats_of_a_login_goes_nowhere(said: bytes, told: str) -> 
     assert failed.value.why == told
 
 
-def test_a_passphrase_that_a_host_repeats_goes_nowhere() -> None:
-    steps = handshake(Manners("relay.example", "no", "username", "blue cat sat mat", clear_auth=True))
+@pytest.mark.parametrize(
+    ("password", "said", "told"),
+    [
+        ("blue cat sat mat", b"wrong: blue cat sat mat", "535 wrong: ..."),
+        ("blue cat sat mat", b"wrong: <blue cat sat mat>, bye", "535 wrong: <...>, bye"),
+        ("blue cat sat mat", b"wrong: blue cat s", "535 wrong: ..."),
+        ("blue cat sat mat", b"wrong: cat sat mat", "535 wrong: ..."),
+        ("blue cat sat mat", b"no\nwrong: blue\ncat sat mat", "535 no wrong: ..."),
+        ("blue  cat sat mat", b"wrong: blue cat sat mat", "535 wrong: ..."),
+        ("username is my cat", b"wrong: username is my cat", "535 wrong: ..."),
+        ("my cat, username", b"wrong: username my cat, username", "535 wrong: ... ..."),
+        ("a b c", b"wrong: a b c", "535 wrong: ..."),
+        ("blue cat sat mat", b"x" * 485 + b" blue cat sat mat", "535 " + "x" * 485 + " ..."),
+        ("blue cat sat mat", b"5.7.8 a cat is blue", "535 5.7.8 a cat is blue"),
+    ],
+)
+def test_a_passphrase_that_a_host_repeats_goes_nowhere(password: str, said: bytes, told: str) -> None:
+    """Cut by the host or by us, in several lines, or with the name of its user in it."""
+    steps = handshake(Manners("relay.example", "no", "username", password, clear_auth=True))
     with pytest.raises(SetupFailed) as failed:
-        walk(steps, [Reply(220, b"hi"), Reply(250, b"mx\nAUTH PLAIN"), Reply(535, b"wrong: blue cat sat mat")])
-    assert failed.value.why == "535 wrong: ..."
+        walk(steps, [Reply(220, b"hi"), Reply(250, b"mx\nAUTH PLAIN"), Reply(535, said)])
+    assert failed.value.why == told
 
 
 @pytest.mark.parametrize("starttls", ["required", "offered", "no"])

@@ -69,5 +69,6 @@ def test_long_fields_cost_no_more_than_their_length() -> None:
     begin = time.process_time()
     fields = index_head(b"Subject: x\r\n" + b" \r\n" * 85_000)
     assert not isinstance(fields, Malformed) and len(fields) == 1
+    assert time.process_time() - begin < 0.1
     show_only([(b"return-receipt-to", b"Return-Receipt-To: " + b"x" * 250_000 + b"\r\n")], "bob@dest.example")
     assert time.process_time() - begin < 1.0

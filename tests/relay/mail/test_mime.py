@@ -307,6 +307,27 @@ def test_deep_and_wide_is_still_linear() -> None:
     assert time.process_time() - started < 2.0
 
 
+def test_a_part_costs_what_its_head_is_long_however_it_is_folded() -> None:
+    """A quarter of a megabyte a part: as many fields, as one folded field, and behind a line that is no field at all."""
+    line = b"x" * 124 + b"\r\n"
+    folded = b"X-Long: y\r\n" + (b" " + line) * 1_990
+
+    def seconds(head: bytes) -> float:
+        part = b"--a\r\n" + head + b"Content-Type: text/html\r\n\r\n<p>\r\n"
+        mail = Message.split(b"Content-Type: multipart/mixed; boundary=a\r\n\r\n" + part * 20 + b"--a--\r\n")
+        assert isinstance(mail, Message)
+        started = time.process_time()
+        found = structure(mail)
+        spent = time.process_time() - started
+        assert isinstance(found, Structure) and [part.content_type for part in found.parts[1:]] == ["text/html"] * 20
+        return spent
+
+    fields, strict, loose = (
+        min(seconds(head) for _ in range(3)) for head in ((b"X: " + line) * 1_990, folded, b"no field\r\n" + folded)
+    )
+    assert strict < 2 * fields and loose < 2 * fields, (fields, strict, loose)
+
+
 def test_parts_are_values() -> None:
     mail = message("Subject: x\n\nhello\n")
     assert shape(mail).parts == shape(mail).parts and isinstance(shape(mail).parts[0], Part)

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from relay.portal.app import create_app
-from relay.portal.door import Bounds
+from relay.portal.door import Bounds, PortalProtocol
 from relay.portal.server import server_config
 from relay.settings.endpoint import Networks
 from tests.fakes.gateway import MemoryGateway, portal_settings
@@ -21,6 +21,7 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 ASK_OUT = (
     b"POST /u/x HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 26\r\n\r\n"
 )
+LONG_ANSWER = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: x\r\nX-a: "
 HALF_A_BODY = ASK_OUT + b"List-Unsub"
 LONG = Bounds(head_seconds=600, body_seconds=600, answer_seconds=600)
@@ -32,15 +33,25 @@ Dial = Callable[..., Awaitable[Pair]]
 
 @contextlib.asynccontextmanager
 async def running(gateway: MemoryGateway, bounds: Bounds, exempt: Sequence[str] = LOOPBACK) -> AsyncIterator[Dial]:
-    """The portal at a free port of loopback, and what connects to it; all connections end with it."""
+    """The portal at a free port of loopback, and what connects to it; all connections end with it.
+
+    The kernel takes little of an answer, so that who does not read is met soon; `deaf`: the client does not read at all.
+    """
     sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
     config = server_config(create_app(gateway, portal_settings()), Networks(exempt), bounds)
     server = uvicorn.Server(config)
     serving = asyncio.get_running_loop().create_task(server._serve(sockets=[sock]))
     pairs: list[Pair] = []
 
-    async def dial(sent: bytes = b"") -> Pair:
-        pair = await asyncio.open_connection(*sock.getsockname())
+    async def dial(sent: bytes = b"", *, deaf: bool = False) -> Pair:
+        client = socket.socket()
+        if deaf:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.connect(sock.getsockname())
+        pair = await asyncio.open_connection(sock=client)
+        if deaf:
+            pair[1].transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads
         pairs.append(pair)
         pair[1].write(sent)
         return pair
@@ -120,6 +131,28 @@ async def test_a_client_has_its_share_and_makes_room_among_its_own(gateway: Memo
         waiting = [await dial() for _ in range(6)]
         assert await is_closed(waiting[0])
         assert await status(waiting[1], HEALTH) == 200
+
+
+async def test_who_does_not_read_holds_no_door(gateway: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four clients ask and ask and read nothing: it is their turn, so the next client comes in."""
+    stuck: set[PortalProtocol] = set()
+    all_stuck = asyncio.Event()
+    real = PortalProtocol.pause_writing
+
+    def pause_writing(connection: PortalProtocol) -> None:
+        real(connection)
+        stuck.add(connection)
+        if len(stuck) == 4:
+            all_stuck.set()
+
+    monkeypatch.setattr(PortalProtocol, "pause_writing", pause_writing)
+    request = ASK_OUT.replace(b"/u/x", b"/u/" + gateway.token(address="ann@example.net").encode())
+    async with running(gateway, LONG._replace(per_address=4), exempt=()) as dial:
+        for _ in range(4):
+            await dial(LONG_ANSWER * 100, deaf=True)
+        async with asyncio.timeout(WITHIN_SECONDS):
+            await all_stuck.wait()
+        assert await status(await dial(), request + b"List-Unsubscribe=One-Click") == 200
 
 
 async def test_proxies_have_no_share(gateway: MemoryGateway) -> None:

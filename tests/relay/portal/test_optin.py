@@ -9,8 +9,8 @@ import pytest
 
 from relay.portal.gateway import OpRefused, OpUnavailable
 from relay.portal.optin import CLIENT_LIMIT
-from tests.fakes.gateway import MemoryGateway
-from tests.fakes.portal import OwnerGateway
+from tests.fakes.gateway import MemoryGateway, portal_settings
+from tests.fakes.portal import OwnerGateway, browser
 
 HTML = {"Accept": "text/html"}
 
@@ -137,6 +137,29 @@ async def test_one_client_cannot_send_requests_without_end(web: httpx.AsyncClien
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) > 0
     assert len(gateway.notices) == CLIENT_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("line", "neighbour", "other"),
+    [
+        ("2001:db8:0:1::{}", "2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:2::1"),
+        ("::ffff:192.0.2.44", "192.0.2.44", "192.0.2.45"),
+    ],
+    ids=["a /64", "mapped"],
+)
+async def test_a_line_is_one_client_whatever_address_it_takes(
+    gateway: Counting, line: str, neighbour: str, other: str
+) -> None:
+    async def ask(address: str, number: int) -> int:
+        async with browser(gateway, portal_settings(), address=address) as client:
+            answer = await client.post("/optin/k7f3newsletter", data={"email": f"a{number}@example.net"})
+        return answer.status_code
+
+    asked = [await ask(line.format(number + 1), number) for number in range(CLIENT_LIMIT)]
+    assert asked == [202] * CLIENT_LIMIT
+    assert await ask(neighbour, CLIENT_LIMIT) == 429
+    assert await ask(other, CLIENT_LIMIT) == 202
+    assert len(gateway.notices) == CLIENT_LIMIT + 1
 
 
 async def test_nothing_is_promised_while_the_owner_is_down(web: httpx.AsyncClient, gateway: Counting) -> None:

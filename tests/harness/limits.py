@@ -1,0 +1,31 @@
+"""What a process may not do for a moment, so that a test meets the real error and not an invented one."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Nothing can be opened (EMFILE); what is open goes on."""
+    with _limited(resource.RLIMIT_NOFILE, 0):
+        yield
+
+
+@contextlib.contextmanager
+def no_file_over(octets: int) -> Iterator[None]:
+    """No file grows past `octets` (EFBIG), as on a full disk; smaller ones are written as ever."""
+    with _limited(resource.RLIMIT_FSIZE, octets):
+        yield
+
+
+@contextlib.contextmanager
+def _limited(what: int, most: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(what, (soft, hard))

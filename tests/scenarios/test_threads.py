@@ -1,0 +1,63 @@
+"""CC-11: a mail that reached nobody showed nobody, whomever it names in Reply-To, so a reply to all of it is judged afresh."""
+
+from __future__ import annotations
+
+import re
+
+from tests.harness.gateway import SENDER
+from tests.harness.post import letter, outsiders, post
+from tests.scenarios.conftest import Start
+from tests.scenarios.test_copies import ASK, remembered
+
+NAMED = 200
+
+
+def listed(name: str, people: list[str]) -> str:
+    return f"{name}: " + ",\r\n ".join(people)
+
+
+def exposed(head: str) -> set[str]:
+    """Of which parties a reader of this mail sees somebody."""
+    return set(re.findall(r"@(party\d+)\.example", head))
+
+
+def test_who_was_named_by_a_refused_mail_was_shown_to_nobody(start: Start) -> None:
+    """Two hundred in Reply-To are refused; otherwise the refusal would pay for the exposure of the next mail."""
+    gateway, hop = start()
+    people = outsiders(15)
+    reply_to = listed("Reply-To", outsiders(NAMED))
+    refused = letter(f"To: {SENDER}", reply_to, "Subject: first", "Message-ID: <first@sender.example>")
+    assert post(gateway, "personal", people, refused).reply.startswith("550 5.7.1 [CC-1]")
+    gateway.until(lambda: remembered(gateway) == 1, 5.0, "the refused mail was not remembered")
+    answer = letter(listed("To", people), "Subject: again", "In-Reply-To: <first@sender.example>")
+    assert post(gateway, "personal", people, answer).queue_id
+    assert hop.until(lambda: sum("Subject: again" in message.head for message in hop.wait(0)) == len(people))
+    copies = [message.head for message in hop.wait(0) if "Subject: again" in message.head]
+    assert [len(exposed(head)) for head in copies] == [1] * len(people)
+
+
+def test_who_was_named_by_a_mail_that_is_held_was_shown_to_nobody(start: Start) -> None:
+    """Nine outsiders who never saw each other earn the sender a warning; after a mail that showed them they would not."""
+    gateway, hop = start(policies=ASK)
+    people = outsiders(15)
+    fields = (listed("To", people), listed("Reply-To", people[:9]), "Subject: first")
+    assert post(gateway, "personal", people, letter(*fields, "Message-ID: <first@sender.example>")).queue_id
+    gateway.until(lambda: remembered(gateway) == 1, 5.0, "the held mail was not remembered")
+    fields = (listed("To", people[:9]), "Subject: again", "In-Reply-To: <first@sender.example>")
+    assert post(gateway, "personal", people[:9], letter(*fields, "Message-ID: <again@sender.example>")).queue_id
+    told = [message.head for message in hop.wait(3) if message.mail.startswith("MAIL FROM:<>")]
+    answered = {match[1] for head in told if (match := re.search(r"In-Reply-To: <(\w+)@", head))}
+    assert answered == {"first", "again"}
+
+
+def test_an_answer_field_of_two_hundred_goes_with_the_rest(start: Start) -> None:
+    """CC-8: quoted as no plain address is, they are in no copy; a field that names the author alone stays."""
+    gateway, hop = start()
+    people = outsiders(15)
+    named = [f'"p {number}"@party{number}.example' for number in range(NAMED)]
+    fields = (listed("To", people), listed("Disposition-Notification-To", named), f"Return-Receipt-To: <{SENDER}>")
+    assert post(gateway, "personal", people, letter(*fields, "Subject: many")).queue_id
+    assert hop.until(lambda: sum("Subject: many" in message.head for message in hop.wait(0)) == len(people))
+    for head in (message.head for message in hop.wait(0) if "Subject: many" in message.head):
+        assert len(exposed(head)) == 1
+        assert "Disposition-Notification-To" not in head and f"Return-Receipt-To: <{SENDER}>" in head
