@@ -12,8 +12,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from tests.faults.test_power_cuts import Disk
 from tests.harness.client import Client, Closed
 from tests.harness.gateway import MESSAGE, PACE, SENDER, Gateway, _Places, consent_row
 from tests.harness.moody import Moody
+from tests.harness.web import ask
 
 PEOPLE = [f"p{number}@dest.example" for number in range(2_000)]
 NEWS = (
@@ -89,16 +88,8 @@ class Shop:
         except (Closed, OSError) as error:
             return f"closed {error}"
 
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"{self.gateway.settings.web.public_url}{path}", timeout=20.0) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
     def ready(self) -> Any:
-        return json.loads(self.get("/readyz")[1])
+        return json.loads(ask(self.gateway, "/readyz")[1])
 
     def children(self) -> set[int]:
         assert self.gateway.process is not None
@@ -210,18 +201,12 @@ def test_a_worker_that_starts_without_the_database_lets_everybody_wait(shop: Sho
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     gateway.until(lambda: len(shop.children() - before) == 3, 20.0, "not started again")
-    gateway.until(lambda: shop.get("/healthz")[0] == 200, 20.0, "the web process does not start")
+    gateway.until(lambda: ask(gateway, "/healthz")[0] == 200, 20.0, "the web process does not start")
     assert {shop.try_to_send("marketing", PEOPLE[0])[:9] for _ in range(10)} == {"451 4.3.0"}
     started = shop.children()
     gateway.until(lambda: sum("logins get 451" in reason for reason in shop.ready()["reasons"]) == 2, 10.0, "not said")
-    key = urllib.request.Request(
-        f"{gateway.settings.web.public_url}/api/v1/consents/lookup", b"{}", {"Content-Type": "application/json"}
-    )
-    key.add_header("Authorization", "Bearer anything")
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(key, timeout=20.0)
-    assert refused.value.code == 503, "a key that nobody can look up is not refused"
-    refused.value.close()
+    status = ask(gateway, "/api/v1/consents/lookup", b"{}", key="anything")[0]
+    assert status == 503, "a key that nobody can look up is not refused"
     shop.hop.up()
     undo()
     gateway.until(lambda: shop.ready()["ready"], 20.0, f"not ready again: {shop.ready()}")

@@ -108,7 +108,7 @@ class World:
         path.write_text(self.settings(workers).model_dump_json())
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.serve", str(path)],
+                [sys.executable, "-m", "tests.harness.serve", str(path)],
                 cwd=REPOSITORY,
                 stdout=subprocess.PIPE,
                 stderr=log,
