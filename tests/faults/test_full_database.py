@@ -7,7 +7,7 @@ from pathlib import Path
 
 from relay.cli.demo_setup import config_text
 from relay.serve.ownership import WRITE_FAILED
-from tests.faults.world import fill
+from tests.faults.disk import fill
 from tests.harness.gateway import Gateway, consent_row
 from tests.harness.post import mail
 from tests.harness.web import ask, leave

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from relay.keyring import Keyring
 from relay.owner import Owner
 from relay.settings.model import Settings
 from relay.store import StoreUnavailable
-from tests.faults.test_power_cuts import Disk
+from tests.faults.disk import Disk
 from tests.harness.client import Client, Closed
 from tests.harness.gateway import MESSAGE, PACE, SENDER, Gateway, _Places, consent_row
 from tests.harness.moody import Moody
@@ -230,30 +228,15 @@ def test_a_gateway_that_had_a_database_does_not_begin_anew_without_it(shop: Shop
     owner_of(shop.gateway.settings).close()
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A disk of its own for the database, that can fail."""
-    missing = [name for name in ("mkfs.xfs", "xfs_io", "mount") if shutil.which(name) is None]
-    if os.geteuid() != 0 or missing:
-        pytest.skip(f"a failing disk needs the superuser and XFS ({', '.join(missing) or 'not the superuser'})")
-    try:
-        made = Disk(tmp_path)
-        made.mount()
-    except OSError as error:
-        pytest.skip(f"a failing disk needs loop devices: {error}")
-    yield made
-    subprocess.run(["umount", "-l", str(made.place)], capture_output=True, check=False)
-
-
-def test_a_disk_that_fails_under_the_database_lets_everybody_wait(tmp_path: Path, disk: Disk) -> None:
+def test_a_disk_that_fails_under_the_database_lets_everybody_wait(tmp_path: Path, failing_disk: Disk) -> None:
     """Every read is an error (EIO), and no file can be looked at. With another disk in its place it needs a start."""
-    shop = Shop(tmp_path, storage={"database": f"sqlite:///{disk.place / 'zegel.db'}"})
+    shop = Shop(tmp_path, storage={"database": f"sqlite:///{failing_disk.place / 'zegel.db'}"})
     try:
         gateway, children = shop.gateway, shop.children()
         gateway.op("consent.withdraw", tenant="shop", address=PEOPLE[1])
         shop.hop.down()
         assert shop.send("personal", "waits@dest.example").startswith("250")
-        disk.cut()
+        failing_disk.cut()
         replies = [shop.try_to_send("marketing", PEOPLE[number * 40]) for number in range(TROUBLE_ROUNDS)]
         assert {reply[:1] for reply in replies} <= {"2", "4"}, sorted({reply[:40] for reply in replies})
         gateway.until(lambda: not shop.ready()["ready"], 5.0, "nobody is told")
@@ -261,8 +244,8 @@ def test_a_disk_that_fails_under_the_database_lets_everybody_wait(tmp_path: Path
         assert gateway.process is not None
         gateway.process.terminate()
         gateway.wait()
-        disk.unmount()
-        disk.mount()
+        failing_disk.unmount()
+        failing_disk.mount()
         shop.hop.up()
         gateway.start()
         gateway.until(lambda: shop.ready()["ready"], 20.0, f"not ready: {shop.ready()}")
