@@ -167,19 +167,22 @@ def kill(pid: int) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False
+    """It has a thread that has not ended. The first one may be a zombie while another still holds the files open."""
+    return not _states(pid) <= set("ZX")
 
 
 def is_stopped(pid: int) -> bool:
     """No thread of it is running or waiting for the disk."""
-    try:
-        states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
-    except OSError:
-        return not is_alive(pid)
-    return set(states) <= set("TtZ")
+    return _states(pid) <= set("TtZX")
+
+
+def _states(pid: int) -> set[str]:
+    """Of its threads; none where the process is gone."""
+    states = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError, IndexError):  # it ended meanwhile
+            states.add(path.read_text().rpartition(")")[2].split()[0])
+    return states
 
 
 async def gone(pids: list[int], seconds: float = 40.0) -> None:
