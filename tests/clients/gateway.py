@@ -160,7 +160,7 @@ class Gateway:
         path = self.folder / "settings.json"
         path.write_text(self.settings.model_dump_json())
         log = (self.folder / "log").open("w")
-        command = [sys.executable, "-m", "tests.clients.serve", str(path)]
+        command = [sys.executable, "-m", "tests.harness.serve", str(path)]
         self._process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=log, text=True)
         log.close()
         assert self._process.stdout is not None

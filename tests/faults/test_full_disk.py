@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.world import Clients, Sink, World, fill
+from tests.faults.disk import fill
+from tests.faults.world import Clients, Sink, World
 
 pytestmark = pytest.mark.anyio
 
 MEGABYTE = 1 << 20
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def sink() -> AsyncIterator[Sink]:
-    made = Sink()
-    made.port = await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.mark.parametrize(

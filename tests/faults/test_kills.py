@@ -20,21 +20,6 @@ from tests.faults.world import Clients, Sink, World, gone, is_alive, kill
 pytestmark = pytest.mark.anyio
 
 KILLS = int(os.environ.get("ZEGEL_TEST_KILLS", "10"))
-DOUBT_SECONDS = 3.0
-"""A delivery is in doubt while its outcome is on the way to the disk: much less, but machines stall."""
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def sink() -> AsyncIterator[Sink]:
-    made = Sink()
-    made.port = await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture
@@ -43,19 +28,6 @@ async def world(tmp_path: Path, sink: Sink) -> AsyncIterator[World]:
     yield made
     if made.process is not None:
         made.crash()
-
-
-def twice(sink: Sink) -> dict[int, list[float]]:
-    return {number: times for number, times in sink.arrived.items() if len(times) > 1}
-
-
-def unexplained(sink: Sink, kills: list[float]) -> list[int]:
-    """Duplicates of which an earlier copy was not under way at the moment of a kill."""
-    return [
-        number
-        for number, times in twice(sink).items()
-        if not all(any(-0.5 <= kill - at <= DOUBT_SECONDS for kill in kills) for at in times[:-1])
-    ]
 
 
 async def test_kills_at_random_moments(world: World, sink: Sink, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,10 +60,10 @@ async def test_kills_at_random_moments(world: World, sink: Sink, capsys: pytest.
     with capsys.disabled():
         sys.stderr.write(
             f"\n{KILLS} kills (seed {seed}): {len(clients.acknowledged)} acknowledged, {len(lost)} lost, "
-            f"{len(twice(sink))} arrived twice, {len(clients.in_doubt)} without an answer, {len(clients.refusals)} refused\n"
+            f"{len(sink.twice())} arrived twice, {len(clients.in_doubt)} without an answer, {len(clients.refusals)} refused\n"
         )
     assert not lost, f"seed {seed}: {sorted(lost)[:20]}"
-    assert not unexplained(sink, kills), f"seed {seed}"
+    assert not sink.unexplained(kills, slack=0.5), f"seed {seed}"
     assert sink.arrived.keys() <= clients.acknowledged | clients.in_doubt, "a refused message was sent"
 
 
@@ -109,7 +81,7 @@ async def test_without_a_supervisor_its_children_drain_and_leave(world: World, s
     await clients.acknowledge(50)
     await clients.stop()
     assert not await sink.wait_for(clients.acknowledged, 20.0)
-    assert not twice(sink), "a drain is no crash: nothing was in doubt"
+    assert not sink.twice(), "a drain is no crash: nothing was in doubt"
     await world.stop()
 
 
@@ -125,6 +97,6 @@ async def test_what_waits_is_adopted_by_fewer_workers(world: World, sink: Sink) 
     await clients.stop()
     assert not await sink.wait_for(clients.acknowledged, 60.0)
     await world.stop()
-    assert not twice(sink)
+    assert not sink.twice()
     left = list((world.data / "queue").glob("*.queue"))
     assert left == [], "what is delivered leaves nothing behind"

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
-import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +20,11 @@ from relay.keyring import Keyring
 from relay.owner import Owner
 from relay.settings.model import Settings
 from relay.store import StoreUnavailable
-from tests.faults.test_power_cuts import Disk
+from tests.faults.disk import Disk
 from tests.harness.client import Client, Closed
 from tests.harness.gateway import MESSAGE, PACE, SENDER, Gateway, _Places, consent_row
 from tests.harness.moody import Moody
+from tests.harness.web import ask
 
 PEOPLE = [f"p{number}@dest.example" for number in range(2_000)]
 NEWS = (
@@ -89,16 +86,8 @@ class Shop:
         except (Closed, OSError) as error:
             return f"closed {error}"
 
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"{self.gateway.settings.web.public_url}{path}", timeout=20.0) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
     def ready(self) -> Any:
-        return json.loads(self.get("/readyz")[1])
+        return json.loads(ask(self.gateway, "/readyz")[1])
 
     def children(self) -> set[int]:
         assert self.gateway.process is not None
@@ -210,18 +199,12 @@ def test_a_worker_that_starts_without_the_database_lets_everybody_wait(shop: Sho
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     gateway.until(lambda: len(shop.children() - before) == 3, 20.0, "not started again")
-    gateway.until(lambda: shop.get("/healthz")[0] == 200, 20.0, "the web process does not start")
+    gateway.until(lambda: ask(gateway, "/healthz")[0] == 200, 20.0, "the web process does not start")
     assert {shop.try_to_send("marketing", PEOPLE[0])[:9] for _ in range(10)} == {"451 4.3.0"}
     started = shop.children()
     gateway.until(lambda: sum("logins get 451" in reason for reason in shop.ready()["reasons"]) == 2, 10.0, "not said")
-    key = urllib.request.Request(
-        f"{gateway.settings.web.public_url}/api/v1/consents/lookup", b"{}", {"Content-Type": "application/json"}
-    )
-    key.add_header("Authorization", "Bearer anything")
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(key, timeout=20.0)
-    assert refused.value.code == 503, "a key that nobody can look up is not refused"
-    refused.value.close()
+    status = ask(gateway, "/api/v1/consents/lookup", b"{}", key="anything")[0]
+    assert status == 503, "a key that nobody can look up is not refused"
     shop.hop.up()
     undo()
     gateway.until(lambda: shop.ready()["ready"], 20.0, f"not ready again: {shop.ready()}")
@@ -245,30 +228,15 @@ def test_a_gateway_that_had_a_database_does_not_begin_anew_without_it(shop: Shop
     owner_of(shop.gateway.settings).close()
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A disk of its own for the database, that can fail."""
-    missing = [name for name in ("mkfs.xfs", "xfs_io", "mount") if shutil.which(name) is None]
-    if os.geteuid() != 0 or missing:
-        pytest.skip(f"a failing disk needs the superuser and XFS ({', '.join(missing) or 'not the superuser'})")
-    try:
-        made = Disk(tmp_path)
-        made.mount()
-    except OSError as error:
-        pytest.skip(f"a failing disk needs loop devices: {error}")
-    yield made
-    subprocess.run(["umount", "-l", str(made.place)], capture_output=True, check=False)
-
-
-def test_a_disk_that_fails_under_the_database_lets_everybody_wait(tmp_path: Path, disk: Disk) -> None:
+def test_a_disk_that_fails_under_the_database_lets_everybody_wait(tmp_path: Path, failing_disk: Disk) -> None:
     """Every read is an error (EIO), and no file can be looked at. With another disk in its place it needs a start."""
-    shop = Shop(tmp_path, storage={"database": f"sqlite:///{disk.place / 'zegel.db'}"})
+    shop = Shop(tmp_path, storage={"database": f"sqlite:///{failing_disk.place / 'zegel.db'}"})
     try:
         gateway, children = shop.gateway, shop.children()
         gateway.op("consent.withdraw", tenant="shop", address=PEOPLE[1])
         shop.hop.down()
         assert shop.send("personal", "waits@dest.example").startswith("250")
-        disk.cut()
+        failing_disk.cut()
         replies = [shop.try_to_send("marketing", PEOPLE[number * 40]) for number in range(TROUBLE_ROUNDS)]
         assert {reply[:1] for reply in replies} <= {"2", "4"}, sorted({reply[:40] for reply in replies})
         gateway.until(lambda: not shop.ready()["ready"], 5.0, "nobody is told")
@@ -276,8 +244,8 @@ def test_a_disk_that_fails_under_the_database_lets_everybody_wait(tmp_path: Path
         assert gateway.process is not None
         gateway.process.terminate()
         gateway.wait()
-        disk.unmount()
-        disk.mount()
+        failing_disk.unmount()
+        failing_disk.mount()
         shop.hop.up()
         gateway.start()
         gateway.until(lambda: shop.ready()["ready"], 20.0, f"not ready: {shop.ready()}")

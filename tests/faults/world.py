@@ -22,6 +22,8 @@ from relay.settings.model import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 60.0
+DOUBT_SECONDS = 3.0
+"""A delivery is in doubt while its outcome is on the way to the disk: much less, but machines stall."""
 _UNLIMITED = dict.fromkeys(
     (
         "transactional_messages_per_minute",
@@ -51,15 +53,6 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
-
-
-def fill(disk: Path, leave: int) -> Path:
-    """A file that takes all but `leave` octets of what the gateway leaves it."""
-    ballast = disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while (space := os.statvfs(disk)).f_bavail * space.f_frsize > leave:
-            file.write(b"\0" * 4096)
-    return ballast
 
 
 class World:
@@ -108,7 +101,7 @@ class World:
         path.write_text(self.settings(workers).model_dump_json())
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.serve", str(path)],
+                [sys.executable, "-m", "tests.harness.serve", str(path)],
                 cwd=REPOSITORY,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -174,19 +167,22 @@ def kill(pid: int) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False
+    """It has a thread that has not ended. The first one may be a zombie while another still holds the files open."""
+    return not _states(pid) <= set("ZX")
 
 
 def is_stopped(pid: int) -> bool:
     """No thread of it is running or waiting for the disk."""
-    try:
-        states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
-    except OSError:
-        return not is_alive(pid)
-    return set(states) <= set("TtZ")
+    return _states(pid) <= set("TtZX")
+
+
+def _states(pid: int) -> set[str]:
+    """Of its threads; none where the process is gone."""
+    states = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError, IndexError):  # it ended meanwhile
+            states.add(path.read_text().rpartition(")")[2].split()[0])
+    return states
 
 
 async def gone(pids: list[int], seconds: float = 40.0) -> None:
@@ -234,6 +230,17 @@ class Sink:
                 else:
                     writer.write(b"250 2.0.0 ok\r\n")
         writer.close()
+
+    def twice(self) -> dict[int, list[float]]:
+        return {number: times for number, times in self.arrived.items() if len(times) > 1}
+
+    def unexplained(self, moments: list[float], *, slack: float) -> list[int]:
+        """Duplicates of which an earlier copy was not under way at one of the `moments`: it may come `slack` seconds after it."""
+        return [
+            number
+            for number, times in self.twice().items()
+            if not all(any(-slack <= moment - at <= DOUBT_SECONDS for moment in moments) for at in times[:-1])
+        ]
 
     async def wait_for(self, numbers: set[int], seconds: float) -> set[int]:
         """What of `numbers` has not arrived within `seconds` of quiet."""

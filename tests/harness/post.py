@@ -6,7 +6,7 @@ import smtplib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tests.harness.gateway import SENDER, Gateway
+from tests.harness.gateway import MESSAGE, SENDER, Gateway
 
 
 class Answer(NamedTuple):
@@ -46,6 +46,18 @@ def post(
             return Answer("", refused)
         code, text = smtp.data(raw)
         return Answer(f"{code} {text.decode()}", refused)
+
+
+def mail(gateway: Gateway, login: str, to: str, raw: bytes = MESSAGE) -> str:
+    """The last reply of one transaction for one recipient, wherever it ends."""
+    with gateway.connect() as client:
+        assert client.login(*gateway.logins[login]).startswith("235")
+        for command in (f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{to}>", "DATA"):
+            reply = client.ask(command)
+            if reply[0] not in "23":
+                return reply
+        client.send(raw + b".\r\n")
+        return client.reply()
 
 
 def letter(*fields: str, body: str = "Hello.") -> bytes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,10 @@ import pytest
 
 from relay.cli.demo_setup import config_text
 from relay.keyring import Keyring
-from tests.harness.gateway import MESSAGE, SENDER, Gateway, consent_row
+from tests.harness.gateway import Gateway, consent_row
 from tests.harness.moody import Moody
+from tests.harness.post import mail
+from tests.harness.web import one_click
 from tests.relay.cli.conftest import Zegel
 from tests.scenarios.conftest import Start
 
@@ -26,16 +26,8 @@ NEWS = (
 INJECT = {"unsubscribe": {"missing": "inject"}}
 
 
-def mail(gateway: Gateway, login: str, to: str, raw: bytes = NEWS) -> str:
-    """The last reply of one transaction."""
-    with gateway.connect() as client:
-        assert client.login(*gateway.logins[login]).startswith("235")
-        for command in (f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{to}>", "DATA"):
-            reply = client.ask(command)
-            if reply[0] not in "23":
-                return reply
-        client.send(raw + b".\r\n")
-        return client.reply()
+def news(gateway: Gateway, to: str) -> str:
+    return mail(gateway, "marketing", to, NEWS)
 
 
 def link_to(hop: Moody, gateway: Gateway, to: str) -> str:
@@ -45,15 +37,6 @@ def link_to(hop: Moody, gateway: Gateway, to: str) -> str:
     found = re.search(r"<(http://[^>]*/u/[^>]*)>", head)
     assert found, head
     return found[1]
-
-
-def leave(link: str) -> int:
-    try:
-        with urllib.request.urlopen(link, b"List-Unsubscribe=One-Click", timeout=20.0) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
 
 
 @pytest.fixture
@@ -90,25 +73,25 @@ def rotate(gateway: Gateway, *kinds: str) -> None:
 def test_what_was_made_under_older_keys_goes_on_working(shop: tuple[Gateway, Moody]) -> None:
     gateway, hop = shop
     gateway.op("consent.withdraw", tenant="shop", address="leaver@dest.example")
-    assert mail(gateway, "marketing", "old@dest.example").startswith("250")
-    assert mail(gateway, "marketing", "both@dest.example").startswith("250")
+    assert news(gateway, "old@dest.example").startswith("250")
+    assert news(gateway, "both@dest.example").startswith("250")
     link = link_to(hop, gateway, "old@dest.example")
     hop.down()
-    assert mail(gateway, "transactional", "waiting@dest.example", MESSAGE).startswith("250")
+    assert mail(gateway, "transactional", "waiting@dest.example").startswith("250")
     rotate(gateway, "hash", "token", "queue", "hash")
     # Consents and opt-outs are found under every key.
-    assert mail(gateway, "marketing", "kept@dest.example").startswith("250")
-    assert mail(gateway, "marketing", "leaver@dest.example").startswith("550")
-    assert mail(gateway, "marketing", "nobody@dest.example").startswith("550")
+    assert news(gateway, "kept@dest.example").startswith("250")
+    assert news(gateway, "leaver@dest.example").startswith("550")
+    assert news(gateway, "nobody@dest.example").startswith("550")
     # What was sealed under the older key is delivered, by these processes and by the next.
     hop.up()
     gateway.until(lambda: any("waiting@" in "".join(m.rcpt) for m in hop.arrived), 20.0, "the mail did not leave")
     # A link of before, and one of now for a person of before.
-    assert leave(link) == 200
-    assert mail(gateway, "marketing", "old@dest.example").startswith("550")
+    assert one_click(link) == 200
+    assert news(gateway, "old@dest.example").startswith("550")
     fresh = link_to(hop, gateway, "kept@dest.example")
-    assert leave(fresh) == 200
-    assert mail(gateway, "marketing", "kept@dest.example").startswith("550")
+    assert one_click(fresh) == 200
+    assert news(gateway, "kept@dest.example").startswith("550")
     shown = gateway.op("consent.show", tenant="shop", address="kept@dest.example")
     assert [row["status"] for row in shown["consents"]] == ["objected"], "the consent of before has not ended"
     # The same record once more is no news.
@@ -128,7 +111,7 @@ def test_a_suppression_of_the_second_of_a_rotation_holds(shop: tuple[Gateway, Mo
     for address in people:
         # A restriction leaves the consent as it is: nothing but this entry stands in the way.
         gateway.op("suppression.add", tenant="shop", address=address, reason="restriction")
-        assert mail(gateway, "marketing", address).startswith("550"), address
+        assert news(gateway, address).startswith("550"), address
     gateway.until(lambda: current(gateway.op("keys.list"))["hash"] == rotated["number"], IN_FORCE_SECONDS, "too late")
 
 
@@ -137,10 +120,10 @@ def test_keys_are_rotated_without_a_gateway_and_the_queue_is_opened_by_the_next(
 ) -> None:
     gateway, hop = shop
     link_of = "early@dest.example"
-    assert mail(gateway, "marketing", link_of).startswith("250")
+    assert news(gateway, link_of).startswith("250")
     link = link_to(hop, gateway, link_of)
     hop.down()
-    assert mail(gateway, "transactional", "waiting@dest.example", MESSAGE).startswith("250")
+    assert mail(gateway, "transactional", "waiting@dest.example").startswith("250")
     assert gateway.process is not None
     gateway.process.terminate()
     gateway.wait()
@@ -154,8 +137,8 @@ def test_keys_are_rotated_without_a_gateway_and_the_queue_is_opened_by_the_next(
     gateway.start()
     hop.up()
     gateway.until(lambda: any("waiting@" in "".join(m.rcpt) for m in hop.arrived), 20.0, "the mail did not leave")
-    assert leave(link) == 200
-    assert mail(gateway, "marketing", link_of).startswith("550")
+    assert one_click(link) == 200
+    assert news(gateway, link_of).startswith("550")
 
 
 def test_the_command_teaches_and_shows_no_secret(shop: tuple[Gateway, Moody]) -> None:

@@ -148,17 +148,17 @@ class Desk:
     async def wait_for(self, seconds: float) -> None:
         self.clock.advance(seconds)
         self.queue.tick()
-        for _ in range(50):
-            await asyncio.sleep(0.001)
+        await self.queue.loader.idle()
 
     async def take(self) -> Attempt | None:
-        """The next attempt; loading from disk gets a moment."""
-        for _ in range(200):
+        """The next attempt. Where there is none yet it may take a load from the disk, then a report of what that brought."""
+        for _ in range(3):
             attempt = self.scheduler.take()
             if attempt is not None:
                 return attempt
-            await asyncio.sleep(0.001)
-        return None
+            await self.queue.loader.idle()
+            await self.settle()
+        return self.scheduler.take()
 
     async def take_all(self) -> list[Attempt]:
         taken = []

@@ -74,8 +74,12 @@ async def test_a_client_that_does_not_read_is_not_read_either() -> None:
         writer.write(b"HELP\r\n" * count)
         session = await _only(doors)
         await _until(lambda: session._reading_paused or session.is_clogged)
-        for _ in range(20):  # turns of the loop in which a careless server would read on
-            await asyncio.sleep(0.005)
+        other, asks = await doors.connect()
+        await _line(other, "220")
+        for _ in range(20):  # turns of the loop, each with an answer, in which a careless server would read on
+            asks.write(b"NOOP\r\n")
+            await _line(other, "250")
+        asks.close()
         assert len(session.buffer) < 2**20
         assert session.transport.get_write_buffer_size() < 2**18
         writer.transport.resume_reading()

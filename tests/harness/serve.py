@@ -1,4 +1,7 @@
-"""`python -m tests.faults.serve settings.json`: a supervisor with settings from a file, until SIGTERM."""
+"""`python -m tests.harness.serve settings.json`: a supervisor with settings from a file, until SIGTERM.
+
+Says `ready` when it serves.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from relay.serve.supervisor import Supervisor
 from relay.settings.model import Settings
 
 
-async def _main(path: Path) -> None:
-    supervisor = Supervisor(Settings.model_validate_json(path.read_bytes()))
+async def serve(settings: Settings) -> None:
+    supervisor = Supervisor(settings)
     await supervisor.start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -19,4 +22,4 @@ async def _main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(Path(sys.argv[1])))
+    asyncio.run(serve(Settings.model_validate_json(Path(sys.argv[1]).read_bytes())))
