@@ -63,7 +63,7 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
         return Verdict.accept()
     seen = visible_addresses(message)
     if isinstance(seen, Unreadable):
-        return Verdict.reject("recipients.unparsable", field=seen.field)
+        return Verdict.reject(seen.reason, field=seen.field)
     if len(seen) < settings.bulk_act_from:
         return Verdict.accept()
     outside = _outside(mail, message, seen, settings)

@@ -17,6 +17,7 @@ from relay.mail.message import Malformed, Message
 from relay.mail.received import received_value
 from relay.mail.reply import REASONS, reply_line
 from relay.mail.sender import from_domain
+from relay.mail.visible import is_heavy, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.policy.facts import Fact, Facts
@@ -116,6 +117,8 @@ class Intake:
         pressure = self.queue.pressure()
         if pressure is not None:
             return reply_line(pressure, (), language, self.house.public_url)
+        if is_heavy(message):
+            await asyncio.to_thread(visible_addresses, message)
         number = self.queue.next_id()
         generation = self.gather.generation()
         ruling = self.judge(_with_message(mail, message), settled)

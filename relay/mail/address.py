@@ -35,6 +35,9 @@ __all__ = [
 
 MAX_PATH, MAX_LOCAL, MAX_DOMAIN = 254, 64, 255  # octets: RFC 5321 section 4.5.3.1, path without its brackets
 MAX_LIST_BYTES = 256 * 1024  # a longer list is left to `scan`; the header section is no longer than that (MSG-2)
+# What divides a list into its parts, for who reads it: each costs about 2 microseconds.
+DIVIDERS = b'<>:;@,()"[]\\ \t?'
+MAX_DIVIDERS = 10_000  # about 1,200 addresses with names, 3,300 without; more are left to `scan` too
 MAX_SCANNED = 50_000  # distinct addresses that `scan` returns at most
 
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"  # the underscore is no host name, yet mail domains have it
@@ -226,13 +229,18 @@ def visible(value: bytes) -> list[str] | None:
     return result
 
 
+def dividers(value: bytes) -> int:
+    """How many octets of `value` divide a list into its parts."""
+    return len(value) - len(value.translate(None, DIVIDERS))
+
+
 def parse_list(value: bytes) -> list[Mailbox] | None:
     """Mailboxes of an unfolded address-list (RFC 5322 section 3.4 and 4.4); [] if there are none, None if unparsable.
 
     Read as mail programs do: groups, comments, encoded-words that hold addresses, quoted local parts, routes, missing
     brackets and commas.
     """
-    if len(value) > MAX_LIST_BYTES:
+    if len(value) > MAX_DIVIDERS and (len(value) > MAX_LIST_BYTES or dividers(value) > MAX_DIVIDERS):
         return None
     text = decode(value)
     match = _SIMPLE.fullmatch(text)

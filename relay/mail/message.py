@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 MAX_HEAD_BYTES = 256 * 1024  # MSG-2
 MAX_FIELDS = 2_000  # MSG-2
+MAX_AUTHOR_OCTETS = 8_192  # of a From or Sender field, which several policies read: over a hundred authors
 MAX_LINE_OCTETS = 998  # RFC 5322 section 2.1.1, without CRLF
 
 _NAME = re.compile(rb"[!-9;-~]+")  # ftext, RFC 5322 section 3.6.8
@@ -34,7 +35,7 @@ class Malformed(NamedTuple):
 class Message:
     """One message: `raw` whole, `fields` of its header block, `body` as a view without a copy."""
 
-    __slots__ = ("_is_ascii", "author_domain", "body_start", "fields", "raw", "structure")
+    __slots__ = ("_is_ascii", "author_domain", "body_start", "fields", "raw", "structure", "visible")
 
     def __init__(self, raw: bytes, fields: list[Field], body_start: int) -> None:
         self.raw = raw
@@ -43,6 +44,7 @@ class Message:
         self._is_ascii: bool | None = None
         self.author_domain: str | None = None  # kept by relay.mail.sender.from_domain
         self.structure: object = None  # kept by relay.mail.mime.structure, which several policies ask
+        self.visible: object = None  # kept by relay.mail.visible.visible_addresses
 
     @staticmethod
     def split(raw: bytes) -> Message | Malformed:
@@ -106,7 +108,10 @@ def index_head(head: bytes) -> list[Field] | Malformed:
         name = name.rstrip(b" \t")
         if not colon or not _NAME.fullmatch(name):
             return Malformed("message.head_malformed", f"field {len(fields) + 1} has no valid name")
-        fields.append((name.lower(), line + b"\r\n"))
+        name = name.lower()
+        if len(line) > MAX_AUTHOR_OCTETS and name in (b"from", b"sender"):
+            return Malformed("message.head_too_large", f"author field over {MAX_AUTHOR_OCTETS} octets")
+        fields.append((name, line + b"\r\n"))
         if len(fields) > MAX_FIELDS:
             return Malformed("message.head_too_large", f"over {MAX_FIELDS} header fields")
     return fields

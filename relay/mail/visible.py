@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from relay.mail.address import narrow, parse_list, party, visible
+from relay.mail.address import MAX_DIVIDERS, dividers, narrow, parse_list, party, visible
 from relay.mail.edits import ANSWERS, VISIBLE
 from relay.mail.message import Message, name_of, value_of
 
 DESTINATIONS = frozenset((b"to", b"cc", b"resent-to", b"resent-cc"))  # of every Resent block (MSG-10)
 _ANSWERS = ANSWERS | {b"reply-to"}
 _SEEN = VISIBLE | _ANSWERS
+HEAVY_DIVIDERS = 1_000
 
 
 class Unreadable(NamedTuple):
-    """A destination field that cannot be read and holds nothing that looks like an address (CC-7)."""
+    """A destination field that cannot be read and holds nothing that looks like an address (CC-7), or one too many (MSG-2)."""
 
     field: str
+    reason: str = "recipients.unparsable"
 
 
 class Audience(NamedTuple):
@@ -27,12 +29,40 @@ class Audience(NamedTuple):
     parties: frozenset[str]
 
 
+def is_heavy(message: Message) -> bool:
+    """Reading its address fields takes long enough for other sessions to feel it: read them in a thread first."""
+    return len(message.raw) > HEAVY_DIVIDERS and _weight(message)[0] > HEAVY_DIVIDERS
+
+
+def _weight(message: Message) -> tuple[int, bytes]:
+    """Dividers in all address fields, and the field with which they pass MAX_DIVIDERS."""
+    total = 0
+    for name, raw in message.fields:
+        if name in _SEEN:
+            total += dividers(raw)
+            if total > MAX_DIVIDERS:
+                return total, raw
+    return total, b""
+
+
 def visible_addresses(message: Message) -> frozenset[str] | Unreadable:
-    """Every address that a reader of the header sees, in `narrow` form; the sender's own are among them.
+    """Every address that a reader of the header sees, in `narrow` form; the sender's own are among them. Kept with the message.
 
     Repeated fields are united, groups opened, encoded-words decoded, names looked into; fields that repeat the recipients
-    by some program's habit count as well. Reply-To and its like count when they hold more than one address.
+    by some program's habit count as well. Reply-To and its like count when they hold more than one address. Fields that
+    that would take longer than some tens of milliseconds to read are too large (MSG-2).
     """
+    if message.visible is None:
+        too_many = _weight(message)[1] if len(message.raw) > MAX_DIVIDERS else b""
+        if too_many:
+            field = name_of(too_many).decode("ascii", "replace")
+            message.visible = Unreadable(field, "message.head_too_large")
+        else:
+            message.visible = _read(message)
+    return message.visible  # type: ignore[return-value]  # nobody else sets it
+
+
+def _read(message: Message) -> frozenset[str] | Unreadable:
     found: set[str] = set()
     for name, raw in message.fields:
         if name not in _SEEN:
