@@ -84,7 +84,7 @@ async def _sessions(account: Account, steps: Sequence[bytes], count: int) -> flo
     loop = asyncio.get_running_loop()
     kind = Listens(plain_auth=True, uncounted=lambda address: True)
     gate = Gate(total=SESSIONS, per_address=SESSIONS, presence=_Present(), member=0)
-    in_flight = InFlight(1 << 40)
+    in_flight = InFlight(1 << 40, share=1 << 40)
     front = _Front(account)
     server = await loop.create_server(
         lambda: Session(loop, front, gate, in_flight, tls=None, listener=kind), "127.0.0.1", 0

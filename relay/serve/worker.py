@@ -202,7 +202,8 @@ class Worker:
             presence=self.counters,
             member=self.boot.place,
         )
-        self.in_flight = InFlight(max(limits.max_message_bytes, limits.max_in_flight_bytes // workers))
+        cap = max(limits.max_message_bytes, limits.max_in_flight_bytes // workers)
+        self.in_flight = InFlight(cap, share=max(limits.max_message_bytes, cap // 4))
 
     def _keys_for(self, domain: str, tenant: int) -> Sequence[Key]:
         return self._directory.keys_for(domain, tenant or None)

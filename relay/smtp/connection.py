@@ -23,6 +23,7 @@ HIGH_WATER = 512 * 1024
 # That a client gets to read the last reply: closing over unread octets resets, and loses it (RFC 1122 section 4.2.2.13).
 LINGER_SECONDS = 2.0
 HANDSHAKE_SECONDS = 30.0
+TIMED_OUT = "421 4.4.2 Timed out waiting for the client"
 
 
 class Lost(Exception):
@@ -148,7 +149,7 @@ class Connection(SMTP):
                 late = late or self._received - octets < self.data_min_bytes
                 self._data_mark = (now, self._received)
         if late:
-            self.send_away("421 4.4.2 Timed out waiting for the client")
+            self.send_away(TIMED_OUT)
             return
         self._timer = self.loop.call_later(min(self._tick, max(0.1, self._deadline - now)), self._look)
 

@@ -90,21 +90,35 @@ class Front(Protocol):
 
 
 class InFlight:
-    """Octets of unfinished messages in this process, under one cap (then `452 4.3.1`)."""
+    """Octets of unfinished messages in this process, under one cap (then `452 4.3.1`).
 
-    def __init__(self, cap: int) -> None:
+    The first half is for who comes; once it is used nobody gets more than a `share`, so that one organisation's large or
+    slow mail leaves room for the others'.
+    """
+
+    def __init__(self, cap: int, *, share: int) -> None:
         self.cap = cap
+        self.share = share
         self.used = 0
+        self._of: dict[str, int] = {}
 
-    def take(self, octets: int) -> bool:
-        """Count `octets` in, unless that would pass the cap."""
-        if self.used + octets > self.cap:
+    def take(self, octets: int, holder: str) -> bool:
+        """Count `octets` of `holder` in, unless that would pass the cap, or the holder's share of it."""
+        own = self._of.get(holder, 0) + octets
+        used = self.used + octets
+        if used > self.cap or (used > self.cap // 2 and own > self.share):
             return False
-        self.used += octets
+        self.used = used
+        self._of[holder] = own
         return True
 
-    def give(self, octets: int) -> None:
+    def give(self, octets: int, holder: str) -> None:
         self.used -= octets
+        left = self._of.get(holder, 0) - octets
+        if left > 0:
+            self._of[holder] = left
+        else:
+            self._of.pop(holder, None)
 
 
 class Presence(Protocol):

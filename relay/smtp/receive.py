@@ -10,11 +10,12 @@ import asyncio
 from relay.mail.envelope import Account
 from relay.mail.lines import has_bare_line_end
 from relay.smtp import data
-from relay.smtp.connection import Connection, Lost
+from relay.smtp.connection import TIMED_OUT, Connection, Lost
 from relay.smtp.front import Front, InFlight, Transaction
 
 _DISCARD_FACTOR = 4
 NO_TRANSACTION = "503 5.5.1 Say MAIL and RCPT first"
+BUSY = "452 4.3.1 The gateway is busy with other messages; try again later"
 NO_RECIPIENTS = "554 5.5.1 No valid recipients"
 
 
@@ -26,8 +27,10 @@ class Receiving(Connection):
         self.front = front
         self.in_flight = in_flight
         self.transaction: Transaction | None = None
-        self._chunks: list[bytes] | None = None
+        self._chunks: bytearray | None = None
         self._held = 0
+        self._holder = ""  # whose octets they are
+        self._began = 0.0  # when the first chunk of the message was announced, in the loop's time
         self._quit = False
 
     def _reset(self) -> None:
@@ -36,8 +39,9 @@ class Receiving(Connection):
         self._give_back()
 
     def _give_back(self) -> None:
-        self.in_flight.give(self._held)
-        self._held = 0
+        if self._held:
+            self.in_flight.give(self._held, self._holder)
+            self._held = 0
 
     async def _receive(self, transaction: Transaction) -> str:
         if self.buffer:  # sent before the 354 was (SMTP-7)
@@ -86,27 +90,30 @@ class Receiving(Connection):
             if scanned > self.front.limits.max_message_bytes + 2:
                 await self._discard_data(transaction)
                 return self._too_big(transaction)
-            if not self._hold(scanned - self._held):
+            if not self._hold(scanned, transaction):
                 await self._discard_data(transaction)
-                return "452 4.3.1 The gateway is busy with other messages; try again later"
+                return BUSY
             await self.more()
         if end + 2 > self.front.limits.max_message_bytes:
             del buffer[: end + 5]
             return self._too_big(transaction)
-        if not self._hold(end + 2 - self._held):
+        if not self._hold(end + 2, transaction):
             del buffer[: end + 5]
-            return "452 4.3.1 The gateway is busy with other messages; try again later"
+            return BUSY
         with memoryview(buffer) as view:
             raw = bytes(view[: end + 2])
         del buffer[: end + 5]
         return data.unstuff(raw)
 
-    def _hold(self, octets: int) -> bool:
+    def _hold(self, total: int, transaction: Transaction) -> bool:
+        """Count the octets of this message that are here, `total` of them by now; False where there is no room."""
+        octets = total - self._held
         if octets <= 0:
             return True
-        if not self.in_flight.take(octets):
+        self._holder = transaction.account.tenant.name
+        if not self.in_flight.take(octets, self._holder):
             return False
-        self._held += octets
+        self._held = total
         return True
 
     async def _discard_data(self, transaction: Transaction) -> None:
@@ -124,34 +131,47 @@ class Receiving(Connection):
 
     async def _chunk(self, length: int, *, last: bool) -> str:
         self.flush()
-        self.expect_data(self.front.limits.data_timeout_seconds)
-        transaction = self.transaction
+        if self._chunks is None:
+            self._began = self.loop.time()
+        # One time for all chunks of a message, or single octets would hold its room for ever (SMTP-11).
+        left = self._began + self.front.limits.data_timeout_seconds - self.loop.time()
+        if left <= 0:
+            self.send_away(TIMED_OUT)
+            raise Lost
+        self.expect_data(left)
+        transaction, before = self.transaction, len(self._chunks or b"")
         refusal = None
         if transaction is None or not transaction.recipients:
             refusal = NO_RECIPIENTS if transaction is not None and transaction.is_asked else NO_TRANSACTION
-        elif self._chunk_size() + length > self.front.limits.max_message_bytes:
+        elif before + length > self.front.limits.max_message_bytes:
             refusal = self._too_big(transaction)
-        elif not self._hold(length):
-            refusal = "452 4.3.1 The gateway is busy with other messages; try again later"
         if refusal is not None or transaction is None:
-            await self._eat(length)
-            self._reset()
-            return refusal or NO_TRANSACTION
+            return await self._refuse_chunk(length, refusal or NO_TRANSACTION)
         while len(self.buffer) < length:
+            if not self._hold(before + len(self.buffer), transaction):
+                return await self._refuse_chunk(length, BUSY)
             await self.more()
+        if not self._hold(before + length, transaction):
+            return await self._refuse_chunk(length, BUSY)
+        chunks, raw = self._chunks, b""
         with memoryview(self.buffer) as view:
-            chunk = bytes(view[:length])
+            if last and not chunks:
+                raw = bytes(view[:length])
+            else:  # one piece of memory for all: a list of single octets would take forty times what is counted
+                chunks = bytearray() if chunks is None else chunks
+                chunks += view[:length]
         del self.buffer[:length]
-        if self._chunks is None:
-            self._chunks = []
-        self._chunks.append(chunk)
         if not last:
+            self._chunks = chunks
             return f"250 2.0.0 {length} octets received"
-        raw, self._chunks = b"".join(self._chunks), None
-        return await self._submit(transaction, raw)
+        self._chunks = None
+        return await self._submit(transaction, raw or bytes(chunks or b""))
 
-    def _chunk_size(self) -> int:
-        return sum(map(len, self._chunks)) if self._chunks else 0
+    async def _refuse_chunk(self, length: int, refusal: str) -> str:
+        self._give_back()
+        await self._eat(length)
+        self._reset()
+        return refusal
 
     async def _eat(self, length: int) -> None:
         """Announced octets are consumed even when they are refused (SMTP-12), up to the cap of SMTP-8."""

@@ -81,7 +81,7 @@ class Doors:
         self.settings = settings
         self.front = front
         self.presence = Present()
-        self.in_flight = InFlight(settings.limits.max_in_flight_bytes)
+        self.in_flight = InFlight(settings.limits.max_in_flight_bytes, share=settings.limits.max_in_flight_bytes // 4)
         per_address = settings.limits.connections_per_address
         self.gate = Gate(total=1000, per_address=per_address, presence=self.presence, member=0)
         self.listeners = Listeners(settings, front, self.gate, self.in_flight)
