@@ -274,6 +274,16 @@ class Owner(Reader):
             raise store.StoreUnavailable("the database is damaged, or somebody else has changed it", damaged=True)
         raise store.StoreUnavailable("the database was deleted or replaced: put it back, or start the gateway again")
 
+    def is_gone(self) -> bool:
+        """Whether the file was deleted, or another one lies in its place; False where that cannot be seen."""
+        if self._file is None:
+            return False
+        try:
+            os.stat(self._file)
+        except OSError as error:
+            return isinstance(error, FileNotFoundError | NotADirectoryError)
+        return self.mark()[:PLACE_BYTES] != self._place
+
     @property
     def is_readable(self) -> bool:
         """False from `set_aside` to `take_back`."""
