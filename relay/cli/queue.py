@@ -61,7 +61,7 @@ def delete(
 ) -> None:
     """Destroy a message; nobody is told. To tell its sender, `zegel queue hold` and `zegel held refuse`."""
     if not yes:
-        typer.confirm(f"Destroy {queue_id} without a report to its sender?", abort=True, err=True)
+        frame.confirm(f"Destroy {queue_id} without a report to its sender?")
     show_change(frame, "queue.delete", queue_id)
 
 
