@@ -68,7 +68,7 @@ def test_the_queue_is_ours_while_no_gateway_runs(shop: Zegel, tmp_path: Path) ->
     first, second = put(tmp_path), put(tmp_path, due=4_000_000_000.0)
     listed = {row["id"]: row for row in shop.ask("queue", "list")}
     assert set(listed) == {first, second} and listed[first]["recipient_count"] == 2
-    assert shop.ask("queue", "list", "--tenant", "other") == []
+    assert {row["id"] for row in shop.ask("queue", "list", "--tenant", "shop")} == {first, second}
     stats = shop.ask("queue", "stats")
     assert (stats["ready"], stats["waiting"], stats["held"]) == (1, 1, 0)
     shown = shop.ask("queue", "show", first)
@@ -77,6 +77,14 @@ def test_the_queue_is_ours_while_no_gateway_runs(shop: Zegel, tmp_path: Path) ->
     assert shop.ask("queue", "retry", second)["state"] == "ready"
     assert shop.ask("queue", "delete", first, "--yes")["state"] == "deleted"
     assert [row["id"] for row in shop.ask("queue", "list")] == [second]
+
+
+def test_a_tenant_that_does_not_exist_has_no_empty_queue(shop: Zegel) -> None:
+    shop.ask("tenant", "add", "other", "--language", "en")
+    for noun in ("queue", "held"):
+        assert shop.ask(noun, "list", "--tenant", "other") == []
+        told = shop(noun, "list", "--tenant", "nope", "--json")
+        assert (told.code, told.out) == (1, "") and "there is no tenant of that name" in told.err
 
 
 def at_a_terminal(answer: str, *words: str | Path) -> int:
