@@ -151,6 +151,7 @@ class Owner(Reader):
         lock = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            keyring.remove_leftovers()
             database, generation = settings.storage.database, Generation.open(data_dir)
             return cls._open(database, keyring, generation, lock=lock, policies=policies, now=now)
         except BlockingIOError:
