@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +31,7 @@ HASH_BYTES = 16
 
 _INNER = bytes(octet ^ 0x36 for octet in range(256))  # RFC 2104 section 2
 _OUTER = bytes(octet ^ 0x5C for octet in range(256))
+_LEFTOVER = re.compile(re.escape(f".{FILE}.") + "[0-9a-f]{8}")
 _DKIM_PART = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9])?")
 
 
@@ -92,7 +96,9 @@ class Keyring:
                 raise KeyringError(f"{path} does not exist: run `zegel init`, or restore the keys from a backup")
             keys_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             keys_dir.chmod(0o700)
-            _write(path, [Key(1, kind, secrets.token_bytes(KEY_BYTES), 0.0) for kind in Kind])
+            with _writing(keys_dir):
+                if not path.exists():
+                    _write(path, [Key(1, kind, secrets.token_bytes(KEY_BYTES), 0.0) for kind in Kind])
         return cls(keys_dir, _read(path))
 
     def _take(self, keys: list[Key], now: float = math.inf) -> None:
@@ -136,12 +142,22 @@ class Keyring:
 
         Returns its number. Raises KeyringError, or OSError where the file cannot be written; then nothing changed.
         """
-        keys = _read(self.keys_dir / FILE)
-        number = max(key.id for key in keys if key.kind == kind) + 1
-        keys.append(Key(number, kind, secrets.token_bytes(KEY_BYTES), now if from_at is None else from_at))
-        _write(self.keys_dir / FILE, keys)
+        with _writing(self.keys_dir):
+            keys = _read(self.keys_dir / FILE)
+            number = max(key.id for key in keys if key.kind == kind) + 1
+            keys.append(Key(number, kind, secrets.token_bytes(KEY_BYTES), now if from_at is None else from_at))
+            _write(self.keys_dir / FILE, keys)
         self._take(keys, now)
         return number
+
+    def remove_leftovers(self) -> None:
+        """What a writer that was killed left beside the keyring holds every secret. Nothing of one that is at work goes."""
+        with contextlib.suppress(OSError):  # a folder that cannot be written has none of ours
+            if any(map(_LEFTOVER.fullmatch, os.listdir(self.keys_dir))):
+                with _writing(self.keys_dir):
+                    for name in filter(_LEFTOVER.fullmatch, os.listdir(self.keys_dir)):
+                        (self.keys_dir / name).unlink(missing_ok=True)
+                    _sync_folder(self.keys_dir)
 
     def overview(self) -> list[tuple[Key, bool]]:
         """Every key without its secret, by kind and number, and whether it is current."""
@@ -227,18 +243,39 @@ def _write(path: Path, keys: list[Key]) -> None:
         for key in keys
     ]
     fresh = path.with_name(f".{FILE}.{secrets.token_hex(4)}")
-    _write_new(fresh, json.dumps({"version": VERSION, "keys": rows}, indent=1).encode())
-    os.replace(fresh, path)
+    try:
+        _write_new(fresh, json.dumps({"version": VERSION, "keys": rows}, indent=1).encode())
+        os.replace(fresh, path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _writing(keys_dir: Path) -> Iterator[None]:
+    """Nobody else writes the keyring meanwhile, or takes what we write for left behind."""
+    handle = os.open(keys_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # a network share may lock no folder: the owner's lock has to do there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _write_new(path: Path, content: bytes) -> None:
+    """Durable when this returns; after an error nothing is left of it. Raises FileExistsError, too."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_folder(path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(path.parent)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

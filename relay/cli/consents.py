@@ -15,6 +15,8 @@ from relay.cli.tenants import Name
 from relay.cli.trouble import NO, WRONG_USE, Trouble
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from relay.cli.client import Link
     from relay.consent.importer import Batch
     from relay.settings.model import Settings
@@ -232,32 +234,54 @@ def export(
     tenant: Name,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where to; default: standard output.")] = None,
 ) -> None:
-    """Write every event, decrypted, as JSON Lines; the last line is the head of the chain, to be kept or signed."""
+    """Write every event, decrypted, as JSON Lines; the last line is the head of the chain, to be kept or signed.
+
+    With --json and no file: one JSON object of tenant, events and head.
+    """
     import os
 
     with frame.link() as link:
         if file is None:
-            _write_events(link, tenant, sys.stdout)
+            (_write_object if frame.as_json else _write_lines)(link, tenant, sys.stdout)
             return
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # personal data: for our eyes
         with open(handle, "w", encoding="utf-8") as target:
-            count = _write_events(link, tenant, target)
+            count = _write_lines(link, tenant, target)
     if frame.as_json:
         print_json({"tenant": tenant, "file": str(file), "events": count})
     else:
         say(f"{count} events in {file}.")
 
 
-def _write_events(link: Link, tenant: str, target: IO[str]) -> int:
+def _write_lines(link: Link, tenant: str, target: IO[str]) -> int:
+    """An event a line, then the head; how many events."""
     import json
 
-    after, count = 0, 0
-    while True:
-        page = link.call("consent.export", {"tenant": tenant, "after": after})
+    count = 0
+    for page in _pages(link, tenant):
         for event in page["events"]:
             target.write(json.dumps(event, ensure_ascii=False) + "\n")
         count += len(page["events"])
-        if page["next"] is None:
-            target.write(json.dumps({"head": page["head"]}) + "\n")
-            return count
+    target.write(json.dumps({"head": page["head"]}) + "\n")
+    return count
+
+
+def _write_object(link: Link, tenant: str, target: IO[str]) -> None:
+    """The same as one JSON value, written page by page: a ledger may be larger than the memory."""
+    import json
+
+    start = f'{{"tenant": {json.dumps(tenant)}, "events": ['
+    for page in _pages(link, tenant):
+        for event in page["events"]:
+            target.write(start + "\n" + json.dumps(event, ensure_ascii=False))
+            start = ","
+    target.write(f'{"" if start == "," else start}\n], "head": {json.dumps(page["head"])}}}\n')
+
+
+def _pages(link: Link, tenant: str) -> Iterator[dict[str, Any]]:
+    """At least one; the last one has the head of the chain as it is behind its events."""
+    after: int | None = 0
+    while after is not None:
+        page = link.call("consent.export", {"tenant": tenant, "after": after})
+        yield page
         after = page["next"]

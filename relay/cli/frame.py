@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relay.cli.trouble import Trouble, trouble_of
+from relay.cli.trouble import WRONG_USE, Trouble, trouble_of
 
 if TYPE_CHECKING:
     from relay.cli.client import Link
@@ -54,6 +54,17 @@ class Frame:
         """Run one operation in the running gateway, or here when none runs. What is None is not sent."""
         with self.link() as link:
             return link.call(op, {name: value for name, value in args.items() if value is not None})
+
+    @property
+    def may_ask(self) -> bool:
+        """A person sits there, and nothing but the answer to her is expected."""
+        return not self.as_json and sys.stdin.isatty()
+
+    def confirm(self, question: str) -> None:
+        """Ask; "no" ends the command. Raises Trouble where nobody can be asked."""
+        if not self.may_ask:
+            raise Trouble(WRONG_USE, f"{question} There is nobody to ask here: add --yes")
+        typer.confirm(question, abort=True, err=True)
 
 
 Body = Callable[..., None]

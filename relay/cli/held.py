@@ -8,7 +8,7 @@ import typer
 
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import show_rows
-from relay.cli.queue import QueueId, show_change, show_message
+from relay.cli.queue import QueueId, show_change, show_message, waiting
 
 app = group("Mail that waits for a person; it ends as delivered or with a report to its sender (PIPE-2).")
 COLUMNS = (
@@ -24,8 +24,7 @@ def list_all(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
 ) -> None:
     """Show held messages."""
-    rows = frame.call("queue.list", tenant=tenant, limit=limit, held=True)
-    show_rows(frame, rows, COLUMNS, empty="Nothing is held.")
+    show_rows(frame, waiting(frame, tenant, limit=limit, held=True), COLUMNS, empty="Nothing is held.")
 
 
 @command(app, "show", example="zegel held show 0R3M7K2QX9T1A")

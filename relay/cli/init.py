@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -70,9 +69,9 @@ def init(
         raise Trouble(WRONG_USE, "init makes a config of its own: leave out -c")
     name = (hostname or _own_name()).lower().rstrip(".")
     if not yes:
-        if hostname is None and sys.stdin.isatty():
+        if hostname is None and frame.may_ask:
             name = typer.prompt("Name of this machine, as in DNS", default=name, err=True).lower()
-        typer.confirm(f"Set up Zegel for {name} in {folder}?", abort=True, err=True)
+        frame.confirm(f"Set up Zegel for {name} in {folder}?")
     made = make(folder, name)
     if frame.as_json:
         print_json(made._asdict())

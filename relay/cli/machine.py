@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from relay.settings.model import Settings
 
 SOON_DAYS = 21
+LOW_BYTES = 256 * 2**20  # a queue file is given up at 64 MiB, and the logs beside the database grow as well
 CLOCK_SLACK_SECONDS = 120.0
 EARLIEST = 1_767_225_600.0  # 2026-01-01: this program is younger than that
 _OTHERS = 0o077
@@ -40,7 +41,7 @@ def folders(settings: Settings) -> list[Finding]:
     """The data folder is there, ours, and closed to others."""
     folder = settings.server.data_dir
     if not folder.is_dir():
-        return [wrong("data folder", f"{folder} does not exist", "Run `zegel init`, or start `zegel serve` once")]
+        return [wrong("data folder", f"{folder} does not exist", _remedy_of_loss(settings))]
     status = folder.stat()
     if status.st_mode & _OTHERS:
         return [
@@ -53,8 +54,17 @@ def folders(settings: Settings) -> list[Finding]:
     return [ok("data folder", f"{folder}, closed to others")]
 
 
+def _remedy_of_loss(settings: Settings) -> str:
+    """Where there are keys there was a gateway: a new database would know of no login and of no opt-out."""
+    from relay.keyring import FILE
+
+    if (settings.server.keys_dir / FILE).exists():
+        return "Put it back from a backup"
+    return "Run `zegel init`, or start `zegel serve` once"
+
+
 def disk(settings: Settings) -> list[Finding]:
-    """Room enough for new mail, in octets and in files."""
+    """Room enough for new mail, in octets and in files; where no limit is set, for the gateway's own files."""
     folder = _nearest(settings.server.data_dir)
     free, least = shutil.disk_usage(folder).free, settings.limits.min_free_disk_bytes
     told = f"{free // 2**20} MiB free at {folder}"
@@ -71,7 +81,7 @@ def disk(settings: Settings) -> list[Finding]:
         return [
             warn("disk", f"{inodes.f_favail} files may still be made at {folder}", "Remove files that nobody needs")
         ]
-    if free < 4 * least:
+    if free < max(4 * least, LOW_BYTES):
         return [warn("disk", told, "Make room before it is full")]
     return [ok("disk", told)]
 
@@ -96,27 +106,34 @@ def storage(settings: Settings) -> list[Finding]:
     folder = settings.server.data_dir
     if not folder.is_dir():
         return []
-    start = time.monotonic()
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as probe:
-        probe.write(b"zegel" * 1000)
-        probe.flush()
-        os.fsync(probe.fileno())
-    spent = (time.monotonic() - start) * 1000
-    found = [ok("storage", f"a durable write takes {spent:.1f} ms")]
-    if spent > 200:
-        found = [
-            warn("storage", f"a durable write takes {spent:.0f} ms: senders will wait", "Put data_dir on a faster disk")
-        ]
+    found = [_durable_write(folder)]
     from relay.store import StoreUnavailable, check_whole
 
     path = settings.database_path
     if not path.exists():
-        return [*found, wrong("database", f"{path} does not exist", "Run `zegel init`, or start `zegel serve` once")]
+        return [*found, wrong("database", f"{path} does not exist", _remedy_of_loss(settings))]
     try:
         check_whole(path)
     except StoreUnavailable as error:
         return [*found, wrong("database", str(error), "Put it back under the same name, from a backup")]
     return [*found, ok("database", f"{path} is sound")]
+
+
+def _durable_write(folder: Path) -> Finding:
+    start = time.monotonic()
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as probe:
+            probe.write(b"zegel" * 1000)
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return wrong("storage", f"nothing can be written to {folder}: {error.strerror}", "Make room, or mend the disk")
+    spent = (time.monotonic() - start) * 1000
+    if spent > 200:
+        return warn(
+            "storage", f"a durable write takes {spent:.0f} ms: senders will wait", "Put data_dir on a faster disk"
+        )
+    return ok("storage", f"a durable write takes {spent:.1f} ms")
 
 
 def certificates(settings: Settings) -> list[Finding]:

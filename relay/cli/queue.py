@@ -28,7 +28,7 @@ def list_all(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
 ) -> None:
     """Show messages that wait."""
-    show_rows(frame, frame.call("queue.list", tenant=tenant, limit=limit), COLUMNS, empty="The queue is empty.")
+    show_rows(frame, waiting(frame, tenant, limit=limit), COLUMNS, empty="The queue is empty.")
 
 
 @command(app, "show", example="zegel queue show 0R3M7K2QX9T1A")
@@ -61,7 +61,7 @@ def delete(
 ) -> None:
     """Destroy a message; nobody is told. To tell its sender, `zegel queue hold` and `zegel held refuse`."""
     if not yes:
-        typer.confirm(f"Destroy {queue_id} without a report to its sender?", abort=True, err=True)
+        frame.confirm(f"Destroy {queue_id} without a report to its sender?")
     show_change(frame, "queue.delete", queue_id)
 
 
@@ -69,6 +69,15 @@ def delete(
 def stats(frame: Frame) -> None:
     """Count what waits, what is on its way and what is held."""
     show_record(frame, frame.call("queue.stats"))
+
+
+def waiting(frame: Frame, tenant: str, **how: object) -> list[dict[str, Any]]:
+    """Messages that wait, of one tenant where one is named. Raises OwnerError or OpRefused where there is no such tenant."""
+    with frame.link() as link:
+        rows: list[dict[str, Any]] = link.call("queue.list", {"tenant": tenant, **how})
+        if tenant and not rows:  # who has mail here is there, whether or not the database can be asked
+            link.call("tenant.show", {"name": tenant})
+    return rows
 
 
 def show_message(frame: Frame, found: dict[str, Any] | None, queue_id: str) -> None:

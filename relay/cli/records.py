@@ -21,8 +21,19 @@ Domains = dict[str, list[dict[str, str]]]
 
 def network(settings: Settings) -> list[Finding]:
     """Everything that lies outside of this machine: DNS, then the smarthosts."""
-    # The domains first: a running gateway is asked for them in a loop of its own.
-    return asyncio.run(_examine(settings, _domains(settings)))
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from relay.owner import OwnerError
+    from relay.serve.channel import OpRefused, OpUnavailable
+    from relay.store import StoreUnavailable
+
+    unread: list[Finding] = []
+    domains: Domains = {}
+    try:  # the domains first: a running gateway is asked for them in a loop of its own
+        domains = _domains(settings)
+    except (SQLAlchemyError, StoreUnavailable, OwnerError, OpRefused, OpUnavailable):
+        unread = [wrong("network", "the domains that send cannot be read from the database", "Mend the database first")]
+    return unread + asyncio.run(_examine(settings, domains))
 
 
 async def _examine(settings: Settings, domains: Domains) -> list[Finding]:

@@ -54,10 +54,16 @@ def trouble_of(error: Exception) -> Trouble:
     if isinstance(error, KeyringError | PortTaken | StartFailed | StoreUnavailable):
         return Trouble(DOWN, str(error))
     if isinstance(error, sqlite3.Error) or type(error).__module__ == "sqlalchemy.exc":
-        return Trouble(DOWN, f"the storage cannot be used: {error}; look at the disk with `zegel doctor`")
+        return Trouble(DOWN, f"the storage cannot be used: {_of_storage(error)}; look at the disk with `zegel doctor`")
     if isinstance(error, OSError):
         return Trouble(DOWN, _of_system(error))
     return _bug(error)
+
+
+def _of_storage(error: Exception) -> str:
+    """What the database said, without the statement and the link that SQLAlchemy writes below it."""
+    said = str(getattr(error, "orig", None) or (error.args[0] if error.args else "")) or type(error).__name__
+    return said.splitlines()[0]
 
 
 def _of_system(error: OSError) -> str:

@@ -53,6 +53,9 @@ REQUEST_ANSWERED = _event("web.answered", "A page or an API call was answered. r
 
 # Processes
 CHILD_ENDED = _event("child.ended", "A worker or the web process ended unasked and is started again. place, code.")
+CHILD_FAILED = _event(
+    "child.failed", "The disk or the machine kept a worker or the web process from its work; it ends. place, why."
+)
 RELOADED = _event("settings.reloaded", "SIGHUP was carried out.")
 RELOAD_REFUSED = _event("settings.refused", "Part of a reload was refused; what was in force stays. problem.")
 DIRECTORY_STALLED = _event(

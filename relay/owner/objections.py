@@ -97,13 +97,14 @@ def remove(desk: Desk, args: Args) -> Result:
     address = args.address("address")
     scope = args.text("scope", "") or ALL
     reason = args.choice("reason", suppression.REASONS, "objection")
-    if reason in suppression.OBJECTIONS:
+    person = desk.person(owner.id, address)
+    keys = desk.keyring.subject_hashes(person_text(owner.id, narrow(address))) if reason == "bounce" else person.hashes
+    entries = [entry for entries in suppression.standing(desk.connection, keys).values() for entry in entries]
+    if reason in suppression.OBJECTIONS and any(entry.reason in suppression.OBJECTIONS for entry in entries):
         raise OwnerError(
             "suppression.objection_stands",
             "an objection is lifted only by the person's own confirmation (CONSENT-11): start one with `zegel consent request`",
         )
-    person = desk.person(owner.id, address)
-    keys = desk.keyring.subject_hashes(person_text(owner.id, narrow(address))) if reason == "bounce" else person.hashes
     removed = suppression.remove(desk.connection, keys, scope=scope, reason=reason)
     if not removed:
         raise OwnerError("suppression.unknown", f"no {reason} of scope {scope} stands for this address")

@@ -151,6 +151,7 @@ class Owner(Reader):
         lock = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            keyring.remove_leftovers()
             database, generation = settings.storage.database, Generation.open(data_dir)
             return cls._open(database, keyring, generation, lock=lock, policies=policies, now=now)
         except BlockingIOError:
@@ -273,6 +274,16 @@ class Owner(Reader):
         if self.mark()[:PLACE_BYTES] == self._place:
             raise store.StoreUnavailable("the database is damaged, or somebody else has changed it", damaged=True)
         raise store.StoreUnavailable("the database was deleted or replaced: put it back, or start the gateway again")
+
+    def is_gone(self) -> bool:
+        """Whether the file was deleted, or another one lies in its place; False where that cannot be seen."""
+        if self._file is None:
+            return False
+        try:
+            os.stat(self._file)
+        except OSError as error:
+            return isinstance(error, FileNotFoundError | NotADirectoryError)
+        return self.mark()[:PLACE_BYTES] != self._place
 
     @property
     def is_readable(self) -> bool:

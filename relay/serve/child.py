@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
 
 from relay.keyring import Keyring
-from relay.observe.log import configure
+from relay.observe import events
+from relay.observe.log import configure, log
 from relay.serve.boot import Boot, read_boot
 
 
@@ -27,14 +29,18 @@ def main() -> None:
 
 
 async def _serve(boot: Boot) -> None:
-    if boot.place < 0:
-        from relay.serve import web
+    try:
+        if boot.place < 0:
+            from relay.serve import web
 
-        await web.main(boot)
-    else:
-        from relay.serve import worker
+            await web.main(boot)
+        else:
+            from relay.serve import worker
 
-        await worker.main(boot)
+            await worker.main(boot)
+    except (OSError, sqlite3.Error) as error:  # no bug of ours, so no traceback
+        log.error(events.CHILD_FAILED, place=boot.place, why=f"{type(error).__name__}: {error}"[:200])
+        raise SystemExit(1) from None
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -38,6 +38,7 @@ LONG_READERS = 2
 LONG_READS = frozenset(("consent.verify", "consent.export", "consent.heads"))  # they walk whole chains
 WRITE_FAILED = "the shared database cannot be written"
 DAMAGED = "the shared database is damaged, or somebody else has changed it: put it back, or restore it from a backup"
+GONE = "the shared database was deleted or replaced: put it back under its name, from a backup if need be"
 UNREADABLE = "the shared database cannot be read: look at it and at its disk with `zegel doctor`, then do it again"
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
 IMPORT = "consent.import_rows"
@@ -146,7 +147,8 @@ class Ownership:
         """Take note, tell, and let nobody read what its owner did not leave so."""
         assert self._owner is not None
         damaged = bool(getattr(error, "damaged", False))
-        why = DAMAGED if damaged else WRITE_FAILED
+        gone = not damaged and await self._in_thread(self._owner.is_gone)
+        why = DAMAGED if damaged else GONE if gone else WRITE_FAILED
         if self._failure in (why, DAMAGED):  # what is damaged stays so until it has been examined
             return
         self._failure, self._examined = why, b""

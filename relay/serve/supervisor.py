@@ -242,7 +242,7 @@ class Supervisor:
                 reasons += await child.channel.call("worker.ready", timeout=2.0)
             except (OpUnavailable, OpRefused):
                 reasons.append(f"worker {child.place} does not answer")
-        return reasons
+        return list(dict.fromkeys(reasons))  # what stops one worker often stops all of them
 
     def _any_worker(self) -> Channel:
         """The workers in turn."""

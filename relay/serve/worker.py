@@ -115,6 +115,7 @@ class Worker:
         self._build_front()
         self.listeners = Listeners(settings, self.desk, self.gate, self.in_flight)
         await self.listeners.start(self.boot.sockets)
+        self._check_health()  # a queue that could not be opened is said from the first moment
         await self.channel.call("worker.hello", {"place": self.boot.place, "pid": os.getpid()})
 
     async def _build_delivery(self) -> None:

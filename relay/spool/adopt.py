@@ -91,16 +91,26 @@ def damaged(folder: Path) -> int:
 
 
 def claim_node(folder: Path) -> tuple[int, int]:
-    """A number that no other live process of this machine has, and the lock's descriptor; so that queue ids never meet."""
+    """A number that no other live process of this machine has, and the lock's descriptor; so that queue ids never meet.
+
+    Raises OSError where there is none to be had: no lock can be made, and all that lie there are taken.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     start = int.from_bytes(os.urandom(2), "big") % NODES
+    failure: OSError | None = None
     for step in range(NODES):
         node = (start + step) % NODES
-        fd = os.open(folder / f"node-{node}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(folder / f"node-{node}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:  # no room for a new name: one that was made before does as well
+            failure = error
+            continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
             continue
         return node, fd
+    if failure is not None:
+        raise failure
     raise RuntimeError(f"all {NODES} node numbers are taken")

@@ -5,7 +5,7 @@ message stands in a line (stand.py). While memory allows, it stands there with i
 never read back; otherwise only its reference waits and is loaded when its turn comes near. The shelf (shelf.py) retires
 and purges segments. Segments that lie in the folder without an owner are adopted, at start and every few seconds.
 
-When a commit fails, new mail gets 4xx at once and `tick` probes once a second with a new segment, until one can be made.
+When a commit fails, or no segment can be made at start, new mail gets 4xx and `tick` probes for one once a second.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from relay.spool.writer import Writer
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 ADOPT_TOGETHER = 4096
+NO_FILE = "no queue file can be made"
 
 
 class QueueFiles:
@@ -57,7 +58,7 @@ class QueueFiles:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        """Lock a node number, open a segment, adopt what lies there without an owner. Raises OSError or sqlite3.Error."""
+        """Lock a node number, open a segment if the disk takes one, adopt what lies there without an owner. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.loop = asyncio.get_running_loop()
         node, self._node_lock = adopt.claim_node(self.folder)
@@ -66,6 +67,7 @@ class QueueFiles:
         self.shelf.damaged = adopt.damaged(self.folder)
         self.loader = Loader(self.box, self.shelf, self.standing, self.clock, on_work=self.on_work)
         self.writer: Writer[Op | Roll] = Writer(self.loop, self._write, self._done, name="spool")
+        self.storage.note(await self.loop.run_in_executor(None, self._roll))
         self.storage.look()
         await self.adopt_orphans()
 
@@ -113,8 +115,11 @@ class QueueFiles:
     async def _commit_large(self, item: Item, future: asyncio.Future[None]) -> None:
         """The body first, in a thread of its own: it takes long enough for others to wait for."""
         segment = self.shelf.current
-        segment.reserved += 1
         op = Op(MESSAGE, item, None, future, segment=segment)
+        if segment is None:
+            self._done(op, SpoolUnavailable(NO_FILE))
+            return
+        segment.reserved += 1
         try:
             op.blob = self.box.message(item)
             await self.loop.run_in_executor(None, self.box.write_body, segment, item)
@@ -186,7 +191,7 @@ class QueueFiles:
 
     def _write(self, batch: Sequence[Op | Roll]) -> list[BaseException | None]:
         errors: list[BaseException | None] = [None] * len(batch)
-        lots: dict[Segment, list[int]] = {}
+        lots: dict[Segment | None, list[int]] = {}
         for index, op in enumerate(batch):
             if isinstance(op, Roll):
                 errors[index] = self._roll()
@@ -195,11 +200,12 @@ class QueueFiles:
             if isinstance(op, Op):
                 lots.setdefault(op.segment or current, []).append(index)
         for segment, lot in lots.items():
-            error = self._append(segment, [op for op in map(batch.__getitem__, lot) if isinstance(op, Op)])
+            ops = [op for op in map(batch.__getitem__, lot) if isinstance(op, Op)]
+            error = SpoolUnavailable(NO_FILE) if segment is None else self._append(segment, ops)
             if error is not None:
                 for index in lot:
                     errors[index] = error
-        if current.bytes > SEGMENT_BYTES:
+        if current is not None and current.bytes > SEGMENT_BYTES:
             self._roll()  # when it fails, the rows above are durable all the same and the next batch tries again
         return errors
 
@@ -252,7 +258,10 @@ class QueueFiles:
 
     def _conclude(self, op: Op, error: BaseException | None) -> None:
         segment = op.segment
-        assert segment is not None
+        if segment is None:  # there is no file for new messages
+            self.storage.note(error)
+            metrics.SPOOL_FAILURES.inc()
+            return
         if op.kind == MESSAGE:
             self.storage.note(error)
             if len(op.item.raw or b"") > LARGE_BYTES:

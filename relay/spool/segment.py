@@ -103,6 +103,9 @@ class Segment:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # its log takes over the mode
             segment._writing().execute(_SCHEMA)
             sync_folder(path.parent)
+        except FileExistsError:  # somebody's mail lies there under the name: the clock went back
+            segment.close()
+            raise
         except BaseException:
             segment.delete()
             raise

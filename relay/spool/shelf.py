@@ -51,7 +51,7 @@ class Shelf:
         self._stale: dict[int, float] = {}  # number -> since when it holds final messages
         self._undeleted: dict[int, float] = {}  # number -> when to try again
         self._tasks: set[asyncio.Task[None]] = set()
-        self.current = self.create()
+        self.current: Segment | None = None  # where new messages go; None: no file could be made since the start
 
     def create(self) -> Segment:
         """A new segment, known but not yet current. Raises sqlite3.Error or OSError; then nothing is left of it."""
@@ -106,6 +106,8 @@ class Shelf:
     def wants_roll(self) -> bool:
         """The current segment is to be given up, since final messages lie in it."""
         current = self.current
+        if current is None:
+            return False  # a probe makes one
         age = self._clock.monotonic() - current.made_at
         if current.bytes and current.live == 0:
             return age >= IDLE_ROLL_SECONDS
@@ -118,10 +120,10 @@ class Shelf:
         now = self._clock.monotonic()
         if not self.away:  # one at a time
             for number, since in list(self._stale.items()):
-                segment = self.segments.get(number, self.current)
+                stale = self.segments.get(number)
                 due = now - since >= PURGE_SECONDS
-                if due and segment is not self.current and not segment.pending:
-                    self._begin_purge(segment)
+                if due and stale is not None and stale is not self.current and not stale.pending:
+                    self._begin_purge(stale)
                     break
         self._rest()
 

@@ -97,7 +97,9 @@ def require_whole(path: Path) -> None:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise StoreUnavailable(f"{path} does not exist: run `zegel init`, or start `zegel serve` once") from None
+        raise StoreUnavailable(
+            f"{path} does not exist: put it back from a backup, or run `zegel init` where there never was one"
+        ) from None
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be read: {error.strerror}") from None
     if not size:

@@ -108,6 +108,24 @@ def test_an_import_after_an_opt_out_changes_nothing(world: World) -> None:
     )
 
 
+def test_where_nothing_stands_there_is_nothing_to_lift(world: World) -> None:
+    """Who was told that only the person can lift it looked for an objection that nobody had made."""
+    person = {"tenant": "shop", "address": "zoe@example.net"}
+    world.call("suppression.add", tenant="shop", address="ann@example.net")
+    for reason in ("objection", "complaint", "bounce", "restriction"):
+        assert world.refused("suppression.remove", **person, reason=reason) == "suppression.unknown"
+    world.call("suppression.add", **person, reason="bounce")
+    assert world.refused("suppression.remove", **person) == "suppression.unknown"
+    world.call("suppression.add", **person, reason="complaint", scope="newsletter")
+    for reason in ("objection", "complaint"):
+        for scope in ("all", "newsletter"):
+            assert (
+                world.refused("suppression.remove", **person, reason=reason, scope=scope)
+                == "suppression.objection_stands"
+            )
+    assert world.call("suppression.remove", **person, reason="bounce")["removed"] == 1
+
+
 def test_an_opt_out_of_one_list_leaves_the_others(world: World) -> None:
     """UNSUB-13."""
     world.load(world.row(), world.row(purpose="offers"))

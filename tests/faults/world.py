@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -110,6 +111,14 @@ class World:
         assert self.process.stdout is not None
         line = await asyncio.wait_for(asyncio.to_thread(self.process.stdout.readline), START_SECONDS)
         assert line == "ready\n", f"the gateway did not start: {self.log()[-3000:]}"
+
+    def reasons(self) -> list[str]:
+        """Why it is not ready, as it says itself."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.web, timeout=20.0)
+        connection.request("GET", "/readyz")
+        with contextlib.closing(connection), connection.getresponse() as answer:
+            found: list[str] = json.loads(answer.read())["reasons"]
+        return found
 
     def children(self) -> list[int]:
         """Workers and the web process."""

@@ -6,6 +6,8 @@ import asyncio
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from relay.spool.files import QueueFiles
 from relay.spool.item import Item
 from tests.relay.cli.conftest import CONFIG, Zegel
 
+ROOT = Path(__file__).parents[3]
 NOBODY = 65_534
 RAW = b"From: a@shop.example\r\nTo: b@example.net\r\nSubject: x\r\n\r\nhello\r\n"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes who owns a folder")
@@ -65,7 +68,7 @@ def test_the_queue_is_ours_while_no_gateway_runs(shop: Zegel, tmp_path: Path) ->
     first, second = put(tmp_path), put(tmp_path, due=4_000_000_000.0)
     listed = {row["id"]: row for row in shop.ask("queue", "list")}
     assert set(listed) == {first, second} and listed[first]["recipient_count"] == 2
-    assert shop.ask("queue", "list", "--tenant", "other") == []
+    assert {row["id"] for row in shop.ask("queue", "list", "--tenant", "shop")} == {first, second}
     stats = shop.ask("queue", "stats")
     assert (stats["ready"], stats["waiting"], stats["held"]) == (1, 1, 0)
     shown = shop.ask("queue", "show", first)
@@ -76,12 +79,46 @@ def test_the_queue_is_ours_while_no_gateway_runs(shop: Zegel, tmp_path: Path) ->
     assert [row["id"] for row in shop.ask("queue", "list")] == [second]
 
 
+def test_a_tenant_that_does_not_exist_has_no_empty_queue(shop: Zegel) -> None:
+    shop.ask("tenant", "add", "other", "--language", "en")
+    for noun in ("queue", "held"):
+        assert shop.ask(noun, "list", "--tenant", "other") == []
+        told = shop(noun, "list", "--tenant", "nope", "--json")
+        assert (told.code, told.out) == (1, "") and "there is no tenant of that name" in told.err
+
+
+def at_a_terminal(answer: str, *words: str | Path) -> int:
+    """The exit code of a command whose question is answered so by somebody at a terminal."""
+    ours, theirs = os.openpty()
+    try:
+        os.write(ours, answer.encode())
+        command = [sys.executable, "-m", "relay", *map(str, words)]
+        return subprocess.run(command, stdin=theirs, capture_output=True, cwd=ROOT, timeout=60, check=False).returncode
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_a_deletion_is_asked_for(shop: Zegel, tmp_path: Path) -> None:
     number = put(tmp_path)
-    assert shop("queue", "delete", number, stdin="n\n").code == 1
+    words = ("queue", "delete", number, "-c", shop.config)
+    assert at_a_terminal("n\n", *words) == 1
+    assert at_a_terminal("", *words, "--json") == 2, "a program reads the answer and gives none"
     assert len(shop.ask("queue", "list")) == 1
-    assert shop("queue", "delete", number, stdin="y\n").code == 0
+    assert at_a_terminal("y\n", *words) == 0
     assert shop.ask("queue", "list") == []
+
+
+@pytest.mark.parametrize("json", [(), ("--json",)])
+def test_where_nobody_can_be_asked_a_command_says_how_to_do_without(
+    shop: Zegel, tmp_path: Path, json: tuple[str, ...]
+) -> None:
+    """It printed a space where JSON was awaited, and "Aborted."."""
+    number = put(tmp_path)
+    for words, config in ((("queue", "delete", number), True), (("init", tmp_path / "new"), False)):
+        told = shop(*words, *json, stdin="y\n", config=config)
+        assert (told.code, told.out) == (2, "") and "add --yes" in told.err, told
+    assert len(shop.ask("queue", "list")) == 1 and not (tmp_path / "new").exists()
 
 
 def test_held_mail_ends_as_released_or_with_a_report(shop: Zegel, tmp_path: Path) -> None:

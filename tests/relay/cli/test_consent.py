@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.relay.cli.conftest import COLUMNS, Zegel, consents
 
 
@@ -96,7 +98,9 @@ def test_a_request_is_recorded_and_keeps_its_token(shop: Zegel) -> None:
     assert asked.code == 3 and "zegel serve" in asked.err
 
 
-def test_proof_chain_and_export(shop: Zegel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [1, 2, 500])
+def test_proof_chain_and_export(shop: Zegel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr("relay.owner.consents.EXPORT_ROWS", rows)  # of a page
     shop.ask("consent", "import", "shop", consents(tmp_path / "in.csv", ["ann@example.net", "bob@example.net"]))
     proof = shop.ask("consent", "proof", "shop", "ann@example.net")
     assert proof["events"][0]["text"] == "Ja, graag"
@@ -104,7 +108,13 @@ def test_proof_chain_and_export(shop: Zegel, tmp_path: Path) -> None:
     assert shop.ask("consent", "verify", "shop")["ok"] is True
     lines = [json.loads(line) for line in shop("consent", "export", "shop").out.splitlines()]
     assert len(lines) == 3 and lines[-1]["head"]["seq"] == lines[-2]["event_id"]
+    whole = shop.ask("consent", "export", "shop")
+    assert whole == {"tenant": "shop", "events": lines[:-1], "head": lines[-1]["head"]}, "one JSON value for a program"
+    shop.ask("tenant", "add", "empty", "--language", "en")
+    assert shop.ask("consent", "export", "empty") == {"tenant": "empty", "events": [], "head": None}
+    assert shop("consent", "export", "nobody", "--json").out == ""
     target = tmp_path / "out.jsonl"
     assert shop.ask("consent", "export", "shop", target)["events"] == 2
     assert target.stat().st_mode & 0o077 == 0, "personal data"
+    assert [json.loads(line) for line in target.read_text().splitlines()] == lines
     assert shop("consent", "export", "shop", target).code == 3, "nothing is overwritten"

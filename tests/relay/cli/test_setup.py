@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
 
+from relay.cli import machine
 from relay.cli.findings import Finding
 from relay.cli.machine import certificates
 from relay.cli.records import dkim, dmarc, own_name, spf
 from relay.dns import Answer, Failed, NoRecord, Resolver, Result
 from relay.settings.load import load
+from relay.settings.model import Settings
+from tests.faults.conftest import disk
+from tests.faults.disk import fill
 from tests.harness.certificates import write_pair
 from tests.harness.gateway import free_port
 from tests.relay.cli.conftest import CONFIG, Zegel
 
+__all__ = ["disk"]
 ROOT = Path(__file__).parents[3]
 
 
@@ -106,6 +114,64 @@ def test_doctor_on_this_machine(shop: Zegel, tmp_path: Path) -> None:
     found = {finding["check"]: finding for finding in answer.json}
     assert answer.code == 1 and found["keys"]["state"] == "wrong" and "chmod 700" in found["keys"]["remedy"]
     assert any(finding["state"] == "wrong" and finding["check"] in ("storage", "database") for finding in answer.json)
+
+
+def test_doctor_on_a_database_that_is_gone_or_none(
+    shop: Zegel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are keys there was a gateway: a new database would forget every opt-out."""
+    monkeypatch.setattr("relay.cli.records.examine", no_names)
+    database = tmp_path / "data" / "zegel.db"
+    whole = database.read_bytes()
+    database.write_bytes(b"SQLite format 3\0" + b"x" * 10_000)
+    found = {finding["check"]: finding for finding in shop("doctor", "--json").json}
+    assert found["network"]["text"] == "the domains that send cannot be read from the database"
+    assert found["delivery"]["state"] == "warn", "the rest is looked at all the same"
+    for error in (shop("tenant", "list").err, shop("domain", "list", "--json").err):
+        assert len(error.splitlines()) == 1 and "sqlalche" not in error and "SQL:" not in error, error
+    database.unlink()
+    found = {finding["check"]: finding for finding in shop("doctor", "--offline", "--json").json}
+    assert found["database"]["remedy"] == "Put it back from a backup"
+    assert "put it back from a backup" in shop("tenant", "list").err
+    database.write_bytes(whole)
+    (tmp_path / "keys" / "keyring.json").unlink()
+    database.unlink()
+    found = {finding["check"]: finding for finding in shop("doctor", "--offline", "--json").json}
+    assert "zegel init" in found["database"]["remedy"]
+
+
+async def no_names(settings: Settings, domains: object) -> list[Finding]:
+    """In place of DNS."""
+    return []
+
+
+@pytest.mark.parametrize(
+    ("free", "least", "state"), [(0, 0, "warn"), (1 << 40, 0, "ok"), (0, 1, "wrong"), (3 << 30, 1 << 30, "warn")]
+)
+def test_a_disk_without_room_is_told(
+    zegel: Zegel, monkeypatch: pytest.MonkeyPatch, free: int, least: int, state: str
+) -> None:
+    zegel.config.write_text(f"{CONFIG}[limits]\nmin_free_disk_bytes = {least}\n")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    (finding,) = machine.disk(load(zegel.config, environment={}))
+    assert finding.state == state, finding
+
+
+def test_doctor_looks_at_the_database_on_a_full_disk_too(shop: Zegel, tmp_path: Path, disk: Path) -> None:
+    shutil.copytree(tmp_path / "data", disk / "data")
+    (disk / "data").chmod(0o700)
+    shop.config.write_text(CONFIG.replace('"data"', f'"{disk / "data"}"') + "[limits]\nmin_free_disk_bytes = 0\n")
+    with sqlite3.connect(disk / "data" / "zegel.db") as reader:  # its index is there, as beside a running gateway
+        reader.execute("SELECT * FROM tenant").fetchall()
+        fill(disk, 0)
+        found = {finding["check"]: finding for finding in shop("doctor", "--offline", "--json").json}
+    reader.close()
+    assert {name: found[name]["state"] for name in ("disk", "storage", "database")} == {
+        "disk": "warn",
+        "storage": "wrong",
+        "database": "ok",
+    }, found
+    assert "No space left" in found["storage"]["text"]
 
 
 @pytest.mark.parametrize(("name", "state"), [("localhost", "warn"), ("other.example", "wrong")])

@@ -33,3 +33,24 @@ async def test_a_crash_before_ready_ends_the_start_with_a_sentence(tmp_path: Pat
         with pytest.raises(StartFailed, match="a defect in zegel itself") as caught:
             await Supervisor(settings.model_copy(update={"limits": limits})).start()
     assert trouble_of(caught.value).code == DOWN
+
+
+async def test_a_worker_without_a_folder_to_work_in_ends_with_one_event(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that fails at the start printed a traceback of ours for each try."""
+    settings = Settings.model_validate(
+        {
+            "server": {"data_dir": str(tmp_path / "data"), "keys_dir": str(tmp_path / "keys"), "workers": 1},
+            "listener": [{"address": "127.0.0.1:0", "tls": "off"}],
+            "web": {"address": "127.0.0.1:0"},
+        }
+    )
+    Keyring.open(settings.server.keys_dir, create=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "queue").touch()
+    async with asyncio.timeout(60):
+        with pytest.raises(StartFailed, match="worker 0 ended"):
+            await Supervisor(settings).start()
+    told = capfd.readouterr().err
+    assert '"child.failed"' in told and "Traceback" not in told

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from relay.keyring import FILE
-from relay.serve.ownership import DAMAGED, WRITE_FAILED
+from relay.serve.ownership import DAMAGED, GONE
 from tests.harness.gateway import Gateway
 from tests.harness.web import ask, leave
 
@@ -37,8 +37,16 @@ def test_a_database_that_was_deleted_takes_no_opt_out_and_is_said(gateway: Gatew
     aside = database.with_name("aside.db")
     database.rename(aside)
     assert leave(gateway, "bob@dest.example") == 503
-    assert ready(gateway)["reasons"] == [WRITE_FAILED]
-    aside.rename(database)
+    assert ready(gateway)["reasons"] == [GONE]
+    log = gateway.folder / "gateway.log"
+    told = [json.loads(line) for line in log.read_text().splitlines() if '"store.barred"' in line]
+    assert [entry["why"] for entry in told] == [GONE], "it said that it cannot be written, which nobody could mend"
+    with sqlite3.connect(database) as other:
+        other.execute("CREATE TABLE other(x)")
+    other.close()
+    assert leave(gateway, "bob@dest.example") == 503
+    assert ready(gateway)["reasons"] == [GONE]
+    aside.replace(database)
     assert ready(gateway)["ready"] is True
     assert leave(gateway, "bob@dest.example") == 200
 

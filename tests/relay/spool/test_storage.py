@@ -102,6 +102,49 @@ async def test_a_failing_disk_is_said_and_probed(rig: Files) -> None:
         assert {item.id for item in await rig.drain(which, 10)} == {item.id for item in kept}
 
 
+@pytest.mark.parametrize("size", [100, LARGE_BYTES + 1])
+async def test_a_start_on_a_full_disk(rig: Files, size: int) -> None:
+    """No queue file can be made: what lies there goes out, new mail waits, and it recovers by itself."""
+    before = await rig.open()
+    kept = await commit_all(before, [message(before) for _ in range(5)])
+    folder = rig.folder
+    rig.folder = folder.with_name("cut")
+    shutil.copytree(folder, rig.folder)
+    rig.clock.advance(1)
+    with unwritable(rig.folder):
+        queue = await rig.open()
+        assert queue.pressure() == "queue.unavailable"
+        assert await commit_all(queue, [message(queue, b"x" * size) for _ in range(3)]) == []
+        taken = await rig.drain(queue, 5)
+        assert {item.id for item in taken} == {item.id for item in kept}
+        await recover(rig, queue)
+        assert queue.pressure(), "the probe failed as well"
+    await recover(rig, queue)
+    assert queue.pressure() is None
+    new = await commit_all(queue, [message(queue, b"x" * size) for _ in range(3)])
+    assert {item.id for item in await rig.drain(queue, 3)} == {item.id for item in new}
+    await rig.stop(queue)
+
+
+async def test_a_new_queue_file_never_takes_the_place_of_another(rig: Files) -> None:
+    """As a clock that went back would have it."""
+    path = rig.folder / "other.queue"
+    path.parent.mkdir()
+    path.write_bytes(b"somebody's mail")
+    with pytest.raises(FileExistsError):
+        Segment.create(path, 7)
+    assert path.read_bytes() == b"somebody's mail"
+
+
+async def test_a_start_on_a_full_disk_that_stays_full_ends_well(rig: Files) -> None:
+    before = await rig.open()
+    await rig.stop(before)
+    with unwritable(rig.folder):
+        queue = await rig.open()
+        await rig.stop(queue)
+        assert queue.pressure() == "queue.unavailable"
+
+
 async def test_without_new_mail_it_recovers_too(rig: Files) -> None:
     queue = await rig.open()
     with no_file_grows():

@@ -5,12 +5,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import signal
 import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from relay.keyring import FILE, Keyring, KeyringError, Kind
+from relay.owner import Owner
+from relay.settings.model import Settings
+from tests.faults.conftest import disk
+from tests.faults.disk import fill
+from tests.harness.gateway import _Places
+
+__all__ = ["disk"]
 
 
 def test_a_keyring_is_made_once_and_opens_the_same(tmp_path: Path) -> None:
@@ -126,3 +137,75 @@ def test_a_dkim_key_is_never_overwritten_nor_leaves_the_folder(tmp_path: Path) -
     ):
         with pytest.raises(ValueError, match="A-label"):
             keyring.dkim_path(domain, selector)
+
+
+def test_a_keyring_that_cannot_be_written_leaves_nothing(tmp_path: Path, disk: Path) -> None:
+    """Each try left a file beside it; one that was killed left every secret there."""
+    keyring = Keyring.open(disk / "keys", create=True)
+    ballast = fill(disk, 0)
+    with pytest.raises(OSError, match="No space left"):
+        keyring.rotate(Kind.QUEUE, now=5.0)
+    with pytest.raises(OSError, match="No space left"):
+        keyring.store_dkim("sender.example", "g1", b"pem" * 4000)
+    ballast.unlink()
+    assert [path.name for path in keyring.keys_dir.rglob("*") if path.is_file()] == [FILE]
+    assert Keyring.open(keyring.keys_dir, create=False).current_queue_key_id == keyring.current_queue_key_id == 1
+    assert keyring.rotate(Kind.QUEUE, now=5.0) == 2
+    keyring.store_dkim("sender.example", "g1", b"pem" * 4000)
+
+
+KILLED_BEFORE_THE_REPLACE = """
+import os, pathlib, signal, sys
+from relay.keyring import Keyring, Kind
+os.replace = lambda *paths: {}
+Keyring.open(pathlib.Path(sys.argv[1]), create=False).rotate(Kind.QUEUE, now=5.0)
+"""
+
+
+def writer(keys: Path, instead: str) -> subprocess.Popen[str]:
+    """A process that does `instead` when it would put the new keyring in place."""
+    code = KILLED_BEFORE_THE_REPLACE.format(instead)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(keys)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+
+
+def leftovers(keys: Path) -> list[Path]:
+    return sorted(keys.glob(f".{FILE}.*"))
+
+
+def test_the_owner_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
+    keyring = Keyring.open(tmp_path / "keys", create=True)
+    with writer(keyring.keys_dir, "os.kill(os.getpid(), signal.SIGKILL)") as process:
+        assert process.wait(30) == -signal.SIGKILL
+    (left,) = leftovers(keyring.keys_dir)
+    assert left.stat().st_size > 500, "it holds every secret"
+    other = [
+        tmp_path / "keys" / name for name in (f".{FILE}.mine", f"{FILE}.0a1b2c3d", f".{FILE}.0a1b2c3d.bak", "x.pem")
+    ]
+    for path in other:
+        path.touch()
+    settings = Settings.model_validate(
+        {"server": {"data_dir": str(tmp_path / "data"), "keys_dir": str(tmp_path / "keys"), "hostname": "gw.test"}}
+    )
+    Owner.open(_Places(settings), keyring).close()
+    assert not left.exists() and all(path.exists() for path in other)
+    assert Keyring.open(keyring.keys_dir, create=False).queue_keys == keyring.queue_keys
+
+
+def test_a_writer_at_work_is_waited_for(tmp_path: Path) -> None:
+    """What it has written and not yet put in place is no leftover."""
+    keyring = Keyring.open(tmp_path / "keys", create=True)
+    waits = "(print('written', flush=True), sys.stdin.readline(), os.rename(*paths))"
+    process = writer(keyring.keys_dir, waits)
+    assert process.stdout is not None and process.stdin is not None
+    assert process.stdout.readline() == "written\n"
+    tidying = threading.Thread(target=keyring.remove_leftovers)
+    tidying.start()
+    tidying.join(0.3)
+    assert tidying.is_alive() and len(leftovers(keyring.keys_dir)) == 1
+    process.communicate("go on\n", timeout=30)
+    tidying.join(30)
+    assert process.returncode == 0 and not leftovers(keyring.keys_dir)
+    keyring.reload()
+    assert keyring.current_queue_key_id == 2
