@@ -22,7 +22,7 @@ MAX_LINE = 12_288  # RFC 4954 section 4: an AUTH response; other commands have s
 HIGH_WATER = 512 * 1024
 # That a client gets to read the last reply: closing over unread octets resets, and loses it (RFC 1122 section 4.2.2.13).
 LINGER_SECONDS = 2.0
-HANDSHAKE_SECONDS = 30.0
+HANDSHAKE_SECONDS = 10.0  # also for a PROXY header: machines send both at once
 TIMED_OUT = "421 4.4.2 Timed out waiting for the client"
 
 
@@ -47,6 +47,7 @@ class Connection(SMTP):
         self._eof = False
         self._reading_paused = False  # aiosmtpd's parent class has a `_paused` of its own, for writing
         self._parting = False
+        self._is_mute = False  # before and in a handshake there is nothing that a client could read
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
@@ -82,9 +83,8 @@ class Connection(SMTP):
             data = self.line_ends.mend(data)
         self.buffer += data
         self._received += len(data)
-        if len(self.buffer) > HIGH_WATER and not self._in_data and not self._reading_paused and self.transport:
-            self._reading_paused = True
-            self.transport.pause_reading()
+        if len(self.buffer) > HIGH_WATER and not self._in_data:
+            self.hold_reading()
         if self._idle:
             self.pump()
         else:
@@ -128,6 +128,13 @@ class Connection(SMTP):
         self._deadline = self.loop.time() + self.command_timeout
         self._in_data = False
 
+    def expect_soon(self) -> None:
+        """Wait for what a client sends without being asked, its PROXY header: `HANDSHAKE_SECONDS`."""
+        self._deadline = self.loop.time() + HANDSHAKE_SECONDS
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self.loop.call_later(HANDSHAKE_SECONDS, self._look)
+
     def expect_data(self, total_seconds: float) -> None:
         """Wait for message octets from now on: so much in all, and a least speed (SMTP-11)."""
         now = self.loop.time()
@@ -156,8 +163,11 @@ class Connection(SMTP):
     def send_away(self, reply: str) -> None:
         """Say `reply` and close, whatever the session is doing."""
         if self.transport is not None and not self._parting and not self.transport.is_closing():
-            self._replies.append(reply.encode() + b"\r\n")
-            self.part()
+            if self._is_mute:
+                self.transport.abort()
+            else:
+                self._replies.append(reply.encode() + b"\r\n")
+                self.part()
         self._eof = True
         self.buffer.clear()
         self._wake()
@@ -200,6 +210,12 @@ class Connection(SMTP):
         finally:
             self._waiter = None
         self._check_open(self._received - before)
+
+    def hold_reading(self) -> None:
+        """Take no octets until somebody waits for them."""
+        if self.transport is not None and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
 
     def _resume(self) -> None:
         if self._reading_paused and self.transport is not None:
@@ -261,6 +277,7 @@ class Connection(SMTP):
         self.flush()
         self._resume()
         self.expect_nothing()
+        self._is_mute = True
         early = bytes(self.buffer)
         self.buffer.clear()
         handshake: Awaitable[asyncio.Transport | None] = self.loop.start_tls(
@@ -272,10 +289,18 @@ class Connection(SMTP):
                 await self._hand_on(early, transport)
             secured = await handshake
         except (OSError, ssl.SSLError, EOFError) as error:
+            self._break_off(transport, error)
             raise Lost from error
         if secured is None or self._eof:
+            self._break_off(transport, None)
             raise Lost
+        self._is_mute = False
         self.transport = secured
+
+    def _break_off(self, transport: asyncio.Transport, error: Exception | None) -> None:
+        """The end of a handshake that failed. The TLS layer tells nobody of a connection that is lost in it."""
+        transport.abort()
+        self.connection_lost(error)
 
     async def _hand_on(self, early: bytes, transport: asyncio.Transport) -> None:
         """Give octets that were read too early to the TLS layer, before anything else can reach it."""

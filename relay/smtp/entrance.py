@@ -33,7 +33,7 @@ class Entrance(Receiving):
         self.account: Account | None = None
         self.ehlo = ""
         self.extended = False
-        self.secure = listener.implicit and not listener.proxy
+        self.secure = False
         self._info: SessionInfo | None = None
 
     # -- greeting and state ---------------------------------------------------------------------------------------

@@ -130,28 +130,35 @@ class Presence(Protocol):
 
 
 class Gate:
-    """Open sessions: those of this process in all, and by client address (of IPv6 the /64) those of every worker."""
+    """Open connections: those of this process in all, and by client address (of IPv6 the /64) those of every worker.
+
+    A connection has its place from the accept on, whether its client ever speaks or not.
+    """
 
     def __init__(self, *, total: int, per_address: int, presence: Presence, member: int) -> None:
         self.total = total
         self.per_address = per_address
-        self.sessions: set[asyncio.BaseProtocol] = set()
+        self.sessions: dict[asyncio.BaseProtocol, str] = {}  # what its address is counted by; "" where it is not
         self._presence = presence
         self._member = member
 
-    def enter(self, session: asyncio.BaseProtocol, address: str, *, counted: bool) -> bool:
-        """Let a session in; False when a cap is reached. `counted` is False for addresses without a cap of their own."""
+    def enter(self, session: asyncio.BaseProtocol) -> bool:
+        """Let a connection in; False when this process has as many as it may."""
         if len(self.sessions) >= self.total:
             return False
-        key = f"client:{client_key(address)}"
-        if counted and self._presence.enter(key, self._member, time.time()) > self.per_address:
-            self._presence.leave(key, self._member, time.time())
-            return False
-        self.sessions.add(session)
+        self.sessions[session] = ""
         return True
 
-    def leave(self, session: asyncio.BaseProtocol, address: str, *, counted: bool) -> None:
-        if session in self.sessions:
-            self.sessions.discard(session)
-            if counted:
-                self._presence.leave(f"client:{client_key(address)}", self._member, time.time())
+    def count(self, session: asyncio.BaseProtocol, address: str) -> bool:
+        """Count one that is in for its client; False, and not counted, when that address has as many as it may."""
+        key = f"client:{client_key(address)}"
+        if self._presence.enter(key, self._member, time.time()) > self.per_address:
+            self._presence.leave(key, self._member, time.time())
+            return False
+        self.sessions[session] = key
+        return True
+
+    def leave(self, session: asyncio.BaseProtocol) -> None:
+        key = self.sessions.pop(session, "")
+        if key:
+            self._presence.leave(key, self._member, time.time())

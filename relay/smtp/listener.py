@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 from relay.settings.model import Listener, Settings
 from relay.smtp import tls
-from relay.smtp.connection import HANDSHAKE_SECONDS
 from relay.smtp.front import Front, Gate, InFlight, Listens
 from relay.smtp.session import Session
 
@@ -40,12 +39,9 @@ class Listeners:
                 context = shield.context
             kind = self._kind(listener)
             sock = socket.socket(fileno=descriptor)
-            immediate = context if kind.implicit and not kind.proxy else None
-            limit = HANDSHAKE_SECONDS if immediate else None
-            server = await loop.create_server(
-                self._factory(loop, context, kind), sock=sock, ssl=immediate, ssl_handshake_timeout=limit
-            )
-            self._servers.append(server)
+            # In plain on every port: with `ssl` a session would hear of its connection after the handshake only, and who
+            # never begins one would be counted by nobody.
+            self._servers.append(await loop.create_server(self._factory(loop, context, kind), sock=sock))
 
     def _kind(self, listener: Listener) -> Listens:
         exempt, private = self._settings.connections_exempt, self._settings.private

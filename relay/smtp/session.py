@@ -42,6 +42,7 @@ class Session(Entrance):
     ) -> None:
         super().__init__(loop, front, in_flight, tls=tls, listener=listener)
         self.gate = gate
+        self._is_mute = listener.implicit
         self._errors = 0
         self._polite = False
         self._must_yield = False
@@ -49,8 +50,32 @@ class Session(Entrance):
 
     # -- life -----------------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """A place is asked for before anything else is done, so that who says nothing takes one too."""
+        if self.listener.proxy and not self.listener.trusts(self.peer_address):
+            self.front.count("bad_proxy_header")
+            self.part(linger=False)
+        elif not self.gate.enter(self) or not (self.listener.proxy or self._is_counted()):
+            self._refuse()
+        else:
+            if self.listener.implicit and not self.listener.proxy:
+                self.hold_reading()  # the first octets are for the TLS layer, which is not there yet
+            super().begin()
+
+    def _is_counted(self) -> bool:
+        """Whether the client's address has a place left; takes it."""
+        address = self.peer_address
+        return not self.listener.counts(address) or self.gate.count(self, address)
+
+    def _refuse(self) -> None:
+        """Over a cap. Nobody waits until this is read: each who lingers would hold a descriptor beyond the cap."""
+        self.front.count("refused_connection")
+        if not self._is_mute:
+            self.reply("421 4.7.0 Too many connections; try again later")
+        self.part(linger=False)
+
     def ended(self) -> None:
-        self.gate.leave(self, self.peer_address, counted=self.listener.counts(self.peer_address))
+        self.gate.leave(self)
 
     async def finished(self) -> None:
         """Returns when the session's task has ended: a commit must end before the process does."""
@@ -63,14 +88,13 @@ class Session(Entrance):
                 await self._read_proxy_header()
             if self.transport is None:  # gone before it was let in: `ended` has been and will not come again
                 return
-            if not self.gate.enter(self, self.peer_address, counted=self.listener.counts(self.peer_address)):
-                self.front.count("refused_connection")
-                self.send_away("421 4.7.0 Too many connections; try again later")
+            if self.listener.proxy and not self._is_counted():
+                self._refuse()
                 return
-            self.front.count("session")
-            if self.listener.implicit and not self.secure and self.tls:
+            if self.listener.implicit and self.tls:
                 await self.upgrade(self.tls)
                 self.secure = True
+            self.front.count("session")
             if self.listener.mends(self.peer_address):
                 self.mend_line_ends()
             self.reply(f"220 {self.front.hostname} ESMTP Zegel")
@@ -85,12 +109,13 @@ class Session(Entrance):
             self.part(linger=not self._polite or bool(self.buffer))
 
     async def _read_proxy_header(self) -> None:
-        if not self.listener.trusts(self.peer_address):
-            self.front.count("bad_proxy_header")
-            raise Lost
         try:
-            while (header := read_header(self.buffer)) is None:
+            header = read_header(self.buffer)
+            if header is None:
+                self.expect_soon()
+            while header is None:
                 await self.more()
+                header = read_header(self.buffer)
         except Lost:
             if self._received:  # who only looks whether somebody listens has said nothing wrong
                 self.front.count("bad_proxy_header")
@@ -100,6 +125,7 @@ class Session(Entrance):
             raise Lost
         del self.buffer[: header.length]
         self.peer_address = header.address or self.peer_address
+        self.expect_command()
 
     async def _converse(self) -> None:
         """Commands until QUIT. Those that need no waiting are answered by `pump`, often without this task being woken."""
