@@ -21,16 +21,26 @@ def add_to(app: typer.Typer) -> None:
 def check_config(frame: Frame) -> None:
     """Look for every error in the config: where, what is wrong, what to write. Exits 1 where there is one."""
     problems = problems_of(frame)
+    warnings = [] if problems else _warnings(frame.settings(), file_of(frame))
     if frame.as_json:
-        print_json({"file": file_of(frame), "ok": not problems, "problems": problems})
-    elif problems:
-        for problem in problems:
-            say(f"{problem['file']}: {problem['key']}", f"    {problem['wrong']}.", f"    {problem['remedy']}.", "")
-        say(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}.")
+        print_json({"file": file_of(frame), "ok": not problems, "problems": problems, "warnings": warnings})
     else:
-        say(f"{file_of(frame)}: nothing is wrong.")
+        for problem in problems or warnings:
+            say(f"{problem['file']}: {problem['key']}", f"    {problem['wrong']}.", f"    {problem['remedy']}.", "")
+        if problems:
+            say(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}.")
+        else:
+            say(f"{file_of(frame)}: nothing is wrong.")
     if problems:
         raise typer.Exit(NO)
+
+
+def _warnings(settings: Settings, file: str) -> list[dict[str, str]]:
+    """What stops no start and depends on where it is started: the limit on open files of this shell."""
+    from relay.serve import descriptors
+
+    short = descriptors.shortage(settings, descriptors.reachable())
+    return [{"file": file, "key": "limits.max_connections", "wrong": short[0], "remedy": short[1]}] if short else []
 
 
 def file_of(frame: Frame) -> str:

@@ -73,6 +73,7 @@ def _on_this_machine(settings: Settings) -> list[Finding]:
         ("storage", machine.storage),
         ("certificate", machine.certificates),
         ("gateway", machine.gateway),
+        ("open files", machine.open_files),
         ("region", machine.region),
     )
     for name, check in checks:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -200,6 +202,32 @@ def gateway(settings: Settings) -> list[Finding]:
     if reasons:
         return [wrong("gateway", f"it runs, but {'; '.join(reasons)}", "Look at its log")]
     return [ok("gateway", "it runs and is ready")]
+
+
+def open_files(settings: Settings) -> list[Finding]:
+    """The limit on open files lets `max_connections` in: that of the running gateway, else what it would get from this shell."""
+    from relay.cli.client import is_running
+    from relay.serve import descriptors
+    from relay.serve.boot import control_path
+
+    limit, whose = descriptors.reachable(), "here"
+    if is_running(settings):
+        limit, whose = _limit_behind(control_path(settings)), "for the gateway that runs"
+    short = descriptors.shortage(settings, limit)
+    if short is not None:
+        return [warn("open files", short[0], short[1])]
+    return [ok("open files", f"{limit} {whose}, enough for {settings.limits.max_connections} connections")]
+
+
+def _limit_behind(path: Path) -> int:
+    """The limit of the process that listens on a local socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        pid = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+    (line,) = (
+        line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if line.startswith("Max open files")
+    )
+    return int(line.split()[3])
 
 
 def region(settings: Settings) -> list[Finding]:

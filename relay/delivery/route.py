@@ -55,9 +55,14 @@ def pool_settings(settings: Settings, workers: int) -> PoolSettings:
     return PoolSettings(
         peers(delivery),
         terms(settings),
-        connections=max(1, delivery.connections_per_destination * len(delivery.smarthosts) // workers),
+        connections=connections(delivery, workers),
         messages_per_connection=delivery.messages_per_connection,
     )
+
+
+def connections(delivery: Delivery, workers: int) -> int:
+    """To next hops, of one worker."""
+    return max(1, delivery.connections_per_destination * len(delivery.smarthosts) // workers)
 
 
 def plans(delivery: Delivery) -> Callable[[Item], RetryPlan]:

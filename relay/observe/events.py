@@ -70,6 +70,15 @@ STORE_BARRED = _event(
 )
 STORE_RECOVERED = _event("store.recovered", "The shared database is whole and in use again.")
 UPKEEP_FAILED = _event("upkeep.failed", "A job of retention or repair failed and will be tried again. kind.")
+DESCRIPTORS_EXHAUSTED = _event(
+    "descriptors.exhausted",
+    "No file or connection could be opened: raise the limit (LimitNOFILE=). At most once a minute. error_count.",
+)
+CONNECTIONS_LIMITED = _event(
+    "connections.limited",
+    "The limit on open files leaves room for fewer connections than max_connections; those over it get 421. "
+    "wanted, possible, limit, needed: all of one worker.",
+)
 
 # Bugs caught at an outer edge
 SESSION_CRASHED = _event("session.crashed", "A bug ended an SMTP command with 451. kind, place.")

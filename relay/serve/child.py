@@ -12,6 +12,7 @@ from collections.abc import Callable
 from relay.keyring import Keyring
 from relay.observe import events
 from relay.observe.log import configure, log
+from relay.observe.scarcity import scarcity
 from relay.serve.boot import Boot, read_boot
 
 
@@ -29,6 +30,7 @@ def main() -> None:
 
 
 async def _serve(boot: Boot) -> None:
+    asyncio.get_running_loop().set_exception_handler(scarcity.heard)
     try:
         if boot.place < 0:
             from relay.serve import web

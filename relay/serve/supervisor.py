@@ -17,7 +17,8 @@ from typing import Any
 
 from relay.observe import events, metrics
 from relay.observe.log import log
-from relay.serve import notify
+from relay.observe.scarcity import scarcity
+from relay.serve import descriptors, notify
 from relay.serve.boot import Boot, control_path
 from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
 from relay.serve.ownership import Ownership
@@ -69,6 +70,7 @@ class Supervisor:
         """Everything up and ready. Raises PortTaken, OwnerError, KeyringError, StartFailed, each with what to do."""
         settings = self.settings
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._make_room()
         self._ownership.take()
         places: dict[int, list[tuple[int, int]]] = {place: [] for place in range(self.workers)}
         self._sockets = []
@@ -99,6 +101,12 @@ class Supervisor:
             await self.stop()
             raise StartFailed(self._failed.result())
         notify.ready()
+
+    def _make_room(self) -> None:
+        """Descriptors for the connections that the config allows; the children inherit the limit."""
+        room = descriptors.room(self.settings, descriptors.raise_limit(), self.workers)
+        if room.possible < room.wanted:
+            log.warning(events.CONNECTIONS_LIMITED, **room._asdict())
 
     async def _bind(self, endpoint: Endpoint, places: int) -> list[socket.socket]:
         """As `open_sockets`; waits for the children of a supervisor that was killed, which drain and then leave the port."""
@@ -273,7 +281,8 @@ class Supervisor:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error(events.SUPERVISOR_CRASHED, kind=type(error).__name__, place=place_of(error))
+            if not scarcity.met(error):
+                log.error(events.SUPERVISOR_CRASHED, kind=type(error).__name__, place=place_of(error))
             if not self._failed.done():  # read by `start` only: what ends later does not end the gateway
                 name, where = type(error).__name__, place_of(error)
                 self._failed.set_result(

@@ -23,6 +23,7 @@ from relay.mail.message import Message
 from relay.mail.visible import Unreadable, reply_addresses, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
+from relay.observe.scarcity import scarcity
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note
 from relay.serve.channel import Channel, OpRefused
@@ -278,7 +279,7 @@ class Watch:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and task.exception() is not None and not scarcity.met(task.exception()):
             metrics.CRASHES.inc(("watch",))
             log.error(events.WATCH_CRASHED, kind=type(task.exception()).__name__)
 

@@ -34,9 +34,11 @@ from relay.keyring import Keyring, KeyringError
 from relay.observe import events, metrics
 from relay.observe.health import Health
 from relay.observe.log import log
+from relay.observe.scarcity import scarcity
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
 from relay.recheck import Recheck
+from relay.serve import descriptors
 from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
 from relay.serve.channel import Channel, OpRefused, connect
 from relay.serve.overdue import Overdue
@@ -198,7 +200,7 @@ class Worker:
             logins=LoginLimits(limits.failed_logins_per_10_minutes, limits.login_block_seconds),
         )
         self.gate = Gate(
-            total=max(1, limits.max_connections // workers),
+            total=descriptors.room(settings, descriptors.present(), workers).possible,
             per_address=limits.connections_per_address,
             presence=self.counters,
             member=self.boot.place,
@@ -350,6 +352,8 @@ class Worker:
             self.stopping.set()  # the channel ended: without a supervisor a worker drains and goes
 
     def _crashed(self, error: BaseException | None) -> None:
+        if scarcity.met(error):
+            return
         metrics.CRASHES.inc(("worker",))
         if error is not None:
             log.error(events.WORKER_CRASHED, kind=type(error).__name__, place=place_of(error))

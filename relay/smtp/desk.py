@@ -15,6 +15,7 @@ from relay.mail.envelope import Account, Envelope, Recipient, Submission
 from relay.mail.reply import reply_line
 from relay.observe import events, metrics
 from relay.observe.log import log
+from relay.observe.scarcity import scarcity
 from relay.smtp.auth import Login
 from relay.smtp.front import Limits, Transaction
 
@@ -140,6 +141,8 @@ class Desk:
         metrics.SMTP_EVENTS.inc((event,))
 
     def crashed(self, error: BaseException) -> None:
+        if scarcity.met(error):
+            return
         metrics.CRASHES.inc(("session",))
         log.error(events.SESSION_CRASHED, kind=type(error).__name__, place=place_of(error))
 
