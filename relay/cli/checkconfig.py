@@ -29,7 +29,7 @@ def check_config(frame: Frame) -> None:
             say(f"{problem['file']}: {problem['key']}", f"    {problem['wrong']}.", f"    {problem['remedy']}.", "")
         if problems:
             say(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}.")
-        else:
+        elif not warnings:
             say(f"{file_of(frame)}: nothing is wrong.")
     if problems:
         raise typer.Exit(NO)

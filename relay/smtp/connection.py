@@ -129,11 +129,12 @@ class Connection(SMTP):
         self._in_data = False
 
     def expect_soon(self) -> None:
-        """Wait for what a client sends without being asked, its PROXY header: `HANDSHAKE_SECONDS`."""
-        self._deadline = self.loop.time() + HANDSHAKE_SECONDS
+        """Wait for what a client sends without being asked, its PROXY header: `HANDSHAKE_SECONDS` at most."""
+        seconds = min(HANDSHAKE_SECONDS, self.command_timeout)
+        self._deadline = self.loop.time() + seconds
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = self.loop.call_later(HANDSHAKE_SECONDS, self._look)
+            self._timer = self.loop.call_later(seconds, self._look)
 
     def expect_data(self, total_seconds: float) -> None:
         """Wait for message octets from now on: so much in all, and a least speed (SMTP-11)."""

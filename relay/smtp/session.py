@@ -122,6 +122,7 @@ class Session(Entrance):
             raise
         if isinstance(header, BadProxyHeader):
             self.front.count("bad_proxy_header")
+            self.part(linger=False)
             raise Lost
         del self.buffer[: header.length]
         self.peer_address = header.address or self.peer_address

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -67,6 +68,7 @@ class Gateway:
         self.doors: dict[str, Door] = {}
         self.logins: dict[str, tuple[str, str]] = {}
         self.process: subprocess.Popen[bytes] | None = None
+        self.descriptors = 0  # that its processes may have, each; 0 is as many as the tests
         self.settings = self._settings(workers, changes)
         assert not clashes(self.settings), clashes(self.settings)
         self._found()
@@ -156,6 +158,9 @@ class Gateway:
                 env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'harness' / 'site'}"},
             )
         assert self.process.stdin is not None and self.process.stdout is not None
+        if self.descriptors:  # it waits for its settings and has begun nothing
+            limits = (self.descriptors // 2, self.descriptors)
+            resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, limits)
         self.process.stdin.write(self.settings.model_dump_json().encode() + b"\n")
         self.process.stdin.close()
         watchdog = threading.Timer(START_SECONDS, self.process.kill)

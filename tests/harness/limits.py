@@ -15,6 +15,13 @@ def no_descriptors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def few_descriptors(most: int) -> Iterator[None]:
+    """The soft limit on open files is `most`; the hard one stays."""
+    with _limited(resource.RLIMIT_NOFILE, most):
+        yield
+
+
+@contextlib.contextmanager
 def no_file_over(octets: int) -> Iterator[None]:
     """No file grows past `octets` (EFBIG), as on a full disk; smaller ones are written as ever."""
     with _limited(resource.RLIMIT_FSIZE, octets):

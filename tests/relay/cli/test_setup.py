@@ -18,7 +18,7 @@ from cryptography import x509
 
 from relay.cli import machine
 from relay.cli.findings import Finding
-from relay.cli.machine import certificates
+from relay.cli.machine import certificates, open_files
 from relay.cli.records import dkim, dmarc, own_name, spf
 from relay.dns import Answer, Failed, NoRecord, Resolver, Result
 from relay.settings.load import load
@@ -27,6 +27,7 @@ from tests.faults.conftest import disk
 from tests.faults.disk import fill
 from tests.harness.certificates import write_pair
 from tests.harness.gateway import free_port
+from tests.harness.limits import few_descriptors
 from tests.relay.cli.conftest import CONFIG, Zegel
 
 __all__ = ["disk"]
@@ -101,6 +102,30 @@ def test_every_error_is_told_at_once(zegel: Zegel) -> None:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     answer = Zegel(tmp_path / "nowhere.toml")("check-config", "--json")
     assert answer.code == 1 and "zegel init" in answer.json["problems"][0]["remedy"]
+
+
+def test_connections_that_no_limit_has_room_for_are_told_with_what_to_write(
+    zegel: Zegel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stop no start: who comes on top of them gets 421."""
+    monkeypatch.setattr("relay.serve.descriptors.MOST", 1000)  # the hard limit of this machine may be any
+    with few_descriptors(1000):
+        _told_of_connections(zegel)
+
+
+def _told_of_connections(zegel: Zegel) -> None:
+    zegel.config.write_text(CONFIG + "[limits]\nmax_connections = 1000\n")
+    answer = zegel("check-config", "--json")
+    assert answer.code == 0 and answer.json["ok"] is True
+    (warning,) = answer.json["warnings"]
+    assert warning["key"] == "limits.max_connections" and "LimitNOFILE=1192 " in warning["remedy"]
+    told = zegel("check-config")
+    assert told.code == 0 and "LimitNOFILE=" in told.out and "nothing is wrong" not in told.out
+    (finding,) = open_files(load(zegel.config, environment={}))
+    assert finding.state == "warn" and "LimitNOFILE=" in finding.remedy
+    zegel.config.write_text(CONFIG + "[limits]\nmax_connections = 10\n")
+    assert zegel("check-config", "--json").json["warnings"] == []
+    assert open_files(load(zegel.config, environment={}))[0].state == "ok"
 
 
 def test_doctor_on_this_machine(shop: Zegel, tmp_path: Path) -> None:

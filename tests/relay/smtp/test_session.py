@@ -250,3 +250,157 @@ async def test_commands_in_single_octets() -> None:
         await _line(reader, "250")
         writer.close()
     assert [raw for _, raw in front.taken] == [b".\r\nx\r\n"]
+
+
+# -- doors: who has a place before it has said a word
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> dict[str, str]:
+    write_pair(tmp_path / "crt", tmp_path / "key")
+    return {"certificate": str(tmp_path / "crt"), "key": str(tmp_path / "key")}
+
+
+TWO = {"connections_per_address": 2, "connections_exempt_networks": []}
+HERE = "client:127.0.0.1"
+HELLO = b"\x16\x03\x01\x02\x00\x01"  # how a handshake begins
+
+
+async def _heard(reader: asyncio.StreamReader) -> bytes:
+    """All that is said until the end; octets that the gateway did not read make the end a reset."""
+    try:
+        return await asyncio.wait_for(reader.read(), 5.0)
+    except ConnectionResetError:
+        return b""
+
+
+async def _greeted(doors: Doors, pair: dict[str, str], first: bytes = b"") -> asyncio.StreamWriter:
+    """A client of implicit TLS that has been let in."""
+    trust = ssl.create_default_context(cafile=pair["certificate"])
+    reader, writer = await doors.connect()
+    writer.write(first)
+    await writer.start_tls(trust, server_hostname="gw.test")
+    await _line(reader, "220")
+    for command, code in ((b"EHLO x\r\n", "250"), (LOGIN, "235")):
+        writer.write(command)
+        await _line(reader, code)
+    return writer
+
+
+async def test_who_is_silent_before_tls_is_counted_from_the_accept_on(pair: dict[str, str]) -> None:
+    """SMTP-11: `submissions` heard of its clients after the handshake only, and thousands stood there uncounted."""
+    front = Permissive()
+    async with Doors(_settings(TWO, kind="submissions", tls="required", **pair), front) as doors:
+        silent = [await doors.connect() for _ in range(2)]
+        await _until(lambda: doors.presence.counts.get(HERE) == 2)
+        for _ in range(3):
+            reader, writer = await doors.connect()
+            assert await _heard(reader) == b"", "no octet can be told from a handshake"
+            writer.close()
+        assert front.events == ["refused_connection"] * 3
+        assert len(doors.gate.sessions) == 2
+        silent.pop()[1].close()
+        await _until(lambda: doors.presence.counts[HERE] == 1)
+        writer = await _greeted(doors, pair)
+        assert front.events[3:] == ["session"]
+        writer.close()
+        await _until(lambda: doors.presence.counts[HERE] == 1)
+        silent.pop()[1].close()
+        await _until(lambda: doors.presence.counts[HERE] == 0)
+    assert not front.crashes
+
+
+async def test_the_cap_on_all_connections_holds_before_tls_and_before_a_proxy_header(pair: dict[str, str]) -> None:
+    """Over it who can read is told 421; nobody lingers, since that would take a descriptor too."""
+    for listener, said in (
+        ({"kind": "submissions", "tls": "required", **pair}, b""),
+        ({"proxy_protocol": True}, b"421 4.7.0 Too many connections; try again later\r\n"),
+    ):
+        front = Permissive()
+        async with Doors(_settings(**listener), front) as doors:
+            doors.gate.total = 2
+            silent = [await doors.connect() for _ in range(2)]
+            await _until(lambda doors=doors: len(doors.gate.sessions) == 2)
+            reader, writer = await doors.connect()
+            assert await _heard(reader) == said
+            assert front.events == ["refused_connection"] and doors.presence.counts == {}
+            for _, held in (*silent, (reader, writer)):
+                held.close()
+            await _until(lambda doors=doors: not doors.gate.sessions)
+        assert not front.crashes
+
+
+@pytest.mark.parametrize("begun", [b"", HELLO])
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_a_handshake_that_stalls_ends(
+    pair: dict[str, str], begun: bytes, proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.smtp.connection.HANDSHAKE_SECONDS", 0.2)
+    front = Permissive()
+    header = b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n" if proxied else b""
+    settings = _settings(TWO, kind="submissions", tls="required", proxy_protocol=proxied, **pair)
+    async with Doors(settings, front) as doors:
+        reader, writer = await doors.connect()
+        writer.write(header + begun)
+        assert await _heard(reader) == b""
+        await _until(lambda: not doors.gate.sessions)
+        assert set(doors.presence.counts.values()) == {0} and front.events == []
+        writer.close()
+    assert not front.crashes
+
+
+async def test_a_proxy_header_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.smtp.connection.HANDSHAKE_SECONDS", 0.2)
+    front = Permissive()
+    async with Doors(_settings(proxy_protocol=True), front) as doors:
+        reader, writer = await doors.connect()
+        writer.write(b"PROXY TCP4 192.0.2.7")
+        assert (await asyncio.wait_for(reader.read(), 5.0)).startswith(b"421 4.4.2")
+        writer.close()
+        await _until(lambda: not doors.gate.sessions)
+        assert front.events == ["bad_proxy_header"]
+        reader, writer = await doors.connect()  # and who has sent it gets the time of a client from then on
+        writer.write(b"PROXY TCP4 192.0.2.7 ")
+        await _only(doors)
+        writer.write(b"192.0.2.1 1 2\r\n")
+        await _line(reader, "220")
+        await asyncio.sleep(0.3)  # longer than the header had
+        writer.write(b"NOOP\r\n")
+        await _line(reader, "250")
+        writer.close()
+
+
+@pytest.mark.parametrize("begun", [b"", HELLO])
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_a_handshake_that_is_reset_leaves_no_place_taken(
+    pair: dict[str, str], begun: bytes, proxied: bool
+) -> None:
+    front = Permissive()
+    header = b"PROXY TCP4 127.0.0.1 192.0.2.1 1 2\r\n" if proxied else b""
+    settings = _settings(TWO, kind="submissions", tls="required", proxy_protocol=proxied, **pair)
+    async with Doors(settings, front) as doors:
+        for is_reset in (True, False) * 4:
+            _, writer = await doors.connect()
+            writer.write(header + begun)
+            await _until(lambda: doors.presence.counts.get(HERE) == 1)
+            if is_reset:
+                _reset(writer)
+            else:
+                writer.close()
+            await _until(lambda: not doors.gate.sessions and doors.presence.counts[HERE] == 0)
+        (await _greeted(doors, pair, header)).close()
+        await _until(lambda: not doors.gate.sessions)
+    assert not front.crashes
+
+
+async def test_a_drain_ends_handshakes_without_a_word(pair: dict[str, str]) -> None:
+    front = Permissive()
+    async with Doors(_settings(kind="submissions", tls="required", **pair), front) as doors:
+        reader, writer = await doors.connect()
+        writer.write(HELLO)
+        await _only(doors)
+        async with asyncio.timeout(5.0):
+            await doors.listeners.drain(60.0)
+        assert await _heard(reader) == b""
+        writer.close()
+    assert not front.crashes and front.events == []
