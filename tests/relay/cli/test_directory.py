@@ -59,7 +59,7 @@ def test_a_tenant_shows_what_add_took(zegel: Zegel) -> None:
         (("held", "refuse", "0AKY71YWHN100"), 1, "zegel trace"),
         (("trace", "nonsense"), 2, "no queue id"),
         (("trace", "ann@example.net"), 1, "nothing is known"),
-        (("suppression", "remove", "shop", "ann@example.net"), 1, "CONSENT-11"),
+        (("suppression", "remove", "shop", "ann@example.net"), 1, "no objection of scope all stands"),
         (("policy", "mode", "shop", "consent"), 2, "nothing to set"),
         (("policy", "mode", "shop", "nonsense", "off"), 2, "no such policy"),
         (("policy", "mode", "shop", "unsubscribe", "--set", "missing=injct"), 2, "refuse, inject"),
