@@ -79,6 +79,7 @@ CONNECTIONS_LIMITED = _event(
     "The limit on open files leaves room for fewer connections than max_connections; those over it get 421. "
     "wanted, possible, limit, needed: all of one worker.",
 )
+MEASURE_FAILED = _event("measure.failed", "A number for the metrics could not be had; it keeps its last value. kind.")
 
 # Bugs caught at an outer edge
 SESSION_CRASHED = _event("session.crashed", "A bug ended an SMTP command with 451. kind, place.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,6 +15,7 @@ from prometheus_client.utils import floatToGoString
 from relay.observe.registry import AnyMetric, Counter, Gauge, Histogram, Snapshot
 
 Series = dict[tuple[str, ...], Any]
+_TOGETHER: dict[str, Callable[[float, float], float]] = {"sum": operator.add, "max": max, "min": min}
 
 
 class Base:
@@ -74,7 +76,7 @@ def _levels(metric: Gauge, snapshots: Sequence[Snapshot]) -> Series:
             if before is None:
                 levels[key] = value
             else:
-                levels[key] = max(before, value) if metric.merge == "max" else before + value
+                levels[key] = _TOGETHER[metric.merge](before, value)
     return levels
 
 

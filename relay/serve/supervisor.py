@@ -23,6 +23,7 @@ from relay.serve.boot import Boot, control_path
 from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
 from relay.serve.ownership import Ownership
 from relay.serve.sockets import PortTaken, open_sockets
+from relay.serve.vitals import Vitals, measure_processes
 from relay.settings.endpoint import Endpoint
 from relay.settings.model import Settings
 from relay.smtp.desk import place_of
@@ -92,6 +93,7 @@ class Supervisor:
         for child in self.children.values():
             self._later(self._keep(child))
         self._later(self._collect())
+        self._later(Vitals(settings, self._ownership).watch(self.stopping))
         self._later(self._ownership.upkeep(self.stopping))
         self._later(self._ownership.watch(self.stopping))
         ready = asyncio.gather(*(child.ready.wait() for child in self.children.values()))
@@ -198,17 +200,28 @@ class Supervisor:
         """Keep every worker's last metrics, for the scrape and for the day it dies."""
         while True:
             await asyncio.sleep(SNAPSHOT_SECONDS)
-            for child in self.children.values():
-                if child.channel is not None:
-                    with contextlib.suppress(OpUnavailable, OpRefused):
-                        child.snapshot = await child.channel.call("metrics.snapshot", timeout=2.0)
+            states = {child.place: await self._snapshot(child) for child in list(self.children.values())}
+            measure_processes(states.pop(WEB), list(states.values()))
+
+    async def _snapshot(self, child: Child) -> str:
+        """Take its numbers; whether it is running, silent or missing."""
+        if child.channel is None:
+            return "missing"
+        try:
+            child.snapshot = await child.channel.call("metrics.snapshot", timeout=2.0)
+        except (OpUnavailable, OpRefused):
+            return "silent" if child.channel is not None else "missing"
+        return "running"
 
     async def _reload(self) -> None:
         """SIGHUP: certificates from disk; a bad pair leaves the old one in force and is said."""
+        refused = False
         for child in self.children.values():
             if child.channel is not None and child.place != WEB:
                 for problem in await child.channel.call("worker.reload"):
+                    refused = True
                     log.error(events.RELOAD_REFUSED, problem=problem)
+        metrics.RELOAD_REFUSED.set(float(refused))
         log.info(events.RELOADED)
 
     # -- control socket -----------------------------------------------------------------------------------------------
