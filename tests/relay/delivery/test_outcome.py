@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from relay.delivery.outcome import MAX_REPLY_CHARACTERS, Deferred, Delivered, Failed, Stage, clean, judge, subject_of, text_of
+from relay.delivery.outcome import (
+    MAX_REPLY_CHARACTERS,
+    Deferred,
+    Delivered,
+    Failed,
+    Stage,
+    clean,
+    judge,
+    subject_of,
+    text_of,
+)
 from relay.delivery.replies import Reply, ReplyReader
 
 TABLE = Path(__file__).parents[2] / "replies.tsv"
