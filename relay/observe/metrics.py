@@ -10,9 +10,10 @@ import re
 
 from relay.observe.exposition import Base
 from relay.observe.exposition import merge as merge_snapshots
+from relay.observe.exposition import together as together_snapshots
 from relay.observe.registry import AnyMetric, Counter, Gauge, Histogram, Label, Snapshot
 
-__all__ = ["CATALOGUE", "Base", "merge", "snapshot"]
+__all__ = ["CATALOGUE", "Base", "Snapshot", "merge", "snapshot", "together"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -308,3 +309,8 @@ def snapshot() -> Snapshot:
 def merge(snapshots: list[Snapshot], base: Base) -> str:
     """Prometheus text (0.0.4) of all processes together; `base` holds those that are gone, so counters never fall."""
     return merge_snapshots(CATALOGUE, snapshots, base)
+
+
+def together(snapshots: list[Snapshot], base: Base) -> Snapshot:
+    """All processes together, as one snapshot."""
+    return together_snapshots(CATALOGUE, snapshots, base)

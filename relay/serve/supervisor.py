@@ -49,7 +49,8 @@ class Child:
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
         self.ready = asyncio.Event()
-        self.snapshot: dict[str, Any] | None = None
+        self.snapshot: metrics.Snapshot | None = None
+        self.state = "missing"  # one of relay.serve.vitals.STATES
 
 
 class Supervisor:
@@ -200,8 +201,10 @@ class Supervisor:
         """Keep every worker's last metrics, for the scrape and for the day it dies."""
         while True:
             await asyncio.sleep(SNAPSHOT_SECONDS)
-            states = {child.place: await self._snapshot(child) for child in list(self.children.values())}
-            measure_processes(states.pop(WEB), list(states.values()))
+            for child in self.children.values():
+                child.state = await self._snapshot(child)
+            workers = [child.state for child in self.children.values() if child.place != WEB]
+            measure_processes(self.children[WEB].state, workers)
 
     async def _snapshot(self, child: Child) -> str:
         """Take its numbers; whether it is running, silent or missing."""
@@ -240,9 +243,9 @@ class Supervisor:
             child.ready.set()
             return {}
         if op == "metrics.text":
-            return metrics.merge(
-                [c.snapshot for c in self.children.values() if c.snapshot] + [metrics.snapshot()], self._base
-            )
+            return metrics.merge(self._snapshots(), self._base)
+        if op == "metrics.live":
+            return self._live()
         if op == "ready":
             return await self._not_ready()
         if op == "worker.submit":
@@ -250,6 +253,23 @@ class Supervisor:
         if op.startswith(("queue.", "held.")):
             return await self._ask_workers(op, args)
         return await self._ownership.call(op, args)
+
+    def _snapshots(self) -> list[metrics.Snapshot]:
+        return [c.snapshot for c in self.children.values() if c.snapshot] + [metrics.snapshot()]
+
+    def _live(self) -> dict[str, Any]:
+        """What `zegel top` shows: all numbers together, and those of each process."""
+        processes = [
+            {
+                "place": child.place,
+                "kind": "web" if child.place == WEB else "worker",
+                "pid": child.process.pid if child.process is not None else 0,
+                "state": child.state,
+                "numbers": child.snapshot or {},
+            }
+            for child in self.children.values()
+        ]
+        return {"numbers": metrics.together(self._snapshots(), self._base), "processes": processes}
 
     async def _not_ready(self) -> list[str]:
         reasons = await self._ownership.problems()
