@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from relay.observe.alarms import standing
 from relay.observe.metrics import ACCEPT_SECONDS, LOOP_LAG
 from relay.observe.registry import Histogram, Snapshot
 
 Labels = tuple[str, ...]
 Record = dict[str, Any]
 MOST_ROWS = 10
-CERTIFICATE_DAYS = 14
-DAY = 86_400.0
 
 
 class Look(NamedTuple):
@@ -57,32 +56,8 @@ def pulse(before: Look, now: Look) -> Record:
         "tenants": _tenants(rates("zegel_tenant_messages_total", 0), numbers),
         "throttled": rates("zegel_throttled_total", 0),
         "processes": [_process(each, before, seconds) for each in now.processes],
-        "trouble": trouble(now),
+        "trouble": standing(now.at, numbers),
     }
-
-
-def trouble(look: Look) -> list[str]:
-    """What is wrong right now, as names of entries of docs/operating.md; none: all is well."""
-    numbers = look.numbers
-    states = _sums(numbers, "zegel_processes", 1)
-    ends = [value for _, value in numbers.get("zegel_certificate_expires_timestamp_seconds", ())]
-    free, reserve = _one(numbers, "zegel_disk_free_bytes"), _one(numbers, "zegel_disk_reserve_bytes")
-    found = {
-        "ZegelProcessMissing": states.get("missing", 0) > 0,
-        "ZegelProcessSilent": states.get("silent", 0) > 0,
-        "ZegelStoreUnusable": _one(numbers, "zegel_store_usable") == 0,
-        "ZegelQueueStopped": _one(numbers, "zegel_queue_stopped") > 0,
-        "ZegelDirectoryStale": _one(numbers, "zegel_directory_stale") > 0,
-        "ZegelReloadRefused": _one(numbers, "zegel_reload_refused") > 0,
-        "ZegelQueueDamaged": _one(numbers, "zegel_queue_corrupt_rows") > 0,
-        "ZegelNextHopFailing": _one(numbers, "zegel_next_hops_failing") > 0,
-        "ZegelUrgentMailOld": _sums(numbers, "zegel_queue_age_seconds", 0).get("urgent", 0.0) > 3600,
-        "ZegelHeldMailOld": _one(numbers, "zegel_held_oldest_seconds") > 2 * 3600,
-        "ZegelKeyDiffers": _one(numbers, "zegel_dkim_mismatched_keys") > 0,
-        "ZegelDiskLow": 0 < free < 2 * reserve,
-        "ZegelCertificateEndsSoon": any(end - look.at < CERTIFICATE_DAYS * DAY for end in ends),
-    }
-    return [name for name, is_so in found.items() if is_so]
 
 
 def _series(numbers: Snapshot, name: str) -> Iterable[tuple[Labels, Any]]:

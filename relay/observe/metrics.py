@@ -280,6 +280,12 @@ PROCESSES = Gauge(
     "Does everything run that should?",
     [Label("kind", ("worker", "web")), Label("state", ("running", "silent", "missing"))],
 )
+ALARMS = Counter(
+    "zegel_alarms_total",
+    "Letters with alarms of our own, by way and by whether they could be told.",
+    "Would anybody hear of trouble?",
+    [Label("way", ("mail", "webhook")), Label("outcome", ("told", "lost"))],
+)
 START_TIME = Gauge(
     "zegel_start_time_seconds",
     "When the supervisor started, in Unix time.",

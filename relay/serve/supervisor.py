@@ -19,6 +19,7 @@ from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.observe.scarcity import scarcity
 from relay.serve import descriptors, notify
+from relay.serve.bell import Bell
 from relay.serve.boot import Boot, control_path
 from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
 from relay.serve.ownership import Ownership
@@ -95,6 +96,7 @@ class Supervisor:
             self._later(self._keep(child))
         self._later(self._collect())
         self._later(Vitals(settings, self._ownership).watch(self.stopping))
+        self._later(Bell(settings, self._together, self._submit).watch(self.stopping))
         self._later(self._ownership.upkeep(self.stopping))
         self._later(self._ownership.watch(self.stopping))
         ready = asyncio.gather(*(child.ready.wait() for child in self.children.values()))
@@ -249,7 +251,7 @@ class Supervisor:
         if op == "ready":
             return await self._not_ready()
         if op == "worker.submit":
-            return await self._any_worker().call(op, args)
+            return await self._submit(args)
         if op.startswith(("queue.", "held.")):
             return await self._ask_workers(op, args)
         return await self._ownership.call(op, args)
@@ -269,7 +271,14 @@ class Supervisor:
             }
             for child in self.children.values()
         ]
-        return {"numbers": metrics.together(self._snapshots(), self._base), "processes": processes}
+        return {"numbers": self._together(), "processes": processes}
+
+    def _together(self) -> metrics.Snapshot:
+        return metrics.together(self._snapshots(), self._base)
+
+    async def _submit(self, args: dict[str, Any]) -> Any:
+        """A mail of our own."""
+        return await self._any_worker().call("worker.submit", args)
 
     async def _not_ready(self) -> list[str]:
         reasons = await self._ownership.problems()

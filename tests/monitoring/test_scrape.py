@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.certificates import write_pair
 from tests.harness.gateway import MESSAGE, PACE, Gateway
 from tests.monitoring.files import alerts, rules
 from tests.monitoring.prometheus import Prometheus
@@ -117,6 +118,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     folder = tmp_path_factory.mktemp("watched")
     pace = PACE | {"personal_messages_per_minute": 5}
     gateway = Gateway(folder, workers=2, policies={"throttle": pace})
+    write_pair(gateway.certificate, gateway.key, days=60)  # the usual one of the tests ends tomorrow, which is an alarm
     prometheus = Prometheus(folder, f"127.0.0.1:{gateway.settings.web.endpoint.port}")
     try:
         gateway.start()

@@ -12,6 +12,7 @@ import pytest
 
 from relay.keyring import Keyring
 from relay.owner import Owner
+from relay.serve.boot import HISTORY
 from tests.harness.certificates import write_pair
 from tests.harness.gateway import MESSAGE, Gateway, _Places
 from tests.relay.cli.test_running import send
@@ -30,6 +31,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         (record,) = owner.call("dkim.dns", {"domain": "sender.example"})
         seen = {record["name"]: ["v=DKIM1; p=c29tZWJvZHkgZWxzZQ=="]}
         assert owner.call("dkim.check", {"domain": "sender.example", "seen": seen})[0]["match"] != "matches"
+    (made.settings.server.data_dir / HISTORY / "2000-01-01-0.history").mkdir(parents=True)  # retention cannot remove it
     yield made.start()
     made.stop()
 
@@ -68,6 +70,22 @@ def test_the_certificate_in_force_is_measured_not_the_file(gateway: Gateway) -> 
 
 def test_a_key_that_dns_shows_otherwise_is_counted(gateway: Gateway) -> None:
     becomes(gateway, "zegel_dkim_mismatched_keys", 1)
+
+
+def test_retention_that_fails_is_counted(gateway: Gateway) -> None:
+    becomes(gateway, "zegel_upkeep_failures_total", 1)
+
+
+def test_workers_that_cannot_read_what_has_changed_are_told(gateway: Gateway) -> None:
+    becomes(gateway, "zegel_directory_stale", 0)
+    keys = gateway.settings.server.keys_dir
+    away = keys.rename(keys.with_name("away"))
+    try:
+        gateway.op("tenant.set", name="shop", category="toys")
+        becomes(gateway, "zegel_directory_stale", 1)
+    finally:
+        away.rename(keys)
+    becomes(gateway, "zegel_directory_stale", 0)
 
 
 def test_what_waits_and_what_is_held_have_ages_of_their_own(gateway: Gateway) -> None:

@@ -1,4 +1,4 @@
-"""docs/operating.md has an entry for every alert: what it means, what to look at, and the commands that mend it."""
+"""Every alert has a case in which it fires and clears, says what to do, and has its entry in docs/operating.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from relay.observe import events
 from relay.settings.model import Settings
 from tests.house.test_docs_in_step import tables
-from tests.monitoring.files import OPERATING, RULES, alerts, anchors
+from tests.monitoring.files import OPERATING, RULES, alerts, anchors, cases
 
 ENTRY = re.compile(r"^### (Zegel\w+)$(.*?)(?=^##|\Z)", re.M | re.S)
 
@@ -47,3 +47,28 @@ def test_settings_that_it_names_exist() -> None:
 def test_every_alert_links_to_its_entry() -> None:
     known = set(anchors(OPERATING.read_text("utf-8")))
     assert {rule["annotations"]["runbook_url"].partition("#")[2] for rule in alerts().values()} <= known
+
+
+@pytest.mark.parametrize("name", alerts())
+def test_every_alert_has_a_case_in_which_it_fires_and_then_clears(name: str) -> None:
+    own = [case for case in cases() if case["alert"] == name]
+    firing = [case for case in own if "fires" in case]
+    assert firing, f"{name} has no case in tests/monitoring/alerts.toml"
+    for case in firing:
+        assert min(case["quiet"]) < case["fires"] < max(case["quiet"]), "quiet before and after"
+
+
+@pytest.mark.parametrize("name", alerts())
+def test_every_alert_tells_who_should_look_and_what_to_do(name: str) -> None:
+    alert = alerts()[name]
+    assert alert["labels"]["severity"] in ("critical", "warning")
+    notes = alert["annotations"]
+    assert set(notes) == {"summary", "description", "runbook_url"}
+    assert notes["runbook_url"] == f"docs/operating.md#{name.lower()}"
+    assert "{{" not in notes["description"], "what to do does not depend on the numbers"
+    assert notes["description"].endswith(".") and not notes["summary"].endswith(".")
+    assert re.search(r"`zegel |[Tt]he log|SIGHUP|[Ll]ook at|Renew|Find|Make room|Mend", notes["description"])
+
+
+def test_no_case_is_for_an_alert_that_is_gone() -> None:
+    assert {case["alert"] for case in cases()} <= set(alerts())
