@@ -253,6 +253,11 @@ DIRECTORY_STALE = Gauge(
     "Does a change not take effect?",
     merge="max",
 )
+DESCRIPTORS_EXHAUSTED = Counter(
+    "zegel_descriptors_exhausted_total",
+    "Files or connections that could not be opened, since the limit on open files was reached.",
+    "Is somebody turned away because of LimitNOFILE?",
+)
 RELOAD_REFUSED = Gauge(
     "zegel_reload_refused",
     "1 when part of the last reload (SIGHUP) was refused; what was in force stays.",

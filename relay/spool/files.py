@@ -21,14 +21,14 @@ from relay.clock import Clock
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.spool import adopt
-from relay.spool.backlog import RANKS, Backlog, reference
+from relay.spool.backlog import Backlog, reference
 from relay.spool.box import Box
 from relay.spool.cipher import Cipher
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.item import Fate, IdSource, Item, encode_id
 from relay.spool.loader import Loader
 from relay.spool.op import Op, Roll
-from relay.spool.segment import FINAL, LARGE_BYTES, MESSAGE, NO_ID, STATE, Row, Segment
+from relay.spool.segment import FINAL, LARGE_BYTES, MESSAGE, STATE, Row, Segment
 from relay.spool.shelf import Shelf
 from relay.spool.stand import Fair, Standing
 from relay.spool.storage import Storage
@@ -290,7 +290,7 @@ class QueueFiles:
                 self.record(item).add_done_callback(_ignore)
                 return
         item.seq = op.seq
-        segment.oldest_ids[item.rank] = min(segment.oldest_ids[item.rank], item.id)
+        segment.oldest_ids[item.rank] = min(segment.oldest_ids.get(item.rank, item.id), item.id)
         self._stand(item)
 
     def _failed(self, op: Op, segment: Segment, error: BaseException) -> None:
@@ -339,7 +339,7 @@ class QueueFiles:
     async def _take_over(self, found: adopt.Adopted) -> int:
         segment, rows = found
         segment.added = len(rows)
-        segment.oldest_ids = [min((row.id for row in rows if row.rank == rank), default=NO_ID) for rank in range(RANKS)]
+        segment.oldest_ids = {row.rank: row.id for row in reversed(rows)}
         self.shelf.add(segment)
         now = self.clock.now()
         for index, row in enumerate(rows):

@@ -24,8 +24,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from relay.spool.backlog import RANKS
-
 MESSAGE, STATE, FINAL = 0, 1, 2
 LARGE_BYTES = 128 * 1024
 
@@ -48,7 +46,7 @@ _DELETE_FINAL = f"DELETE FROM log WHERE id IN ({_FINISHED})"
 _DELETE_OLD_STATES = (
     f"DELETE FROM log WHERE kind={STATE} AND seq NOT IN (SELECT max(seq) FROM log WHERE kind={STATE} GROUP BY id)"
 )
-NO_ID = (1 << 63) - 1
+_NO_ID = (1 << 63) - 1
 _USES = itertools.count(1)
 DAMAGED = ".damaged"
 
@@ -80,8 +78,8 @@ class Segment:
         self.reserved = 0  # messages whose large body is being written, counted by the loop
         self.purged = 0  # final messages that have left the file, counted by the loop
         self.pending = 0  # rows on their way to this file by name, counted by the loop
-        self.oldest_ids = [NO_ID] * RANKS  # by rank: nothing that waits here has a smaller id
-        self.low = NO_ID  # no live message here has a smaller id
+        self.oldest_ids: dict[int, int] = {}  # by rank: nothing that waits here has a smaller id
+        self.low = _NO_ID  # no live message here has a smaller id
         self.high = 0  # nor a larger one
         self.used = 0
         self.made_at = 0.0  # monotonic seconds; 0.0 for an adopted one
@@ -132,7 +130,7 @@ class Segment:
         segment.next_seq = 1 + (last or 0)
         segment.bytes = size
         segment.purged = -int(final)  # they are in the file, and of nobody's count
-        segment.low, segment.high = low or NO_ID, high or 0
+        segment.low, segment.high = low or _NO_ID, high or 0
         return segment
 
     @classmethod
@@ -249,7 +247,7 @@ class Segment:
             if busy:
                 raise sqlite3.OperationalError("a reader kept the old pages alive")
             low, high, _, size, _ = db.execute(_EXTENT).fetchone()
-            self.low, self.high, self.bytes = low or NO_ID, high or 0, size
+            self.low, self.high, self.bytes = low or _NO_ID, high or 0, size
             return gone
 
     @property

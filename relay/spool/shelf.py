@@ -24,7 +24,7 @@ from relay.observe.log import log
 from relay.spool.adopt import is_damage
 from relay.spool.backlog import RANKS
 from relay.spool.item import IdSource, encode_id
-from relay.spool.segment import NO_ID, Segment
+from relay.spool.segment import Segment
 
 ROLL_SECONDS = 240.0
 IDLE_ROLL_SECONDS = 10.0
@@ -178,10 +178,10 @@ class Shelf:
 
     async def _oldest(self, rank: int, looked: set[Segment]) -> int:
         for _ in range(OLDEST_LOOKS + 1):
-            live = [segment for segment in self.segments.values() if segment.live]
-            segment = min(live, key=lambda segment: segment.oldest_ids[rank], default=None)
-            if segment is None or segment.oldest_ids[rank] == NO_ID:
+            live = [segment for segment in self.segments.values() if segment.live and rank in segment.oldest_ids]
+            if not live:
                 return 0
+            segment = min(live, key=lambda segment: segment.oldest_ids[rank])
             if segment in looked:
                 return segment.oldest_ids[rank]
             looked.add(segment)
@@ -190,13 +190,13 @@ class Shelf:
 
     async def _look(self, segment: Segment) -> None:
         """Set the bounds of a segment to what waits in it. What is written meanwhile lowers them by itself."""
-        segment.oldest_ids = [NO_ID] * RANKS
+        segment.oldest_ids = {}
         try:
             found: dict[int, int] = await asyncio.get_running_loop().run_in_executor(None, segment.oldest)
         except sqlite3.Error:
             return  # it is damaged or away: what waits in it is not seen here until it moves
         for rank, number in found.items():
-            segment.oldest_ids[rank] = min(segment.oldest_ids[rank], number)
+            segment.oldest_ids[rank] = min(segment.oldest_ids.get(rank, number), number)
 
     async def _thread(self, segment: Segment, work: Callable[[], Any]) -> bool:
         try:
