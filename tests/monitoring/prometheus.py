@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback, with our configuration, scraping twice a second."""
+"""A real Prometheus on loopback, with our configuration, scraping once a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 from tests.harness.gateway import free_port
 from tests.monitoring.files import MONITORING, RULES, need
 
-SCRAPE = "500ms"
+SCRAPE = "1s"
 START_SECONDS = 30.0
 
 
