@@ -9,7 +9,6 @@ from collections import Counter
 from relay.clock import SystemClock
 from relay.observe import events, metrics
 from relay.observe.log import log
-from relay.serve.channel import OpRefused, OpUnavailable
 from relay.serve.ownership import Ownership
 from relay.settings.model import Settings
 
@@ -35,7 +34,7 @@ class Vitals:
                 await asyncio.to_thread(self._measure_disk)
                 if looks % KEYS_EVERY == 0:
                     await self._measure_keys()
-            except (OSError, OpRefused, OpUnavailable) as error:
+            except Exception as error:  # a number that cannot be had ends neither the others nor the gateway
                 log.warning(events.MEASURE_FAILED, kind=type(error).__name__)
             looks += 1
             await asyncio.sleep(DISK_SECONDS)
