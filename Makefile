@@ -31,6 +31,7 @@ generate: setup-run  ## files that are written from the code
 	$(PY) -m relay.policy.reference > config/zegel.toml
 	$(PY) -m relay.observe.describe metrics > monitoring/metrics.md
 	$(PY) -m relay.observe.describe events > monitoring/events.md
+	$(PY) -m relay.observe.dashboards monitoring
 
 lock: setup-run  ## new versions of what is depended on
 	$(PY) -m pip install --quiet pip-tools

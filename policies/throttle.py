@@ -48,7 +48,8 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
         return Verdict.accept()
     wait = str(max(1, -int((mail.now - allowance.due) // 1)))
     if allowance.granted and settings.over.of(mail.stream) == "park":
-        return Verdict.accept(Park(allowance.due), reason="throttle.parked", seconds=wait, limit=allowance.limit)
+        named = {"limit": allowance.limit, "scope": allowance.scope}
+        return Verdict.accept(Park(allowance.due), reason="throttle.parked", seconds=wait, **named)
     if settings.over.of(mail.stream) == "park" and allowance.backlog > settings.max_parked_recipients:
         most = str(settings.max_parked_recipients)
         return Verdict.defer("throttle.backlog", backlog=str(allowance.backlog), limit=most)

@@ -191,7 +191,7 @@ class Intake:
     def _count_refusal(self, ruling: Ruling) -> None:
         rule = REASONS[ruling.reason].rule
         if ruling.mail.message is not None:
-            metrics.MESSAGES.inc((ruling.mail.stream.value, ruling.action.word))
+            _count(ruling, ruling.action.word)
         metrics.RECIPIENTS.inc(("refused",), max(1, len(ruling.mail.recipients)))
         metrics.REFUSALS.inc((rule,))
         if rule.startswith("THROTTLE"):
@@ -211,13 +211,27 @@ class Intake:
         known_as = message_id(message) or next((e.value for e in ruling.edits if e.name == "Message-ID"), "")
         size = message.size if message else 0
         self.trace.answered(item.id, ruling, word, reply=reply, message_id=known_as, size=size)
-        metrics.MESSAGES.inc((ruling.mail.stream.value, "hold" if word == "held" else "accept"))
+        _count(ruling, "hold" if word == "held" else "accept")
+        if word == "parked":
+            metrics.THROTTLED.inc((_parked_by(ruling),))
         metrics.RECIPIENTS.inc(("accepted",), len(ruling.recipients))
         if ruling.dropped:
             metrics.RECIPIENTS.inc(("dropped",), len(ruling.dropped))
         for policy in ruling.bypassed:
             metrics.POLICY_BYPASS.inc((policy,))
         self.watcher.accepted(item, ruling, ruling.notes)
+
+
+def _count(ruling: Ruling, verdict: str) -> None:
+    mail = ruling.mail
+    metrics.MESSAGES.inc((mail.stream.value, verdict))
+    metrics.TENANT_MESSAGES.inc((mail.account.tenant.name, verdict))
+
+
+def _parked_by(ruling: Ruling) -> str:
+    """What the limit counts that a message waits for."""
+    parked = (entry.detail for entry in ruling.trace if entry.reason == "throttle.parked")
+    return dict(next(parked, ())).get("scope", "credential")
 
 
 def _with_message(mail: Submission, message: Message) -> Submission:

@@ -27,6 +27,7 @@ from relay.cli import (
     serve,
     suppressions,
     tenants,
+    top,
     trace,
 )
 from relay.cli.frame import group
@@ -37,7 +38,7 @@ app = group(
     r"[bold]First steps:[/bold] [cyan]zegel demo --samples[/cyan] shows it; [cyan]zegel init DIR[/cyan] sets one up."
 )
 
-for module in (init, serve, demo, checkconfig, doctor, explain, trace, bench):
+for module in (init, serve, demo, checkconfig, doctor, explain, trace, top, bench):
     module.add_to(app)
 for name, noun in (
     ("tenant", tenants),

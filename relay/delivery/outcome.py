@@ -15,6 +15,15 @@ from relay.delivery.replies import Reply
 MAX_REPLY_CHARACTERS = 500
 
 _STATUS = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?=[ \t\r\n]|$)")
+_SUBJECTS = {  # RFC 3463 section 2, the second number
+    "1": "address",
+    "2": "mailbox",
+    "3": "system",
+    "4": "network",
+    "5": "protocol",
+    "6": "content",
+    "7": "security",
+}
 _LATER_STATUS = re.compile(rb"\n[245]\.\d{1,3}\.\d{1,3}(?=[ \t\n]|$)[ \t]*|\n")
 
 OUR_LOGIN = frozenset((530, 534, 535, 538))  # RFC 4954 section 6: the session is wrong, not this message
@@ -120,6 +129,11 @@ def text_of(reply: Reply) -> str:
     if b"\n" in text:
         text = _LATER_STATUS.sub(b" ", text)
     return clean(f"{reply.code} {text[: 4 * MAX_REPLY_CHARACTERS].decode('utf-8', 'replace')}")
+
+
+def subject_of(status: str) -> str:
+    """What an enhanced status is about, in a word; "other" where it says nothing."""
+    return _SUBJECTS.get(status.split(".")[1] if status.count(".") == 2 else "", "other")
 
 
 def clean(text: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 from relay.clock import Clock
 from relay.delivery.hands import Hands
 from relay.delivery.job import Features, Rendered
-from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope
+from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Scope, subject_of
 from relay.delivery.passes import Pass, Passes
 from relay.delivery.render import Bases, Signer, is_per_copy, render
 from relay.delivery.report import owed
@@ -382,3 +382,5 @@ def count(provider: str, outcomes: dict[int, Outcome]) -> None:
         else:
             word = "failed"
         metrics.DELIVERIES.inc((provider, word))
+        if word != "delivered":
+            metrics.DELIVERY_REFUSALS.inc((provider, word, subject_of(outcome.status)))

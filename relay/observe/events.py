@@ -79,6 +79,12 @@ CONNECTIONS_LIMITED = _event(
     "The limit on open files leaves room for fewer connections than max_connections; those over it get 421. "
     "wanted, possible, limit, needed: all of one worker.",
 )
+MEASURE_FAILED = _event("measure.failed", "A number for the metrics could not be had; it keeps its last value. kind.")
+ALARM_RAISED = _event(
+    "alarm.raised", "Something is wrong, see docs/operating.md; or it still is. alarm, severity, state, labels."
+)
+ALARM_ENDED = _event("alarm.ended", "What an alarm was about is over. alarm, severity, state, labels.")
+ALARM_DROPPED = _event("alarm.dropped", "Alarms could not be told by mail or webhook. way, why, alarms.")
 
 # Bugs caught at an outer edge
 SESSION_CRASHED = _event("session.crashed", "A bug ended an SMTP command with 451. kind, place.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,6 +15,7 @@ from prometheus_client.utils import floatToGoString
 from relay.observe.registry import AnyMetric, Counter, Gauge, Histogram, Snapshot
 
 Series = dict[tuple[str, ...], Any]
+_TOGETHER: dict[str, Callable[[float, float], float]] = {"sum": operator.add, "max": max, "min": min}
 
 
 class Base:
@@ -42,6 +44,15 @@ def merge(catalogue: Sequence[AnyMetric], snapshots: Sequence[Snapshot], base: B
     registry = CollectorRegistry()
     registry.register(_Page([_family(metric, snapshots, base) for metric in catalogue]))
     return generate_latest(registry).decode()
+
+
+def together(catalogue: Sequence[AnyMetric], snapshots: Sequence[Snapshot], base: Base) -> Snapshot:
+    """The same numbers as one snapshot, for programs of ours."""
+    whole = _folded([*base.snapshots, *snapshots])
+    for metric in catalogue:
+        if isinstance(metric, Gauge):
+            whole[metric.name] = [[list(labels), value] for labels, value in _levels(metric, snapshots).items()]
+    return whole
 
 
 def _family(metric: AnyMetric, snapshots: Sequence[Snapshot], base: Base) -> Family:
@@ -74,7 +85,7 @@ def _levels(metric: Gauge, snapshots: Sequence[Snapshot]) -> Series:
             if before is None:
                 levels[key] = value
             else:
-                levels[key] = max(before, value) if metric.merge == "max" else before + value
+                levels[key] = _TOGETHER[metric.merge](before, value)
     return levels
 
 

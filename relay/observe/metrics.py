@@ -10,9 +10,10 @@ import re
 
 from relay.observe.exposition import Base
 from relay.observe.exposition import merge as merge_snapshots
+from relay.observe.exposition import together as together_snapshots
 from relay.observe.registry import AnyMetric, Counter, Gauge, Histogram, Label, Snapshot
 
-__all__ = ["CATALOGUE", "Base", "merge", "snapshot"]
+__all__ = ["CATALOGUE", "Base", "Snapshot", "merge", "snapshot", "together"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -41,12 +42,20 @@ POLICY = Label(
 PROVIDER = Label("provider", ("smarthost", "capture"))
 OUTCOME = Label("outcome", ("delivered", "deferred", "failed"))
 TENANT = Label("tenant", _NAME)
+# The enhanced status's second number, in words (RFC 3463 section 2); "security" is 5.7.x, a block by policy (FB-3).
+SUBJECT = Label("subject", ("address", "mailbox", "system", "network", "protocol", "content", "security", "other"))
 
 MESSAGES = Counter(
     "zegel_messages_total",
     "Messages answered at the end of data.",
     "How much comes in, and how much of it may leave?",
     [STREAM, VERDICT],
+)
+TENANT_MESSAGES = Counter(
+    "zegel_tenant_messages_total",
+    "Messages of each tenant answered at the end of data.",
+    "Who sends how much, and who is refused?",
+    [TENANT, VERDICT],
 )
 REFUSALS = Counter("zegel_refusals_total", "Refusals by rule.", "Which rule stops mail, and since when?", [RULE])
 RECIPIENTS = Counter(
@@ -110,7 +119,26 @@ QUEUE_OLDEST = Gauge(
     [PROVIDER],
     merge="max",
 )
+QUEUE_AGE = Gauge(
+    "zegel_queue_age_seconds",
+    "Age of the oldest message that waits: urgent is transactional and personal mail, bulk is marketing.",
+    "Does somebody wait for a password reset?",
+    [Label("rank", ("urgent", "bulk"))],
+    merge="max",
+)
+QUEUE_STOPPED = Gauge(
+    "zegel_queue_stopped",
+    "1 while a worker takes no new mail: its queue cannot be written, or space is low.",
+    "Do senders get 4xx because of our disk?",
+    merge="max",
+)
 HELD_MESSAGES = Gauge("zegel_held_messages", "Messages held for a person.", "Is somebody needed to look?")
+HELD_OLDEST = Gauge(
+    "zegel_held_oldest_seconds",
+    "Time since the oldest held message was accepted.",
+    "How long does somebody wait for our decision?",
+    merge="max",
+)
 CORRUPT_ROWS = Gauge("zegel_queue_corrupt_rows", "Queue rows that cannot be read.", "Is a disk failing?")
 SPOOL_COMMITS = Counter("zegel_spool_commits_total", "Durable commits of the queue.", "How many syncs does mail cost?")
 SPOOL_BATCH = Histogram(
@@ -126,6 +154,12 @@ DELIVERIES = Counter(
     "Delivery attempts, one per recipient.",
     "Does mail arrive, and where not?",
     [PROVIDER, OUTCOME],
+)
+DELIVERY_REFUSALS = Counter(
+    "zegel_delivery_refusals_total",
+    "Attempts, one per recipient, that did not deliver, by what the answer was about (RFC 3463).",
+    "Are we blocked, or are the addresses bad?",
+    [PROVIDER, Label("outcome", ("deferred", "failed")), SUBJECT],
 )
 DELIVERY_DOUBTS = Counter(
     "zegel_delivery_doubts_total",
@@ -154,6 +188,13 @@ DKIM_SIGNATURES = Counter(
 )
 DKIM_FAILURES = Counter(
     "zegel_dkim_failures_total", "Copies that wait because they could not be signed.", "Is a key missing or broken?"
+)
+
+DKIM_MISMATCHED = Gauge(
+    "zegel_dkim_mismatched_keys",
+    "Active DKIM keys that differ from what DNS showed at their last check (DKIM-8).",
+    "Does a domain publish another key than the one we sign with?",
+    merge="max",
 )
 
 COMPLAINT_RATIO = Gauge(
@@ -195,6 +236,67 @@ STORE_USABLE = Gauge(
     "Does mail get 451 because the database is full, damaged or gone?",
     merge="max",
 )
+RECORDS_LOST = Counter(
+    "zegel_records_lost_total",
+    "Records beside the road of a message that could not be kept; the mail itself went on.",
+    "Does `zegel trace` miss something, or /outbox, or the memory of threads?",
+    [Label("record", ("delivery_log", "outbox", "thread"))],
+)
+UPKEEP_FAILURES = Counter(
+    "zegel_upkeep_failures_total",
+    "Hourly runs of retention that failed.",
+    "Is data kept longer than it may be (GDPR-11)?",
+)
+DIRECTORY_STALE = Gauge(
+    "zegel_directory_stale",
+    "1 while a worker cannot read tenants, logins and keys as they are now.",
+    "Does a change not take effect?",
+    merge="max",
+)
+DESCRIPTORS_EXHAUSTED = Counter(
+    "zegel_descriptors_exhausted_total",
+    "Files or connections that could not be opened, since the limit on open files was reached.",
+    "Is somebody turned away because of LimitNOFILE?",
+)
+RELOAD_REFUSED = Gauge(
+    "zegel_reload_refused",
+    "1 when part of the last reload (SIGHUP) was refused; what was in force stays.",
+    "Is an old certificate still in use after a renewal?",
+    merge="max",
+)
+CERTIFICATE_EXPIRES = Gauge(
+    "zegel_certificate_expires_timestamp_seconds",
+    "When the first certificate in force on a kind of listener runs out, in Unix time.",
+    "When will clients refuse to connect?",
+    [Label("listener", re.compile("submission|submissions|feedback"))],
+    merge="min",
+)
+DISK_FREE = Gauge("zegel_disk_free_bytes", "Space left under the data folder.", "Will the disk be full?", merge="max")
+DISK_SIZE = Gauge("zegel_disk_size_bytes", "Space in all under the data folder.", "How much is left?", merge="max")
+DISK_RESERVE = Gauge(
+    "zegel_disk_reserve_bytes",
+    "limits.min_free_disk_bytes: with less space left new mail gets 452.",
+    "How near is the point at which mail is refused?",
+    merge="max",
+)
+PROCESSES = Gauge(
+    "zegel_processes",
+    "Processes of this gateway: they serve, are alive without an answer, or are not there.",
+    "Does everything run that should?",
+    [Label("kind", ("worker", "web")), Label("state", ("running", "silent", "missing"))],
+)
+ALARMS = Counter(
+    "zegel_alarms_total",
+    "Letters with alarms of our own, by way and by whether they could be told.",
+    "Would anybody hear of trouble?",
+    [Label("way", ("mail", "webhook")), Label("outcome", ("told", "lost"))],
+)
+START_TIME = Gauge(
+    "zegel_start_time_seconds",
+    "When the supervisor started, in Unix time.",
+    "Does the whole gateway start again and again?",
+    merge="max",
+)
 CRASHES = Counter(
     "zegel_crashes_total",
     "Bugs that were caught at an outer edge.",
@@ -218,3 +320,8 @@ def snapshot() -> Snapshot:
 def merge(snapshots: list[Snapshot], base: Base) -> str:
     """Prometheus text (0.0.4) of all processes together; `base` holds those that are gone, so counters never fall."""
     return merge_snapshots(CATALOGUE, snapshots, base)
+
+
+def together(snapshots: list[Snapshot], base: Base) -> Snapshot:
+    """All processes together, as one snapshot."""
+    return together_snapshots(CATALOGUE, snapshots, base)

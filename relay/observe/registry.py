@@ -85,7 +85,10 @@ class Counter(Metric):
 
 
 class Gauge(Metric):
-    """Goes up and down. `merge` says what several workers make together: the "sum", or the "max"."""
+    """Goes up and down. `merge` says what several workers make together: the "sum", the "max" or the "min".
+
+    With "min" the labels must not be known beforehand, or the 0 of a process that never set it would win.
+    """
 
     kind = "gauge"
 

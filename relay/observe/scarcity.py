@@ -7,7 +7,7 @@ import errno
 from typing import Any
 
 from relay.clock import SystemClock
-from relay.observe import events
+from relay.observe import events, metrics
 from relay.observe.log import log
 
 EVERY_SECONDS = 60.0
@@ -27,6 +27,7 @@ class Scarcity:
         if not isinstance(error, OSError) or error.errno not in _EXHAUSTED:
             return False
         self._count += 1
+        metrics.DESCRIPTORS_EXHAUSTED.inc()
         now = self._monotonic()
         if now - self._told_at >= EVERY_SECONDS:
             log.error(events.DESCRIPTORS_EXHAUSTED, error_count=self._count)

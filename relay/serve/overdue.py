@@ -46,7 +46,7 @@ class Overdue:
         if not state.peers or not all(peer.failures for peer in state.peers):
             return 0
         now = self._clock.now()
-        oldest = await self._queue.shelf.oldest()
+        oldest = min(filter(None, await self._queue.shelf.oldest()), default=0)
         if not oldest or now - time_of(oldest) < self._first_seconds:
             return 0
         lots = self._hand.places(held=False)

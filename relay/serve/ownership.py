@@ -243,6 +243,7 @@ class Ownership:
                     pass  # one batch to a commit, so that who leaves goes in between
                 await self._anchor(now)
             except (sqlite3.Error, OSError, OpRefused, OpUnavailable) as error:
+                metrics.UPKEEP_FAILURES.inc()
                 log.error(events.UPKEEP_FAILED, kind=type(error).__name__)
             await asyncio.sleep(UPKEEP_SECONDS)
 
@@ -258,6 +259,7 @@ class Ownership:
         try:
             self._threads.remember(int(args["key"]), args["shown"], float(args["at"]))
         except sqlite3.Error as error:
+            metrics.RECORDS_LOST.inc(("thread",))
             log.error(events.STORE_FAILED, kind=type(error).__name__)
 
     def _once(self, args: dict[str, Any]) -> bool:

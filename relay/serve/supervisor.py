@@ -19,10 +19,12 @@ from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.observe.scarcity import scarcity
 from relay.serve import descriptors, notify
+from relay.serve.bell import Bell
 from relay.serve.boot import Boot, control_path
 from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
 from relay.serve.ownership import Ownership
 from relay.serve.sockets import PortTaken, open_sockets
+from relay.serve.vitals import Vitals, measure_processes
 from relay.settings.endpoint import Endpoint
 from relay.settings.model import Settings
 from relay.smtp.desk import place_of
@@ -48,7 +50,8 @@ class Child:
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
         self.ready = asyncio.Event()
-        self.snapshot: dict[str, Any] | None = None
+        self.snapshot: metrics.Snapshot | None = None
+        self.state = "missing"  # one of relay.serve.vitals.STATES
 
 
 class Supervisor:
@@ -92,6 +95,8 @@ class Supervisor:
         for child in self.children.values():
             self._later(self._keep(child))
         self._later(self._collect())
+        self._later(Vitals(settings, self._ownership).watch(self.stopping))
+        self._later(Bell(settings, self._together, self._submit).watch(self.stopping))
         self._later(self._ownership.upkeep(self.stopping))
         self._later(self._ownership.watch(self.stopping))
         ready = asyncio.gather(*(child.ready.wait() for child in self.children.values()))
@@ -199,16 +204,29 @@ class Supervisor:
         while True:
             await asyncio.sleep(SNAPSHOT_SECONDS)
             for child in self.children.values():
-                if child.channel is not None:
-                    with contextlib.suppress(OpUnavailable, OpRefused):
-                        child.snapshot = await child.channel.call("metrics.snapshot", timeout=2.0)
+                child.state = await self._snapshot(child)
+            workers = [child.state for child in self.children.values() if child.place != WEB]
+            measure_processes(self.children[WEB].state, workers)
+
+    async def _snapshot(self, child: Child) -> str:
+        """Take its numbers; whether it is running, silent or missing."""
+        if child.channel is None:
+            return "missing"
+        try:
+            child.snapshot = await child.channel.call("metrics.snapshot", timeout=2.0)
+        except (OpUnavailable, OpRefused):
+            return "silent" if child.channel is not None else "missing"
+        return "running"
 
     async def _reload(self) -> None:
         """SIGHUP: certificates from disk; a bad pair leaves the old one in force and is said."""
+        refused = False
         for child in self.children.values():
             if child.channel is not None and child.place != WEB:
                 for problem in await child.channel.call("worker.reload"):
+                    refused = True
                     log.error(events.RELOAD_REFUSED, problem=problem)
+        metrics.RELOAD_REFUSED.set(float(refused))
         log.info(events.RELOADED)
 
     # -- control socket -----------------------------------------------------------------------------------------------
@@ -227,16 +245,40 @@ class Supervisor:
             child.ready.set()
             return {}
         if op == "metrics.text":
-            return metrics.merge(
-                [c.snapshot for c in self.children.values() if c.snapshot] + [metrics.snapshot()], self._base
-            )
+            return metrics.merge(self._snapshots(), self._base)
+        if op == "metrics.live":
+            return self._live()
         if op == "ready":
             return await self._not_ready()
         if op == "worker.submit":
-            return await self._any_worker().call(op, args)
+            return await self._submit(args)
         if op.startswith(("queue.", "held.")):
             return await self._ask_workers(op, args)
         return await self._ownership.call(op, args)
+
+    def _snapshots(self) -> list[metrics.Snapshot]:
+        return [c.snapshot for c in self.children.values() if c.snapshot] + [metrics.snapshot()]
+
+    def _live(self) -> dict[str, Any]:
+        """What `zegel top` shows: all numbers together, and those of each process."""
+        processes = [
+            {
+                "place": child.place,
+                "kind": "web" if child.place == WEB else "worker",
+                "pid": child.process.pid if child.process is not None else 0,
+                "state": child.state,
+                "numbers": child.snapshot or {},
+            }
+            for child in self.children.values()
+        ]
+        return {"numbers": self._together(), "processes": processes}
+
+    def _together(self) -> metrics.Snapshot:
+        return metrics.together(self._snapshots(), self._base)
+
+    async def _submit(self, args: dict[str, Any]) -> Any:
+        """A mail of our own."""
+        return await self._any_worker().call("worker.submit", args)
 
     async def _not_ready(self) -> list[str]:
         reasons = await self._ownership.problems()

@@ -40,6 +40,7 @@ ASKED = "recipients.ask"  # held until somebody chooses for its sender, not unti
 HOUR_SECONDS = 3600.0
 ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 HIDES = ("to_self", "undisclosed")  # nobody saw the others, so a reply to all would show them for the first time
+RANK_NAMES = ("urgent", "bulk")  # of relay.spool.item.RANKS, for people
 THREAD_WORTH = 2  # visible addresses or readers from which a message is remembered (CC-11)
 
 
@@ -252,15 +253,19 @@ class Watch:
         try:
             await asyncio.to_thread(record, entry)
         except sqlite3.Error:
+            metrics.RECORDS_LOST.inc(("outbox",))
             log.error(events.OUTBOX_FAILED, queue_id=entry.queue_id)
 
     # -- gauges -----------------------------------------------------------------------------------------------------
 
     async def measure_age(self, queue: QueueFiles) -> None:
-        """Set the age of the oldest message that waits; reads one queue file, in a thread."""
-        oldest = await queue.shelf.oldest()
-        age = self._clock.now() - time_of(oldest) if oldest else 0.0
-        metrics.QUEUE_OLDEST.set(max(0.0, age), ("capture" if self._outbox is not None else "smarthost",))
+        """Set the ages of what waits and of what is held; reads a few queue files, in a thread."""
+        now = self._clock.now()
+        ages = [_age(oldest, now) for oldest in await queue.shelf.oldest()]
+        for rank, age in zip(RANK_NAMES, ages, strict=True):
+            metrics.QUEUE_AGE.set(age, (rank,))
+        metrics.QUEUE_OLDEST.set(max(ages), ("capture" if self._outbox is not None else "smarthost",))
+        metrics.HELD_OLDEST.set(_age(min(queue.held, default=0), now))
 
     def measure(self, queue: QueueFiles, gate: Gate, in_flight: InFlight) -> None:
         """Set the gauges of this worker."""
@@ -269,6 +274,7 @@ class Watch:
         metrics.QUEUE_MESSAGES.set(len(queue.in_flight), ("in_flight",))
         metrics.HELD_MESSAGES.set(len(queue.held))
         metrics.CORRUPT_ROWS.set(queue.corrupt)
+        metrics.QUEUE_STOPPED.set(queue.pressure() is not None)
         metrics.SESSIONS.set(len(gate.sessions))
         metrics.IN_FLIGHT_BYTES.set(in_flight.used)
 
@@ -287,6 +293,11 @@ class Watch:
         """Returns when nothing is being written."""
         while self._tasks:
             await asyncio.wait(list(self._tasks), timeout=1.0)
+
+
+def _age(number: int, now: float) -> float:
+    """Seconds since the message with this id was accepted; 0.0 for none."""
+    return max(0.0, now - time_of(number)) if number else 0.0
 
 
 def _word(outcome: Outcome, fate: Fate) -> str:

@@ -290,9 +290,11 @@ class Worker:
             if not self._is_stale:
                 log.error(events.DIRECTORY_STALLED, kind=type(error).__name__)
             self._is_stale = True
+            metrics.DIRECTORY_STALE.set(1.0)
             self.health.fail("directory", UNREAD if self._directory.is_known else UNKNOWN)
             return
         self._directory_seen, self._is_stale = seen, False
+        metrics.DIRECTORY_STALE.set(0.0)
         self.health.recover("directory")
 
     def _check_health(self) -> None:

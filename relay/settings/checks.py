@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from relay.settings.endpoint import Networks, Smarthost
+from relay.mail.address import parse_path
+from relay.settings.endpoint import Networks, Smarthost, is_loopback_name
 from relay.settings.model import Listener, Settings
 
 # OUT-2, RFC 5321 section 4.5.4.1: a failing destination at most every 30 minutes, after one or two shorter steps.
@@ -35,6 +37,7 @@ def clashes(settings: Settings) -> list[Clash]:
         *_delivery(settings),
         *_smarthost_login(settings),
         *_limits(settings),
+        *_alarms(settings),
     ]
 
 
@@ -186,3 +189,29 @@ def _limits(settings: Settings) -> Iterator[Clash]:
     if limits.max_message_bytes > limits.max_in_flight_bytes:
         wrong = "a message of max_message_bytes would never be let in"
         yield Clash("limits.max_in_flight_bytes", wrong, f"Write at least {limits.max_message_bytes}")
+
+
+def _alarms(settings: Settings) -> Iterator[Clash]:
+    alarms = settings.alarms
+    for place, address in enumerate(alarms.mail_to):
+        if isinstance(parse_path(address), str):
+            yield Clash(f"alarms.mail_to.{place}", f"{address!r} is no address", 'Write for instance "ops@example.org"')
+    if (alarms.webhook_secret_file is None) != (not alarms.webhook_url):
+        missing = "webhook_url" if alarms.webhook_secret_file else "webhook_secret_file"
+        yield Clash(
+            f"alarms.{missing}", "an address and the key of its signature belong together", f"Write {missing} too"
+        )
+    if alarms.webhook_url and not _is_hook(alarms.webhook_url):
+        remedy = 'Write for instance "https://alarms.example.org/zegel"'
+        yield Clash("alarms.webhook_url", f"{alarms.webhook_url!r} is no https address (http: on loopback)", remedy)
+
+
+def _is_hook(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if not host or port == 0 or "@" in parts.netloc or parts.fragment or not url.isascii() or not url.isprintable():
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback_name(host))

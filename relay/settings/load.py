@@ -24,7 +24,12 @@ from relay.settings.toml import NotToml, read_toml
 
 SEARCH = (Path("zegel.toml"), Path("/etc/zegel/zegel.toml"))
 DEFAULTS = "defaults"
-PATH_KEYS = {"server": ("data_dir", "keys_dir"), "delivery": ("ca_file", "password_file")}
+MIN_SECRET = 16
+PATH_KEYS = {
+    "server": ("data_dir", "keys_dir"),
+    "delivery": ("ca_file", "password_file"),
+    "alarms": ("webhook_secret_file",),
+}
 
 
 def load(
@@ -163,7 +168,19 @@ def _files(settings: Settings) -> list[tuple[str, str, str]]:
         except OSError as error:
             why = f"certificate or key cannot be read ({error.strerror})"
             wrong.append((f"listener.{place}.certificate", why, "Write files that the gateway may read"))
-    for key, file in (("ca_file", settings.delivery.ca_file), ("password_file", settings.delivery.password_file)):
+    for key, file in (
+        ("delivery.ca_file", settings.delivery.ca_file),
+        ("delivery.password_file", settings.delivery.password_file),
+        ("alarms.webhook_secret_file", settings.alarms.webhook_secret_file),
+    ):
         if file is not None and not os.access(file, os.R_OK):
-            wrong.append((f"delivery.{key}", f"{file} cannot be read", "Write a file that the gateway may read"))
+            wrong.append((key, f"{file} cannot be read", "Write a file that the gateway may read"))
+        elif file is not None and key == "alarms.webhook_secret_file" and len(secret(file)) < MIN_SECRET:
+            remedy = f"openssl rand -hex 32 > {file}; chmod 600 {file}"
+            wrong.append((key, f"{file} holds fewer than {MIN_SECRET} characters", remedy))
     return wrong
+
+
+def secret(file: Path) -> str:
+    """The first line of a file with a secret. Raises OSError."""
+    return file.read_text("utf-8", "replace").partition("\n")[0].strip()

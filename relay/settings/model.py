@@ -337,6 +337,21 @@ class Privacy(Section):
     statistics_months: Months = Field(default=25, description="Counters without addresses (GDPR-14).")
 
 
+class Alarms(Section):
+    """Who hears when something is wrong, without Prometheus (docs/operating.md)."""
+
+    mail_to: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(), description="Addresses that get a mail."
+    )
+    webhook_url: str = Field(default="", description="Address that gets a signed POST; https, or http on loopback.")
+    webhook_secret_file: FilePath | None = Field(
+        default=None,
+        description="File with one line of at least 16 characters, the key of the signature.",
+        examples=["/etc/zegel/alarms.secret"],
+    )
+    repeat_hours: Hours = Field(default=4.0, description="How often what goes on is told again.")
+
+
 # One listener on loopback: what runs without any file serves this machine only.
 DEFAULT_LISTENERS = (Listener(tls="off"),)
 
@@ -351,6 +366,7 @@ class Settings(Section):
     delivery: Delivery = Delivery()
     limits: Limits = Limits()
     privacy: Privacy = Privacy()
+    alarms: Alarms = Alarms()
     # Raw: relay.policy.catalogue knows the policies and checks their tables.
     policies: dict[str, dict[str, Any]] = {}
 

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 
+from relay.observe import metrics
 from relay.settings.model import Listener, Settings
 from relay.smtp import tls
 from relay.smtp.front import Front, Gate, InFlight, Listens
@@ -24,7 +25,7 @@ class Listeners:
         self._front = front
         self._gate = gate
         self._in_flight = in_flight
-        self._shields: list[tls.Shield] = []
+        self._shields: list[tuple[str, tls.Shield]] = []  # with the kind of their listener
         self._servers: list[asyncio.Server] = []
 
     async def start(self, sockets: Sequence[tuple[int, int]]) -> None:
@@ -35,13 +36,14 @@ class Listeners:
             context = None
             if listener.certificate is not None and listener.key is not None and listener.tls != "off":
                 shield = tls.Shield(listener.certificate, listener.key)
-                self._shields.append(shield)
+                self._shields.append((listener.kind, shield))
                 context = shield.context
             kind = self._kind(listener)
             sock = socket.socket(fileno=descriptor)
             # In plain on every port: with `ssl` a session would hear of its connection after the handshake only, and who
             # never begins one would be counted by nobody.
             self._servers.append(await loop.create_server(self._factory(loop, context, kind), sock=sock))
+        self._measure()
 
     def _kind(self, listener: Listener) -> Listens:
         exempt, private = self._settings.connections_exempt, self._settings.private
@@ -67,12 +69,21 @@ class Listeners:
     def reload_certificates(self) -> list[str]:
         """Take renewed certificates; what could not be taken, in words."""
         problems = []
-        for shield in self._shields:
+        for _, shield in self._shields:
             try:
                 shield.reload()
             except tls.CertificateError as error:
                 problems.append(str(error))
+        self._measure()
         return problems
+
+    def _measure(self) -> None:
+        """When the certificates in force run out, the first of each kind of listener."""
+        ends: dict[str, float] = {}
+        for kind, shield in self._shields:
+            ends[kind] = min(shield.expires_at, ends.get(kind, shield.expires_at))
+        for kind, end in ends.items():
+            metrics.CERTIFICATE_EXPIRES.set(end, (kind,))
 
     async def drain(self, seconds: float) -> None:
         """Take no new session; let those that are in a transaction end, at most `seconds`; say 421 to the rest."""

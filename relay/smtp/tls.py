@@ -10,26 +10,39 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from cryptography import x509
+
 
 class CertificateError(Exception):
     """The certificate or key cannot be used; the text says which file and what to do."""
 
 
 class Shield:
-    """TLS of one listener. `context` is for the listener; `reload` reads the files again."""
+    """TLS of one listener. `context` is for the listener; `reload` reads the files again.
+
+    `expires_at` is when the certificate in force runs out.
+    """
 
     def __init__(self, certificate: Path, key: Path) -> None:
         """Raises CertificateError."""
         self._files = (certificate, key)
         self._current = self.context = _fresh(certificate, key)
+        self.expires_at = _end_of(certificate)
         self.context.sni_callback = self._choose
 
     def reload(self) -> None:
         """Raises CertificateError, and then the old pair stays in force."""
         self._current = _fresh(*self._files)
+        self.expires_at = _end_of(self._files[0])
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._current
+
+
+def _end_of(certificate: Path) -> float:
+    """When the first certificate of a file that could be loaded runs out."""
+    with_chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+    return with_chain[0].not_valid_after_utc.timestamp()
 
 
 def _fresh(certificate: Path, key: Path) -> ssl.SSLContext:

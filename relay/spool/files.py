@@ -223,7 +223,6 @@ class QueueFiles:
                 messages += 1
                 segment.low, segment.high = min(segment.low, item.id), max(segment.high, item.id)
         segment.next_seq = seq
-        segment.oldest_id = segment.oldest_id or rows[0].id
         segment.added += messages  # before they are there: a segment with a message under way is not empty
         try:
             segment.append(rows)
@@ -291,7 +290,7 @@ class QueueFiles:
                 self.record(item).add_done_callback(_ignore)
                 return
         item.seq = op.seq
-        segment.oldest_id = min(segment.oldest_id, item.id)
+        segment.oldest_ids[item.rank] = min(segment.oldest_ids.get(item.rank, item.id), item.id)
         self._stand(item)
 
     def _failed(self, op: Op, segment: Segment, error: BaseException) -> None:
@@ -340,7 +339,7 @@ class QueueFiles:
     async def _take_over(self, found: adopt.Adopted) -> int:
         segment, rows = found
         segment.added = len(rows)
-        segment.oldest_id = rows[0].id if rows else 0
+        segment.oldest_ids = {row.rank: row.id for row in reversed(rows)}
         self.shelf.add(segment)
         now = self.clock.now()
         for index, row in enumerate(rows):

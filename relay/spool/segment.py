@@ -41,7 +41,7 @@ _FINISHED = f"SELECT id FROM log WHERE kind={FINAL}"
 _EXTENT = f"SELECT min(id), max(id), max(seq), total(length(data)), total(kind={FINAL}) FROM log"
 # SQLite takes the other columns from the row that has the maximum.
 _NEWEST = f"SELECT max(seq), id, kind, due, tenant, rank, held, NULL FROM log WHERE id NOT IN ({_FINISHED}) GROUP BY id"
-_OLDEST = f"SELECT min(id) FROM ({_NEWEST}) WHERE NOT held"
+_OLDEST = f"SELECT rank, min(id) FROM ({_NEWEST}) WHERE NOT held GROUP BY rank"
 _DELETE_FINAL = f"DELETE FROM log WHERE id IN ({_FINISHED})"
 _DELETE_OLD_STATES = (
     f"DELETE FROM log WHERE kind={STATE} AND seq NOT IN (SELECT max(seq) FROM log WHERE kind={STATE} GROUP BY id)"
@@ -78,7 +78,7 @@ class Segment:
         self.reserved = 0  # messages whose large body is being written, counted by the loop
         self.purged = 0  # final messages that have left the file, counted by the loop
         self.pending = 0  # rows on their way to this file by name, counted by the loop
-        self.oldest_id = 0  # nothing that waits here has a smaller id
+        self.oldest_ids: dict[int, int] = {}  # by rank: nothing that waits here has a smaller id
         self.low = _NO_ID  # no live message here has a smaller id
         self.high = 0  # nor a larger one
         self.used = 0
@@ -218,10 +218,10 @@ class Segment:
         with self._read_lock:
             return [Row(*row) for row in self._reading().execute(_NEWEST)]
 
-    def oldest(self) -> int:
-        """The smallest id that is neither final nor held; 0: none."""
+    def oldest(self) -> dict[int, int]:
+        """By rank the smallest id that is neither final nor held; a rank without one is not there."""
         with self._read_lock:
-            return self._reading().execute(_OLDEST).fetchone()[0] or 0
+            return dict(self._reading().execute(_OLDEST).fetchall())
 
     def purge(self, *, rewrite: bool) -> int:
         """Final messages leave the disk (GDPR-3); how many rows that were. Blocks appends, so keep them away meanwhile.

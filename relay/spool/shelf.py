@@ -22,6 +22,7 @@ from relay.clock import Clock
 from relay.observe import events
 from relay.observe.log import log
 from relay.spool.adopt import is_damage
+from relay.spool.backlog import RANKS
 from relay.spool.item import IdSource, encode_id
 from relay.spool.segment import Segment
 
@@ -170,21 +171,32 @@ class Shelf:
         self._resume(segment)
         self.retire(segment)
 
-    async def oldest(self) -> int:
-        """Id of the oldest message that is neither final nor held; 0: there is none, or none was found in a few looks."""
-        for _ in range(OLDEST_LOOKS):
-            live = [segment for segment in self.segments.values() if segment.live]
+    async def oldest(self) -> list[int]:
+        """By rank the id of the oldest message that is neither final nor held; 0: none, or none was found in a few looks."""
+        looked: set[Segment] = set()
+        return [await self._oldest(rank, looked) for rank in range(RANKS)]
+
+    async def _oldest(self, rank: int, looked: set[Segment]) -> int:
+        for _ in range(OLDEST_LOOKS + 1):
+            live = [segment for segment in self.segments.values() if segment.live and rank in segment.oldest_ids]
             if not live:
                 return 0
-            segment = min(live, key=lambda segment: segment.oldest_id)
-            try:
-                found: int = await asyncio.get_running_loop().run_in_executor(None, segment.oldest)
-            except sqlite3.Error:
-                found = 0
-            segment.oldest_id = found or segment.high + 1
-            if found:
-                return found
+            segment = min(live, key=lambda segment: segment.oldest_ids[rank])
+            if segment in looked:
+                return segment.oldest_ids[rank]
+            looked.add(segment)
+            await self._look(segment)
         return 0
+
+    async def _look(self, segment: Segment) -> None:
+        """Set the bounds of a segment to what waits in it. What is written meanwhile lowers them by itself."""
+        segment.oldest_ids = {}
+        try:
+            found: dict[int, int] = await asyncio.get_running_loop().run_in_executor(None, segment.oldest)
+        except sqlite3.Error:
+            return  # it is damaged or away: what waits in it is not seen here until it moves
+        for rank, number in found.items():
+            segment.oldest_ids[rank] = min(segment.oldest_ids.get(rank, number), number)
 
     async def _thread(self, segment: Segment, work: Callable[[], Any]) -> bool:
         try:

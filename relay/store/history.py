@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from relay.observe import metrics
+
 Seal = Callable[[int, bytes], bytes]
 
 _SCHEMA = """
@@ -85,7 +87,7 @@ class History:
             db.executemany("INSERT OR IGNORE INTO who VALUES(?,?)", sorted((h, e.id) for e in batch for h in e.who))
             db.execute("COMMIT")
         except sqlite3.Error:
-            self.failed += len(rows)
+            self._lost(len(rows))
             self._close()
 
     def _open(self, path: Path) -> sqlite3.Connection:
@@ -109,8 +111,12 @@ class History:
         try:
             return event.id, event.at, event.word, self._seal(event.id, orjson.dumps(event.data))
         except orjson.JSONEncodeError:
-            self.failed += 1
+            self._lost(1)
             return None
+
+    def _lost(self, number: int) -> None:
+        self.failed += number
+        metrics.RECORDS_LOST.inc(("delivery_log",), number)
 
     async def stop(self) -> None:
         self._stop.set()

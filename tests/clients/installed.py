@@ -36,17 +36,17 @@ def need_perl(module: str, package: str) -> str:
     return perl
 
 
-def npm_modules(folder: Path) -> Path:
-    """`node_modules` of package-lock.json, installed in `folder` unless it is there; a skip where npm cannot."""
+def npm_modules(folder: Path, source: Path = HERE) -> Path:
+    """`node_modules` of the lock file in `source`, installed in `folder` unless it is there; a skip where npm cannot."""
     npm = need("npm", "npm")
     modules = folder / "node_modules"
     if not (folder / "complete").exists():
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, folder)
+            shutil.copy(source / name, folder)
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
         if done.returncode:
-            pytest.skip(f"npm ci in tests/clients does not work here: {done.stderr[-300:]}")
+            pytest.skip(f"npm ci of {source.name} does not work here: {done.stderr[-300:]}")
         (folder / "complete").touch()
     return modules
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa as rsa_keys
 from cryptography.x509.oid import NameOID
 
 
-def write_pair(certificate: Path, key: Path, name: str = "gw.test", *, rsa: bool = False) -> None:
-    """A fresh P-256 or RSA key and a certificate for `name` and the loopback addresses."""
+def write_pair(certificate: Path, key: Path, name: str = "gw.test", *, rsa: bool = False, days: int = 1) -> None:
+    """A fresh P-256 or RSA key and a certificate for `name` and the loopback addresses, which runs out in `days`."""
     secret = rsa_keys.generate_private_key(65537, 2048) if rsa else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -27,7 +27,7 @@ def write_pair(certificate: Path, key: Path, name: str = "gw.test", *, rsa: bool
         .public_key(secret.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(secret, hashes.SHA256())
     )

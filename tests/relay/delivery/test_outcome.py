@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from relay.delivery.outcome import MAX_REPLY_CHARACTERS, Deferred, Delivered, Failed, Stage, clean, judge, text_of
+from relay.delivery.outcome import (
+    MAX_REPLY_CHARACTERS,
+    Deferred,
+    Delivered,
+    Failed,
+    Stage,
+    clean,
+    judge,
+    subject_of,
+    text_of,
+)
 from relay.delivery.replies import Reply, ReplyReader
 
 TABLE = Path(__file__).parents[2] / "replies.tsv"
@@ -51,3 +61,15 @@ def test_text_is_bounded_and_invalid_utf8_is_replaced() -> None:
     assert len(text_of(Reply(550, b"x" * 60_000))) == MAX_REPLY_CHARACTERS
     assert text_of(Reply(550, b"gr\xfc\xdfe")).startswith("550 gr")
     assert text_of(Reply(550, "grüße".encode())) == "550 grüße"
+
+
+@pytest.mark.parametrize(
+    ("status", "subject"),
+    [
+        ("5.7.1", "security"), ("5.7.515", "security"), ("4.7.0", "security"), ("5.1.1", "address"), ("4.2.2", "mailbox"),
+        ("4.4.2", "network"), ("4.3.2", "system"), ("5.5.0", "protocol"), ("5.6.1", "content"), ("5.0.0", "other"),
+        ("5.71.1", "other"), ("", "other"), ("7", "other"),
+    ],
+)  # fmt: skip
+def test_what_a_refusal_is_about(status: str, subject: str) -> None:
+    assert subject_of(status) == subject

@@ -53,6 +53,24 @@ def test_gauges_of_the_dead_are_gone_and_those_of_the_living_add_up() -> None:
     assert samples == {("zegel_smtp_sessions", ()): 7, ("zegel_queue_oldest_seconds", ()): 4}
 
 
+def test_the_first_of_several_ends_counts_and_who_knows_none_has_no_say() -> None:
+    expires = Gauge(
+        "zegel_certificate_expires_timestamp_seconds",
+        "End.",
+        "When?",
+        [Label("listener", re.compile("submission"))],
+        merge="min",
+    )
+    name = "zegel_certificate_expires_timestamp_seconds"
+    living = [{name: [[["submission"], 2e9]]}, {name: [[["submission"], 1e9]]}, {name: expires.dump()}]
+    assert read(merge([expires], living, Base())) == {(name, (("listener", "submission"),)): 1e9}
+
+
+def test_no_lowest_is_of_a_series_that_every_process_has_from_its_start() -> None:
+    lowest = [metric for metric in metrics.CATALOGUE if isinstance(metric, Gauge) and metric.merge == "min"]
+    assert lowest and all(not Gauge(m.name, m.help, m.question, m.labels).values for m in lowest)
+
+
 def test_histograms_add_up_and_their_buckets_are_cumulative() -> None:
     histogram = Histogram("zegel_accept_seconds", "Time.", "Slow?", bounds=(0.1, 1))
     for value in (0.05, 0.1, 0.5, 3):

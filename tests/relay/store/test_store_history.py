@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from relay.observe import metrics
 from relay.store import history
 from relay.store.history import Event, History
 
@@ -32,6 +33,7 @@ async def test_an_event_that_is_no_json_is_counted_and_the_others_are_kept(tmp_p
     """Text of strangers may hold what no encoding knows; the thread that writes must outlive it."""
     bad = Event(7, 1_767_348_000.0, "refused", {"reply": "\udc80"}, (42,))
     good = Event(8, 1_767_348_000.0, "accepted", {"tenant": "shop"}, (43,))
+    before = metrics.RECORDS_LOST.values["delivery_log",]
     log = await written(tmp_path, bad, good)
-    assert log.failed == 1
+    assert log.failed == metrics.RECORDS_LOST.values["delivery_log",] - before == 1
     assert [event.id for event in history.read(tmp_path, [7, 8], seal)] == [8]
