@@ -1,7 +1,7 @@
 """Counters of all gateways in one Redis: the arithmetic runs there, in Lua, so a charge is one step that nobody divides.
 
-Every limit of a message goes into one script. In a cluster a script reaches one slot only: there the limits of one tenant lie in one,
-and a limit that counts over tenants (an address, a From domain) in one of its own; see `relay.counters.slots`.
+Every limit of a message goes into one script. In a cluster a script reaches one slot only: there the limits of one tenant lie
+in one, and a limit that counts over tenants (an address, a From domain) in one of its own; see `relay.counters.slots`.
 
 Keys are digests: Redis holds no address, domain or name. A key outlives what it counts by SLACK_SECONDS, so that a node whose
 clock is behind still finds it.
@@ -21,7 +21,7 @@ from relay.policy.facts import Allowance
 ANSWER_KEPT_SECONDS = 60
 """How long Redis knows that an id is charged. A repeat comes within the seconds that an answer may take."""
 SLACK_SECONDS = 600
-_TAKE, _WINDOW, _BLOCK = Script("take.lua"), Script("window.lua"), Script("block.lua")
+_TAKE, _GIVE, _WINDOW, _BLOCK = (Script(f"{name}.lua") for name in ("take", "give", "window", "block"))
 _UNTIL_DIGITS = 20
 
 
@@ -32,6 +32,9 @@ class RedisCounters:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+
+    async def close(self) -> None:
+        await self._wire.close()
 
     async def take(
         self,
@@ -69,6 +72,15 @@ class RedisCounters:
         keys = [once_key(charges[0][0], once), *(key_of(limit) for limit, _ in charges)]
         return _allowance(await self._wire.run(_TAKE, keys, *arguments), charges)
 
+    async def give(self, charges: Sequence[Charge], once: str) -> bool:
+        """Undo `take` of the same charges under the same `once`, which was granted a moment ago; False where there was none."""
+        keys = [once_key(charges[0][0], once), *(key_of(limit) for limit, _ in charges)]
+        taken = [
+            cost * interval_ns(limit.amount, limit.period_seconds) if limit.period_seconds < DAY else 0
+            for limit, cost in charges
+        ]
+        return bool(await self._wire.run(_GIVE, keys, *taken))
+
     async def used(self, limit: Limit, now: float) -> int:
         if limit.period_seconds >= DAY:
             return await self._sum(key_of(limit), limit.period_seconds, now)
@@ -105,9 +117,11 @@ class RedisCounters:
             if isinstance(key, str):
                 await self._wire.ask("DEL", _block_key(key))
 
-    async def probe(self) -> None:
-        """Raises CountersUnavailable unless a charge could be written now: reading alone also works on a replica."""
-        await self._wire.ask("SET", "zegel:probe", "1", "PX", 1000)
+    async def probe(self, key: str | Limit) -> None:
+        """Raises CountersUnavailable unless `key` could be charged now: reading alone also works on a replica."""
+        slot = key_of(key)
+        tag = slot[slot.index("{") + 1 : slot.index("}")] if "{" in slot else slot
+        await self._wire.ask("SET", f"zegel:{{{tag}}}:probe", "1", "PX", 1000)
 
     async def _sum(self, key: str, window_seconds: float, now: float) -> int:
         """Units in the window that ends now, as `EmbeddedCounters` counts them."""
@@ -127,14 +141,17 @@ def key_of(key: str | Limit) -> str:
     """Where a limit or a counter lies. The text in braces decides the slot: the limits of a tenant share one."""
     if isinstance(key, str):
         return f"zegel:h:{_digest(key)}"
-    digest = _digest(key[:3])
-    return f"zegel:{{t{key.tenant}}}:{digest}" if key.tenant else f"zegel:{{{digest}}}"
+    return f"zegel:{{{tag_of(key)}}}" + (f":{_digest(key[:3])}" if key.tenant else "")
 
 
 def once_key(limit: Limit, once: str) -> str:
     """Where the answer to the id `once` is kept: beside the limit, in the same slot."""
-    tag = f"t{limit.tenant}" if limit.tenant else _digest(limit[:3])
-    return f"zegel:{{{tag}}}:once:{once}"
+    return f"zegel:{{{tag_of(limit)}}}:once:{once}"
+
+
+def tag_of(limit: Limit) -> str:
+    """What decides the slot of a limit: its tenant, or where it counts over tenants, itself."""
+    return f"t{limit.tenant}" if limit.tenant else _digest(limit[:3])
 
 
 def _block_key(key: str) -> str:
@@ -179,7 +196,9 @@ def _cells(answer: object) -> dict[int, int]:
     """Units by step; the head under -1."""
     if not isinstance(answer, dict):
         raise CountersUnavailable("WrongAnswer")
-    cells = {int(field): _whole(units) for field, units in answer.items() if isinstance(field, bytes) and field.isdigit()}
+    cells = {
+        int(field): _whole(units) for field, units in answer.items() if isinstance(field, bytes) and field.isdigit()
+    }
     if b"h" in answer:
         cells[-1] = _whole(answer[b"h"])
     return cells

@@ -7,7 +7,7 @@
 -- A rate is the string "seconds nanoseconds" of its theoretical arrival time. A day is a hash: `h` its present step, `r` the
 -- last step that is charged, and the units of each step under the step's number.
 --
--- KEYS: the answer to this id, then one for each limit. ARGV: mode (take | peek), now, its whole seconds and nanoseconds,
+-- KEYS: what was answered to this id, then one for each limit. ARGV: mode (take | peek), now, its whole seconds and nanoseconds,
 -- park (0 | 1), most that may wait (0: any), earliest time to leave, milliseconds that an answer is kept, milliseconds that a
 -- key outlives its use; then of each limit: amount, period in seconds, burst, units to charge, nanoseconds that one takes.
 -- Answers "granted due limit backlog": the limit is its place, from 1, or 0 where none bit; due "inf" is never.
@@ -20,7 +20,7 @@ local HEAD_ARGUMENTS, EACH = 9, 5
 
 if mode == 'take' then
   local answered = redis.call('GET', KEYS[1])
-  if answered then return answered end
+  if answered then return string.match(answered, '^[^\n]*') end
 end
 
 -- a // b as Python has it for floats: by the exact remainder, so that no rounding carries a time into the next step.
@@ -251,6 +251,12 @@ for index, answer in ipairs(answers) do
     redis.call('SET', KEYS[index + 1], string.format('%d %d', s, n), 'PX', string.format('%d', lives_ms))
   end
 end
-for _, row in ipairs(rows) do write_day(KEYS[row.index + 1], row, answers[row.index]) end
-redis.call('SET', KEYS[1], reply, 'PX', keep_ms)
+local kept = {reply}  -- and behind it what give.lua would take back: limit, step, units
+for _, row in ipairs(rows) do
+  write_day(KEYS[row.index + 1], row, answers[row.index])
+  for _, piece in ipairs(answers[row.index].pieces) do
+    kept[#kept + 1] = string.format('%d %d %d', row.index, row.step + piece[1], piece[2])
+  end
+end
+redis.call('SET', KEYS[1], table.concat(kept, '\n'), 'PX', keep_ms)
 return reply

@@ -4,9 +4,9 @@ Theory of operation. Whoever asks while nothing is under way makes a batch with 
 asks while a batch is under way goes with the next one, as the sessions of one commit do. So a worker has one connection (in
 a cluster one to each node), one batch on it at a time, and no answer can be taken for another's.
 
-A connection that was lost is made again once, at once, and the batch repeated: whoever restarts a balancer need not notice. What is
-charged in it names its id, so it is charged once. Everything else (no answer in time, an answer that says no) fails the batch and
-drops the connection, with whatever may still come over it.
+A connection that was lost is made again once, at once, and the batch repeated: whoever restarts a balancer need not notice.
+What is charged in it names its id, so it is charged once. Everything else (no answer in time, an answer that says no) fails the
+batch and drops the connection, with whatever may still come over it.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ async def _single(url: RedisUrl, options: dict[str, Any]) -> Client:
 async def _by_sentinel(url: RedisUrl, options: dict[str, Any]) -> Client:
     """Asks the Sentinels each time: after a failure there may be another primary."""
     asking = {name: value for name, value in options.items() if name not in ("username", "password")}
-    sentinels = Sentinel(list(url.hosts), sentinel_kwargs=asking)
+    sentinels = Sentinel(list(url.hosts), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]  # redis-py
     try:
         host, port = await sentinels.discover_master(url.service)
     finally:

@@ -24,7 +24,11 @@ from relay.settings.toml import NotToml, read_toml
 
 SEARCH = (Path("zegel.toml"), Path("/etc/zegel/zegel.toml"))
 DEFAULTS = "defaults"
-PATH_KEYS = {"server": ("data_dir", "keys_dir"), "delivery": ("ca_file", "password_file")}
+PATH_KEYS = {
+    "server": ("data_dir", "keys_dir"),
+    "storage": ("counters_password_file", "counters_ca_file"),
+    "delivery": ("ca_file", "password_file"),
+}
 
 
 def load(
@@ -163,7 +167,9 @@ def _files(settings: Settings) -> list[tuple[str, str, str]]:
         except OSError as error:
             why = f"certificate or key cannot be read ({error.strerror})"
             wrong.append((f"listener.{place}.certificate", why, "Write files that the gateway may read"))
-    for key, file in (("ca_file", settings.delivery.ca_file), ("password_file", settings.delivery.password_file)):
-        if file is not None and not os.access(file, os.R_OK):
-            wrong.append((f"delivery.{key}", f"{file} cannot be read", "Write a file that the gateway may read"))
+    for section, keys in PATH_KEYS.items():
+        for key in keys:
+            file = getattr(getattr(settings, section), key)
+            if key.endswith("_file") and file is not None and not os.access(file, os.R_OK):
+                wrong.append((f"{section}.{key}", f"{file} cannot be read", "Write a file that the gateway may read"))
     return wrong

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 _SCHEME = re.compile(r"redis(?P<tls>s?)(?:\+(?P<kind>sentinel|cluster))?\Z")
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_.-]+))(?::(?P<port>[0-9]{1,5}))?\Z")
 _SERVICE = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
-_HIDDEN = re.compile(r"(?<=://)[^/]*@")
 
 WRITE = (
     'Write "embedded", "redis://host:6379/0", "redis+sentinel://host1:26379,host2:26379/service" or '
@@ -49,8 +48,10 @@ def shown(url: RedisUrl) -> str:
 
 
 def hidden(text: str) -> str:
-    """`text` with whatever stands where a login stands left out."""
-    return _HIDDEN.sub("", text)
+    """`text` without what may be a login, however badly the rest is written."""
+    before, at, after = text.rpartition("@")
+    scheme, found, _ = before.partition("://")
+    return after if not at else f"{scheme}://{after}" if found else f"...{after}"
 
 
 def parse_redis_url(text: str) -> RedisUrl | NoRedisUrl:
@@ -61,7 +62,7 @@ def parse_redis_url(text: str) -> RedisUrl | NoRedisUrl:
     kind = found["kind"] or "single"
     place, _, path = rest.partition("/")
     login, at, addresses = place.rpartition("@")
-    if "?" in rest or "#" in rest or urlsplit("redis://" + addresses.partition(",")[0]).query:
+    if "?" in rest or "#" in rest:
         return NoRedisUrl("an address of counters takes no ? and no #; in a password they are written %3F and %23")
     hosts = _hosts(addresses, SENTINEL_PORT if kind == "sentinel" else REDIS_PORT)
     if hosts is None:
