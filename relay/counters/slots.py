@@ -96,8 +96,12 @@ def _joined(answers: Sequence[Allowance]) -> Allowance:
     if not answers:
         return Allowance(False)
     strictest = max(answers, key=_strictness)
-    granted = all(answer.granted for answer in answers)
-    return strictest._replace(granted=granted, backlog=max(answer.backlog for answer in answers))
+    is_never = not strictest.granted and not strictest.due
+    return strictest._replace(
+        granted=all(answer.granted for answer in answers),
+        due=0.0 if is_never else max(answer.due for answer in answers),
+        backlog=max(answer.backlog for answer in answers),
+    )
 
 
 def _strictness(answer: Allowance) -> tuple[bool, float]:

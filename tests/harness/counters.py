@@ -24,10 +24,10 @@ def wire_to(url: str, seconds: float = ANSWER_SECONDS) -> Wire:
 class Driven:
     """`relay.counters.contract.Counters` over a Redis, each call on a loop of its own until it is answered."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, kind: type[RedisCounters] = RedisCounters) -> None:
         self._runner = asyncio.Runner()
         self._wire = self._runner.run(self._open(url))
-        self.remote = RedisCounters(self._wire)
+        self.remote = kind(self._wire)
 
     async def _open(self, url: str) -> Wire:
         return wire_to(url)

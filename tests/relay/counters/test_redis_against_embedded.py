@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relay.counters.contract import DAY, MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
 from tests.harness.counters import Driven
-from tests.harness.redis import RedisServer, free_ports
+from tests.harness.redis import RedisServer
 
 # Amounts that do not divide a minute as well: intervals are then rounded down, in both.
 RATES = [
@@ -54,23 +54,16 @@ steps = st.tuples(seconds, charges, st.booleans(), st.sampled_from([0, 0, 30]))
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), free_ports(1)[0], "--save", "").start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def remote(server: RedisServer) -> Iterator[Driven]:
-    driven = Driven(server.url)
+def remote(running_redis: RedisServer) -> Iterator[Driven]:
+    driven = Driven(running_redis.url)
     yield driven
     driven.close()
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(steps, max_size=25))
-def test_every_take_is_answered_alike(history: list[Any], server: RedisServer, remote: Driven) -> None:
-    server.ask("FLUSHALL")
+def test_every_take_is_answered_alike(history: list[Any], running_redis: RedisServer, remote: Driven) -> None:
+    running_redis.ask("FLUSHALL")
     now = BEGIN
     with tempfile.TemporaryDirectory() as folder:
         embedded = EmbeddedCounters(Path(folder))
@@ -94,9 +87,9 @@ counts = st.tuples(seconds, st.sampled_from(["a", "b"]), st.sampled_from([1, 1, 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(counts, max_size=30), window=st.sampled_from([600.0, 86_400.0, 1_000.0]))
 def test_every_count_and_block_is_answered_alike(
-    history: list[Any], window: float, server: RedisServer, remote: Driven
+    history: list[Any], window: float, running_redis: RedisServer, remote: Driven
 ) -> None:
-    server.ask("FLUSHALL")
+    running_redis.ask("FLUSHALL")
     now = BEGIN
     with tempfile.TemporaryDirectory() as folder:
         embedded = EmbeddedCounters(Path(folder))
