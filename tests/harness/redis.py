@@ -142,8 +142,10 @@ def watched_pair(folder: Path, service: str) -> tuple[list[RedisServer], list[Re
 
 
 def _knows(sentinel: RedisServer, service: str) -> bool:
-    state = sentinel.ask("SENTINEL", "MASTER", service)
-    return int(state["num-slaves"]) == 1 and int(state["num-other-sentinels"]) == 2
+    return (
+        len(sentinel.ask("SENTINEL", "REPLICAS", service)) == 1
+        and len(sentinel.ask("SENTINEL", "SENTINELS", service)) == 2
+    )
 
 
 def cluster(folder: Path) -> list[RedisServer]:
@@ -161,10 +163,10 @@ def cluster(folder: Path) -> list[RedisServer]:
 
 
 def _is_whole(node: RedisServer) -> bool:
-    state = node.ask("CLUSTER", "INFO")
+    state = node.ask("CLUSTER", "INFO").decode().split("\r\n")
     role = node.ask("INFO", "replication")
     linked = role["role"] == "master" or role["master_link_status"] == "up"
-    return bool(state["cluster_state"] == "ok" and state["cluster_slots_ok"] == "16384" and linked)
+    return "cluster_state:ok" in state and "cluster_slots_ok:16384" in state and linked
 
 
 def stop_all(servers: Sequence[RedisServer]) -> None:
