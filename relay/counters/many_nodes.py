@@ -29,6 +29,7 @@ from relay.settings.storage import Storage
 
 ASK_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits before Redis is asked again; the last one repeats."""
+LOOK_SECONDS = 2.0
 STEADY_SECONDS = 10.0
 """Who was back for so long has recovered; before that the waits go on where they were."""
 
@@ -43,7 +44,7 @@ class ManyNodes:
         # Queue ids are unique on a machine; with this, among all gateways.
         self._process = secrets.token_urlsafe(9)
         self._is_lost = asyncio.Event()
-        self._failed_at: str | Limit = "probe"
+        self._failed_at: Sequence[str | Limit] = ()
         self._why = ""
         self._next = 0  # of ASK_AGAIN_SECONDS
         self._steady_at = 0.0  # on the clock of the loop
@@ -65,15 +66,20 @@ class ManyNodes:
         try:
             await self._remote.probe("probe")
         except CountersUnavailable as error:
-            self._degrade(error, "probe")
+            self._degrade(error, ["probe"])
 
     async def close(self) -> None:
         await self._remote.close()
 
     async def watch(self) -> None:
-        """Without end: whenever Redis is lost, ask until it is back."""
+        """Without end: look whether Redis is there, also while no mail comes, and when it is lost, ask until it is back."""
         while True:
-            await self._is_lost.wait()
+            while not self._is_lost.is_set():
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._is_lost.wait()
+                except TimeoutError:
+                    await self.start()
             while not await self._is_back():
                 pass
             self._steady_at = asyncio.get_running_loop().time() + STEADY_SECONDS
@@ -85,13 +91,14 @@ class ManyNodes:
         await asyncio.sleep(ASK_AGAIN_SECONDS[self._next])
         self._next = min(self._next + 1, len(ASK_AGAIN_SECONDS) - 1)
         try:
-            await self._remote.probe(self._failed_at)
+            await asyncio.gather(*(self._remote.probe(key) for key in self._failed_at))
         except CountersUnavailable as error:
             self._why = error.kind
             return False
         return True
 
-    def _degrade(self, error: CountersUnavailable, at: str | Limit) -> None:
+    def _degrade(self, error: CountersUnavailable, at: Sequence[str | Limit]) -> None:
+        """`at`: what was asked; in a cluster another part may be well."""
         if self._is_lost.is_set():
             return  # another question of the same batch
         self._failed_at, self._why = at, error.kind
@@ -116,7 +123,7 @@ class ManyNodes:
             try:
                 allowance = await self._remote.take(charges, now, once=name, park=park, max_parked=max_parked)
             except CountersUnavailable as error:
-                self._degrade(error, charges[0][0])
+                self._degrade(error, [limit for limit, _ in charges])
             else:
                 metrics.LIMITS_SECONDS.observe(asyncio.get_running_loop().time() - begun)
                 return allowance
@@ -130,7 +137,7 @@ class ManyNodes:
             try:
                 return list(await asyncio.gather(*(self._remote.hit(key, window_seconds, now) for key in keys)))
             except CountersUnavailable as error:
-                self._degrade(error, keys[0])
+                self._degrade(error, keys)
         return [self._here.hit(key, window_seconds, now) for key in keys]
 
     async def block(self, key: str, until: float, now: float) -> None:
@@ -139,14 +146,14 @@ class ManyNodes:
             try:
                 await self._remote.block(key, until, now)
             except CountersUnavailable as error:
-                self._degrade(error, key)
+                self._degrade(error, [key])
 
     async def blocked_until(self, keys: Sequence[str], now: float) -> float:
         if not self._is_lost.is_set():
             try:
                 ends = await asyncio.gather(*(self._remote.blocked_until(key, now) for key in keys))
             except CountersUnavailable as error:
-                self._degrade(error, keys[0])
+                self._degrade(error, keys)
             else:
                 for key, end in zip(keys, ends, strict=True):
                     if end > now:
@@ -160,7 +167,7 @@ class ManyNodes:
             try:
                 await self._remote.reset(*keys)
             except CountersUnavailable as error:
-                self._degrade(error, keys[0])
+                self._degrade(error, keys)
 
 
 def open_shared(storage: Storage, here: Counters) -> OneNode | ManyNodes:

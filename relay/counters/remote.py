@@ -9,8 +9,10 @@ clock is behind still finds it.
 
 from __future__ import annotations
 
+import struct
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
+from functools import lru_cache
 
 from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, PAST, interval_ns, step_of
 from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, Charge, CountersUnavailable, Limit
@@ -23,6 +25,7 @@ ANSWER_KEPT_SECONDS = 60
 SLACK_SECONDS = 600
 _TAKE, _GIVE, _WINDOW, _BLOCK = (Script(f"{name}.lua") for name in ("take", "give", "window", "block"))
 _UNTIL_DIGITS = 20
+_ANSWER_KEPT_MS, _SLACK_MS = ANSWER_KEPT_SECONDS * 1000.0, SLACK_SECONDS * 1000.0
 
 
 class RedisCounters:
@@ -49,28 +52,27 @@ class RedisCounters:
         """As `Counters.take`. `once` names the charge: again with the same one, it answers the same and charges nothing. The
         message leaves at `earliest` or later.
         """
-        return await self._take("take", charges, now, (once, park, max_parked, earliest))
+        return await self._take(True, charges, now, (once, park, max_parked, earliest))
 
     async def peek(
         self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0
     ) -> Allowance:
-        return await self._take("peek", charges, now, ("", park, max_parked, 0.0))
+        return await self._take(False, charges, now, ("", park, max_parked, 0.0))
 
     async def _take(
-        self, mode: str, charges: Sequence[Charge], now: float, how: tuple[str, bool, int, float]
+        self, charge: bool, charges: Sequence[Charge], now: float, how: tuple[str, bool, int, float]
     ) -> Allowance:
         if not charges:
             return Allowance(True)
         once, park, max_parked, earliest = how
         whole, rest = divmod(int(now * NANOSECONDS), NANOSECONDS)
-        arguments: list[object] = [mode, repr(now), whole, rest, int(park), max_parked, repr(earliest)]
-        arguments += [ANSWER_KEPT_SECONDS * 1000, SLACK_SECONDS * 1000]
+        asked: list[float] = [charge, now, whole, rest, park, max_parked, earliest, _ANSWER_KEPT_MS, _SLACK_MS]
+        keys: list[str | bytes] = [once_key(charges[0][0], once)]
         for limit, cost in charges:
-            _, _, _, amount, period, burst, _ = limit
-            interval = interval_ns(amount, period) if amount > 0 else 0
-            arguments += (amount, period, burst, cost, interval)
-        keys = [once_key(charges[0][0], once), *(key_of(limit) for limit, _ in charges)]
-        return _allowance(await self._wire.run(_TAKE, keys, *arguments), charges)
+            key, interval = _placed(limit)
+            keys.append(key)
+            asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval)
+        return _allowance(await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked)), charges)
 
     async def give(self, charges: Sequence[Charge], once: str) -> bool:
         """Undo `take` of the same charges under the same `once`, which was granted a moment ago; False where there was none."""
@@ -137,6 +139,12 @@ class RedisCounters:
         return sum(units for at, units in cells.items() if step - PAST < at <= step)
 
 
+@lru_cache(maxsize=32_768)
+def _placed(limit: Limit) -> tuple[bytes, int]:
+    """Key of a limit as octets, which redis-py need not encode again, and nanoseconds that one unit of it takes."""
+    return key_of(limit).encode(), interval_ns(limit.amount, limit.period_seconds) if limit.amount > 0 else 0
+
+
 def key_of(key: str | Limit) -> str:
     """Where a limit or a counter lies. The text in braces decides the slot: the limits of a tenant share one."""
     if isinstance(key, str):
@@ -149,6 +157,7 @@ def once_key(limit: Limit, once: str) -> str:
     return f"zegel:{{{tag_of(limit)}}}:once:{once}"
 
 
+@lru_cache(maxsize=32_768)
 def tag_of(limit: Limit) -> str:
     """What decides the slot of a limit: its tenant, or where it counts over tenants, itself."""
     return f"t{limit.tenant}" if limit.tenant else _digest(limit[:3])

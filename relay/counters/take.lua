@@ -7,18 +7,19 @@
 -- A rate is the string "seconds nanoseconds" of its theoretical arrival time. A day is a hash: `h` its present step, `r` the
 -- last step that is charged, and the units of each step under the step's number.
 --
--- KEYS: what was answered to this id, then one for each limit. ARGV: mode (take | peek), now, its whole seconds and nanoseconds,
--- park (0 | 1), most that may wait (0: any), earliest time to leave, milliseconds that an answer is kept, milliseconds that a
--- key outlives its use; then of each limit: amount, period in seconds, burst, units to charge, nanoseconds that one takes.
+-- KEYS: what was answered to this id, then one for each limit. ARGV: one string of little-endian doubles, quicker to write and read
+-- than so many arguments: charge (0: only look), now, its whole seconds and nanoseconds, park, most that may wait (0: any),
+-- earliest time to leave, milliseconds that an answer is kept, milliseconds that a key outlives its use; then of each limit:
+-- amount, period in seconds, burst, units to charge, nanoseconds that one takes.
 -- Answers "granted due limit backlog": the limit is its place, from 1, or 0 where none bit; due "inf" is never.
 local DAY, PAST, FUTURE, HORIZON, NS = 86400, 24, 48, 172800, 1e9
 local CELLS, NEVER = PAST + FUTURE, math.huge
-local mode, now, now_s, now_n = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local park, max_parked, wanted = ARGV[5] == '1', tonumber(ARGV[6]), tonumber(ARGV[7])
-local keep_ms, slack_ms = ARGV[8], tonumber(ARGV[9])
-local HEAD_ARGUMENTS, EACH = 9, 5
+local HEAD, EACH = 9, 5
+local asked = {struct.unpack('<' .. string.rep('d', HEAD + EACH * (#KEYS - 1)), ARGV[1])}
+local charge, now, now_s, now_n, park = asked[1] == 1, asked[2], asked[3], asked[4], asked[5] == 1
+local max_parked, wanted, keep_ms, slack_ms = asked[6], asked[7], asked[8], asked[9]
 
-if mode == 'take' then
+if charge then
   local answered = redis.call('GET', KEYS[1])
   if answered then return string.match(answered, '^[^\n]*') end
 end
@@ -204,10 +205,10 @@ end
 
 local limits, answers, rows, earliest = {}, {}, {}, math.max(now, wanted)
 for index = 1, #KEYS - 1 do
-  local from = HEAD_ARGUMENTS + (index - 1) * EACH
+  local from = HEAD + (index - 1) * EACH
   local limit = {
-    amount = tonumber(ARGV[from + 1]), period = tonumber(ARGV[from + 2]), burst = tonumber(ARGV[from + 3]),
-    cost = tonumber(ARGV[from + 4]), interval = tonumber(ARGV[from + 5]),
+    amount = asked[from + 1], period = asked[from + 2], burst = asked[from + 3], cost = asked[from + 4],
+    interval = asked[from + 5],
   }
   limits[index] = limit
   if limit.amount <= 0 then
@@ -242,7 +243,7 @@ else
 end
 local reply = string.format('%d %.17g %d %d', granted and 1 or 0, due, strictest, backlog)
 if due == NEVER then reply = string.format('0 inf %d %d', strictest, backlog) end
-if mode == 'peek' or not granted then return reply end
+if not (charge and granted) then return reply end
 
 for index, answer in ipairs(answers) do
   if answer.tat then
@@ -258,5 +259,5 @@ for _, row in ipairs(rows) do
     kept[#kept + 1] = string.format('%d %d %d', row.index, row.step + piece[1], piece[2])
   end
 end
-redis.call('SET', KEYS[1], table.concat(kept, '\n'), 'PX', keep_ms)
+redis.call('SET', KEYS[1], table.concat(kept, '\n'), 'PX', string.format('%d', keep_ms))
 return reply

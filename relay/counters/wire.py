@@ -58,7 +58,7 @@ class Wire:
         self._sender: asyncio.Task[None] | None = None
         self.round_trips = 0
 
-    def run(self, script: Script, keys: Sequence[str], *arguments: object) -> asyncio.Future[Any]:
+    def run(self, script: Script, keys: Sequence[str | bytes], *arguments: object) -> asyncio.Future[Any]:
         """The answer of `script`. Raises CountersUnavailable."""
         return self._ask(_Asked(("EVALSHA", script.digest, len(keys), *keys, *arguments), script, _future()))
 

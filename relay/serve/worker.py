@@ -313,7 +313,6 @@ class Worker:
         else:
             self.health.fail("queue", pressure)
         self._check_store()
-        self.health.note("limits", self.shared.note)
 
     def _check_store(self) -> None:
         """A lookup that failed is tried again, so that this worker is ready as soon as it can read."""
@@ -378,6 +377,7 @@ class Worker:
         if op == "worker.ready":
             return self.health.reasons(self.clock.monotonic())
         if op == "worker.notes":
+            self.health.note("limits", self.shared.note)
             return self.health.notes()
         if op == "worker.reload":
             return self.listeners.reload_certificates()
