@@ -130,6 +130,16 @@ class ManyNodes:
         shares = [(share_of(limit, self._share), cost) for limit, cost in charges]
         return self._here.take(shares, now, park=park, max_parked=_part(max_parked, self._share))
 
+    async def peek(self, charges: Sequence[Charge], now: float, *, park: bool, max_parked: int = 0) -> Allowance:
+        """What `take` would answer now, without charging."""
+        if not self._is_lost.is_set():
+            try:
+                return await self._remote.peek(charges, now, park=park, max_parked=max_parked)
+            except CountersUnavailable as error:
+                self._degrade(error, [limit for limit, _ in charges])
+        shares = [(share_of(limit, self._share), cost) for limit, cost in charges]
+        return self._here.peek(shares, now, park=park, max_parked=_part(max_parked, self._share))
+
     # -- logins: in an outage each node counts for itself ---------------------------------------------------------
 
     async def hit(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
@@ -170,8 +180,8 @@ class ManyNodes:
                 self._degrade(error, keys)
 
 
-def open_shared(storage: Storage, here: Counters) -> OneNode | ManyNodes:
-    """The counters that `storage` asks for. Connects when they are first asked."""
+def open_shared(storage: Storage, here: Counters, kind: type[ManyNodes] = ManyNodes) -> OneNode | ManyNodes:
+    """The counters that `storage` asks for, of `kind` where nodes share them. Connects when they are first asked."""
     url = storage.redis
     if url is None:
         return OneNode(here)
@@ -181,7 +191,7 @@ def open_shared(storage: Storage, here: Counters) -> OneNode | ManyNodes:
     seconds = storage.counters_timeout_seconds
     wire = Wire(connector(url, Login(seconds, password, storage.counters_ca_file)), seconds)
     remote = SlottedCounters(wire) if url.kind == "cluster" else RedisCounters(wire)
-    return ManyNodes(remote, here, storage.counters_degraded_share)
+    return kind(remote, here, storage.counters_degraded_share)
 
 
 @lru_cache(maxsize=8192)

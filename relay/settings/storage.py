@@ -52,7 +52,7 @@ class Storage(Section):
         examples=["/etc/zegel/ca.pem"],
     )
     counters_timeout_seconds: Seconds = Field(
-        default=0.5, description="Time in which Redis must answer; after it this node goes on alone, with its share."
+        default=1.0, description="Time in which Redis must answer; after it this node goes on alone, with its share."
     )
     counters_degraded_share: float = Field(
         default=0.25,
