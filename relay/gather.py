@@ -124,7 +124,7 @@ class Gather:
         key = f"text:{mail.account.credential.name}:{blake2b(text, digest_size=12).hexdigest()}"
         if self.dry:
             return self.counters.count(key, DAY_SECONDS, mail.now) + 1
-        return self.counters.hit(key, DAY_SECONDS, mail.now)
+        return self.shared.seen(key, DAY_SECONDS, mail.now)
 
 
 def _purpose(mail: Submission) -> str:

@@ -125,6 +125,10 @@ class SharedCounters(Protocol):
         """
         ...
 
+    def seen(self, key: str, window_seconds: float, now: float) -> int:
+        """As `Counters.hit`, without a wait: what others have counted may be behind by what was counted in the last moment."""
+        ...
+
     async def hit(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
         """As `Counters.hit`, of each key."""
         ...

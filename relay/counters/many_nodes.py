@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 from relay.counters.contract import Charge, Counters, CountersUnavailable, Limit
 from relay.counters.one_node import OneNode
-from relay.counters.remote import RedisCounters
+from relay.counters.remote import RedisCounters, hits_of
 from relay.counters.slots import SlottedCounters
 from relay.counters.wire import Login, Wire, connector
 from relay.observe import events, metrics
@@ -30,6 +31,7 @@ from relay.settings.storage import Storage
 ASK_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits before Redis is asked again; the last one repeats."""
 LOOK_SECONDS = 2.0
+MAX_SEEN = 20_000
 STEADY_SECONDS = 10.0
 """Who was back for so long has recovered; before that the waits go on where they were."""
 
@@ -46,6 +48,7 @@ class ManyNodes:
         self._is_lost = asyncio.Event()
         self._failed_at: Sequence[str | Limit] = ()
         self._why = ""
+        self._seen: dict[str, tuple[int, float]] = {}  # what all nodes have counted, and when they said so
         self._next = 0  # of ASK_AGAIN_SECONDS
         self._steady_at = 0.0  # on the clock of the loop
         metrics.LIMITS_DEGRADED.set(0.0)
@@ -139,6 +142,30 @@ class ManyNodes:
                 self._degrade(error, [limit for limit, _ in charges])
         shares = [(share_of(limit, self._share), cost) for limit, cost in charges]
         return self._here.peek(shares, now, park=park, max_parked=_part(max_parked, self._share))
+
+    # -- signs: never waited for, since they go by hundreds --------------------------------------------------------
+
+    def seen(self, key: str, window_seconds: float, now: float) -> int:
+        here = self._here.hit(key, window_seconds, now)
+        if self._is_lost.is_set():
+            return here
+        said = self._remote.hit_soon(key, window_seconds, now)
+        said.add_done_callback(partial(self._heard, key, now))
+        known, at = self._seen.get(key, (0, 0.0))
+        # What was said a step ago or more counts what is over by now.
+        return max(here, known + 1) if 0 <= now - at < window_seconds / 24 and known else here
+
+    def _heard(self, key: str, at: float, said: asyncio.Future[Any]) -> None:
+        if said.cancelled():
+            return
+        try:
+            times = hits_of(said.result())
+        except CountersUnavailable as error:
+            self._degrade(error, [key])
+            return
+        if len(self._seen) >= MAX_SEEN:
+            self._seen.clear()
+        self._seen[key] = (times, at)
 
     # -- logins: in an outage each node counts for itself ---------------------------------------------------------
 
