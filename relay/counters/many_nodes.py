@@ -16,17 +16,18 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay.counters.contract import Charge, Counters, CountersUnavailable, Limit
 from relay.counters.one_node import OneNode
-from relay.counters.remote import RedisCounters, hits_of
-from relay.counters.slots import SlottedCounters
-from relay.counters.wire import Login, Wire, connector
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.policy.facts import Allowance
 from relay.settings.storage import Storage
+
+if TYPE_CHECKING:
+    from relay.counters.remote import RedisCounters
+    from relay.counters.wire import Wire
 
 ASK_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits before Redis is asked again; the last one repeats."""
@@ -159,7 +160,7 @@ class ManyNodes:
         if said.cancelled():
             return
         try:
-            times = hits_of(said.result())
+            times = self._remote.hits_of(said.result())
         except CountersUnavailable as error:
             self._degrade(error, [key])
             return
@@ -207,17 +208,29 @@ class ManyNodes:
                 self._degrade(error, keys)
 
 
-def open_shared(storage: Storage, here: Counters, kind: type[ManyNodes] = ManyNodes) -> OneNode | ManyNodes:
-    """The counters that `storage` asks for, of `kind` where nodes share them. Connects when they are first asked."""
+def wire_of(storage: Storage) -> Wire:
+    """The way to the Redis of `storage`, which must name one."""
+    # redis-py is 10 MB and 100 ms that a node without Redis does not need.
+    from relay.counters.wire import Login, Wire, connector
+
     url = storage.redis
-    if url is None:
-        return OneNode(here)
+    assert url is not None
     password = ""
     if storage.counters_password_file is not None:
         password = storage.counters_password_file.read_text("utf-8").partition("\n")[0].strip()
     seconds = storage.counters_timeout_seconds
-    wire = Wire(connector(url, Login(seconds, password, storage.counters_ca_file)), seconds)
-    remote = SlottedCounters(wire) if url.kind == "cluster" else RedisCounters(wire)
+    return Wire(connector(url, Login(seconds, password, storage.counters_ca_file)), seconds)
+
+
+def open_shared(storage: Storage, here: Counters, kind: type[ManyNodes] = ManyNodes) -> OneNode | ManyNodes:
+    """The counters that `storage` asks for, of `kind` where nodes share them. Connects when they are first asked."""
+    if storage.redis is None:
+        return OneNode(here)
+    from relay.counters.remote import RedisCounters
+    from relay.counters.slots import SlottedCounters
+
+    wire = wire_of(storage)
+    remote = SlottedCounters(wire) if storage.redis.kind == "cluster" else RedisCounters(wire)
     return kind(remote, here, storage.counters_degraded_share)
 
 

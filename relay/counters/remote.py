@@ -95,12 +95,19 @@ class RedisCounters:
         return max(0, -(-ahead // interval_ns(max(limit.amount, 1), limit.period_seconds)))
 
     async def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
-        return hits_of(await self.hit_soon(key, window_seconds, now, amount))
+        return self.hits_of(await self.hit_soon(key, window_seconds, now, amount))
 
     def hit_soon(self, key: str, window_seconds: float, now: float, amount: int = 1) -> asyncio.Future[Any]:
         """`hit` for who does not wait for it; `hits_of` reads the answer."""
         arguments = (repr(window_seconds), repr(now), amount, SLACK_SECONDS * 1000)
         return self._wire.run(_WINDOW, [key_of(key)], *arguments)
+
+    @staticmethod
+    def hits_of(answer: object) -> int:
+        """What `hit_soon` was answered. Raises CountersUnavailable for what the script never would."""
+        if not isinstance(answer, list) or len(answer) != 1 or not isinstance(answer[0], int):
+            raise CountersUnavailable("WrongAnswer")
+        return answer[0]
 
     async def count(self, key: str, window_seconds: float, now: float) -> int:
         return await self._sum(key_of(key), window_seconds, now)
@@ -188,13 +195,6 @@ def _allowance(answer: object, charges: Sequence[Charge]) -> Allowance:
     limit = charges[at - 1][0]
     due_or_never = 0.0 if allowance.due == float("inf") else allowance.due
     return allowance._replace(due=due_or_never, limit=limit.name, scope=limit.scope, allowed=limit.amount)
-
-
-def hits_of(answer: object) -> int:
-    """The count that window.lua answers. Raises CountersUnavailable for what it never would."""
-    if not isinstance(answer, list) or len(answer) != 1 or not isinstance(answer[0], int):
-        raise CountersUnavailable("WrongAnswer")
-    return answer[0]
 
 
 def _tat(kept: object) -> int:

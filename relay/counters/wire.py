@@ -145,13 +145,14 @@ class Wire:
         await self._drop()
 
     async def _drop(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await client.aclose()
-            except (RedisError, OSError, TimeoutError):
-                pass  # it was lost anyway
+        if self._client is None:
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._client.aclose()
+        except (RedisError, OSError, TimeoutError):
+            pass  # it was lost anyway
+        self._client = None  # only now: who is stopped in between closes it again
 
 
 def _future() -> asyncio.Future[Any]:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from relay.settings.redis_url import WRITE as WRITE_COUNTERS
 from relay.settings.redis_url import NoRedisUrl, RedisUrl, hidden, parse_redis_url
-from relay.settings.section import FilePath, Seconds, Section, refuse
+from relay.settings.section import FilePath, Section, refuse
 
 
 def _counters_place(text: str) -> str:
@@ -51,8 +51,11 @@ class Storage(Section):
         description="PEM file with the authorities to trust for rediss:// instead of the system's.",
         examples=["/etc/zegel/ca.pem"],
     )
-    counters_timeout_seconds: Seconds = Field(
-        default=1.0, description="Time in which Redis must answer; after it this node goes on alone, with its share."
+    counters_timeout_seconds: float = Field(
+        default=1.0,
+        gt=0,
+        le=10,  # a reply must come within 30 s (PIPE-6), and it may have to wait for this more than once
+        description="Time in which Redis must answer; after it this node goes on alone, with its share.",
     )
     counters_degraded_share: float = Field(
         default=0.25,
