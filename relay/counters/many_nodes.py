@@ -65,8 +65,8 @@ class ManyNodes:
             return ""
         return f"Redis does not answer ({self._why}), so this node keeps to {self._share:g} of each limit"
 
-    async def start(self) -> None:
-        """Meet Redis. Where it does not answer, begin degraded."""
+    async def look(self) -> None:
+        """Find out whether Redis takes writes, as a session would."""
         try:
             await self._remote.probe("probe")
         except CountersUnavailable as error:
@@ -77,13 +77,14 @@ class ManyNodes:
 
     async def watch(self) -> None:
         """Without end: look whether Redis is there, also while no mail comes, and when it is lost, ask until it is back."""
+        await self.look()
         while True:
             while not self._is_lost.is_set():
                 try:
                     async with asyncio.timeout(LOOK_SECONDS):
                         await self._is_lost.wait()
                 except TimeoutError:
-                    await self.start()
+                    await self.look()
             while not await self._is_back():
                 pass
             self._steady_at = asyncio.get_running_loop().time() + STEADY_SECONDS

@@ -19,9 +19,6 @@ class OneNode:
 
     note = ""
 
-    async def start(self) -> None:
-        """There is nobody to meet."""
-
     async def watch(self) -> None:
         """Without end: there is nobody to be lost."""
         await asyncio.get_running_loop().create_future()

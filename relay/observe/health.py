@@ -12,7 +12,6 @@ class Health:
     def __init__(self) -> None:
         self._wrong: dict[str, str] = {}
         self._beats: dict[str, tuple[float, float]] = {}
-        self._notes: dict[str, str] = {}
 
     def fail(self, part: str, reason: str) -> None:
         """`part` cannot do its work; a later `reason` of the same part replaces this one."""
@@ -20,17 +19,6 @@ class Health:
 
     def recover(self, part: str) -> None:
         self._wrong.pop(part, None)
-
-    def note(self, part: str, text: str) -> None:
-        """`part` does its work, but not as it would; "" once it does again."""
-        if text:
-            self._notes[part] = text
-        else:
-            self._notes.pop(part, None)
-
-    def notes(self) -> list[str]:
-        """What an operator should know although this process is ready."""
-        return [f"{part}: {text}" for part, text in sorted(self._notes.items())]
 
     def beat(self, part: str, now: float, within_seconds: float) -> None:
         """`part` is at work; unless it says so again within `within_seconds` it counts as stuck. `now` is monotonic."""

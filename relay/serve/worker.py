@@ -9,6 +9,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -103,7 +104,6 @@ class Worker:
         settings, data = self.settings, self.settings.server.data_dir
         self.lookup = Lookup(settings.database_path, self.keyring, generation=self.generation)
         await self._follow_directory()
-        await self.shared.start()
         self._later(self.shared.watch())
         self.queue = QueueFiles(
             data / QUEUE,
@@ -165,13 +165,8 @@ class Worker:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
         threads = Threads(settings.server.data_dir, self.keyring.subject_hashes, writable=False)
-        gather = Gather(
-            self.lookup,
-            threads,
-            self.counters,
-            shared=self.shared,
-            generation=lambda: self.generation.read(CONSENT),
-        )
+        generation = partial(self.generation.read, CONSENT)
+        gather = Gather(self.lookup, threads, self.counters, shared=self.shared, generation=generation)
         house = House(
             settings.server.hostname,
             settings.web.public_url,
@@ -377,8 +372,7 @@ class Worker:
         if op == "worker.ready":
             return self.health.reasons(self.clock.monotonic())
         if op == "worker.notes":
-            self.health.note("limits", self.shared.note)
-            return self.health.notes()
+            return [f"limits: {self.shared.note}"] if self.shared.note else []
         if op == "worker.reload":
             return self.listeners.reload_certificates()
         if op == "worker.submit":

@@ -82,7 +82,6 @@ class Node:
 
 async def main(url: str, folder: Path) -> None:
     node = Node(url, folder)
-    await node.shared.start()
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -103,7 +103,7 @@ async def test_a_redis_that_is_away_at_the_start_is_found_when_it_comes(tmp_path
     server = RedisServer(tmp_path / "redis", free_ports(1)[0], "--save", "")
     pair = Pair(tmp_path, counters=server.url)
     one = pair.nodes[0]
-    await one.start()
+    await one.look()
     assert one.is_degraded and "ConnectionError" in one.note
     watching = asyncio.ensure_future(one.watch())
     await asyncio.to_thread(server.start)
@@ -143,7 +143,7 @@ async def test_a_login_of_its_own_over_tls_that_is_checked(tmp_path: Path) -> No
     )
     try:
         for made, is_taken in ((trusting, True), (wary, False), (named, False)):
-            await made.nodes[0].start()
+            await made.nodes[0].look()
             assert made.nodes[0].is_degraded is not is_taken, made.nodes[0].note
     finally:
         for made in (trusting, wary, named):

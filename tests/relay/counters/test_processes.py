@@ -50,7 +50,7 @@ mixed = [limits, limits[:1], [(limits[1][0], 7)]]
 
 async def main(url, folder, attempts):
     folder.mkdir()
-    shared = open_shared(Storage(counters=url, counters_timeout_seconds=30.0), EmbeddedCounters(folder))
+    shared = open_shared(Storage(counters=url, counters_timeout_seconds=10.0), EmbeddedCounters(folder))
     granted = [0, 0, 0]
     async def session(first):
         for number in range(first, attempts, 50):
