@@ -133,9 +133,10 @@ def check(gateways: Gateways, lost: int, why: str) -> None:
     assert granted <= DAILY.amount + SHARES + lost
     assert local <= SHARES
     assert granted >= DAILY.amount * 0.98 + local - 200, "charged but not let through: answers that were lost"
-    # Connecting, asking and asking again once each have their time; nobody waits longer, and nothing stops the loop.
-    assert max(node["longest"] for node in nodes) < 3 * TIMEOUT_SECONDS + 0.5
-    assert max(node["lag"] for node in nodes) < 0.3
+    # Connecting, asking and asking again once each have their time; nobody waits longer. Who stopped the loop for Redis would
+    # stop it for the whole of that time; a busy machine does for less.
+    assert max(node["longest"] for node in nodes) < 4 * TIMEOUT_SECONDS
+    assert max(node["lag"] for node in nodes) < TIMEOUT_SECONDS * 2 / 3
 
 
 def test_redis_is_killed_and_started_again(ground: Ground) -> None:
