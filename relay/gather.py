@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 from relay.consent.lookup import Lookup
-from relay.counters.contract import Counters
+from relay.counters.contract import Counters, SharedCounters
+from relay.counters.one_node import OneNode
 from relay.mail.envelope import Submission
 from relay.mail.fingerprint import text_of
 from relay.mail.visible import Unreadable, visible_addresses
@@ -35,13 +36,17 @@ class Gather:
         threads: Threads,
         counters: Counters,
         *,
+        shared: SharedCounters | None = None,
         generation: Callable[[], int] = lambda: 0,
         dry: bool = False,
     ) -> None:
-        """`generation` tells the state of the consent store; `dry`: look without counting, for `explain` (PIPE-4)."""
+        """`counters` are the node's own; `shared` count limits and logins, None: the same ones. `generation` tells the state
+        of the consent store; `dry`: look without counting, for `explain` (PIPE-4).
+        """
         self.lookup = lookup
         self.threads = threads
         self.counters = counters
+        self.shared = shared or OneNode(counters)
         self.generation = generation
         self.dry = dry
 
@@ -119,7 +124,7 @@ class Gather:
         key = f"text:{mail.account.credential.name}:{blake2b(text, digest_size=12).hexdigest()}"
         if self.dry:
             return self.counters.count(key, DAY_SECONDS, mail.now) + 1
-        return self.counters.hit(key, DAY_SECONDS, mail.now)
+        return self.shared.seen(key, DAY_SECONDS, mail.now)
 
 
 def _purpose(mail: Submission) -> str:

@@ -7,7 +7,7 @@ commit lets the answer be 250 (OUT-1). Replies are whole SMTP replies without CR
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.gather import Gather
@@ -20,7 +20,7 @@ from relay.mail.sender import from_domain
 from relay.mail.visible import is_heavy, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
-from relay.policy.facts import Fact, Facts
+from relay.policy.facts import Allowance, Fact, Facts
 from relay.policy.pipeline import Pipeline, unsettled
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note, Stage
@@ -123,7 +123,12 @@ class Intake:
         generation = self.gather.generation()
         ruling = self.judge(_with_message(mail, message), settled)
         if ruling.passes:
-            ruling = self.pipeline.admit(ruling, self._allowance(ruling))
+            allowance = self.charge(ruling, number)
+            if allowance is not None and not isinstance(allowance, Allowance):
+                allowance = await allowance
+                if ruling.mail.confirm:  # another may have been taken meanwhile, and there is room for few (CLASS-7)
+                    ruling = self.judge(_with_message(mail, message), settled)
+            ruling = self.admit(ruling, allowance) if ruling.passes else ruling
         if not ruling.passes:
             return self._refused(number, ruling)
         if ruling.mail.confirm:
@@ -156,16 +161,19 @@ class Intake:
         facts = gather.facts(pipeline.needs(mail, Stage.JUDGE, settled), mail, asked)
         return pipeline.judge(shaped, facts, settled)
 
-    def _allowance(self, ruling: Ruling, *, charge: bool = True) -> Facts:
+    def charge(self, ruling: Ruling, number: int) -> Allowance | Awaitable[Allowance] | None:
+        """Charge the limits; None where nobody asks for them. A value where they are this node's, so that it costs no wait."""
         mail = ruling.mail
         settings = self.pipeline.settings_of("throttle", mail)
         if settings is None or Fact.ALLOWANCE not in self.pipeline.needs(mail, Stage.ADMIT):
-            return Facts({})
+            return None
         costs = charges(mail, settings)
         park, most = parks(mail, settings)
-        counters = self.gather.counters
-        take = counters.take if charge else counters.peek
-        return Facts({Fact.ALLOWANCE: take(costs, mail.now, park=park, max_parked=most)})
+        return self.gather.shared.take(costs, mail.now, once=number, park=park, max_parked=most)
+
+    def admit(self, ruling: Ruling, allowance: Allowance | None) -> Ruling:
+        """The last word: now, later, or not."""
+        return self.pipeline.admit(ruling, Facts({} if allowance is None else {Fact.ALLOWANCE: allowance}))
 
     def malformed(self, malformed: Malformed, language: str) -> str:
         """The reply to what is no message; counted by its rule."""

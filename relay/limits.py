@@ -44,21 +44,22 @@ def charges(mail: Submission, settings: object) -> list[Charge]:
 def _limits(settings: object, stream: str, who: tuple[str, int, str, str]) -> tuple[list[Limit], list[Limit]]:
     """Limits counted in messages and limits counted in recipients; 0 in the settings means no limit."""
     credential, tenant, domain, client = who
-    scopes = [("credential", stream, f"c:{credential}"), ("stream", "stream", f"s:{tenant}:{stream}")]
-    scopes.append(("tenant", "tenant", f"t:{tenant}"))
+    scopes = [("credential", stream, f"c:{credential}", tenant), ("stream", "stream", f"s:{tenant}:{stream}", tenant)]
+    scopes.append(("tenant", "tenant", f"t:{tenant}", tenant))
+    # A domain and an address count what all tenants send from there.
     if domain:
-        scopes.append(("domain", "domain", f"d:{domain}"))
+        scopes.append(("domain", "domain", f"d:{domain}", 0))
     if client:
-        scopes.append(("client", "client", f"i:{client}"))
+        scopes.append(("client", "client", f"i:{client}", 0))
     per_message: list[Limit] = []
     per_recipient: list[Limit] = []
-    for scope, prefix, key in scopes:
+    for scope, prefix, key, owner in scopes:
         minute: int = getattr(settings, f"{prefix}_messages_per_minute", 0)
         if minute:
-            per_message.append(Limit("messages_per_minute", scope, key, minute, MINUTE, minute))
+            per_message.append(Limit("messages_per_minute", scope, key, minute, MINUTE, minute, owner))
         day: int = getattr(settings, f"{prefix}_recipients_per_day", 0)
         if day:
-            per_recipient.append(Limit("recipients_per_day", scope, key, day, DAY))
+            per_recipient.append(Limit("recipients_per_day", scope, key, day, DAY, 0, owner))
     return per_message, per_recipient
 
 

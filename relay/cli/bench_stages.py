@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -28,6 +28,7 @@ from relay.dkim.sign import body_hash
 from relay.intake import make_item
 from relay.mail.envelope import Recipient
 from relay.mail.message import Message
+from relay.policy.facts import Allowance
 from relay.policy.ruling import Ruling
 from relay.serve.boot import QUEUE
 from relay.smtp import data as smtp_data
@@ -130,7 +131,7 @@ class _Measuring:
         ground, ruling = self.ground, self.ruling
         fresh = replace(ruling, mail=replace(ruling.mail))
         item = self._item()
-        allow = self._best(lambda: ground.intake.pipeline.admit(fresh, ground.intake._allowance(fresh)))
+        allow = self._best(lambda: ground.intake.admit(fresh, cast("Allowance", ground.intake.charge(fresh, 0))))
         stages = [Stage("limits: charge all six", allow), Stage("make the queue item", self._best(self._item))]
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             commits = runner.run(self._commits())

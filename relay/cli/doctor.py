@@ -44,6 +44,7 @@ def examine(frame: Frame, *, offline: bool) -> list[Finding]:
     from relay.cli.checkconfig import file_of, problems_of
     from relay.cli.client import as_folder_owner, require_folder
     from relay.cli.records import network
+    from relay.cli.shared_counters import counters
 
     problems = problems_of(frame)
     if problems:
@@ -57,6 +58,7 @@ def examine(frame: Frame, *, offline: bool) -> list[Finding]:
     with as_folder_owner(settings.server.data_dir):
         findings += _on_this_machine(settings)
         if not offline:
+            findings += _safely("counters", lambda: counters(settings))
             findings += _safely("network", lambda: network(settings))
     return findings
 

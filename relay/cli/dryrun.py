@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -17,8 +17,10 @@ from relay.cli.client import as_folder_owner, require_folder
 from relay.cli.explain import Asked
 from relay.cli.trouble import WRONG_USE, Trouble
 from relay.consent.lookup import Lookup
-from relay.counters.contract import Charge
+from relay.counters.contract import Charge, SharedCounters
 from relay.counters.embedded import EmbeddedCounters
+from relay.counters.many_nodes import ManyNodes, open_shared
+from relay.counters.one_node import OneNode
 from relay.directory import Directory
 from relay.gather import Gather
 from relay.intake import House, Intake
@@ -54,7 +56,16 @@ def explain_mail(settings: Settings, asked: Asked, raw: bytes) -> dict[str, Any]
             )
         listener = _Listener()
         submission = _submission(account, asked)
-        return asyncio.run(_judge(_intake(settings, keyring, listener), listener, submission, raw))
+        counters = open_shared(settings.storage, _Looking(data), _LookingAfar)
+        intake = _intake(settings, keyring, listener, counters)
+        return asyncio.run(_and_close(_judge(intake, listener, submission, raw), counters))
+
+
+async def _and_close(work: Coroutine[Any, Any, dict[str, Any]], counters: OneNode | ManyNodes) -> dict[str, Any]:
+    try:
+        return await work
+    finally:
+        await counters.close()
 
 
 def _submission(account: Account, asked: Asked) -> Submission:
@@ -71,13 +82,14 @@ def _submission(account: Account, asked: Asked) -> Submission:
     return Submission(account, envelope, SessionInfo(asked.client_ip), time.time(), purpose=account.purpose)
 
 
-def _intake(settings: Settings, keyring: Keyring, listener: _Listener) -> Intake:
+def _intake(settings: Settings, keyring: Keyring, listener: _Listener, shared: SharedCounters) -> Intake:
 
     data = settings.server.data_dir
     gather = Gather(
         Lookup(settings.database_path, keyring),
         Threads(data, keyring.subject_hashes, writable=False),
         _Looking(data),
+        shared=shared,
         dry=True,
     )
     house = House(settings.server.hostname, settings.web.public_url, settings.server.language)
@@ -91,6 +103,15 @@ class _Looking(EmbeddedCounters):
 
     def take(self, charges: Sequence[Charge], now: float, *, park: bool, max_parked: int = 0) -> Allowance:
         return self.peek(charges, now, park=park, max_parked=max_parked)
+
+
+class _LookingAfar(ManyNodes):
+    """The counters of all nodes, looked at; without them the share of this one."""
+
+    async def take(
+        self, charges: Sequence[Charge], now: float, *, once: int, park: bool, max_parked: int = 0
+    ) -> Allowance:
+        return await self.peek(charges, now, park=park, max_parked=max_parked)
 
 
 class _Listener:

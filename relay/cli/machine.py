@@ -201,6 +201,9 @@ def gateway(settings: Settings) -> list[Finding]:
     reasons = call(settings, "ready", {})
     if reasons:
         return [wrong("gateway", f"it runs, but {'; '.join(reasons)}", "Look at its log")]
+    notes = call(settings, "ready.notes", {})
+    if notes:
+        return [warn("gateway", f"it is ready, but {'; '.join(notes)}", "Look at its log")]
     return [ok("gateway", "it runs and is ready")]
 
 

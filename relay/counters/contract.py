@@ -1,17 +1,18 @@
-"""What counts and limits: exact across all workers of a node, and over restarts.
+"""What counts and limits: exact across all workers of a node or of all nodes, and over restarts.
+
+`Counters` are a node's own: they answer at once, from memory, and may be called from an event loop. `SharedCounters` are what
+sessions and intake use: of this node alone, or of all gateways that share a Redis, which is I/O and is awaited.
 
 Guarantees every implementation gives, whatever dies in between:
 
 - `take` is all or nothing: either every limit is charged or none, and no two callers both get the last unit.
 - A limit that was charged is never forgotten by a restart or a killed process; an error is on the side of having charged.
 - A parked message has its future capacity reserved, so what comes later cannot overtake it into the same room.
-
-Calls block for microseconds, never for I/O or the network, so they may be made from an event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.policy.facts import Allowance
@@ -35,6 +36,16 @@ class Limit(NamedTuple):
     amount: int
     period_seconds: int  # MINUTE or DAY
     burst: int = 0
+    tenant: int = 0
+    """Whose limit it is; 0: nobody's, because it counts what several tenants do. Says where in a cluster it lies."""
+
+
+class CountersUnavailable(Exception):
+    """The counters of all nodes do not answer, not in time or not as they should. `kind` is for logs and holds no data."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
 
 
 Charge = tuple[Limit, int]
@@ -42,7 +53,7 @@ Charge = tuple[Limit, int]
 
 
 class Counters(Protocol):
-    """Limits and counts of one node. `now` is wall time in seconds: limits outlive the machine's own uptime."""
+    """Limits and counts. `now` is wall time in seconds: limits outlive the machine's own uptime."""
 
     def take(self, charges: Sequence[Charge], now: float, *, park: bool, max_parked: int = 0) -> Allowance:
         """Charge every limit or none.
@@ -82,6 +93,14 @@ class Counters(Protocol):
         """When the block of `key` ends; 0.0 if it is not blocked at `now`."""
         ...
 
+    def reset(self, *keys: str | Limit) -> None:
+        """Forget what was counted, charged, reserved or blocked for these."""
+        ...
+
+
+class Presence(Protocol):
+    """Who is present in this node's workers. A connection is the node's own load, so no other node is asked."""
+
     def enter(self, key: str, member: int, now: float) -> int:
         """One more of `key` is present in worker number `member` (0 to 71); returns how many are, in all workers."""
         ...
@@ -94,6 +113,30 @@ class Counters(Protocol):
         """Nothing is present in worker `member` any more: it has ended or been killed."""
         ...
 
-    def reset(self, *keys: str | Limit) -> None:
-        """Forget what was counted, charged, reserved or blocked for these."""
+
+class SharedCounters(Protocol):
+    """Counters as sessions and intake use them. What cannot be had is settled inside: no method raises for want of Redis."""
+
+    def take(
+        self, charges: Sequence[Charge], now: float, *, once: int, park: bool, max_parked: int = 0
+    ) -> Allowance | Awaitable[Allowance]:
+        """As `Counters.take`, charged once for the id `once`, however often it has to be asked for. A value where no wait is
+        needed, so that it costs none.
+        """
         ...
+
+    def seen(self, key: str, window_seconds: float, now: float) -> int:
+        """As `Counters.hit`, without a wait: what others have counted may be behind by what was counted in the last moment."""
+        ...
+
+    async def hit(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        """As `Counters.hit`, of each key."""
+        ...
+
+    async def block(self, key: str, until: float, now: float) -> None: ...
+
+    async def blocked_until(self, keys: Sequence[str], now: float) -> float:
+        """The latest end of the blocks of `keys`; 0.0 if none is blocked at `now`."""
+        ...
+
+    async def reset(self, *keys: str | Limit) -> None: ...

@@ -62,7 +62,7 @@ class EmbeddedCounters:
         now_ns = int(now * NANOSECONDS)
         rates: list[tuple[int, int]] = []
         days: list[tuple[int, int]] = []
-        for (name, scope, key, amount, period, burst), cost in charges:
+        for (name, scope, key, amount, period, burst, _), cost in charges:
             place = table.find((name, scope, key))
             if place < 0 or amount <= 0:
                 return False

@@ -69,6 +69,15 @@ STORE_BARRED = _event(
     "store.barred", "The shared database is damaged, changed by others or gone; what needs it gets 451. why."
 )
 STORE_RECOVERED = _event("store.recovered", "The shared database is whole and in use again.")
+LIMITS_DEGRADED = _event(
+    "limits.degraded",
+    "Redis does not answer as it should: this worker keeps to its node's share of the limits. kind, share.",
+)
+LIMITS_RECOVERED = _event("limits.recovered", "Redis answers again, and counts the limits of all nodes.")
+LIMITS_CONFINED = _event(
+    "limits.confined",
+    "Redis counts for all nodes, but the database is this node's own: for tests, since an opt-out is known to one node.",
+)
 UPKEEP_FAILED = _event("upkeep.failed", "A job of retention or repair failed and will be tried again. kind.")
 DESCRIPTORS_EXHAUSTED = _event(
     "descriptors.exhausted",

@@ -230,6 +230,18 @@ STAGE_CPU_SECONDS = Counter(
 LOOP_LAG = Histogram(
     "zegel_loop_lag_seconds", "How late the event loop runs.", "Does something block a worker?", bounds=_FAST
 )
+LIMITS_DEGRADED = Gauge(
+    "zegel_limits_degraded",
+    "1 while a worker cannot ask Redis and keeps to its node's share of the limits.",
+    "Do limits hold for all nodes together, or for each alone?",
+    merge="max",
+)
+LIMITS_SECONDS = Histogram(
+    "zegel_limits_seconds",
+    "Time for Redis to charge the limits of a message.",
+    "Does Redis, or the way to it, hold up mail?",
+    bounds=_FAST,
+)
 STORE_USABLE = Gauge(
     "zegel_store_usable",
     "1 while the shared database can be read and written.",

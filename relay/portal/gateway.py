@@ -128,6 +128,10 @@ class Gateway(Protocol):
         """Reasons why this node is not ready; empty when it is."""
         ...
 
+    async def notes(self) -> list[str]:
+        """What does not go as it should on this node, though it is ready."""
+        ...
+
 
 class WebSettings(Protocol):
     @property

@@ -31,10 +31,10 @@ def routes(gateway: Gateway, *, only_local: bool) -> APIRouter:
     async def ready(request: Request) -> Response:
         admit(request)
         try:
-            reasons = await gateway.ready()
+            reasons, notes = await gateway.ready(), await gateway.notes()
         except OpUnavailable:
-            reasons = ["the owner of the data folder does not answer"]
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+            reasons, notes = ["the owner of the data folder does not answer"], []
+        return JSONResponse({"ready": not reasons, "reasons": reasons, "notes": notes}, 503 if reasons else 200)
 
     @router.api_route("/metrics", methods=["GET", "HEAD"])
     async def metrics(request: Request) -> Response:

@@ -75,6 +75,8 @@ class Supervisor:
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._make_room()
         self._ownership.take()
+        if settings.storage.redis is not None and settings.storage.database.startswith("sqlite"):
+            log.warning(events.LIMITS_CONFINED)
         places: dict[int, list[tuple[int, int]]] = {place: [] for place in range(self.workers)}
         self._sockets = []
         for index, listener in enumerate(settings.listener):
@@ -250,6 +252,8 @@ class Supervisor:
             return self._live()
         if op == "ready":
             return await self._not_ready()
+        if op == "ready.notes":
+            return await self._notes()
         if op == "worker.submit":
             return await self._submit(args)
         if op.startswith(("queue.", "held.")):
@@ -293,6 +297,13 @@ class Supervisor:
             except (OpUnavailable, OpRefused):
                 reasons.append(f"worker {child.place} does not answer")
         return list(dict.fromkeys(reasons))  # what stops one worker often stops all of them
+
+    async def _notes(self) -> list[str]:
+        """What the workers say besides, each thing once."""
+        channels = [c.channel for c in self.children.values() if c.channel is not None and c.place != WEB]
+        asked = (channel.call("worker.notes", timeout=2.0) for channel in channels)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return sorted({note for answer in answers if isinstance(answer, list) for note in answer})
 
     def _any_worker(self) -> Channel:
         """The workers in turn."""

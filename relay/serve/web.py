@@ -166,6 +166,9 @@ class Gateway:
         reasons = [str(reason) for reason in await self._call("ready", {})]
         return [*reasons, self.stale] if self.stale else reasons
 
+    async def notes(self) -> list[str]:
+        return [str(note) for note in await self._call("ready.notes", {})]
+
 
 async def main(boot: Boot) -> None:
     """Run the web process until SIGTERM or until the supervisor is gone."""

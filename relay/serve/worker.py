@@ -9,6 +9,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,6 +20,7 @@ from relay.consent.subject import person_hash
 from relay.consent.token import TokenKind
 from relay.consent.token import make as make_token
 from relay.counters.embedded import EmbeddedCounters
+from relay.counters.many_nodes import open_shared
 from relay.delivery import route
 from relay.delivery.capture import Capture
 from relay.delivery.hands import Hands
@@ -79,6 +81,7 @@ class Worker:
         self._directory = Directory(self.keyring)
         self._directory_seen = -1
         self.counters = EmbeddedCounters(data)
+        self.shared = open_shared(self.settings.storage, self.counters)
         self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
         self.health = Health()
@@ -101,6 +104,7 @@ class Worker:
         settings, data = self.settings, self.settings.server.data_dir
         self.lookup = Lookup(settings.database_path, self.keyring, generation=self.generation)
         await self._follow_directory()
+        self._later(self.shared.watch())
         self.queue = QueueFiles(
             data / QUEUE,
             self.cipher,
@@ -161,7 +165,8 @@ class Worker:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
         threads = Threads(settings.server.data_dir, self.keyring.subject_hashes, writable=False)
-        gather = Gather(self.lookup, threads, self.counters, generation=lambda: self.generation.read(CONSENT))
+        generation = partial(self.generation.read, CONSENT)
+        gather = Gather(self.lookup, threads, self.counters, shared=self.shared, generation=generation)
         house = House(
             settings.server.hostname,
             settings.web.public_url,
@@ -340,6 +345,7 @@ class Worker:
         self.channel.close()
         for task in self._tasks:
             task.cancel()
+        await self.shared.close()
 
     def _later(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -367,6 +373,8 @@ class Worker:
             return metrics.snapshot()
         if op == "worker.ready":
             return self.health.reasons(self.clock.monotonic())
+        if op == "worker.notes":
+            return [f"limits: {self.shared.note}"] if self.shared.note else []
         if op == "worker.reload":
             return self.listeners.reload_certificates()
         if op == "worker.submit":

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from relay.mail.address import parse_path
-from relay.settings.endpoint import Networks, Smarthost, is_loopback_name
+from relay.settings.endpoint import Networks, Smarthost, is_loopback_name, parse_ip
 from relay.settings.model import Listener, Settings
 
 # OUT-2, RFC 5321 section 4.5.4.1: a failing destination at most every 30 minutes, after one or two shorter steps.
@@ -124,7 +124,7 @@ def _addresses(settings: Settings) -> Iterator[Clash]:
 
 
 def _storage(settings: Settings) -> Iterator[Clash]:
-    database, counters = settings.storage.database, settings.storage.counters
+    database = settings.storage.database
     if database.startswith("postgresql"):
         wrong = "PostgreSQL comes with a later release"
         yield Clash("storage.database", wrong, 'Write "sqlite:///zegel.db" and run one node')
@@ -135,10 +135,31 @@ def _storage(settings: Settings) -> Iterator[Clash]:
             else f"{database!r} is no database"
         )
         yield Clash("storage.database", wrong, 'Write "sqlite:///zegel.db"; a relative file lies in data_dir')
-    if counters.startswith(("redis://", "rediss://", "redis+cluster://")):
-        yield Clash("storage.counters", "Redis comes with a later release", 'Write "embedded": exact for one node')
-    elif counters != "embedded":
-        yield Clash("storage.counters", f"{counters!r} is no place for counters", 'Write "embedded"')
+    yield from _counters(settings)
+
+
+def _counters(settings: Settings) -> Iterator[Clash]:
+    storage = settings.storage
+    if storage.redis is None:
+        for key in ("counters_password_file", "counters_ca_file"):
+            if getattr(storage, key) is not None:
+                remedy = f"Remove {key}, or write the address of a Redis in counters"
+                yield Clash(f"storage.{key}", 'counters = "embedded" needs none', remedy)
+        return
+    if storage.counters_ca_file is not None and not storage.redis.tls:
+        yield Clash(
+            "storage.counters_ca_file", "redis:// is not encrypted", "Write rediss:// in counters, or remove it"
+        )
+    if storage.counters_password_file is not None and storage.redis.password:
+        wrong = "the address in counters holds a password too"
+        yield Clash("storage.counters_password_file", wrong, "Remove the one or the other")
+    if not storage.redis.tls:
+        for host, _ in storage.redis.hosts:
+            # A name is not looked up: between containers it is how a Redis on a network of their own is called.
+            if parse_ip(host) is not None and host not in settings.private:
+                wrong = f"redis:// in clear to {host}, which is neither loopback nor in server.private_networks"
+                remedy = "Write rediss://, or add the network to server.private_networks"
+                yield Clash("storage.counters", wrong, remedy)
 
 
 def _delivery(settings: Settings) -> Iterator[Clash]:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import orjson
 from pydantic.fields import FieldInfo
 
-from relay.settings.model import DEFAULT_LISTENERS, Section, Settings
+from relay.settings.model import DEFAULT_LISTENERS, Settings
+from relay.settings.section import Section
 
 HEADING = """\
 # Zegel's settings: every key with its default. Remove what you do not change.

@@ -27,6 +27,7 @@ DEFAULTS = "defaults"
 MIN_SECRET = 16
 PATH_KEYS = {
     "server": ("data_dir", "keys_dir"),
+    "storage": ("counters_password_file", "counters_ca_file"),
     "delivery": ("ca_file", "password_file"),
     "alarms": ("webhook_secret_file",),
 }
@@ -168,16 +169,16 @@ def _files(settings: Settings) -> list[tuple[str, str, str]]:
         except OSError as error:
             why = f"certificate or key cannot be read ({error.strerror})"
             wrong.append((f"listener.{place}.certificate", why, "Write files that the gateway may read"))
-    for key, file in (
-        ("delivery.ca_file", settings.delivery.ca_file),
-        ("delivery.password_file", settings.delivery.password_file),
-        ("alarms.webhook_secret_file", settings.alarms.webhook_secret_file),
-    ):
-        if file is not None and not os.access(file, os.R_OK):
-            wrong.append((key, f"{file} cannot be read", "Write a file that the gateway may read"))
-        elif file is not None and key == "alarms.webhook_secret_file" and len(secret(file)) < MIN_SECRET:
-            remedy = f"openssl rand -hex 32 > {file}; chmod 600 {file}"
-            wrong.append((key, f"{file} holds fewer than {MIN_SECRET} characters", remedy))
+    for section, keys in PATH_KEYS.items():
+        for key in keys:
+            file = getattr(getattr(settings, section), key)
+            if not key.endswith("_file") or file is None:
+                continue
+            if not os.access(file, os.R_OK):
+                wrong.append((f"{section}.{key}", f"{file} cannot be read", "Write a file that the gateway may read"))
+            elif key == "webhook_secret_file" and len(secret(file)) < MIN_SECRET:
+                remedy = f"openssl rand -hex 32 > {file}; chmod 600 {file}"
+                wrong.append((f"{section}.{key}", f"{file} holds fewer than {MIN_SECRET} characters", remedy))
     return wrong
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field
 
 from relay.settings.endpoint import (
     Endpoint,
@@ -24,6 +23,8 @@ from relay.settings.endpoint import (
     parse_ip,
     parse_smarthost,
 )
+from relay.settings.section import FilePath, Seconds, Section, refuse
+from relay.settings.storage import Storage
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -33,19 +34,15 @@ EEA = frozenset(_EEA.split())
 _HOSTNAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
 
-def _refuse(wrong: str, remedy: str) -> PydanticCustomError:
-    return PydanticCustomError("setting", "{wrong}", {"wrong": wrong, "remedy": remedy})
-
-
 def _hostname(text: str) -> str:
     if not _HOSTNAME.fullmatch(text.lower()):
-        raise _refuse(f"{text!r} is not a host name", 'Write a name as in DNS, for instance "relay.example.org"')
+        raise refuse(f"{text!r} is not a host name", 'Write a name as in DNS, for instance "relay.example.org"')
     return text.lower()
 
 
 def _region(text: str) -> str:
     if text.upper() not in EEA:
-        raise _refuse(f"{text!r} is not a country of the EEA", 'Write its two-letter code, for instance "NL" (GDPR-15)')
+        raise refuse(f"{text!r} is not a country of the EEA", 'Write its two-letter code, for instance "NL" (GDPR-15)')
     return text.upper()
 
 
@@ -53,13 +50,13 @@ def _network(text: str) -> str:
     try:
         Networks([text])
     except ValueError as error:
-        raise _refuse(str(error), 'Write networks as in "10.0.0.0/8" or "fd00::/8"') from None
+        raise refuse(str(error), 'Write networks as in "10.0.0.0/8" or "fd00::/8"') from None
     return text
 
 
 def _endpoint(text: str) -> str:
     if parse_endpoint(text) is None:
-        raise _refuse(f"{text!r} is no address with a port", 'Write for instance "127.0.0.1:2525" or "[::1]:2525"')
+        raise refuse(f"{text!r} is no address with a port", 'Write for instance "127.0.0.1:2525" or "[::1]:2525"')
     return text
 
 
@@ -67,8 +64,8 @@ def _smarthost(text: str) -> str:
     if parse_smarthost(text) is None:
         remedy = 'Write "smtp://host:port", or "smtps://host:port" for TLS from the first byte'
         if "@" in text:
-            raise _refuse("a smarthost holds credentials", f"{remedy}; put them in username and password_file")
-        raise _refuse(f"{text!r} is no smarthost", remedy)
+            raise refuse("a smarthost holds credentials", f"{remedy}; put them in username and password_file")
+        raise refuse(f"{text!r} is no smarthost", remedy)
     return text
 
 
@@ -79,9 +76,9 @@ def _public_url(text: str) -> str:
     except ValueError:
         host = None
     if host is None or parts.scheme not in ("http", "https") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise _refuse(f"{text!r} is no web address", 'Write for instance "https://relay.example.org"')
+        raise refuse(f"{text!r} is no web address", 'Write for instance "https://relay.example.org"')
     if parts.scheme == "http" and not is_loopback_name(host) and not _is_private(host):
-        raise _refuse("one-click unsubscribe needs https (RFC 8058 section 3.1)", f'Write "https://{parts.netloc}"')
+        raise refuse("one-click unsubscribe needs https (RFC 8058 section 3.1)", f'Write "https://{parts.netloc}"')
     return text.rstrip("/")
 
 
@@ -96,22 +93,14 @@ ListenAddress = Annotated[str, AfterValidator(_endpoint)]
 NetworkList = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Field(strict=False)]
 SmarthostList = Annotated[tuple[Annotated[str, AfterValidator(_smarthost)], ...], Field(strict=False)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
-FilePath = Annotated[Path, Field(strict=False)]
 # Upper bounds are far over what makes sense, and far under what a clock, a socket or a column cannot hold.
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
 Octets = Annotated[int, Field(gt=0, le=1 << 40)]
-Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Hours = Annotated[float, Field(gt=0, le=8_760)]
 Days = Annotated[int, Field(gt=0, le=36_500)]
 Months = Annotated[int, Field(gt=0, le=1_200)]
 Years = Annotated[int, Field(gt=0, le=100)]
 Schedule = Annotated[tuple[Seconds, ...], Field(strict=False, min_length=1, max_length=100)]
-
-
-class Section(BaseModel):
-    """One table of the file: closed (an unknown key is an error), strict (no "30" for 30) and frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
 
 class Server(Section):
@@ -197,18 +186,6 @@ class Web(Section):
         endpoint = parse_endpoint(self.address)
         assert endpoint is not None, "validated above"
         return endpoint
-
-
-class Storage(Section):
-    """Where the state lies."""
-
-    database: str = Field(
-        default="sqlite:///zegel.db",
-        description="Directory, consent ledger, suppressions; a relative file lies in data_dir.",
-    )
-    counters: str = Field(
-        default="embedded", description="Limits and fan-out counters: embedded shares them among the workers."
-    )
 
 
 class Delivery(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from math import ceil
 
 from relay.clock import Clock
@@ -39,7 +39,7 @@ class Desk:
         self.limits = limits
         self._intake = intake
         self._directory = directory
-        self._counters = intake.gather.counters
+        self._counters = intake.gather.shared
         self._generation = intake.gather.generation
         self._clock = clock
         self._logins = logins
@@ -52,10 +52,10 @@ class Desk:
         name = login.username.partition("+")[0].lower()
         client = client_key(client_ip)
         keys = (f"login:{client}", f"login:{client}:{name}")
-        if client_ip and any(self._counters.blocked_until(key, now) > now for key in keys):
+        blocked_until = await self._counters.blocked_until(keys, now) if client_ip else 0.0
+        if blocked_until > now:
             metrics.AUTH_FAILURES.inc(("blocked",))
-            seconds = max(self._counters.blocked_until(key, now) for key in keys) - now
-            return self.say("session.login_blocked", minutes=str(ceil(seconds / 60)))
+            return self.say("session.login_blocked", minutes=str(ceil((blocked_until - now) / 60)))
         directory = self._directory()
         if not directory.is_known:
             metrics.AUTH_FAILURES.inc(("unavailable",))
@@ -64,23 +64,23 @@ class Desk:
         if account is None:
             metrics.AUTH_FAILURES.inc(("wrong",))
             log.info(events.LOGIN_REFUSED, client=client_ip)
-            failed = max(self._counters.hit(key, LOGIN_WINDOW_SECONDS, now) for key in keys)
-            if client_ip and failed >= self._logins.failures:
-                self._block(keys, now)
-            await asyncio.sleep(min(MAX_LOGIN_DELAY_SECONDS, 0.05 * 2 ** min(failed, 8)))
+            failed = await self._counters.hit(keys, LOGIN_WINDOW_SECONDS, now)
+            if client_ip:
+                over = [key for key, times in zip(keys, failed, strict=True) if times >= self._logins.failures]
+                await self._block(over, now)
+            await asyncio.sleep(min(MAX_LOGIN_DELAY_SECONDS, 0.05 * 2 ** min(max(failed), 8)))
             return self.say("session.bad_login")
         if account.tenant.suspended:
             metrics.AUTH_FAILURES.inc(("suspended",))
             return self.say("account.suspended", account)
         return account
 
-    def _block(self, keys: tuple[str, ...], now: float) -> None:
+    async def _block(self, keys: Sequence[str], now: float) -> None:
         """Each further block within a day is twice as long."""
         for key in keys:
-            if self._counters.count(key, LOGIN_WINDOW_SECONDS, now) >= self._logins.failures:
-                times = self._counters.hit(f"{key}:blocks", 86_400.0, now)
-                self._counters.reset(key)  # first: it would lift the block too
-                self._counters.block(key, now + self._logins.block_seconds * 2 ** min(times - 1, 6), now)
+            times = max(await self._counters.hit([f"{key}:blocks"], 86_400.0, now))
+            await self._counters.reset(key)  # first: it would lift the block too
+            await self._counters.block(key, now + self._logins.block_seconds * 2 ** min(times - 1, 6), now)
 
     def _current(self, account: Account) -> Account | None:
         """The account as the directory has it now; None when it was revoked or suspended meanwhile."""

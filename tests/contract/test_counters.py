@@ -10,6 +10,8 @@ import pytest
 from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, Counters, Limit
 from relay.counters.embedded import EmbeddedCounters
 from tests.fakes.clock import START
+from tests.harness.counters import Driven
+from tests.harness.redis import RedisServer, free_ports
 
 HOUR = 3600
 PERSON = Limit("messages_per_minute", "credential", "ann", 30, MINUTE, 30)
@@ -17,12 +19,31 @@ TOOL = Limit("messages_per_minute", "credential", "shop", 600, MINUTE, 600)
 DAILY = Limit("recipients_per_day", "tenant", "shop", 100, DAY)
 
 
-@pytest.fixture(params=["embedded"])
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"), free_ports(1)[0]).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["embedded", "redis"])
 def counters(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counters]:
-    assert request.param == "embedded"
-    counters = EmbeddedCounters(tmp_path)
-    yield counters
-    counters.close()
+    made: EmbeddedCounters | Driven
+    if request.param == "embedded":
+        made = EmbeddedCounters(tmp_path)
+    else:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        server.ask("FLUSHALL")
+        made = Driven(server.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def presence(tmp_path: Path) -> Iterator[EmbeddedCounters]:
+    made = EmbeddedCounters(tmp_path)
+    yield made
+    made.close()
 
 
 def test_message_31_sent_in_one_go_is_refused(counters: Counters) -> None:
@@ -185,15 +206,15 @@ def test_a_block_is_never_shortened(counters: Counters) -> None:
     assert counters.blocked_until("192.0.2.2", START) == 0.0
 
 
-def test_presence_is_counted_over_workers_and_ends_with_them(counters: Counters) -> None:
-    assert [counters.enter("192.0.2.1", member, START) for member in (0, 0, 1)] == [1, 2, 3]
-    assert counters.enter("192.0.2.2", 1, START) == 1
-    assert counters.leave("192.0.2.1", 0, START) == 2
-    counters.vacate(1)
-    assert counters.leave("192.0.2.2", 1, START) == 0, "the session of a killed worker is not counted twice"
-    assert counters.enter("192.0.2.1", 2, START) == 2
+def test_presence_is_counted_over_workers_and_ends_with_them(presence: EmbeddedCounters) -> None:
+    assert [presence.enter("192.0.2.1", member, START) for member in (0, 0, 1)] == [1, 2, 3]
+    assert presence.enter("192.0.2.2", 1, START) == 1
+    assert presence.leave("192.0.2.1", 0, START) == 2
+    presence.vacate(1)
+    assert presence.leave("192.0.2.2", 1, START) == 0, "the session of a killed worker is not counted twice"
+    assert presence.enter("192.0.2.1", 2, START) == 2
     with pytest.raises(ValueError, match="worker number 72"):
-        counters.enter("192.0.2.1", 72, START)
+        presence.enter("192.0.2.1", 72, START)
 
 
 def test_reset_forgets_what_it_names_and_nothing_else(counters: Counters) -> None:

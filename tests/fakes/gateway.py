@@ -121,6 +121,9 @@ class MemoryGateway:
             raise self.failure
         return self.reasons
 
+    async def notes(self) -> list[str]:
+        return []
+
     def token(self, kind: tokens.TokenKind = tokens.TokenKind.UNSUBSCRIBE, *, address: str = "ann@example.net") -> str:
         """A token of the shop's newsletter for one person; for a confirmation the hash is that of the request."""
         narrow_hash = self.keyring.subject_hash(consent_text(SHOP.id, "newsletter", narrow(address)))

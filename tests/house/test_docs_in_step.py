@@ -11,7 +11,8 @@ import pytest
 from relay.observe import events, metrics
 from relay.observe.describe import PAGES
 from relay.policy.reference import config_text
-from relay.settings.model import Section, Settings
+from relay.settings.model import Settings
+from relay.settings.section import Section
 from tests.house.tree import PACKAGES, ROOT, name, parsed, sources
 
 RULE = re.compile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from relay.counters.contract import MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.policy.catalogue import ORDER
+from tests.harness.counters import Driven
+from tests.harness.redis import RedisServer, free_ports
 from tests.relay.cli.conftest import NEWSLETTER, Answer, Zegel, consents
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -154,3 +157,24 @@ def test_one_policy_is_tried_on_a_mail(reader: Zegel, tmp_path: Path) -> None:
     assert reader(*words, "--rcpt-to", "ann@example.net").code == 0
     refused = reader(*words, "--rcpt-to", "zoe@example.com", "--json")
     assert refused.code == 1 and refused.json["rule"] == "CONSENT-1"
+
+
+def test_where_redis_counts_it_is_asked_and_not_charged(reader: Zegel, tmp_path: Path) -> None:
+    """The limits of the node beside it are only what it would fall back on."""
+    server = RedisServer(tmp_path / "redis", free_ports(1)[0], "--save", "").start()
+    limit = Limit("messages_per_minute", "tenant", "t:1", 1_800, MINUTE, 1_800, 1)
+    text = reader.config.read_text()
+    try:
+        reader.config.write_text(f'{text}\n[storage]\ncounters = "{server.url}"\ncounters_degraded_share = 1.0\n')
+        assert explain(reader, "ann@example.net").json["reply"].startswith("250")
+        driven = Driven(server.url)
+        assert driven.used(limit, time.time()) == 0
+        driven.take([(limit, 1_801 + 600)], time.time(), park=True)
+        driven.close()
+        throttle = explain(reader, "ann@example.net").json["policies"][-1]
+        assert (throttle["policy"], throttle["reason"]) == ("throttle", "throttle.parked")
+        server.kill()
+        throttle = explain(reader, "ann@example.net").json["policies"][-1]
+        assert throttle["reason"] == "", "it goes on with what this node knows"
+    finally:
+        server.stop()

@@ -14,6 +14,8 @@ from relay.counters.contract import DAY, MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.table import Table
 from tests.fakes.clock import START
+from tests.harness.counters import Driven
+from tests.harness.redis import RedisServer
 
 ROOT = Path(__file__).parents[3]
 LIMITS = [
@@ -35,6 +37,34 @@ hits = [counters.hit(f"{{sys.argv[2]}}-{{number}}", 600, {START}) for number in 
 counters.hit("shared", 600, {START}, 7)
 assert set(hits) == {{1}}
 print(granted, flush=True)
+"""
+SHARER = f"""
+import asyncio, sys
+from pathlib import Path
+from relay.counters.contract import Limit
+from relay.counters.embedded import EmbeddedCounters
+from relay.counters.many_nodes import open_shared
+from relay.settings.storage import Storage
+limits = [(Limit(*limit), cost) for limit, cost in {[(tuple(limit), cost) for limit, cost in LIMITS]!r}]
+mixed = [limits, limits[:1], [(limits[1][0], 7)]]
+
+async def main(url, folder, attempts):
+    folder.mkdir()
+    shared = open_shared(Storage(counters=url, counters_timeout_seconds=10.0), EmbeddedCounters(folder))
+    granted = [0, 0, 0]
+    async def session(first):
+        for number in range(first, attempts, 50):
+            kind = number % 3
+            allowance = await shared.take(mixed[kind], {START}, once=number, park=False)
+            granted[kind] += allowance.granted
+    print("ready", flush=True)
+    sys.stdin.readline()
+    await asyncio.gather(*(session(first) for first in range(50)))
+    assert not shared.is_degraded
+    print(*granted, flush=True)
+    await shared.close()
+
+asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
 """
 HOLDER = """
 import os, sys
@@ -74,6 +104,23 @@ def test_four_processes_take_exactly_what_there_is(tmp_path: Path) -> None:
     assert counters._table.slots > 6000, "6000 names do not fit into the first table"
     assert sorted(path.name.partition(".")[0] for path in tmp_path.iterdir()) == ["counters", "counters"]
     counters.close()
+
+
+def test_three_gateways_on_one_redis_take_exactly_what_there_is(tmp_path: Path, server: RedisServer) -> None:
+    """Of messages that are charged to both limits, to the one and to the other, from 150 sessions."""
+    processes = [start(SHARER, server.url, str(tmp_path / str(number)), "4000") for number in range(3)]
+    assert [line(process) for process in processes] == ["ready"] * 3
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    told = [process.communicate()[0].split() for process in processes]
+    both, minute, day = (sum(int(row[kind]) for row in told) for kind in range(3))
+    assert both + minute == 1000
+    assert 4500 - 5 < 5 * both + 7 * day <= 4500
+    driven = Driven(server.url)
+    assert [driven.used(limit, START) for limit, _ in LIMITS] == [1000, 5 * both + 7 * day]
+    driven.close()
 
 
 def test_a_holder_that_is_killed_frees_the_lock(tmp_path: Path) -> None:

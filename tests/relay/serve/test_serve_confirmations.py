@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.gateway import SENDER, Gateway
+from tests.harness.redis import RedisServer, free_ports
 
 TO = "new@dest.example"
 MAIL = (
@@ -18,9 +19,19 @@ MAIL = (
 )
 
 
+@pytest.fixture(params=["embedded", "redis"])
+def counters(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "embedded":
+        yield "embedded"
+        return
+    server = RedisServer(tmp_path / "redis", free_ports(1)[0], "--save", "").start()
+    yield server.url
+    server.stop()
+
+
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    made = Gateway(tmp_path, workers=1)
+def gateway(tmp_path: Path, counters: str) -> Iterator[Gateway]:
+    made = Gateway(tmp_path, workers=1, storage={"counters": counters})
     try:
         yield made.start()
     finally:
@@ -28,6 +39,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 
 def test_of_a_burst_of_confirmations_two_are_taken(gateway: Gateway) -> None:
+    """Where Redis counts the limits, all of the burst wait for it between being judged and being taken."""
     gateway.op("consent.request", tenant="shop", address=TO, purpose="newsletter")
 
     def send(_: int) -> int:

@@ -64,7 +64,7 @@ def test_a_damaged_database_is_not_ready_and_the_api_says_try_again(gateway: Gat
         file.seek(0)
         file.write(os.urandom(size))
     assert leave(gateway, "ann@dest.example") == 503
-    assert ready(gateway) == ready(gateway) == {"ready": False, "reasons": [DAMAGED]}
+    assert ready(gateway) == ready(gateway) == {"ready": False, "reasons": [DAMAGED], "notes": []}
     status, text = ask(gateway, "/api/v1/consents/lookup", query, key=key)
     assert (status, json.loads(text)["status"]) == (503, 503)
     assert "zegel_crashes_total" not in [

@@ -1,0 +1,25 @@
+-- Takes back what take.lua charged for an id, as if it had never been asked; nothing where it was not, or is given back already.
+-- A theoretical arrival time is moved back by what the charge had moved it on, so charges made in between stay.
+--
+-- KEYS: as take.lua. ARGV: for each limit the nanoseconds that its charge took of a rate, 0 for a day.
+local NS = 1e9
+local kept = redis.call('GET', KEYS[1])
+if not kept then return 0 end
+redis.call('DEL', KEYS[1])
+for index = 1, #KEYS - 1 do
+  local taken = tonumber(ARGV[index])
+  local tat = taken > 0 and redis.call('GET', KEYS[index + 1])
+  if tat then
+    local s, n = string.match(tat, '^(%d+) (%d+)$')
+    local rest = math.fmod(taken, NS)
+    s, n = s - (taken - rest) / NS, n - rest
+    if n < 0 then s, n = s - 1, n + NS end
+    redis.call('SET', KEYS[index + 1], string.format('%d %d', s, n), 'KEEPTTL')
+  end
+end
+for index, step, units in string.gmatch(kept, '\n(%d+) (%d+) (%d+)') do
+  local key = KEYS[index + 1]
+  local there = tonumber(redis.call('HGET', key, step) or 0)
+  if there > 0 then redis.call('HSET', key, step, string.format('%d', math.max(0, there - units))) end
+end
+return 1

@@ -1,0 +1,222 @@
+"""Counters of all gateways in one Redis: the arithmetic runs there, in Lua, so a charge is one step that nobody divides.
+
+Every limit of a message goes into one script. In a cluster a script reaches one slot only: there the limits of one tenant lie
+in one, and a limit that counts over tenants (an address, a From domain) in one of its own; see `relay.counters.slots`.
+
+Keys are digests: Redis holds no address, domain or name. A key outlives what it counts by SLACK_SECONDS, so that a node whose
+clock is behind still finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, PAST, interval_ns, step_of
+from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, Charge, CountersUnavailable, Limit
+from relay.counters.table import digest_of
+from relay.counters.wire import Script, Wire
+from relay.policy.facts import Allowance
+
+ANSWER_KEPT_SECONDS = 60
+"""How long Redis knows that an id is charged. A repeat comes within the seconds that an answer may take."""
+SLACK_SECONDS = 600
+_TAKE, _GIVE, _WINDOW, _BLOCK = (Script(f"{name}.lua") for name in ("take", "give", "window", "block"))
+_UNTIL_DIGITS = 20
+_ANSWER_KEPT_MS, _SLACK_MS = ANSWER_KEPT_SECONDS * 1000.0, SLACK_SECONDS * 1000.0
+
+
+class RedisCounters:
+    """`relay.counters.contract.Counters` whose methods are awaited. All raise CountersUnavailable where Redis does not answer
+    as it should; what was asked may then have happened or not.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def close(self) -> None:
+        await self._wire.close()
+
+    async def take(
+        self,
+        charges: Sequence[Charge],
+        now: float,
+        *,
+        once: str = "",
+        park: bool,
+        max_parked: int = 0,
+        earliest: float = 0.0,
+    ) -> Allowance:
+        """As `Counters.take`. `once` names the charge: again with the same one, it answers the same and charges nothing. The
+        message leaves at `earliest` or later.
+        """
+        return await self._take(True, charges, now, (once, park, max_parked, earliest))
+
+    async def peek(
+        self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0
+    ) -> Allowance:
+        return await self._take(False, charges, now, ("", park, max_parked, 0.0))
+
+    async def _take(
+        self, charge: bool, charges: Sequence[Charge], now: float, how: tuple[str, bool, int, float]
+    ) -> Allowance:
+        if not charges:
+            return Allowance(True)
+        once, park, max_parked, earliest = how
+        whole, rest = divmod(int(now * NANOSECONDS), NANOSECONDS)
+        asked: list[float] = [charge, now, whole, rest, park, max_parked, earliest, _ANSWER_KEPT_MS, _SLACK_MS]
+        keys: list[str | bytes] = [once_key(charges[0][0], once)]
+        for limit, cost in charges:
+            key, interval = _placed(limit)
+            keys.append(key)
+            asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval)
+        return _allowance(await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked)), charges)
+
+    async def give(self, charges: Sequence[Charge], once: str) -> bool:
+        """Undo `take` of the same charges under the same `once`, which was granted a moment ago; False where there was none."""
+        keys = [once_key(charges[0][0], once), *(key_of(limit) for limit, _ in charges)]
+        taken = [
+            cost * interval_ns(limit.amount, limit.period_seconds) if limit.period_seconds < DAY else 0
+            for limit, cost in charges
+        ]
+        return bool(await self._wire.run(_GIVE, keys, *taken))
+
+    async def used(self, limit: Limit, now: float) -> int:
+        if limit.period_seconds >= DAY:
+            return await self._sum(key_of(limit), limit.period_seconds, now)
+        kept = await self._wire.ask("GET", key_of(limit))
+        ahead = _tat(kept) - int(now * NANOSECONDS) if kept is not None else 0
+        if ahead > 2 * PARK_HORIZON_SECONDS * NANOSECONDS:
+            return 0  # written by a clock that was wrong
+        return max(0, -(-ahead // interval_ns(max(limit.amount, 1), limit.period_seconds)))
+
+    async def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
+        return self.hits_of(await self.hit_soon(key, window_seconds, now, amount))
+
+    def hit_soon(self, key: str, window_seconds: float, now: float, amount: int = 1) -> asyncio.Future[Any]:
+        """`hit` for who does not wait for it; `hits_of` reads the answer."""
+        arguments = (repr(window_seconds), repr(now), amount, SLACK_SECONDS * 1000)
+        return self._wire.run(_WINDOW, [key_of(key)], *arguments)
+
+    @staticmethod
+    def hits_of(answer: object) -> int:
+        """What `hit_soon` was answered. Raises CountersUnavailable for what the script never would."""
+        if not isinstance(answer, list) or len(answer) != 1 or not isinstance(answer[0], int):
+            raise CountersUnavailable("WrongAnswer")
+        return answer[0]
+
+    async def count(self, key: str, window_seconds: float, now: float) -> int:
+        return await self._sum(key_of(key), window_seconds, now)
+
+    async def block(self, key: str, until: float, now: float) -> None:
+        until_ns = f"{int(until * NANOSECONDS):0{_UNTIL_DIGITS}d}"
+        kept_ms = max(0, int((until - now) * 1000)) + SLACK_SECONDS * 1000
+        await self._wire.run(_BLOCK, [_block_key(key)], until_ns, kept_ms)
+
+    async def blocked_until(self, key: str, now: float) -> float:
+        kept = await self._wire.ask("GET", _block_key(key))
+        until = 0.0 if kept is None else _whole(kept) / NANOSECONDS
+        return until if until > now else 0.0
+
+    async def reset(self, *keys: str | Limit) -> None:
+        for key in keys:
+            await self._wire.ask("DEL", key_of(key))
+            if isinstance(key, str):
+                await self._wire.ask("DEL", _block_key(key))
+
+    async def probe(self, key: str | Limit) -> None:
+        """Raises CountersUnavailable unless `key` could be charged now: reading alone also works on a replica."""
+        slot = key_of(key)
+        tag = slot[slot.index("{") + 1 : slot.index("}")] if "{" in slot else slot
+        await self._wire.ask("SET", f"zegel:{{{tag}}}:probe", "1", "PX", 1000)
+
+    async def _sum(self, key: str, window_seconds: float, now: float) -> int:
+        """Units in the window that ends now, as `EmbeddedCounters` counts them."""
+        cells = _cells(await self._wire.ask("HGETALL", key))
+        step, head = step_of(now, window_seconds), cells.pop(-1, None)
+        if head is None:
+            return 0
+        if step < head <= step + PAST:
+            step = head
+        if head > step + PAST or head < step - CELLS:
+            return 0
+        assert FUTURE + PAST == CELLS
+        return sum(units for at, units in cells.items() if step - PAST < at <= step)
+
+
+@lru_cache(maxsize=32_768)
+def _placed(limit: Limit) -> tuple[bytes, int]:
+    """Key of a limit as octets, which redis-py need not encode again, and nanoseconds that one unit of it takes."""
+    return key_of(limit).encode(), interval_ns(limit.amount, limit.period_seconds) if limit.amount > 0 else 0
+
+
+def key_of(key: str | Limit) -> str:
+    """Where a limit or a counter lies. The text in braces decides the slot: the limits of a tenant share one."""
+    if isinstance(key, str):
+        return f"zegel:h:{_digest(key)}"
+    return f"zegel:{{{tag_of(key)}}}" + (f":{_digest(key[:3])}" if key.tenant else "")
+
+
+def once_key(limit: Limit, once: str) -> str:
+    """Where the answer to the id `once` is kept: beside the limit, in the same slot."""
+    return f"zegel:{{{tag_of(limit)}}}:once:{once}"
+
+
+@lru_cache(maxsize=32_768)
+def tag_of(limit: Limit) -> str:
+    """What decides the slot of a limit: its tenant, or where it counts over tenants, itself."""
+    return f"t{limit.tenant}" if limit.tenant else _digest(limit[:3])
+
+
+def _block_key(key: str) -> str:
+    return f"zegel:b:{_digest(key)}"
+
+
+def _digest(name: object) -> str:
+    return urlsafe_b64encode(digest_of(name)).decode().rstrip("=")
+
+
+def _allowance(answer: object, charges: Sequence[Charge]) -> Allowance:
+    """What the script says. Raises CountersUnavailable for what it never would."""
+    try:
+        granted, due, place, backlog = answer.split()  # type: ignore[attr-defined]  # what is no bytes has no split
+        at = int(place)
+        if granted not in (b"0", b"1") or not 0 <= at <= len(charges):
+            raise ValueError
+        allowance = Allowance(granted == b"1", float(due), backlog=int(backlog))
+    except (AttributeError, TypeError, ValueError):
+        raise CountersUnavailable("WrongAnswer") from None
+    if not at:
+        return allowance
+    limit = charges[at - 1][0]
+    due_or_never = 0.0 if allowance.due == float("inf") else allowance.due
+    return allowance._replace(due=due_or_never, limit=limit.name, scope=limit.scope, allowed=limit.amount)
+
+
+def _tat(kept: object) -> int:
+    parts = kept.split() if isinstance(kept, bytes) else []
+    if len(parts) != 2:
+        raise CountersUnavailable("WrongAnswer")
+    return _whole(parts[0]) * NANOSECONDS + _whole(parts[1])
+
+
+def _whole(text: object) -> int:
+    if not isinstance(text, bytes) or not text.isdigit():
+        raise CountersUnavailable("WrongAnswer")
+    return int(text)
+
+
+def _cells(answer: object) -> dict[int, int]:
+    """Units by step; the head under -1."""
+    if not isinstance(answer, dict):
+        raise CountersUnavailable("WrongAnswer")
+    cells = {
+        int(field): _whole(units) for field, units in answer.items() if isinstance(field, bytes) and field.isdigit()
+    }
+    if b"h" in answer:
+        cells[-1] = _whole(answer[b"h"])
+    return cells

@@ -1,0 +1,263 @@
+-- Every limit of one message, charged together or not at all: see `Counters.take` in contract.py for the promise, and
+-- answer.py with cell_rate.py for the same arithmetic in Python. A property test holds the two against each other.
+--
+-- Numbers here are doubles, exact up to 2^53. Wall time in nanoseconds is beyond that, so a time is kept as seconds and
+-- nanoseconds, and reckoned with as its distance from now: exact to 104 days, where 4 are the most that counts.
+--
+-- A rate is the string "seconds nanoseconds" of its theoretical arrival time. A day is a hash: `h` its present step, `r` the
+-- last step that is charged, and the units of each step under the step's number.
+--
+-- KEYS: what was answered to this id, then one for each limit. ARGV: one string of little-endian doubles, quicker to write and read
+-- than so many arguments: charge (0: only look), now, its whole seconds and nanoseconds, park, most that may wait (0: any),
+-- earliest time to leave, milliseconds that an answer is kept, milliseconds that a key outlives its use; then of each limit:
+-- amount, period in seconds, burst, units to charge, nanoseconds that one takes.
+-- Answers "granted due limit backlog": the limit is its place, from 1, or 0 where none bit; due "inf" is never.
+local DAY, PAST, FUTURE, HORIZON, NS = 86400, 24, 48, 172800, 1e9
+local CELLS, NEVER = PAST + FUTURE, math.huge
+local HEAD, EACH = 9, 5
+local asked = {struct.unpack('<' .. string.rep('d', HEAD + EACH * (#KEYS - 1)), ARGV[1])}
+local charge, now, now_s, now_n, park = asked[1] == 1, asked[2], asked[3], asked[4], asked[5] == 1
+local max_parked, wanted, keep_ms, slack_ms = asked[6], asked[7], asked[8], asked[9]
+
+if charge then
+  local answered = redis.call('GET', KEYS[1])
+  if answered then return string.match(answered, '^[^\n]*') end
+end
+
+-- a // b as Python has it for floats: by the exact remainder, so that no rounding carries a time into the next step.
+local function whole(a, b) return (a - math.fmod(a, b)) / b end
+
+local function step_of(time, period) return whole(time * PAST, period) end
+
+local function pair(ahead)  -- now + ahead nanoseconds, as seconds and nanoseconds
+  local n = now_n + ahead
+  local rest = math.fmod(n, NS)
+  return now_s + (n - rest) / NS, rest
+end
+
+local function ask_rate(key, limit)
+  local ahead = 0
+  local kept = redis.call('GET', key)
+  if kept then
+    local s, n = string.match(kept, '^(%d+) (%d+)$')
+    -- Further ahead than anything may reserve: written by a clock that was wrong, so it counts for nothing.
+    if s - now_s <= 3 * HORIZON then
+      ahead = (s - now_s) * NS + (n - now_n)
+      if ahead < 0 or ahead > 2 * HORIZON * NS then ahead = 0 end
+    end
+  end
+  local tat = ahead + limit.cost * limit.interval
+  local free = tat - math.max(limit.burst, 1) * limit.interval
+  local answer = {due = 0, leaves = 0, backlog = 0, tat = tat}
+  if free > 0 then
+    local s, n = pair(free)
+    answer.due = s + n / NS
+    answer.backlog = whole(free, limit.interval) + (math.fmod(free, limit.interval) > 0 and 1 or 0)
+  end
+  return answer
+end
+
+local function read_day(key, limit)
+  local row = {cells = {}, step = step_of(now, limit.period), past = 0, ahead = 0}
+  local flat = redis.call('HGETALL', key)
+  for at = 1, #flat, 2 do
+    local field, value = flat[at], tonumber(flat[at + 1])
+    if field == 'h' then row.head = value
+    elseif field == 'r' then row.last = value
+    else row.cells[tonumber(field)] = value end
+  end
+  local head = row.head
+  -- A wall clock that is set back does not bring old room back.
+  if head and row.step < head and head <= row.step + PAST then row.step = head end
+  row.stale = head and (head > row.step + PAST or head < row.step - CELLS)
+  if row.stale then row.cells, row.last = {}, nil end
+  for at, units in pairs(row.cells) do
+    if at > row.step then row.ahead = row.ahead + units
+    elseif at > row.step - PAST then row.past = row.past + units end
+  end
+  return row
+end
+
+local function windows(counts)  -- sums of the windows that end at each step from now on, from 0
+  local sums, sum = {}, 0
+  for at = -PAST + 1, FUTURE do
+    sum = sum + counts[at] - (counts[at - PAST] or 0)
+    if at >= 0 then sums[at] = sum end
+  end
+  return sums
+end
+
+local function first_room(sums, amount, cost, start)
+  local step = start
+  while step <= FUTURE do
+    local full
+    for last = math.min(step + PAST - 1, FUTURE), step, -1 do
+      if sums[last] + cost > amount then full = last break end
+    end
+    if not full then return step end
+    step = full + 1
+  end
+  return nil
+end
+
+local function spread(counts, amount, cost, start)
+  local row, pieces = {}, {}
+  for at = -PAST + 1, FUTURE do row[at] = counts[at] end
+  for step = start, FUTURE do
+    local sums, most = windows(row), 0
+    for last = step, math.min(step + PAST - 1, FUTURE) do most = math.max(most, sums[last]) end
+    local piece = math.min(cost, amount - most)
+    if piece > 0 then
+      pieces[#pieces + 1] = {step, piece}
+      row[step] = row[step] + piece
+      cost = cost - piece
+    end
+    if cost == 0 then return pieces end
+  end
+  return nil
+end
+
+local function time_of(row, limit, step, earliest)
+  if step == 0 then return 0 end
+  local width = limit.period / PAST
+  if not step then return (row.step + FUTURE + 1) * width end
+  local filled = math.min(row.counts[step] / limit.amount, 1)
+  return math.max(earliest, (row.step + step + filled) * width)
+end
+
+local function common_step(rows, own)  -- the first step with room in all, from the latest that one of them found
+  local found, settled = 0, false
+  for at = 1, #rows do found = math.max(found, own[at] or FUTURE + 1) end
+  while found and not settled do
+    settled = true
+    for _, row in ipairs(rows) do
+      local limit = row.limit
+      if limit.cost <= limit.amount then
+        local step = first_room(row.sums, limit.amount, limit.cost, found)
+        if step ~= found then found, settled = step, false break end
+      end
+    end
+  end
+  return found
+end
+
+local function place(row, own, common, earliest)
+  local limit = row.limit
+  if limit.cost > limit.amount then
+    local pieces = park and common and spread(row.counts, limit.amount, limit.cost, common)
+    if not pieces then return {due = NEVER, leaves = 0, backlog = row.ahead} end
+    local due = time_of(row, limit, pieces[#pieces][1], earliest)
+    return {due = due, leaves = due, backlog = row.ahead + limit.cost, pieces = pieces}
+  end
+  local later = common and common > 0
+  return {
+    due = time_of(row, limit, own, earliest), leaves = time_of(row, limit, common, earliest),
+    backlog = row.ahead + (later and limit.cost or 0), pieces = {{common or 0, limit.cost}},
+  }
+end
+
+local function ask_days(rows, earliest, answers)
+  local quick = true
+  for _, row in ipairs(rows) do
+    local later = earliest > now and step_of(earliest, row.limit.period) > row.step
+    if later or row.ahead > 0 or row.past + row.limit.cost > row.limit.amount then quick = false end
+  end
+  local own, period = {}, rows[1].limit.period
+  local start = step_of(earliest, period) - step_of(now, period)
+  for at, row in ipairs(rows) do
+    if quick then
+      answers[row.index] = {due = 0, leaves = 0, backlog = 0, pieces = {{0, row.limit.cost}}}
+    else
+      row.counts = {}
+      for step = -PAST + 1, FUTURE do row.counts[step] = row.cells[row.step + step] or 0 end
+      row.sums = windows(row.counts)
+      own[at] = start
+      if row.limit.cost <= row.limit.amount then
+        own[at] = first_room(row.sums, row.limit.amount, row.limit.cost, start) or false
+      end
+    end
+  end
+  if quick then return end
+  local common = common_step(rows, own)
+  for at, row in ipairs(rows) do answers[row.index] = place(row, own[at], common, earliest) end
+end
+
+local function write_day(key, row, answer)
+  local last, fields, gone = row.last or row.step, {'h', row.step}, {}
+  if row.stale then redis.call('DEL', key) end
+  for at, units in pairs(row.cells) do
+    if at <= row.step - PAST then gone[#gone + 1] = string.format('%d', at) end
+  end
+  if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+  for _, piece in ipairs(answer.pieces) do
+    local at = row.step + piece[1]
+    last = math.max(last, at)
+    fields[#fields + 1] = string.format('%d', at)
+    fields[#fields + 1] = string.format('%d', (row.cells[at] or 0) + piece[2])
+  end
+  fields[2] = string.format('%d', row.step)
+  fields[#fields + 1] = 'r'
+  fields[#fields + 1] = string.format('%d', last)
+  redis.call('HSET', key, unpack(fields))
+  local ends = (last + PAST) * row.limit.period / PAST
+  redis.call('PEXPIRE', key, string.format('%d', math.max(0, ends - now) * 1000 + slack_ms))
+end
+
+local limits, answers, rows, earliest = {}, {}, {}, math.max(now, wanted)
+for index = 1, #KEYS - 1 do
+  local from = HEAD + (index - 1) * EACH
+  local limit = {
+    amount = asked[from + 1], period = asked[from + 2], burst = asked[from + 3], cost = asked[from + 4],
+    interval = asked[from + 5],
+  }
+  limits[index] = limit
+  if limit.amount <= 0 then
+    answers[index] = {due = NEVER, leaves = 0, backlog = 0}
+  elseif limit.period >= DAY then
+    local row = read_day(KEYS[index + 1], limit)
+    row.index, row.limit = index, limit
+    rows[#rows + 1] = row
+  else
+    local answer = ask_rate(KEYS[index + 1], limit)
+    answers[index] = answer
+    if not park and limit.cost > math.max(limit.burst, 1) then
+      answers[index] = {due = NEVER, leaves = 0, backlog = 0}
+    elseif park and answer.due > earliest then
+      earliest = answer.due
+    end
+  end
+end
+if #rows > 0 then ask_days(rows, earliest, answers) end
+
+local due, backlog, strictest = 0, 0, 1
+for index, answer in ipairs(answers) do
+  if answer.due > answers[strictest].due then strictest = index end
+  due = math.max(due, answer.due, answer.leaves)
+  backlog = math.max(backlog, answer.backlog)
+end
+local granted = due <= now
+if granted then
+  strictest, due = 0, 0
+else
+  granted = park and due <= now + HORIZON and (backlog <= max_parked or max_parked == 0)
+end
+local reply = string.format('%d %.17g %d %d', granted and 1 or 0, due, strictest, backlog)
+if due == NEVER then reply = string.format('0 inf %d %d', strictest, backlog) end
+if not (charge and granted) then return reply end
+
+for index, answer in ipairs(answers) do
+  if answer.tat then
+    local s, n = pair(answer.tat)
+    local lives_ms = math.ceil(answer.tat / 1e6) + slack_ms
+    redis.call('SET', KEYS[index + 1], string.format('%d %d', s, n), 'PX', string.format('%d', lives_ms))
+  end
+end
+local kept = {reply}  -- and behind it what give.lua would take back: limit, step, units
+for _, row in ipairs(rows) do
+  write_day(KEYS[row.index + 1], row, answers[row.index])
+  for _, piece in ipairs(answers[row.index].pieces) do
+    kept[#kept + 1] = string.format('%d %d %d', row.index, row.step + piece[1], piece[2])
+  end
+end
+redis.call('SET', KEYS[1], table.concat(kept, '\n'), 'PX', string.format('%d', keep_ms))
+return reply

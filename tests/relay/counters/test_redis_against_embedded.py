@@ -1,0 +1,104 @@
+"""Redis and the embedded table answer every history alike, to the last digit: one arithmetic, written in two languages."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from relay.counters.contract import DAY, MINUTE, Limit
+from relay.counters.embedded import EmbeddedCounters
+from tests.harness.counters import Driven
+from tests.harness.redis import RedisServer
+
+# Amounts that do not divide a minute as well: intervals are then rounded down, in both.
+RATES = [
+    Limit("messages_per_minute", scope, name, amount, MINUTE, burst, tenant)
+    for scope, name, amount, burst, tenant in (
+        ("credential", "a", 6, 6, 7),
+        ("tenant", "b", 30, 3, 7),
+        ("stream", "c", 7, 7, 7),
+        ("client", "d", 1, 0, 0),
+        ("domain", "e", 1_000_003, 17, 0),
+    )
+]
+DAYS = [
+    Limit("recipients_per_day", scope, name, amount, DAY, 0, 7)
+    for scope, name, amount in (("tenant", "a", 20), ("credential", "b", 50), ("stream", "c", 13))
+]
+BEGIN = 1_767_225_600.0
+A_YEAR = 365 * 86_400.0
+
+seconds = st.one_of(
+    st.just(0.0),
+    st.floats(0, 30),
+    st.integers(0, 4 * 3600).map(float),
+    st.integers(0, 100).map(lambda hours: hours * 3600.0),  # to the very edge of a step
+    st.floats(0, 40 * 3600),
+    st.floats(-30 * 3600, 0),  # a clock set back
+    st.sampled_from([A_YEAR, -A_YEAR]),  # and one that is plainly wrong
+)
+charges = st.tuples(
+    st.lists(st.sampled_from(RATES), unique=True, max_size=3),
+    st.lists(st.sampled_from(DAYS), unique=True, max_size=3),
+    st.integers(1, 40),  # messages
+    st.integers(1, 60),  # recipients: above some whole limits
+    st.integers(0, 3),  # how much the limits were raised or lowered meanwhile
+)
+steps = st.tuples(seconds, charges, st.booleans(), st.sampled_from([0, 0, 30]))
+
+
+@pytest.fixture(scope="module")
+def remote(running_redis: RedisServer) -> Iterator[Driven]:
+    driven = Driven(running_redis.url)
+    yield driven
+    driven.close()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(steps, max_size=25))
+def test_every_take_is_answered_alike(history: list[Any], running_redis: RedisServer, remote: Driven) -> None:
+    running_redis.ask("FLUSHALL")
+    now = BEGIN
+    with tempfile.TemporaryDirectory() as folder:
+        embedded = EmbeddedCounters(Path(folder))
+        for wait, (rates, days, messages, recipients, raised), park, most in history:
+            now += wait
+            asked = [(limit._replace(amount=limit.amount + raised * 5), messages) for limit in rates]
+            asked += [(limit._replace(amount=max(0, limit.amount + (raised - 1) * 7)), recipients) for limit in days]
+            told = embedded.peek(asked, now, park=park, max_parked=most)
+            assert remote.peek(asked, now, park=park, max_parked=most) == told
+            answer = embedded.take(asked, now, park=park, max_parked=most)
+            assert remote.take(asked, now, park=park, max_parked=most) == answer, (asked, now, park, most)
+            for limit, _ in asked:
+                assert remote.used(limit, now) == embedded.used(limit, now), (limit, now)
+            event("parked" if answer.granted and answer.due else "granted" if answer.granted else "refused")
+        embedded.close()
+
+
+counts = st.tuples(seconds, st.sampled_from(["a", "b"]), st.sampled_from([1, 1, 5]), st.booleans())
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(counts, max_size=30), window=st.sampled_from([600.0, 86_400.0, 1_000.0]))
+def test_every_count_and_block_is_answered_alike(
+    history: list[Any], window: float, running_redis: RedisServer, remote: Driven
+) -> None:
+    running_redis.ask("FLUSHALL")
+    now = BEGIN
+    with tempfile.TemporaryDirectory() as folder:
+        embedded = EmbeddedCounters(Path(folder))
+        for wait, key, amount, blocks in history:
+            now += wait
+            assert remote.count(key, window, now) == embedded.count(key, window, now)
+            assert remote.hit(key, window, now, amount) == embedded.hit(key, window, now, amount)
+            if blocks:
+                remote.block(key, now + 60 * amount, now)
+                embedded.block(key, now + 60 * amount, now)
+            assert remote.blocked_until(key, now + 59) == embedded.blocked_until(key, now + 59)
+        embedded.close()

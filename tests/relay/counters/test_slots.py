@@ -1,0 +1,124 @@
+"""Limits that lie in several slots are charged together or not at all, though no one script sees them all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from relay.counters.contract import DAY, MINUTE, Charge, Limit
+from relay.counters.embedded import EmbeddedCounters
+from relay.counters.remote import key_of, tag_of
+from relay.counters.slots import SlottedCounters
+from tests.harness.counters import Driven
+from tests.harness.redis import RedisServer
+
+BEGIN = 1_767_225_600
+RATES = [
+    Limit("messages_per_minute", "tenant", "t:7", 30, MINUTE, 30, 7),
+    Limit("messages_per_minute", "client", "i:192.0.2.1", 7, MINUTE, 3),
+    Limit("messages_per_minute", "domain", "d:shop.example", 6, MINUTE, 6),
+]
+DAYS = [
+    Limit("recipients_per_day", "tenant", "t:7", 40, DAY, 0, 7),
+    Limit("recipients_per_day", "client", "i:192.0.2.1", 25, DAY),
+    Limit("recipients_per_day", "domain", "d:shop.example", 60, DAY),
+]
+NEVER_ENOUGH = Limit("messages_per_minute", "domain", "d:full.example", 1, MINUTE, 1)
+
+
+@pytest.fixture(scope="module")
+def slotted(running_redis: RedisServer) -> Iterator[Driven]:
+    driven = Driven(running_redis.url, SlottedCounters)
+    yield driven
+    driven.close()
+
+
+def test_the_limits_of_a_tenant_share_a_slot_and_no_others_do() -> None:
+    own = [
+        Limit("messages_per_minute", scope, f"{scope}", 1, MINUTE, 1, 7) for scope in ("credential", "stream", "tenant")
+    ]
+    assert {tag_of(limit) for limit in own} == {"t7"}
+    assert all("{t7}" in key_of(limit) for limit in own) and len({key_of(limit) for limit in own}) == 3
+    assert len({tag_of(limit) for limit in RATES}) == 3
+    # The same address in another count is another key, in a slot of its own.
+    assert tag_of(RATES[1]) != tag_of(DAYS[1])
+
+
+rates = st.tuples(
+    st.integers(0, 20), st.lists(st.sampled_from(RATES), unique=True, min_size=1), st.integers(1, 9), st.booleans()
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(rates, max_size=30))
+def test_rates_in_many_slots_are_answered_as_in_one_table(
+    history: list[Any], slotted: Driven, running_redis: RedisServer
+) -> None:
+    """And what one slot refused is given back by the others, to the nanosecond."""
+    running_redis.ask("FLUSHALL")
+    now = BEGIN
+    with tempfile.TemporaryDirectory() as folder:
+        embedded = EmbeddedCounters(Path(folder))
+        for wait, limits, messages, park in history:
+            now += wait
+            charges: list[Charge] = [(limit, messages) for limit in limits]
+            answer = embedded.take(charges, now, park=park)
+            assert slotted.take(charges, now, park=park) == answer
+            assert [slotted.used(limit, now) for limit in RATES] == [embedded.used(limit, now) for limit in RATES]
+            event("granted" if answer.granted else "refused")
+        embedded.close()
+
+
+mails = st.tuples(
+    st.one_of(st.integers(0, 60), st.integers(0, 30 * 3600)),
+    st.lists(st.sampled_from(DAYS), unique=True, min_size=1),
+    st.integers(1, 30),
+    st.booleans(),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(mails, max_size=25))
+def test_no_24_hours_of_any_slot_ever_hold_more_than_its_limit(
+    history: list[Any], slotted: Driven, running_redis: RedisServer
+) -> None:
+    """Counted by the time at which messages leave, not by the books."""
+    running_redis.ask("FLUSHALL")
+    now, left = BEGIN, []
+    for wait, limits, recipients, with_rate in history:
+        now += wait
+        charges: list[Charge] = [(limit, recipients) for limit in limits if recipients <= limit.amount]
+        charges += [(RATES[1], 2)] if with_rate else []
+        answer = slotted.take(charges, now, park=True)
+        event("granted" if answer.granted else "refused")
+        if answer.granted:
+            left += [(limit, int(max(answer.due, now)) // 3600, recipients) for limit, _ in charges]
+    for limit in DAYS:
+        mine = [(hour, recipients) for other, hour, recipients in left if other == limit]
+        for end, _ in mine:
+            assert sum(units for hour, units in mine if end - 24 < hour <= end) <= limit.amount
+
+
+def test_a_refusal_of_one_slot_costs_nothing_in_the_others(slotted: Driven, server: RedisServer) -> None:
+    slotted.take([(NEVER_ENOUGH, 1)], BEGIN, park=False)
+    for _ in range(50):
+        refused = slotted.take([*((limit, 1) for limit in RATES), (DAYS[0], 5), (NEVER_ENOUGH, 1)], BEGIN, park=False)
+        assert (refused.granted, refused.scope) == (False, "domain")
+    assert [slotted.used(limit, BEGIN) for limit in (*RATES, DAYS[0])] == [0, 0, 0, 0]
+
+
+def test_the_days_of_all_slots_agree_on_the_hour_in_which_the_message_leaves(
+    slotted: Driven, server: RedisServer
+) -> None:
+    slotted.take([(DAYS[1], 25)], BEGIN, park=True)
+    parked = slotted.take([(DAYS[0], 20), (DAYS[1], 20)], BEGIN + 3600, park=True)
+    assert parked.granted and parked.due == BEGIN + 86_400
+    # 20 of the tenant's 40 weigh on the hours from tomorrow on; today there are none of them.
+    assert slotted.used(DAYS[0], BEGIN + 7200) == 0
+    assert slotted.used(DAYS[0], BEGIN + 86_400) == 20

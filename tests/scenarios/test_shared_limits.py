@@ -1,0 +1,122 @@
+"""Two gateways on one Redis, as senders and operators see them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.gateway import Gateway
+from tests.harness.post import letter, outsiders, post
+from tests.harness.redis import RedisServer, free_ports
+
+PASSWORD = "geheim-van-redis"
+MINUTE = {"personal_messages_per_minute": 6, "tenant_messages_per_minute": 0}
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis", free_ports(1)[0], "--requirepass", PASSWORD, "--appendonly", "yes")
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+def pair(tmp_path: Path, redis: RedisServer) -> Iterator[list[Gateway]]:
+    secret = tmp_path / "redis.secret"
+    secret.write_text(PASSWORD + "\n")
+    storage = {"counters": redis.url, "counters_password_file": str(secret), "counters_degraded_share": 0.5}
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        made.append(
+            Gateway(
+                tmp_path / name,
+                storage=storage,
+                policies={"throttle": MINUTE},
+                limits={"failed_logins_per_10_minutes": 3},
+            )
+        )
+    try:
+        yield [gateway.start() for gateway in made]
+    finally:
+        for gateway in made:
+            gateway.stop()
+
+
+def send(gateway: Gateway) -> str:
+    """The reply to a personal mail."""
+    return post(gateway, "personal", outsiders(1), letter("To: p0@party0.example", "Subject: Hallo")).reply
+
+
+def ready(gateway: Gateway) -> Any:
+    with urllib.request.urlopen(f"{gateway.settings.web.public_url}/readyz", timeout=20.0) as answer:
+        return json.loads(answer.read())
+
+
+def logged(gateway: Gateway) -> str:
+    return (gateway.folder / "gateway.log").read_text()
+
+
+def test_a_limit_holds_over_gateways_and_a_share_of_it_without_redis(pair: list[Gateway], redis: RedisServer) -> None:
+    one = pair[0]
+    replies = [send(pair[number % 2]) for number in range(7)]
+    assert [reply[:3] for reply in replies] == ["250"] * 6 + ["450"]
+    assert "4.7.28" in replies[6] and "THROTTLE-1" in replies[6]
+    assert ready(one) == {"ready": True, "reasons": [], "notes": []}
+    one.until(lambda: one.metric("zegel_limits_seconds_count") > 0, 10.0, "no round trip is counted")
+    assert one.metric("zegel_limits_degraded") == 0.0
+
+    redis.kill()
+    alone = [[send(gateway)[:3] for _ in range(4)] for gateway in pair]
+    assert alone == [["250", "250", "250", "450"]] * 2, "half of six for each node, over both its workers"
+    for gateway in pair:
+        gateway.until(lambda g=gateway: g.metric("zegel_limits_degraded") == 1.0, 10.0, "no metric")  # type: ignore[misc]
+        told = ready(gateway)
+        assert told["ready"] is True, "mail goes on, so the balancer must not take it out"
+        assert any("Redis does not answer" in note and "0.5 of each limit" in note for note in told["notes"])
+        assert '"limits.degraded"' in logged(gateway)
+
+    redis.start()
+    for gateway in pair:
+        gateway.until(lambda g=gateway: not ready(g)["notes"], 20.0, "nobody came back")  # type: ignore[misc]
+        gateway.until(lambda g=gateway: g.metric("zegel_limits_degraded") == 0.0, 10.0, "no metric")  # type: ignore[misc]
+        assert '"limits.recovered"' in logged(gateway) and '"limits.confined"' in logged(gateway)
+        assert PASSWORD not in logged(gateway)
+
+
+def test_guesses_at_one_gateway_are_refused_at_the_other(pair: list[Gateway]) -> None:
+    """THROTTLE-10: the right password too, from that address; not from another."""
+    one, two = pair
+    name, password = two.logins["personal"]
+    wrong = [_login(gateway, name, "wrong", "203.0.113.7") for gateway in (one, two, one)]
+    assert [reply[:3] for reply in wrong] == ["535"] * 3
+    assert _login(two, name, password, "203.0.113.7").startswith("454 4.7.0")
+    assert _login(two, name, password, "203.0.113.8").startswith("235")
+
+
+def _login(gateway: Gateway, name: str, password: str, address: str) -> str:
+    with gateway.connect("proxy", address=address) as client:
+        client.reply()
+        client.send(b"EHLO client.test\r\n")
+        client.reply()
+        client.send(b"AUTH PLAIN " + base64.b64encode(f"\0{name}\0{password}".encode()) + b"\r\n")
+        return str(client.reply())
+
+
+def test_a_wrong_password_of_redis_degrades_and_stays_unsaid(tmp_path: Path, redis: RedisServer) -> None:
+    (tmp_path / "gw").mkdir()
+    url = redis.url.replace("://", "://:guessed-wrong@")
+    gateway = Gateway(tmp_path / "gw", workers=1, storage={"counters": url})
+    try:
+        gateway.start()
+        assert send(gateway).startswith("250")
+        assert any("AuthenticationError" in note for note in ready(gateway)["notes"])
+        assert "guessed-wrong" not in logged(gateway) + json.dumps(ready(gateway))
+    finally:
+        gateway.stop()
