@@ -51,7 +51,7 @@ Row = Mapping[str, Any]
 ROW_KEYS = frozenset((
     *("why", "rules", "expect", "settings", "at", "tenant", "credential", "stream", "login_purpose", "rcpt", "mail_from"),
     *("smtputf8", "purpose", "class", "bulk", "confirm", "head", "drop", "from", "body", "html", "charset", "received", "nested"),
-    *("ledger", "stops", "requests", "thread", "equal_mails", "allowance", "unavailable"),
+    *("ledger", "stops", "requests", "thread", "equal_mails", "allowance", "unavailable", "leaks", "bomb", "files"),
 ))  # fmt: skip
 EXPECT_KEYS = frozenset((
     *("action", "reason", "drops", "edits", "notes", "detail", "due_in_seconds"),

@@ -33,6 +33,7 @@ from relay.policy.facts import Allowance
 from relay.policy.pipeline import Pipeline
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note
+from relay.scan import Scan
 from relay.settings.model import Settings
 from relay.spool.item import Item
 from relay.store.threads import Threads
@@ -79,6 +80,7 @@ def _intake(settings: Settings, keyring: Keyring, listener: _Listener) -> Intake
         Threads(data, keyring.subject_hashes, writable=False),
         _Looking(data),
         dry=True,
+        scan=Scan.of(keyring, time.monotonic),
     )
     house = House(settings.server.hostname, settings.web.public_url, settings.server.language)
     pipeline = Pipeline(Catalogue.load(settings.policies))

@@ -38,6 +38,7 @@ from relay.observe.scarcity import scarcity
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
 from relay.recheck import Recheck
+from relay.scan import Scan
 from relay.serve import descriptors
 from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
 from relay.serve.channel import Channel, OpRefused, connect
@@ -161,7 +162,10 @@ class Worker:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
         threads = Threads(settings.server.data_dir, self.keyring.subject_hashes, writable=False)
-        gather = Gather(self.lookup, threads, self.counters, generation=lambda: self.generation.read(CONSENT))
+        scan = Scan.of(self.keyring, self.clock.monotonic)
+        gather = Gather(
+            self.lookup, threads, self.counters, generation=lambda: self.generation.read(CONSENT), scan=scan
+        )
         house = House(
             settings.server.hostname,
             settings.web.public_url,
@@ -329,6 +333,7 @@ class Worker:
         """Drain: doors, then deliveries, then the queue; what is left stays in the queue files for the next worker."""
         seconds = self.settings.server.drain_timeout_seconds
         await self.listeners.drain(seconds)
+        self.intake.gather.scan.stop()
         self.scheduler.paused = True
         await self.pool.drain(seconds)
         await self.scheduler.drain()
