@@ -1,8 +1,8 @@
 """The policies named in the config, loaded, checked against the form of a policy, and put together for a sender.
 
 A policy is a module `policies.<name>` with a docstring, NEEDS, STAGE, Settings and `decide(mail, facts, settings)`; it may
-also have AT_RCPT, MODE, ON_UNAVAILABLE, STAND_IN, `asks(mail, settings)` and `decide_sender(mail, settings)`. Anything else that is public
-in it stops the start: a surprise in a policy is a defect.
+also have AT_RCPT, MODE (a word, or one for each stream), ON_UNAVAILABLE, STAND_IN, `asks(mail, settings)` and
+`decide_sender(mail, settings)`. Anything else that is public in it stops the start: a surprise in a policy is a defect.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Place:
         data = self._tail + plain(text)
         cut = len(data) if ends else _cut(data)
         self._look(data[:cut] if cut < len(data) else data)
-        self._tail = b"" if ends else data[max(0, cut - _OVERLAP) :]
+        self._tail = b"" if ends else data[_again(data, cut) :]
         if ends:
             self._end_part()
 
@@ -267,6 +267,18 @@ def _cut(data: bytes) -> int:
         if cut > 0:
             return cut
     return len(data)
+
+
+def _again(data: bytes, cut: int) -> int:
+    """Where the look at the next piece begins: before the cut, at the start of a word, or at the cut."""
+    start = max(0, cut - _OVERLAP)
+    if start == 0:
+        return 0
+    for end in (b"\n", b" "):
+        place = data.find(end, start, cut)
+        if place >= 0:
+            return place
+    return cut
 
 
 def _add(found: set[T], more: Iterable[T]) -> None:
