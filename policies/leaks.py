@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from relay.mail.address import party
 from relay.mail.envelope import MailClass, Submission
+from relay.mail.insiders import internal_names, is_internal
 from relay.mail.leaks.findings import DETECTORS
-from relay.mail.visible import internal_names, is_internal
 from relay.policy.facts import Fact, Facts
 from relay.policy.options import PerClass, PerStream, option
 from relay.policy.verdict import Action, Note, Stage, Verdict

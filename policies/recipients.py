@@ -20,17 +20,10 @@ from dataclasses import dataclass
 from relay.mail.address import narrow
 from relay.mail.edits import hide, split
 from relay.mail.envelope import MailClass, Submission
+from relay.mail.insiders import internal_names
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import structure
-from relay.mail.visible import (
-    Audience,
-    Unreadable,
-    audience,
-    internal_names,
-    own_addresses,
-    reply_addresses,
-    visible_addresses,
-)
+from relay.mail.visible import Audience, Unreadable, audience, own_addresses, reply_addresses, visible_addresses
 from relay.policy.facts import Fact, Facts
 from relay.policy.options import PerClass, option
 from relay.policy.verdict import Action, Note, Stage, Verdict

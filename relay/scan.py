@@ -18,10 +18,11 @@ from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.mail.documents.budget import Budget, Limits, OutOfTime, ReadPdf
 from relay.mail.envelope import Submission
+from relay.mail.insiders import internal_names
 from relay.mail.leaks.findings import DETECTORS, Findings, Terms, plain_hash
 from relay.mail.leaks.inspect import inspect_message, is_plain
 from relay.mail.message import Message
-from relay.mail.visible import audience, internal_names
+from relay.mail.visible import audience
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.pdf import find_pdf_reader

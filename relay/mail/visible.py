@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from relay.mail.address import MAX_DIVIDERS, dividers, narrow, parse_list, party, visible
 from relay.mail.edits import ANSWERS, VISIBLE
-from relay.mail.envelope import Tenant
 from relay.mail.message import Message, name_of, value_of
 
 DESTINATIONS = frozenset((b"to", b"cc", b"resent-to", b"resent-cc"))  # of every Resent block (MSG-10)
@@ -92,17 +91,6 @@ def own_addresses(message: Message) -> frozenset[str]:
     """The author's own addresses: From and Sender, in `narrow` form."""
     boxes = [parse_list(value_of(raw)) or [] for name, raw in message.fields if name in (b"from", b"sender")]
     return frozenset(narrow(box.address) for listed in boxes for box in listed)
-
-
-def internal_names(tenant: Tenant) -> frozenset[str]:
-    """The domains of a tenant, and the parties that they are: who is there is no outsider (CC-5)."""
-    usable = [domain.name for domain in tenant.domains.values() if domain.usable]
-    return frozenset((*usable, *(party(f"x@{name}") for name in usable)))
-
-
-def is_internal(address: str, names: Collection[str]) -> bool:
-    """Whether an address belongs to one of `internal_names`."""
-    return narrow(address).rpartition("@")[2] in names or party(address) in names
 
 
 def audience(
