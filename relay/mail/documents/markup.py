@@ -12,7 +12,7 @@ from html import unescape
 
 MAX_TAG = 8 * 1024  # characters that a tag cut in two is waited for
 
-_NAMES = ("span", "font", "b", "i", "u", "em", "strong", "small", "big", "mark", "sub", "sup", "a", "wbr", "o:p")
+_NAMES = ("span", "font", "b", "i", "u", "em", "strong", "small", "mark", "wbr", "o:p")
 # Both cases written out: an expression that ignores case costs three times as much here.
 _INLINE = re.compile(rf"</?(?:{'|'.join([*_NAMES, *(name.upper() for name in _NAMES)])})(?:\s[^<>]*+)?>")
 _TAG = re.compile(r"<[^<>]*+>")

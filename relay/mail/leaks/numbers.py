@@ -22,7 +22,7 @@ _EIGHT = b"00000000"
 _RUN = re.compile(b"0+")
 # No letter or digit touches it, and it is no amount, telephone number abroad or piece of a link.
 _BEFORE, _AFTER = rb"(?<![0-9A-Za-z_/+&%])(?<![0-9][,.])", rb"(?![0-9A-Za-z_])(?![,.][0-9])"
-_WHOLE = re.compile(_BEFORE + rb"[0-9]{8,19}" + _AFTER)
+_WHOLE = re.compile(rb"(?:" + _BEFORE + rb"|(?<=bsn)|(?<=BSN))[0-9]{8,19}" + _AFTER)
 _GROUPS = re.compile(
     _BEFORE
     + rb"(?<![0-9][ .\-\xa0])[0-9]{3,4}([ .\-\xa0])[0-9]{2,6}(?:\1[0-9]{3,5})+"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -14,8 +15,10 @@ from relay.mail.leaks.numbers import CLASSES, ends_longer, numbers, plain
 from relay.mail.leaks.special import about_somebody, care_words
 
 _OVERLAP = 256  # octets of a piece that are looked at again with the next: a number and its word may be torn
-_ROWS_OCTETS = 32 * 1024  # of rows that are looked at together
+_PIECE = 32 * 1024  # octets of text, or of rows, that are looked at together
 _CELL = 14  # characters: the longest way to write a BSN, and then some
+
+_GAP = re.compile(rb"(?<![0-9]) (?![0-9])")
 
 T = TypeVar("T")
 
@@ -93,7 +96,7 @@ class Place:
         self.addresses = Addresses(addresses)
         self.special = 0
         self._terms = terms
-        self._tail = b""
+        self._held = bytearray()  # text that has not been looked at, and a little of what has
         self._crowd = bsn.Crowd()
         self._cards = cards.Crowd()
         self._table: _Table | None = None
@@ -107,12 +110,15 @@ class Place:
     def text(self, text: str, *, ends: bool = False) -> None:
         """A piece of text; `ends` where the next one is no continuation of it."""
         self._end_table()
-        data = self._tail + plain(text)
-        cut = len(data) if ends else _cut(data)
-        self._look(data[:cut] if cut < len(data) else data)
-        self._tail = b"" if ends else data[_again(data, cut) :]
+        self._held += plain(text)
         if ends:
+            self._end_text()
             self._end_part()
+        elif len(self._held) >= _PIECE:
+            data = bytes(self._held)
+            cut = _cut(data)
+            self._look(data[:cut])
+            self._held = bytearray(data[_again(data, cut) :])
 
     def row(self, row: Row) -> None:
         """One row of a table."""
@@ -122,7 +128,7 @@ class Place:
             self._table = _Table()
         table = self._table
         table.take(row, self.bsns)
-        if table.size >= _ROWS_OCTETS:
+        if table.size >= _PIECE:
             self._look(table.emptied(), table)
 
     def end(self) -> None:
@@ -132,9 +138,9 @@ class Place:
         self._end_part()
 
     def _end_text(self) -> None:
-        if self._tail:
-            tail, self._tail = self._tail, b""
-            self._look(tail)
+        if self._held:
+            data, self._held = bytes(self._held), bytearray()
+            self._look(data)
 
     def _end_part(self) -> None:
         _add(self.bsns, self._crowd.believed(self._terms.bsn_numbers))
@@ -262,11 +268,12 @@ class _Table:
 
 def _cut(data: bytes) -> int:
     """Where a piece may be cut so that no word or number is torn; its whole length where there is no such place near."""
-    for end in (b"\n", b" "):
-        cut = data.rfind(end, max(0, len(data) - 4096))
-        if cut > 0:
-            return cut
-    return len(data)
+    near = max(0, len(data) - 4096)
+    line = data.rfind(b"\n", near)
+    if line >= 0:
+        return line
+    gaps = [match.start() for match in _GAP.finditer(data, near)]  # not between groups of digits
+    return gaps[-1] if gaps else max(data.rfind(b" ", near), 0) or len(data)
 
 
 def _again(data: bytes, cut: int) -> int:
