@@ -35,6 +35,7 @@ def test_small_text_is_scanned_where_it_stands_and_the_rest_is_not() -> None:
     assert Scan.is_quick(submission(made.mail()).message)
     assert not Scan.is_quick(submission(made.mail(text="woord " * (INLINE_BYTES // 6))).message)
     assert not Scan.is_quick(submission(made.mail(("a.zip", "application/zip", made.packed({"a": "b"})))).message)
+    assert not Scan.is_quick(submission(made.mail(("a.csv", "text/csv", b"a;b"))).message)
     assert not Scan.is_quick(submission(made.mail(("a.pdf", "application/octet-stream", b"%PDF-"))).message)
 
 

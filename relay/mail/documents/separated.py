@@ -11,6 +11,7 @@ from relay.mail.documents.budget import Budget, Piece, Row, Text
 DELIMITERS = ";,\t|"
 MAX_LINE = 64 * 1024  # characters; a longer line is text, given out in pieces
 SAMPLE_LINES = 20
+MAX_ROW_LINES = 50  # of one row: cells may hold line ends
 ROWS_BETWEEN_CHECKS = 1_000
 
 
@@ -27,20 +28,30 @@ def read_separated(pieces: Iterable[str], budget: Budget) -> Iterator[Piece]:
     if not delimiter:
         yield from _as_text(everything, budget)
         return
-    reader = csv.reader(everything, delimiter=delimiter)
+    held: list[str] = []  # lines of the row that is being read
+    reader = csv.reader(_remembered(everything, held), delimiter=delimiter)
     count = 0
     while True:
         try:
             row = next(reader, None)
         except csv.Error:  # a field over the limit of the csv module, or a NUL: the rest of it is read as text
-            yield from _as_text(everything, budget)
+            yield from _as_text(chain(held, everything), budget)
             return
         if row is None:
             return
-        yield Row(row, range(len(row)), count == 0)
-        count += 1
+        # A quote that nobody closed swallows the lines after it.
+        for cells in [row] if len(held) <= MAX_ROW_LINES else [line.rstrip("\r\n").split(delimiter) for line in held]:
+            yield Row(cells, range(len(cells)), count == 0)
+            count += 1
+        held.clear()
         if count % ROWS_BETWEEN_CHECKS == 0:
             budget.check()
+
+
+def _remembered(found: Iterable[str], held: list[str]) -> Iterator[str]:
+    for line in found:
+        held.append(line)
+        yield line
 
 
 def sniff(sample: list[str]) -> str:

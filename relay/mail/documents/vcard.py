@@ -16,7 +16,7 @@ COLUMNS = {
     "BDAY": "geboortedatum",
 }
 _ORDER = list(COLUMNS)
-MAX_LINES = 1_000  # of one card; the rest is text all the same
+MAX_FIELD = 4_000  # characters of one field of a card; more of it is text all the same
 CARDS_BETWEEN_CHECKS = 1_000
 
 
@@ -29,7 +29,7 @@ def read_vcards(pieces: Iterable[str], budget: Budget) -> Iterator[Piece]:
     for line in lines(pieces):
         name, colon, value = line.partition(":")
         field = name.partition(";")[0].rpartition(".")[2].strip().upper()
-        if colon and field in COLUMNS and len(card) < MAX_LINES:
+        if colon and field in COLUMNS and len(card.get(field, "")) < MAX_FIELD:
             card[field] = f"{card[field]} {value.strip()}" if field in card else value.strip()
         elif field == "END":
             if count == 0:

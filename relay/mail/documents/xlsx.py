@@ -114,7 +114,8 @@ class _Sheet(Reader):
     def _said(self) -> str:
         value = self._value
         if self._kind == "s":
-            return self._strings[int(value)] if value.isdecimal() and int(value) < len(self._strings) else ""
+            is_index = len(value) < 9 and value.isdecimal() and int(value) < len(self._strings)
+            return self._strings[int(value)] if is_index else ""
         if "E" in value and not self._kind:  # 1.23456782E8 is how some programs store a long number
             try:
                 return f"{float(value):.0f}"

@@ -11,6 +11,7 @@ from xml.parsers import expat
 from relay.mail.documents.budget import Broken, Budget, Chunks, Piece
 
 MAX_COLUMNS = 16_384  # Excel's own limit
+MAX_TOKEN = 1024 * 1024  # octets of one tag: expat keeps what has no end, and reads it again with each chunk
 MAX_NAMES = 1_000  # of elements that are remembered
 MAX_CELL = 64 * 1024  # characters of one cell that are kept; Excel allows 32,767
 
@@ -52,10 +53,14 @@ def read_xml(chunks: Chunks, reader: Reader, budget: Budget) -> Iterator[Piece]:
     parser.CharacterDataHandler = reader.text
     parser.StartDoctypeDeclHandler = _refuse
     try:
+        fed = 0
         for chunk in chunks:
             parser.Parse(chunk, False)
             yield from _emptied(reader)
             budget.check()
+            fed += len(chunk)
+            if fed - parser.CurrentByteIndex > MAX_TOKEN:
+                raise Broken("broken")
         parser.Parse(b"", True)
     except expat.ExpatError:
         yield from _emptied(reader)  # what came before is there all the same

@@ -12,7 +12,7 @@ from relay.mail.leaks.findings import NOTHING, Findings, Terms
 from relay.mail.leaks.search import Place, Search
 from relay.mail.message import Malformed, Message, value_of
 from relay.mail.mime import Part, Structure, structure
-from relay.mail.texts import MAX_TEXT_BYTES, read_texts
+from relay.mail.texts import MAX_TEXT_BYTES, Texts, read_texts
 from relay.mail.words import decode_words
 
 _SHOWN = ("text/plain", "text/html")
@@ -63,23 +63,24 @@ def is_plain(message: Message) -> bool:
     """Whether a mail is text alone, so that reading it costs what its size says."""
     made = structure(message)
     return isinstance(made, Malformed) or all(
-        part.content_type.startswith(("text/", "image/")) or part.content_type in _SIGNATURES for part in made.leaves
+        (part.content_type in _SHOWN and not part.is_attachment)
+        or part.content_type.startswith("image/")
+        or part.content_type in _SIGNATURES
+        for part in made.leaves
     )
 
 
 def _message(message: Message, made: Structure, search: Search, budget: Budget, *, inside: bool) -> None:
     body = search.body
-    subject = message.get(b"subject")
-    if subject:
-        body.text(decode_words(subject), ends=True)
     if made.is_encrypted:
         search.unreadable.append("encrypted")
+    subject = decode_words(message.get(b"subject") or b"")
     is_small = message.size <= MAX_TEXT_BYTES
-    if is_small:
-        found = read_texts(message)  # kept from the policies that read it before
-        for text in (found.plain, shown(found.html) if found.html else ""):
-            if text:
-                body.text(text, ends=True)
+    found = read_texts(message) if is_small else Texts("", "")  # kept from the policies that read it before
+    if subject or found.plain:
+        body.text(f"{subject}\n{found.plain}", ends=True)
+    if found.html:
+        body.text(shown(found.html), ends=True)
     attached = False
     for part in made.parts:
         if attached:

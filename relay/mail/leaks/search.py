@@ -158,12 +158,14 @@ class Place:
             self._largest = max(self._largest, table.rows)
 
     def _look(self, data: bytes, table: _Table | None = None) -> None:
+        self.addresses.see(data)
         classes = data.translate(CLASSES)
+        if b"00" not in classes:
+            return  # no two digits stand side by side
         chance = self._numbers(data, classes, table)
         for account in ibans(data, classes):
             if account not in self._terms.own_ibans:
                 _add(self.ibans, (account,))
-        self.addresses.see(data)
         if self.special == 0 and (chance or self.bsns or (b"0000" in classes and about_somebody(data))):
             found = care_words(data)
             self.special = found if found > 1 or not chance else 0
@@ -171,8 +173,11 @@ class Place:
     def _numbers(self, data: bytes, classes: bytes, table: _Table | None) -> bool:
         """Cards and, outside of tables, BSNs; whether a number passed that may be a BSN by chance."""
         chance = False
+        found = list(numbers(data, classes))
+        if not found:
+            return chance
         card_words, words, strong = cards.words(data), bsn.words(data), bsn.strong_words(data)
-        for start, end, digits in numbers(data, classes):
+        for start, end, digits in found:
             if len(digits) >= 13:
                 if cards.looks_like_card(digits):
                     good = cards.passes(digits)

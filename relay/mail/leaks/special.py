@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import re
 
-_HINTS = (b"ortedatum", b"of birth", b"ntn", b"nt num", b"rgnummer")  # pieces of the marks, quickly looked for
+_HINTS = (
+    b"ortedatum",
+    b"of birth",
+    b"atient",
+    b"ati\xc3\xabnt",
+    b"rgnummer",
+)  # pieces of the marks, quickly looked for
 _MARK = re.compile(
     rb"geboortedatum|date of birth|pati(?:e|\xc3\xab|\xeb)nt(?:en)?-?(?: ?nummer|nr)|patient number|zorgnummer"
 )

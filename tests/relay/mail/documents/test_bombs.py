@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import struct
 import time
 import tracemalloc
@@ -109,8 +110,6 @@ def test_an_archive_that_lies_about_its_sizes_is_stopped_while_it_unpacks() -> N
 
 
 def test_the_limit_of_all_files_together_holds_over_files() -> None:
-    import random
-
     noise = random.Random(1).randbytes(600_000).hex()
     archive = made.packed({f"{n}.txt": noise for n in range(4)})
     assert not inspect(archive, "", "a.zip", budget=Budget(Limits(unpacked_bytes=5_000_000))).bomb
@@ -129,6 +128,19 @@ def test_xml_with_a_document_type_is_not_read(kind: str) -> None:
     text = f"<!DOCTYPE d [{entity}]><w:document {made.W}><w:p><w:t>&a;</w:t></w:p></w:document>"
     found = inspect(made.packed({"word/document.xml": text}), "", "a.docx")
     assert found.unreadable == ("broken",) and "bsn" not in found.counts
+
+
+def test_a_tag_without_an_end_is_not_waited_for() -> None:
+    noise = random.Random(2).randbytes(4 * MEGABYTE).hex()
+    book = made.packed({"word/document.xml": f'<w:document {made.W} w:a="{noise}"/>'})
+    found, seconds, peak = measured(lambda: inspect(book, "", "a.docx"))
+    assert found.unreadable == ("broken",) and seconds < SECONDS and peak < 12
+
+
+def test_a_shared_string_of_a_number_without_end_is_none() -> None:
+    sheet = f'<s><row><c t="s"><v>{"9" * 10_000}</v></c><c t="s"><v>{"9" * 8}</v></c></row></s>'
+    found = inspect(made.packed({"xl/workbook.xml": "", "xl/worksheets/sheet1.xml": sheet}), "", "a.xlsx")
+    assert not found.crashes and not found.counts
 
 
 def test_a_sheet_of_a_million_cells_is_read_as_a_stream() -> None:
@@ -165,6 +177,7 @@ TEXTS = {
     "entities": "&lt",
     "delimiters": ";;;;;\n",
     "quotes": '"\n',
+    "fields": "EMAIL:a@b.nl\n",
     "cards": "BEGIN:VCARD\nN:a\nEND:VCARD\n",
 }
 
@@ -185,7 +198,7 @@ def test_hostile_text_takes_linear_time_and_flat_memory(piece: str, name: str) -
 
     _, small = scan(MEGABYTE // 20)
     seconds, large = scan(MEGABYTE // 4)
-    assert seconds < SECONDS / 4 and large < small + 3
+    assert seconds < SECONDS / 4 and large < small + 6
 
 
 @pytest.mark.parametrize("name", ["", "a.csv", "a.html", "a.vcf", "a.xlsx", "a.zip"])

@@ -73,6 +73,16 @@ def test_paragraphs_of_a_document_are_text() -> None:
     assert inspect(made.docx(text), "", "brief.docx").counts == {"bsn": 1, "iban": 5}
 
 
+@pytest.mark.parametrize("lines", [60, 4_000])
+def test_a_quote_that_nobody_closes_hides_nothing(lines: int) -> None:
+    """Neither the rows that it swallows nor, past what a field may hold, the text."""
+    rows = [["naam", "bsn", "adres", "postcode"], ["Jan", "", '"de Lange', "1234 AB"]]
+    rows += [["Piet", number, "Dorpsstraat", "1234 AB"] for number in good_bsns(12)]
+    rows += [["Klaas", "", "Dorpsstraat", "1234 AB"]] * lines
+    found = inspect(made.csv(rows), "", "a.csv")
+    assert found.counts.get("bsn") == 12
+
+
 def test_cards_of_people_are_a_table() -> None:
     lines = ("BEGIN:VCARD", "item1.FN:Klant {0}", "TEL;TYPE=work:020 {0}", "ADR:;;Straat {0};Utrecht", "END:VCARD", "")
     card = "\r\n".join(lines)
