@@ -225,7 +225,7 @@ class _Table:
             self._head(row)
         left = ""
         for column, cell in zip(row.columns, row.cells, strict=True):
-            if len(cell) > 7 and (cell[0].isdigit() or len(cell) > _CELL):
+            if len(cell) > 7:
                 self._cell(column, cell, left, found)
             left = cell
 
@@ -242,12 +242,11 @@ class _Table:
                     self.has_cards = True
 
     def _cell(self, column: int, cell: str, left: str, found: set[bytes]) -> None:
-        if len(cell) > _CELL:
+        if len(cell) > _CELL or cell.strip(" .-0123456789"):
             self._long(cell, found)
             return
-        bare = cell.strip() if cell.isdigit() else "".join(filter(str.isdigit, cell))
-        digits = bare.encode(errors="replace")
-        if not 8 <= len(digits) <= 9 or not digits.isdigit() or cell.strip(" .-0123456789"):
+        digits = "".join(filter(str.isdigit, cell)).encode()
+        if not 8 <= len(digits) <= 9:
             return
         named = column in self._named
         if bsn.is_date(digits) and not named:

@@ -54,6 +54,20 @@ def test_citizen_numbers_are_known_by_their_column(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["BSN", "123456782"],
+        ["BSN 123456782", "x"],
+        ["x", "123456782 (bsn)"],
+        ["x", "zijn burgerservicenummer is 123456782"],
+    ],
+)
+def test_a_cell_and_its_neighbour_say_what_a_number_is(name: str, row: list[str]) -> None:
+    assert inspect(WRITERS[name]([["a", "b"], ["c", "d"], row]), "", name).counts == {"bsn": 1}
+
+
+@pytest.mark.parametrize("name", WRITERS)
 def test_another_column_says_nothing(name: str) -> None:
     rows = [["geboortedatum", "bsn", "order"], *([f"1984051{n}", "", str(300_000_000 + 7 * n)] for n in range(1, 9))]
     assert inspect(WRITERS[name](rows), "", name).counts == {}
