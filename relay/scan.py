@@ -20,6 +20,7 @@ from relay.mail.documents.budget import Budget, Limits, OutOfTime, ReadPdf
 from relay.mail.envelope import Submission
 from relay.mail.insiders import internal_names
 from relay.mail.leaks.findings import DETECTORS, Findings, Terms, plain_hash
+from relay.mail.leaks.iban import read_registry
 from relay.mail.leaks.inspect import inspect_message, is_plain
 from relay.mail.message import Message
 from relay.mail.visible import audience
@@ -55,6 +56,7 @@ class Scan:
     @classmethod
     def of(cls, keyring: Keyring, monotonic: Callable[[], float]) -> Scan:
         """The scanner of a gateway: file names are hashed under its key, PDF is read where this machine has a reader."""
+        read_registry()
         return cls(
             monotonic=monotonic,
             hash_name=lambda name: keyring.subject_hash(f"file\0{name}").hex()[:12],

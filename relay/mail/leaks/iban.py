@@ -34,6 +34,11 @@ def passes(number: bytes) -> bool:
     return int("".join([_VALUES[octet] for octet in number[4:] + number[:4]])) % 97 == 1
 
 
+def read_registry() -> None:
+    """Read the registry now, about 60 ms, rather than under the first mail that asks."""
+    _form("NL")
+
+
 @cache
 def _form(country: str) -> re.Pattern[bytes] | None:
     """The account of a country with gaps between its letters, and nothing that goes on after it; None for no country."""
