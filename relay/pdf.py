@@ -7,6 +7,8 @@ document that harms its reader ends that process and nothing else, and counts as
 from __future__ import annotations
 
 import codecs
+import os
+import select
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from relay.mail.documents.budget import CHUNK, Broken, Budget, ReadPdf
 
 MEMORY_BYTES = 512 * 1024 * 1024
 CPU_SECONDS = 10
+LOOK_MILLISECONDS = 100  # how often the clock is looked at while the program says nothing
 
 
 def find_pdf_reader(which: Callable[[str], str | None] = shutil.which) -> ReadPdf | None:
@@ -48,15 +51,37 @@ def _read(program: str, content: bytes, budget: Budget) -> Iterator[str]:
                 prlimit(process.pid, RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
             feeder.start()
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            assert process.stdout is not None
-            while chunk := process.stdout.read(CHUNK):
+            for chunk in _chunks(process, budget):
                 budget.spend(len(chunk))
                 yield decoder.decode(chunk)
-            if process.wait():  # its output has ended
+            if _ended(process, budget):
                 raise Broken("encrypted" if b"/Encrypt" in content else "broken")
         finally:
             process.kill()
             feeder.join()
+
+
+def _chunks(process: subprocess.Popen[bytes], budget: Budget) -> Iterator[bytes]:
+    """What it prints, until it has closed its end; raises OutOfTime also where it prints nothing."""
+    assert process.stdout is not None
+    descriptor = process.stdout.fileno()
+    poll = select.poll()  # unlike select it takes the high descriptors of a busy gateway
+    poll.register(descriptor, select.POLLIN)
+    while True:
+        budget.check()
+        if poll.poll(LOOK_MILLISECONDS):
+            chunk = os.read(descriptor, CHUNK)
+            if not chunk:
+                return
+            yield chunk
+
+
+def _ended(process: subprocess.Popen[bytes], budget: Budget) -> int:
+    """Its exit code, once it is gone."""
+    while True:
+        budget.check()
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(LOOK_MILLISECONDS / 1000)
 
 
 def _feed(process: subprocess.Popen[bytes], content: bytes) -> None:

@@ -44,8 +44,8 @@ class About(NamedTuple):
 
 def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str, url: str) -> bytes:
     """The letter for `reason`. Names the mail by its subject and Message-ID, and quotes the rule's page."""
-    held = f"held.{reason.partition('.')[0]}"
-    texts = _TEXTS[(held if held in _TEXTS else "held") if about.until else reason if reason in _TEXTS else "*"]
+    held = "held" if reason.startswith("recipients.") else "held.other"
+    texts = _TEXTS[held if about.until else reason if reason in _TEXTS else "*"]
     tongue = "nl" if language == "nl" else "en"
     rule = REASONS[reason].rule
     words = {

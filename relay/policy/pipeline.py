@@ -220,7 +220,7 @@ class _Fold:
             if instead == "defer":
                 verdict = Verdict.defer(f"{name}.unavailable")
             elif instead == "hold":
-                verdict = Verdict.hold(f"{name}.unchecked")
+                verdict = Verdict.hold(f"{name}.unchecked", Note("held", f"{name}.unchecked"))
             elif missing and not policy.stand_in.keys() >= set(missing):
                 verdict, bypassed = Verdict.accept(reason=f"{name}.unavailable"), True
             else:

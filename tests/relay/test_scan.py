@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,6 +143,23 @@ def test_a_pdf_that_takes_too_long_is_ended() -> None:
     with pytest.raises(OutOfTime):
         list(READER(made.pdf(["regel"] * 2_000), Budget(expired=lambda: True)))
     assert time.monotonic() - start < 30.0
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["exec sleep 120", "cat >/dev/null; exec sleep 120", "echo tekst; exec sleep 120", "exec >&-; exec sleep 120"],
+)
+def test_a_reader_that_hangs_is_ended_when_the_time_is_over(tmp_path: Path, script: str) -> None:
+    """Wherever it hangs: before it reads, after, while it prints, and when it has said all."""
+    program = tmp_path / "pdftotext"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    reader = pdf.find_pdf_reader(lambda name: str(program))
+    assert reader is not None
+    end = time.monotonic() + 0.3
+    with pytest.raises(OutOfTime):
+        list(reader(b"%PDF-" + b"x" * 1_000_000, Budget(expired=lambda: time.monotonic() > end)))
+    assert time.monotonic() < end + 10.0
 
 
 def test_no_reader_is_no_reader() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+import time
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +102,28 @@ def test_marketing_is_not_looked_at_unless_somebody_asks(start: Start) -> None:
         5.0,
         "the mode did not reach the worker",
     )
+
+
+@pytest.mark.parametrize(("instead", "code"), [("defer", "451 4.3.0 [PIPE-3]"), ("hold", "250 2.0.0")])
+def test_a_scan_that_is_not_ready_in_time(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instead: str, code: str
+) -> None:
+    """PIPE-6: the stub sleeps two minutes; the answer comes when the time of the scan is over, and other mail goes on."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    stub = programs / "pdftotext"
+    stub.write_text("#!/bin/sh\nexec sleep 120\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    gateway, hop = start(policies={"leaks": {"mode": "enforce", "on_unavailable": instead, "scan_seconds": 1}})
+    began = time.monotonic()
+    reply = post(gateway, "personal", ANN, made.mail(("a.pdf", "application/pdf", made.pdf(["x"])))).reply
+    assert reply.startswith(code) and 1.0 <= time.monotonic() - began < 15.0
+    assert gateway.op("queue.stats")["held"] == (1 if instead == "hold" else 0)
+    assert post(gateway, "personal", ANN, made.mail()).queue_id
+    assert hop.until(lambda: len(hop.wait(0)) >= 1)
+    fact = 'zegel_facts_unavailable_total{fact="leaks"}'
+    gateway.until(lambda: gateway.metric(fact) == 1, 10.0, "it is not counted")
 
 
 @pytest.mark.parametrize("mode", ["smarthost", "capture"])
