@@ -17,9 +17,10 @@ waits for a person (CC-12). Signatures by others that the change breaks are rena
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relay.mail.address import narrow, party
+from relay.mail.address import narrow
 from relay.mail.edits import hide, split
 from relay.mail.envelope import MailClass, Submission
+from relay.mail.insiders import internal_names
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import structure
 from relay.mail.visible import Audience, Unreadable, audience, own_addresses, reply_addresses, visible_addresses
@@ -87,10 +88,8 @@ def _outside(mail: Submission, message: Message, seen: frozenset[str], settings:
     account = mail.account
     own = own_addresses(message) | {narrow(mail.envelope.mail_from), narrow(account.credential.username)}
     own |= set(map(narrow, account.credential.from_addresses))
-    internal = {domain.name for domain in account.tenant.domains.values() if domain.usable}
-    internal |= {party(f"x@{name}") for name in internal}
     groups = {domain: group for group in settings.party_groups for domain in group.split()}
-    return audience(seen - own, internal, groups, settings.freemail)
+    return audience(seen - own, internal_names(account.tenant), groups, settings.freemail)
 
 
 def _act(mail: Submission, message: Message, count: int, settings: Settings, *, limit: int) -> Verdict:

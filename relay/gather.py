@@ -19,6 +19,7 @@ from relay.mail.fingerprint import text_of
 from relay.mail.visible import Unreadable, visible_addresses
 from relay.observe import metrics
 from relay.policy.facts import Fact, Facts, PendingRequest, ThreadParent, Unavailable
+from relay.scan import Scan
 from relay.store.threads import Threads
 
 DAY_SECONDS = 86_400
@@ -39,9 +40,11 @@ class Gather:
         shared: SharedCounters | None = None,
         generation: Callable[[], int] = lambda: 0,
         dry: bool = False,
+        scan: Scan | None = None,
     ) -> None:
         """`counters` are the node's own; `shared` count limits and logins, None: the same ones. `generation` tells the state
-        of the consent store; `dry`: look without counting, for `explain` (PIPE-4).
+        of the consent store; `dry`: look without counting, for `explain` (PIPE-4). `scan` looks for leaks; intake asks it,
+        since it may take longer than the loop can wait.
         """
         self.lookup = lookup
         self.threads = threads
@@ -49,6 +52,7 @@ class Gather:
         self.shared = shared or OneNode(counters)
         self.generation = generation
         self.dry = dry
+        self.scan = scan or Scan()
 
     def facts(self, needs: Iterable[Fact], mail: Submission, addresses: Sequence[Address]) -> Facts:
         """The facts in `needs` for `mail`, per recipient for `addresses` only."""
@@ -56,7 +60,7 @@ class Gather:
         for fact in needs:
             read = _READ.get(fact)
             if read is None:
-                continue  # the allowance is taken last, by intake
+                continue  # intake scans for leaks before, and takes the allowance last
             try:
                 values[fact] = read(self, mail, addresses)
             except (sqlite3.Error, OSError) as error:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from relay.gather import Gather
 from relay.limits import charges, parks
 from relay.mail.envelope import Submission
+from relay.mail.leaks.findings import NOTHING, Findings
 from relay.mail.message import Malformed, Message
 from relay.mail.received import received_value
 from relay.mail.reply import REASONS, reply_line
@@ -20,10 +21,11 @@ from relay.mail.sender import from_domain
 from relay.mail.visible import is_heavy, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
-from relay.policy.facts import Allowance, Fact, Facts
+from relay.policy.facts import Allowance, Fact, Facts, Unavailable
 from relay.policy.pipeline import Pipeline, unsettled
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note, Stage
+from relay.scan import tell
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.item import Item, encode_id
 from relay.trace import Trace
@@ -121,14 +123,16 @@ class Intake:
             await asyncio.to_thread(visible_addresses, message)
         number = self.queue.next_id()
         generation = self.gather.generation()
-        ruling = self.judge(_with_message(mail, message), settled)
+        mail = _with_message(mail, message)
+        ruling, found = await self._ruled(number, mail, settled)
         if ruling.passes:
             allowance = self.charge(ruling, number)
             if allowance is not None and not isinstance(allowance, Allowance):
                 allowance = await allowance
                 if ruling.mail.confirm:  # another may have been taken meanwhile, and there is room for few (CLASS-7)
-                    ruling = self.judge(_with_message(mail, message), settled)
+                    ruling = self._judged(*self._shaped(mail, settled), settled, found)
             ruling = self.admit(ruling, allowance) if ruling.passes else ruling
+        message.texts = None  # every policy has read them
         if not ruling.passes:
             return self._refused(number, ruling)
         if ruling.mail.confirm:
@@ -152,14 +156,52 @@ class Intake:
         return reply
 
     def judge(self, mail: Submission, settled: frozenset[str] = NOBODY) -> Ruling:
-        """Shape and judge, without charging anything: what `explain` and the live gateway share."""
-        pipeline, gather = self.pipeline, self.gather
+        """Shape and judge, without charging or telling anything, in one go."""
+        shaped, needs = self._shaped(mail, settled)
+        found = self.gather.scan.here(shaped.mail, *self._scanned(shaped.mail)) if Fact.LEAKS in needs else None
+        return self._judged(shaped, needs, settled, found)
+
+    async def _ruled(
+        self, number: int, mail: Submission, settled: frozenset[str]
+    ) -> tuple[Ruling, Findings | Unavailable | None]:
+        """The same, with time for a scan that is long (PIPE-6); what it found is written down, and comes with the ruling."""
+        shaped, needs = self._shaped(mail, settled)
+        if Fact.LEAKS not in needs:
+            return self._judged(shaped, needs, settled, None), None
+        terms, scan = self._scanned(shaped.mail), self.gather.scan
+        if scan.is_quick(mail.message):
+            found = scan.here(shaped.mail, *terms)
+        else:
+            found = await scan.apart(shaped.mail, *terms, self.house.reply_seconds)
+        ruling = self._judged(shaped, needs, settled, found)
+        if isinstance(found, Unavailable):
+            metrics.FACTS_UNAVAILABLE.inc((Fact.LEAKS.value,))
+        elif found != NOTHING:
+            tell(encode_id(number), ruling, found)
+        return ruling, found
+
+    def _shaped(self, mail: Submission, settled: frozenset[str]) -> tuple[Ruling, frozenset[Fact]]:
+        """What the mail is, and the facts that are needed to judge it."""
         everyone = [recipient.address for recipient in mail.recipients]
-        shaped = pipeline.shape(mail, gather.facts(pipeline.needs(mail, Stage.SHAPE), mail, everyone))
+        needs = self.pipeline.needs(mail, Stage.SHAPE)
+        shaped = self.pipeline.shape(mail, self.gather.facts(needs, mail, everyone))
+        if shaped.action is Action.REJECT:
+            return shaped, frozenset()
+        return shaped, self.pipeline.needs(shaped.mail, Stage.JUDGE, settled)
+
+    def _scanned(self, mail: Submission) -> tuple[object, object]:
+        """What the scan goes by: the settings of the policy that asks, and of the one that knows who is an outsider."""
+        return self.pipeline.settings_of("leaks", mail), self.pipeline.settings_of("recipients", mail)
+
+    def _judged(
+        self, shaped: Ruling, needs: frozenset[Fact], settled: frozenset[str], found: Findings | Unavailable | None
+    ) -> Ruling:
         mail = shaped.mail
         asked = [recipient.address for recipient in unsettled(mail, settled)]
-        facts = gather.facts(pipeline.needs(mail, Stage.JUDGE, settled), mail, asked)
-        return pipeline.judge(shaped, facts, settled)
+        facts = self.gather.facts(needs, mail, asked)
+        if found is not None:
+            facts = Facts({**facts.values, Fact.LEAKS: found})
+        return self.pipeline.judge(shaped, facts, settled)
 
     def charge(self, ruling: Ruling, number: int) -> Allowance | Awaitable[Allowance] | None:
         """Charge the limits; None where nobody asks for them. A value where they are this node's, so that it costs no wait."""

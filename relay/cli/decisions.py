@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import zipfile
+from base64 import encodebytes
 from collections.abc import Mapping
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,7 @@ from relay.policy.facts import (
 )
 from relay.policy.options import fill
 from relay.policy.verdict import Classify, DropRecipient, Note, Park, Verdict
+from relay.scan import Scan
 from relay.settings.toml import read_toml
 
 NOW = 1_790_000_000.0  # September 2026: the same every time, so that a table keeps its meaning
@@ -51,13 +55,14 @@ Row = Mapping[str, Any]
 ROW_KEYS = frozenset((
     *("why", "rules", "expect", "settings", "at", "tenant", "credential", "stream", "login_purpose", "rcpt", "mail_from"),
     *("smtputf8", "purpose", "class", "bulk", "confirm", "head", "drop", "from", "body", "html", "charset", "received", "nested"),
-    *("ledger", "stops", "requests", "thread", "equal_mails", "allowance", "unavailable"),
+    *("ledger", "stops", "requests", "thread", "equal_mails", "allowance", "unavailable", "files"),
 ))  # fmt: skip
 EXPECT_KEYS = frozenset((
     *("action", "reason", "drops", "edits", "notes", "detail", "due_in_seconds"),
     *("class", "bulk", "confirm", "purpose"),
 ))  # fmt: skip
 _REPEATED = re.compile(r"\{(\w)\*(\d+)\}")
+_SERIES = re.compile(r"\[(\d+)x ([^\]]*)\]")
 
 
 def run_table(policy: str, file: Path) -> list[dict[str, Any]]:
@@ -180,7 +185,8 @@ def envelope(row: Row) -> Envelope:
 def message(row: Row) -> Message:
     """The mail of a row: `head` fields over defaults that a field of the same name replaces; `drop` leaves some out.
 
-    `received` adds so many Received fields, `nested` makes a body so many parts deep.
+    `received` adds so many Received fields, `nested` makes a body so many parts deep. `files` are attachments: `name`, `type`
+    and `text`, or `zip` with texts by name, whose entries are said to be `encrypted` where that is true.
     """
     head = [_expand(line) for line in row.get("head", ())]
     head += [f"Received: from a by b{number}.example" for number in range(row.get("received", 0))]
@@ -194,6 +200,9 @@ def message(row: Row) -> Message:
     elif "nested" in row:
         head.append("Content-Type: multipart/mixed; boundary=n0")
         body = _nested(row["nested"])
+    if "files" in row:
+        head += ["MIME-Version: 1.0", "Content-Type: multipart/mixed; boundary=f"]
+        body = f"--f\n\n{body}\n" + "".join(map(_attachment, row["files"])) + "--f--\n"
     given = {line.partition(":")[0].lower() for line in head} | {name.lower() for name in row.get("drop", ())}
     base = {
         "From": row.get("from", "Shop <info@shop.example>"),
@@ -214,8 +223,27 @@ def _nested(depth: int) -> str:
     return f"{opened}--n{depth}\n\ntext\n--n{depth}--\n"
 
 
+def _attachment(given: Row) -> str:
+    """One file of a row as a MIME part."""
+    content = _expand(given.get("text", "")).encode()
+    if "zip" in given:
+        held = BytesIO()
+        with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in given["zip"].items():
+                archive.writestr(name, _expand(text))
+        content = held.getvalue()
+        if given.get("encrypted"):  # the flag in the directory: without the password nobody sees more
+            at = content.rfind(b"PK\x01\x02")
+            content = content[: at + 8] + b"\x01\x00" + content[at + 10 :]
+    return (
+        f"--f\nContent-Type: {given.get('type', 'application/octet-stream')}\nContent-Transfer-Encoding: base64\n"
+        f'Content-Disposition: attachment; filename="{given["name"]}"\n\n{encodebytes(content).decode()}\n'
+    )
+
+
 def _expand(text: str) -> str:
-    """`{x*5000}` stands for a run of one character."""
+    """`{x*5000}` stands for a run of one character, `[40x person#@example.net ]` for a series with # as its number."""
+    text = _SERIES.sub(lambda match: "".join(match[2].replace("#", str(n)) for n in range(int(match[1]))), text)
     return _REPEATED.sub(lambda match: match[1] * int(match[2]), text)
 
 
@@ -234,9 +262,17 @@ def facts(row: Row, mail: Submission) -> Facts:
         Fact.FINGERPRINT: row.get("equal_mails", 1),
         Fact.ALLOWANCE: _allowance(row),
     }
+    if mail.message is not None:
+        values[Fact.LEAKS] = Scan().here(mail, _settings("leaks", row), _settings("recipients", row))
     for name in row.get("unavailable", ()):
         values[Fact(name)] = Unavailable("the store is down")
     return Facts(values)
+
+
+def _settings(policy: str, row: Row) -> Any:
+    """Settings of the policy by the row's table, as far as they are its own."""
+    own = importlib.import_module(f"policies.{policy}").Settings()
+    return fill(own, row.get("settings", {}), policy)[0]
 
 
 def _allowance(row: Row) -> Allowance:

@@ -286,6 +286,16 @@ def _malformed(bench: Bench, sample: Sample) -> Told:
     return _refused(bench, sample, bench.post.send(bench.people, f"office@{DOMAIN}", ["ann@example.net"], text), "MSG-")
 
 
+def _address_file(bench: Bench, sample: Sample) -> Told:
+    rows = "".join(f"Customer {number};Main Street {number};1234 AB\n" for number in range(60))
+    text = mail(f"office@{DOMAIN}", "print@example.net", "Our customers", "name;address;postcode\n" + rows)
+    attached = 'Content-Type: text/csv\nContent-Disposition: attachment; filename="customers.csv"'
+    text = text.replace("Content-Type: text/plain; charset=utf-8", attached)
+    return _refused(
+        bench, sample, bench.post.send(bench.people, f"office@{DOMAIN}", ["print@example.net"], text), "DLP-5]"
+    )
+
+
 def _flood(bench: Bench, sample: Sample) -> Told:
     text = newsletter(MEMBER, domain=CLUB_DOMAIN)
     sents = [bench.post.send(bench.club, f"news@{CLUB_DOMAIN}", [MEMBER], text) for _ in range(FLOOD)]
@@ -342,6 +352,7 @@ SAMPLES = (
     Sample("invoice", "classification", "passes untouched", _invoice),
     Sample("order mail with an offer in it", "classification", "refused", _hidden_offer),
     Sample("From of a bank", "identity", "refused", _spoofed),
+    Sample("a file of 60 customers", "leaks", "refused, the answer names the portal", _address_file),
     Sample("two subjects", "content", "refused", _malformed),
     Sample(f"{FLOOD} mails at once where {PACE} a minute are agreed", "throttle", "the rest parked", _flood),
     Sample("sign-up with confirmation", "consent", "then gets its newsletter", _signed_up),

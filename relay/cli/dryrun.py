@@ -35,6 +35,7 @@ from relay.policy.facts import Allowance
 from relay.policy.pipeline import Pipeline
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note
+from relay.scan import Scan
 from relay.settings.model import Settings
 from relay.spool.item import Item
 from relay.store.threads import Threads
@@ -91,6 +92,7 @@ def _intake(settings: Settings, keyring: Keyring, listener: _Listener, shared: S
         _Looking(data),
         shared=shared,
         dry=True,
+        scan=Scan.of(keyring, time.monotonic),
     )
     house = House(settings.server.hostname, settings.web.public_url, settings.server.language)
     pipeline = Pipeline(Catalogue.load(settings.policies))

@@ -30,7 +30,7 @@ class Stamp(NamedTuple):
 class About(NamedTuple):
     """The mail that a letter is about, taken at `at`. `number` fills the text; `contact` is the address of who may choose, or "".
 
-    `until` is when its waiting ends; 0.0 where it does not wait.
+    `until` is when its waiting ends; 0.0 where it does not wait. `detail` fills the sentence.
     """
 
     queue_id: str
@@ -39,17 +39,21 @@ class About(NamedTuple):
     number: int
     until: float = 0.0
     contact: str = ""
+    detail: tuple[tuple[str, str], ...] = ()
 
 
 def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str, url: str) -> bytes:
     """The letter for `reason`. Names the mail by its subject and Message-ID, and quotes the rule's page."""
-    texts = _TEXTS["held" if about.until else reason if reason in _TEXTS else "*"]
+    held = "held" if reason.startswith("recipients.") else "held.other"
+    texts = _TEXTS[held if about.until else reason if reason in _TEXTS else "*"]
     tongue = "nl" if language == "nl" else "en"
     rule = REASONS[reason].rule
     words = {
         "number": str(about.number),
         "link": f"{url.rstrip('/')}/why/{rule}",
-        "sentence": REASONS[reason].sentence(tongue, [("addresses", str(about.number))]),
+        "sentence": REASONS[reason].sentence(
+            tongue, [(name, str(about.number)) for name in ("addresses", "count")] + [*about.detail]
+        ),
         "at": _moment(about.at),
         "subject": _subject(about.message) or _TEXTS["no_subject"][tongue],
         "until": _moment(about.until),

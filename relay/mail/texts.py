@@ -17,8 +17,20 @@ class Texts(NamedTuple):
     plain: str
 
 
+class _Kept(NamedTuple):
+    limit: int
+    whole: bool  # nothing was cut, so that a larger limit gives the same
+    texts: Texts
+
+
 def read_texts(message: Message, limit: int = MAX_TEXT_BYTES) -> Texts:
-    """The shown texts of a message, from at most `limit` octets of it. Attachments are left out. Never raises."""
+    """The shown texts of a message, from at most `limit` octets of it. Attachments are left out. Never raises.
+
+    Decoded once for all who ask, where their limits allow; `Message.texts` keeps it until intake lets go.
+    """
+    kept = message.texts
+    if isinstance(kept, _Kept) and (kept.limit == limit or (kept.whole and kept.limit < limit)):
+        return kept.texts
     html: list[str] = []
     plain: list[str] = []
     left = limit
@@ -32,4 +44,6 @@ def read_texts(message: Message, limit: int = MAX_TEXT_BYTES) -> Texts:
         text = decode_text(part, message.raw, left)
         left -= len(text)
         (html if kind == "text/html" else plain).append(text)
-    return Texts("\n".join(html), "\n".join(plain))
+    found = Texts("\n".join(html), "\n".join(plain))
+    message.texts = _Kept(limit, message.size <= limit, found)
+    return found

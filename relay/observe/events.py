@@ -20,6 +20,10 @@ POLICY_REJECTED = _event("policy.rejected", "A policy refused a message or recip
 EXPOSURE = _event(
     "exposure.noticed", "Addresses would have been shown to others (CC). queue_id, kind, reason, address_count."
 )
+LEAK_NOTICED = _event(
+    "leak.noticed",
+    "Data that should not leave by mail (DLP). queue_id, tenant, credential, detector, found_count, verdict, files, why.",
+)
 QUEUE_FAILED = _event(
     "queue.failed", "A message could not be made durable; its sender was told to try again. queue_id."
 )
@@ -101,5 +105,6 @@ REQUEST_CRASHED = _event("web.crashed", "A bug ended a web request with 500. rou
 WORKER_CRASHED = _event("worker.crashed", "A bug ended a task of a worker. kind, place.")
 WATCH_CRASHED = _event("watch.crashed", "A bug in what happens beside the road of a message. kind.")
 OP_CRASHED = _event("op.crashed", "A bug in an operation of the owner; nothing was written. op, kind, place.")
+SCAN_CRASHED = _event("scan.crashed", "A reader of documents failed at one; it counts as unreadable. queue_id, place.")
 SUPERVISOR_CRASHED = _event("supervisor.crashed", "A bug ended a task of the supervisor. kind, place.")
 LIBRARY_WARNED = _event("library.warned", "A library logged a warning. logger, text.")

@@ -80,7 +80,28 @@ FACTS_UNAVAILABLE = Counter(
     "zegel_facts_unavailable_total",
     "Facts that could not be had in time.",
     "Which store fails or is slow?",
-    [Label("fact", ("consents", "suppressions", "requests", "thread", "fingerprint", "allowance"))],
+    [Label("fact", ("consents", "suppressions", "requests", "thread", "fingerprint", "leaks", "allowance"))],
+)
+SCAN_SECONDS = Histogram(
+    "zegel_scan_seconds", "Time of a scan for leaks.", "Do attachments make senders wait (PIPE-6)?", bounds=_FAST
+)
+LEAKS = Counter(
+    "zegel_leaks_total",
+    "Messages with data that should not leave by mail, by what was found and what followed (DLP).",
+    "What leaks, who only watches it, and what was stopped?",
+    [
+        Label(
+            "detector",
+            ("bsn", "iban", "card", "address_list", "address_file", "special", "unreadable", "bomb"),
+        ),
+        Label(
+            "verdict",
+            (
+                *("accept", "hold", "defer", "reject"),
+                *("would-accept", "would-hold", "would-defer", "would-reject"),
+            ),
+        ),
+    ],
 )
 THROTTLED = Counter(
     "zegel_throttled_total",
@@ -313,7 +334,7 @@ CRASHES = Counter(
     "zegel_crashes_total",
     "Bugs that were caught at an outer edge.",
     "Is there a bug that somebody should see?",
-    [Label("place", ("session", "worker", "owner", "watch", "web", "supervisor", "delivery"))],
+    [Label("place", ("session", "worker", "owner", "watch", "web", "supervisor", "delivery", "scan"))],
 )
 CHILD_RESTARTS = Counter(
     "zegel_child_restarts_total", "Processes started again.", "Does a process die?", [Label("kind", ("worker", "web"))]

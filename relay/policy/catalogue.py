@@ -1,8 +1,8 @@
 """The policies named in the config, loaded, checked against the form of a policy, and put together for a sender.
 
 A policy is a module `policies.<name>` with a docstring, NEEDS, STAGE, Settings and `decide(mail, facts, settings)`; it may
-also have AT_RCPT, MODE, STAND_IN, `asks(mail, settings)` and `decide_sender(mail, settings)`. Anything else that is public
-in it stops the start: a surprise in a policy is a defect.
+also have AT_RCPT, MODE (a word, or one for each stream), ON_UNAVAILABLE, STAND_IN, `asks(mail, settings)` and
+`decide_sender(mail, settings)`. Anything else that is public in it stops the start: a surprise in a policy is a defect.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ ORDER = (
     "suppression",
     "consent",
     "unsubscribe",
+    "leaks",
     "recipients",
     "throttle",
 )
 """Default order; rulebook section 1."""
 
 MODES = ("off", "observe", "enforce")
-ON_UNAVAILABLE = ("defer", "accept")
+ON_UNAVAILABLE = ("defer", "hold", "accept")
 PARTIAL = ("atomic", "partial")
 PIPELINE_KEY = "pipeline"  # the table [policies.pipeline]: order and partial
 
@@ -64,7 +65,8 @@ class Policy(NamedTuple):
     settings_type: type
     decide: Decide
     at_rcpt: bool
-    mode: str
+    mode: PerStream
+    on_unavailable: PerClass
     asks: Callable[[Submission, object], Sequence[Fact]] | None
     decide_sender: Callable[[Submission, object], Verdict] | None
     stand_in: Mapping[Fact, object]
@@ -198,7 +200,7 @@ def _step(base: _Base, tenant: Tenant | None, stream: Stream) -> Step | None:
 
 
 def _base(policy: Policy, table: object, partial: PerStream, problems: list[Problem]) -> _Base:
-    base = _Base(policy, policy.settings_type(), PerStream.all(policy.mode), _PIPE_3, partial)
+    base = _Base(policy, policy.settings_type(), policy.mode, policy.on_unavailable, partial)
     if not isinstance(table, Mapping):
         problems.append(_no_table(f"policies.{policy.name}"))
         return base
@@ -272,11 +274,16 @@ def _policy(name: str, package: str, problems: list[Problem]) -> Policy | None:
         module.Settings,
         module.decide,
         getattr(module, "AT_RCPT", False),
-        getattr(module, "MODE", "enforce"),
+        _per_stream(getattr(module, "MODE", "enforce")),
+        PerClass.all(module.ON_UNAVAILABLE) if hasattr(module, "ON_UNAVAILABLE") else _PIPE_3,
         getattr(module, "asks", None),
         getattr(module, "decide_sender", None),
         getattr(module, "STAND_IN", {}),
     )
+
+
+def _per_stream(mode: object) -> PerStream:
+    return mode if isinstance(mode, PerStream) else PerStream.all(str(mode))
 
 
 def _wrong_form(module: ModuleType) -> str:
@@ -295,8 +302,12 @@ def _wrong_form(module: ModuleType) -> str:
     wrong = _wrong_settings(getattr(module, "Settings", None))
     if wrong:
         return wrong
-    if not isinstance(getattr(module, "AT_RCPT", False), bool) or getattr(module, "MODE", "enforce") not in MODES:
-        return "AT_RCPT is not a boolean, or MODE is no mode"
+    if not isinstance(getattr(module, "AT_RCPT", False), bool):
+        return "AT_RCPT is not a boolean"
+    if not set(_per_stream(getattr(module, "MODE", "enforce"))) <= set(MODES):
+        return "MODE is no mode"
+    if getattr(module, "ON_UNAVAILABLE", "defer") not in ON_UNAVAILABLE:
+        return "ON_UNAVAILABLE is no choice"
     if not set(getattr(module, "STAND_IN", {})) <= set(needs):
         return "STAND_IN names a fact that NEEDS does not"
     for name, value in vars(module).items():

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from relay.mail.leaks.findings import Findings
+
 
 class Fact(StrEnum):
     """Names of facts. The value's type stands beside each."""
@@ -16,6 +18,7 @@ class Fact(StrEnum):
     REQUESTS = "requests"  # Mapping[str, PendingRequest | None]: double opt-in asked for (CLASS-7)
     THREAD = "thread"  # ThreadParent | None (CC-11)
     FINGERPRINT = "fingerprint"  # int: equal bodies of this account in 24 h, this one included (CLASS-9)
+    LEAKS = "leaks"  # Findings of relay.mail.leaks: counts of what should not leave (DLP-1..8)
     ALLOWANCE = "allowance"  # Allowance (THROTTLE-1); charged or, in explain, only looked at
 
 
@@ -106,6 +109,10 @@ class Facts:
     @property
     def fingerprint(self) -> int:
         return self.values[Fact.FINGERPRINT]  # type: ignore[return-value]  # as above
+
+    @property
+    def leaks(self) -> Findings:
+        return self.values[Fact.LEAKS]  # type: ignore[return-value]  # as above
 
     @property
     def allowance(self) -> Allowance:

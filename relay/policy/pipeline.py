@@ -216,8 +216,11 @@ class _Fold:
             if step.broken:
                 raise ValueError(f"settings of tenant for {name}")
             missing = self._missing(step, mail) if self._broken and policy.needs and not at_mail else []
-            if missing and step.on_unavailable.of(mail) == "defer":
+            instead = step.on_unavailable.of(mail) if missing else ""
+            if instead == "defer":
                 verdict = Verdict.defer(f"{name}.unavailable")
+            elif instead == "hold":
+                verdict = Verdict.hold(f"{name}.unchecked", Note("held", f"{name}.unchecked"))
             elif missing and not policy.stand_in.keys() >= set(missing):
                 verdict, bypassed = Verdict.accept(reason=f"{name}.unavailable"), True
             else:

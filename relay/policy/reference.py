@@ -28,11 +28,16 @@ def policy_keys() -> Iterator[PolicyKey]:
     yield PolicyKey(PIPELINE_KEY, "order", ORDER, "The policies in use; those that shape come first, throttle last.")
     yield PolicyKey(PIPELINE_KEY, "partial", "atomic", PARTLY)
     plan = Catalogue.load({}).plan(Tenant(0, ""), Stream.PERSONAL)
-    for policy, mode, _, on_unavailable, *_ in (*plan.shape, *plan.judge, *plan.admit):
-        yield PolicyKey(policy.name, "mode", mode, MODE)
+    for policy, _, _, on_unavailable, *_ in (*plan.shape, *plan.judge, *plan.admit):
+        yield PolicyKey(policy.name, "mode", _mode(policy), MODE)
         if policy.needs:
             yield PolicyKey(policy.name, "on_unavailable", _table(on_unavailable), ON_DOWN)
         yield from _own(policy)
+
+
+def _mode(policy: Policy) -> object:
+    """A word where it is the same on every stream."""
+    return policy.mode.personal if len(set(policy.mode)) == 1 else _table(policy.mode)
 
 
 def _own(policy: Policy) -> Iterator[PolicyKey]:

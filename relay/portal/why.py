@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from relay.portal.pages import HERE, Site
 
-GROUPS = ("consent", "unsub", "cc", "class", "id", "dkim", "throttle", "msg", "smtp", "pipe", "out", "other")
+GROUPS = ("consent", "unsub", "cc", "dlp", "class", "id", "dkim", "throttle", "msg", "smtp", "pipe", "out", "other")
 BASES = ("law", "mailbox", "standard", "safety")
 _GROUP_OF = {prefix.upper(): prefix for prefix in GROUPS}
 

@@ -132,9 +132,8 @@ class Watch:
             number = self.queue.next_id()
             stamp = notice.Stamp(self._settings.server.hostname, self._clock.now(), encode_id(number).lower())
             until = item.meta["at"] + hold_seconds(self._settings.limits, item.held) if waits else 0.0
-            about = notice.About(
-                item.queue_id, item.meta["at"], mail.message, note.number, until, mail.account.tenant.contact
-            )
+            contact, detail = mail.account.tenant.contact, tuple(item.meta.get("held_detail", {}).items())
+            about = notice.About(item.queue_id, item.meta["at"], mail.message, note.number, until, contact, detail)
             language, url = item.meta["language"], self._settings.web.public_url
             raw = notice.build(note.reason, sender, about, stamp, language=language, url=url)
             own = Stamp(number, stamp.now, self._settings.server.hostname)

@@ -40,6 +40,7 @@ from relay.observe.scarcity import scarcity
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
 from relay.recheck import Recheck
+from relay.scan import Scan
 from relay.serve import descriptors
 from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
 from relay.serve.channel import Channel, OpRefused, connect
@@ -165,8 +166,8 @@ class Worker:
         settings, limits = self.settings, self.settings.limits
         workers = settings.server.workers or os.cpu_count() or 1
         threads = Threads(settings.server.data_dir, self.keyring.subject_hashes, writable=False)
-        generation = partial(self.generation.read, CONSENT)
-        gather = Gather(self.lookup, threads, self.counters, shared=self.shared, generation=generation)
+        generation, scan = partial(self.generation.read, CONSENT), Scan.of(self.keyring, self.clock.monotonic)
+        gather = Gather(self.lookup, threads, self.counters, shared=self.shared, generation=generation, scan=scan)
         house = House(
             settings.server.hostname,
             settings.web.public_url,
@@ -194,14 +195,7 @@ class Worker:
             self.intake,
             self.directory,
             self.clock,
-            limits=Limits(
-                limits.max_message_bytes,
-                limits.max_recipients,
-                limits.command_timeout_seconds,
-                limits.data_timeout_seconds,
-                limits.data_min_bytes_per_minute,
-                limits.max_errors,
-            ),
+            limits=Limits(**{name: getattr(limits, name) for name in Limits._fields}),
             logins=LoginLimits(limits.failed_logins_per_10_minutes, limits.login_block_seconds),
         )
         self.gate = Gate(
@@ -336,6 +330,7 @@ class Worker:
         """Drain: doors, then deliveries, then the queue; what is left stays in the queue files for the next worker."""
         seconds = self.settings.server.drain_timeout_seconds
         await self.listeners.drain(seconds)
+        self.intake.gather.scan.stop()
         self.scheduler.paused = True
         await self.pool.drain(seconds)
         await self.scheduler.drain()

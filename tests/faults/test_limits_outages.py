@@ -1,6 +1,6 @@
 """Three gateways on one Redis that is killed, restarted, failed over, or loses a node: limits hold but for the stated excess.
 
-Stated in docs/decisions/007: while Redis is away each node lets through at most its share of a limit, and a primary that takes
+Stated in docs/decisions/008: while Redis is away each node lets through at most its share of a limit, and a primary that takes
 over may not know the last charges. So never more passes than limit x (1 + share x nodes) + what was not yet replicated.
 """
 

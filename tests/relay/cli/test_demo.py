@@ -32,7 +32,8 @@ def test_every_sample_goes_as_expected() -> None:
     assert [one["title"] for one in told if not one["as_expected"]] == [], told
     assert done.returncode == 0
     assert {one["policy"] for one in told} == {
-        *("consent", "unsubscribe", "suppression", "recipients", "classification", "identity", "content", "throttle"),
+        *("consent", "unsubscribe", "suppression", "leaks", "recipients", "classification", "identity", "content"),
+        "throttle",
     }
     assert all(link.startswith(f"http://127.0.0.1:{web}/outbox/") for one in told for link in one["links"])
     assert all(one["links"] for one in told)

@@ -40,6 +40,17 @@ def test_every_letter_says_which_mail_and_names_no_recipient(reason: str, until:
     assert (once in text) is not bool(until)
 
 
+@pytest.mark.parametrize("language", ["nl", "en"])
+@pytest.mark.parametrize("reason", ["leaks.bsn_seen", "leaks.address_file_portal_seen", "leaks.unchecked"])
+def test_a_letter_about_leaks_says_what_and_where_to_go(reason: str, language: str) -> None:
+    """DLP-6; nothing of hidden recipients, which would not mend it."""
+    about = About("0R3M7K2QX9T1A", 1.0, None, 3, 1_790_014_400.0, "", (("count", "3"), ("portal", "https://p.example")))
+    text = build(reason, "jan@s.example", about, STAMP, language=language, url="https://gw.example/").decode()
+    assert ("https://p.example" in text) is ("portal" in reason) and "{" not in text and "?." not in text
+    assert "zegel held show 0R3M7K2QX9T1A" in text and "eigen adres" not in text and "their own address" not in text
+    assert ": 3." in text or " 3 " in text or reason == "leaks.unchecked"
+
+
 @pytest.mark.parametrize(
     ("subject", "shown"),
     [

@@ -177,8 +177,11 @@ def test_facts_are_asked_for_only_where_the_mail_needs_them() -> None:
     assert pipeline.needs(newsletter, Stage.SHAPE) == set()
     assert pipeline.needs(letter, Stage.SHAPE) == {Fact.FINGERPRINT}
     assert pipeline.needs(newsletter) == {Fact.CONSENTS, Fact.SUPPRESSIONS}
-    assert pipeline.needs(letter) == {Fact.SUPPRESSIONS}
-    assert pipeline.needs(reply) == {Fact.SUPPRESSIONS, Fact.THREAD}
+    assert pipeline.needs(letter) == {Fact.SUPPRESSIONS, Fact.LEAKS}
+    assert pipeline.needs(reply) == {Fact.SUPPRESSIONS, Fact.THREAD, Fact.LEAKS}
+    assert pipeline.needs(casebook.submission({"stream": "personal", "rcpt": ["hr@shop.example"]})) == {
+        Fact.SUPPRESSIONS
+    }
     assert pipeline.needs(confirmation) == {Fact.REQUESTS, Fact.SUPPRESSIONS}
     assert pipeline.needs(letter, Stage.ADMIT) == {Fact.ALLOWANCE}
     assert pipeline.needs(newsletter, Stage.JUDGE, frozenset(["ann@example.net"])) == set()

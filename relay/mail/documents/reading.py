@@ -1,0 +1,171 @@
+"""What a file is, by its first octets and then by its name and type, and its text and tables as a stream."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import PurePosixPath
+
+from relay.mail.documents.archive import PACKED, Archive, gunzip
+from relay.mail.documents.budget import (
+    Bomb,
+    Broken,
+    Budget,
+    Chunks,
+    Crashed,
+    OutOfTime,
+    Piece,
+    Text,
+    Unreadable,
+    whole,
+)
+from relay.mail.documents.content import texts
+from relay.mail.documents.markup import shown_pieces
+from relay.mail.documents.office import is_ooxml, is_open_document, read_ooxml, read_open_document
+from relay.mail.documents.separated import read_separated
+from relay.mail.documents.vcard import read_vcards
+from relay.mail.documents.xlsx import is_xlsx, read_xlsx
+
+_MAGIC = (
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+    (b"\x1f\x8b", "gzip"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "closed"),  # OLE: encrypted office documents, and those of before 2007
+    (b"Rar!\x1a\x07", "closed"),
+    (b"7z\xbc\xaf\x27\x1c", "closed"),
+    (b"BZh", "closed"),
+    (b"\xfd7zXZ\x00", "closed"),
+    (b"%PDF-", "pdf"),
+)
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.3.4: the stream of an encrypted OOXML document
+_SUFFIXES = {
+    **dict.fromkeys((".htm", ".html", ".xhtml", ".xml", ".fods", ".fodt"), "html"),
+    **dict.fromkeys(
+        (".csv", ".tsv", ".tab", ".txt", ".log", ".json", ".jsonl", ".md", ".ics", ".sql", ".rtf"), "table"
+    ),
+    ".vcf": "vcard",
+}
+_TYPES = {
+    "text/html": "html",
+    "application/xhtml+xml": "html",
+    "text/vcard": "vcard",
+    "text/x-vcard": "vcard",
+    "text/directory": "vcard",
+    "application/json": "table",
+    "application/csv": "table",
+    "text/xml": "html",
+    "application/xml": "html",
+}
+
+
+def kind_of(first: bytes, content_type: str, filename: str) -> str:
+    """zip | gzip | pdf | closed | html | vcard | table | none for a file that begins with `first`."""
+    for magic, kind in _MAGIC:
+        if first.startswith(magic):
+            return kind
+    suffix = PurePosixPath(filename.lower()).suffix
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    if content_type in _TYPES:
+        return _TYPES[content_type]
+    if content_type.startswith("text/"):
+        return "table"
+    if content_type.startswith(("image/", "audio/", "video/", "font/")):
+        return "none"
+    if b"%PDF-" in first[:1024]:
+        return "pdf"
+    looks_binary = b"\0" in first[:4096] and not first.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return "none" if looks_binary else "table"
+
+
+def read_document(
+    chunks: Chunks, content_type: str, filename: str, budget: Budget, *, charset: str = ""
+) -> Iterator[Piece]:
+    """Text and rows of one file; of an archive those of its files. Never an error but Bomb and OutOfTime.
+
+    What cannot be read is a piece too: Unreadable, or Crashed where a reader of ours failed at it.
+    """
+    return _guarded(_read(chunks, content_type, filename, budget, charset, inside=False))
+
+
+def _guarded(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    try:
+        yield from pieces
+    except Broken as error:
+        yield Unreadable(str(error))
+    except (Bomb, OutOfTime):
+        raise
+    except Exception as bug:  # one odd document must not stop the mail, nor go unnoticed
+        last = traceback.extract_tb(bug.__traceback__)[-1]
+        yield Crashed(f"{type(bug).__name__} at {last.filename.rpartition('/')[2]}:{last.lineno}")
+        yield Unreadable("broken")
+
+
+def _read(
+    chunks: Chunks, content_type: str, filename: str, budget: Budget, charset: str, *, inside: bool
+) -> Iterator[Piece]:
+    first = next(chunks, b"")
+    if not first:
+        return
+    kind = kind_of(first, content_type, filename)
+    if kind == "none":
+        return
+    everything = chain((first,), chunks)
+    if kind == "zip":
+        yield from _zip(whole(everything), budget, inside=inside)
+    elif kind == "gzip":
+        yield from _gzip(whole(everything), filename, budget, inside=inside)
+    elif kind == "pdf":
+        yield from _pdf(whole(everything), budget)
+    elif kind == "closed":
+        raise Broken("encrypted" if _ENCRYPTED in whole(everything) else "unsupported")
+    elif kind == "html":
+        for piece in shown_pieces(texts(everything, charset)):
+            budget.check()
+            yield Text(piece)
+    elif kind == "vcard":
+        yield from read_vcards(texts(everything, charset), budget)
+    else:
+        yield from read_separated(texts(everything, charset), budget)
+
+
+def _pdf(content: bytes, budget: Budget) -> Iterator[Piece]:
+    if budget.pdf is None:
+        return  # no reader is installed: PDF is not among the files that are checked here
+    for piece in budget.pdf(content, budget):
+        yield Text(piece)
+
+
+def _gzip(content: bytes, filename: str, budget: Budget, *, inside: bool) -> Iterator[Piece]:
+    if inside:
+        raise Broken("nested")
+    name = filename[:-3] if filename.lower().endswith(".gz") else filename
+    yield from _inner(gunzip(content, budget), name, budget)
+
+
+def _zip(content: bytes, budget: Budget, *, inside: bool) -> Iterator[Piece]:
+    archive = Archive(content, budget)
+    if is_xlsx(archive.names):
+        yield from read_xlsx(archive, budget)
+    elif is_ooxml(archive.names):
+        yield from read_ooxml(archive, budget)
+    elif is_open_document(archive.names):
+        yield from read_open_document(archive, budget)
+    elif inside:
+        # Not opened (depth 1). One that holds archives itself is made to grow, not to be read.
+        if any(name.lower().endswith(PACKED) for name in archive.names):
+            raise Bomb("depth")
+        raise Broken("nested")
+    else:
+        for name in archive.names:
+            try:
+                yield from _inner(archive.chunks(name), name, budget)
+            except Broken as error:
+                yield Unreadable(str(error))
+
+
+def _inner(chunks: Chunks, name: str, budget: Budget) -> Iterator[Piece]:
+    """One file of an archive. What is in one file does not go on in the next."""
+    yield from _guarded(_read(chunks, "", PurePosixPath(name).name, budget, "", inside=True))
+    yield Text("", ends=True)

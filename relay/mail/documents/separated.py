@@ -1,0 +1,97 @@
+"""Tables in plain text: CSV and its like, with the delimiter guessed from the first lines; what is no table is text."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from relay.mail.documents.budget import Budget, Piece, Row, Text
+
+DELIMITERS = ";,\t|"
+MAX_LINE = 64 * 1024  # characters; a longer line is text, given out in pieces
+SAMPLE_LINES = 20
+MAX_ROW_LINES = 50  # of one row: cells may hold line ends
+ROWS_BETWEEN_CHECKS = 1_000
+
+
+def read_separated(pieces: Iterable[str], budget: Budget) -> Iterator[Piece]:
+    """The rows of a table in text, or the text of what is none. Raises OutOfTime."""
+    found = lines(pieces)
+    sample: list[str] = []
+    for line in found:
+        sample.append(line)
+        if len(sample) >= SAMPLE_LINES:
+            break
+    delimiter = sniff(sample)
+    everything = chain(sample, found)
+    if not delimiter:
+        yield from _as_text(everything, budget)
+        return
+    held: list[str] = []  # lines of the row that is being read
+    reader = csv.reader(_remembered(everything, held), delimiter=delimiter)
+    count = 0
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error:  # a field over the limit of the csv module, or a NUL: the rest of it is read as text
+            yield from _as_text(chain(held, everything), budget)
+            return
+        if row is None:
+            return
+        # A quote that nobody closed swallows the lines after it.
+        for cells in [row] if len(held) <= MAX_ROW_LINES else [line.rstrip("\r\n").split(delimiter) for line in held]:
+            yield Row(cells, range(len(cells)), count == 0)
+            count += 1
+        held.clear()
+        if count % ROWS_BETWEEN_CHECKS == 0:
+            budget.check()
+
+
+def _remembered(found: Iterable[str], held: list[str]) -> Iterator[str]:
+    for line in found:
+        held.append(line)
+        yield line
+
+
+def sniff(sample: list[str]) -> str:
+    """The delimiter that stands equally often, at least once, in most of the lines; "" where none does."""
+    rows = [line for line in sample if line.strip()]
+    best, most = "", 0
+    for delimiter in DELIMITERS:
+        counts = [line.count(delimiter) for line in rows]
+        usual = max(set(counts), key=counts.count, default=0)
+        agreed = counts.count(usual)
+        if usual > 0 and agreed >= 2 and agreed * 10 >= len(counts) * 7 and usual * agreed > most:
+            best, most = delimiter, usual * agreed
+    return best
+
+
+def lines(pieces: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in pieces, each with its line end; a line over MAX_LINE is cut."""
+    left = ""
+    for piece in pieces:
+        left += piece
+        split = left.split("\n")
+        left = split.pop()
+        for line in split:
+            yield line + "\n"
+        while len(left) > MAX_LINE:
+            yield left[:MAX_LINE]
+            left = left[MAX_LINE:]
+    if left:
+        yield left
+
+
+def _as_text(found: Iterable[str], budget: Budget) -> Iterator[Piece]:
+    held: list[str] = []
+    size = 0
+    for line in found:
+        held.append(line)
+        size += len(line)
+        if size >= MAX_LINE:
+            yield Text("".join(held))
+            held, size = [], 0
+            budget.check()
+    if held:
+        yield Text("".join(held))

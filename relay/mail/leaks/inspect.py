@@ -1,0 +1,124 @@
+"""The way in: a file or a whole mail, and what the detectors found in it. Pure; bounded by the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relay.mail.documents.budget import Bomb, Broken, Budget, slices, whole
+from relay.mail.documents.content import octets, texts
+from relay.mail.documents.markup import shown, shown_pieces
+from relay.mail.documents.reading import read_document
+from relay.mail.leaks.findings import NOTHING, Findings, Terms
+from relay.mail.leaks.search import Place, Search
+from relay.mail.message import Malformed, Message, value_of
+from relay.mail.mime import Part, Structure, structure
+from relay.mail.texts import MAX_TEXT_BYTES, Texts, read_texts
+from relay.mail.words import decode_words
+
+_SHOWN = ("text/plain", "text/html")
+_MESSAGES = ("message/rfc822", "message/global")
+_SIGNATURES = frozenset((
+    *("application/pgp-signature", "application/pgp-encrypted", "application/pgp-keys"),
+    *("application/pkcs7-signature", "application/x-pkcs7-signature", "application/pkcs7-mime", "application/x-pkcs7-mime"),
+))  # fmt: skip
+_NAMING = frozenset((b"from", b"to", b"cc", b"bcc", b"reply-to", b"resent-to", b"resent-cc", b"subject"))
+
+
+def inspect(
+    content: bytes, content_type: str = "", filename: str = "", terms: Terms | None = None, budget: Budget | None = None
+) -> Findings:
+    """What one file holds. Without a file name, text/plain and text/html are the text of a mail (DLP-4).
+
+    Never raises but OutOfTime, and that only where the budget has an end.
+    """
+    budget = budget or Budget()
+    search = Search(terms or Terms())
+    kind = content_type.partition(";")[0].strip().lower()
+    try:
+        if not filename and kind in _SHOWN:
+            _show(search.body, kind, texts(slices(content)), budget)
+        else:
+            place = search.file(filename)
+            for piece in read_document(slices(content), kind, filename, budget):
+                search.take(place, piece)
+    except Bomb as bomb:
+        return search.findings(str(bomb))
+    return search.findings()
+
+
+def inspect_message(message: Message, terms: Terms, budget: Budget) -> Findings:
+    """What a mail holds: subject, texts, attachments, attached mails and the names in their heads. Raises OutOfTime."""
+    made = structure(message)
+    if isinstance(made, Malformed):
+        return NOTHING  # it is refused for that
+    search = Search(terms)
+    try:
+        _message(message, made, search, budget, inside=False)
+    except Bomb as bomb:
+        return search.findings(str(bomb))
+    return search.findings()
+
+
+def is_plain(message: Message) -> bool:
+    """Whether a mail is text alone, so that reading it costs what its size says."""
+    made = structure(message)
+    return isinstance(made, Malformed) or all(
+        (part.content_type in _SHOWN and not part.is_attachment)
+        or part.content_type.startswith("image/")
+        or part.content_type in _SIGNATURES
+        for part in made.leaves
+    )
+
+
+def _message(message: Message, made: Structure, search: Search, budget: Budget, *, inside: bool) -> None:
+    body = search.body
+    if made.is_encrypted:
+        search.unreadable.append("encrypted")
+    subject = decode_words(message.get(b"subject") or b"")
+    is_small = message.size <= MAX_TEXT_BYTES
+    found = read_texts(message) if is_small else Texts("", "")  # kept from the policies that read it before
+    if subject or found.plain:
+        body.text(f"{subject}\n{found.plain}", ends=True)
+    if found.html:
+        body.text(shown(found.html), ends=True)
+    attached = False
+    for part in made.parts:
+        if attached:
+            names = b"\n".join(value_of(raw) for name, raw in part.head if name in _NAMING)
+            body.text(decode_words(names), ends=True)
+        attached = part.is_container and part.content_type in _MESSAGES
+        if part.is_container or part.content_type in _SIGNATURES:
+            continue
+        if part.content_type in _SHOWN and not part.is_attachment:
+            if not is_small:
+                pieces = texts(octets(part, message.raw), part.params.get("charset", ""))
+                _show(body, part.content_type, pieces, budget)
+        else:
+            _file(part, message, search, budget, inside=inside)
+
+
+def _show(place: Place, kind: str, pieces: Iterator[str], budget: Budget) -> None:
+    for piece in shown_pieces(pieces) if kind == "text/html" else pieces:
+        budget.check()
+        place.text(piece)
+    place.text("", ends=True)
+
+
+def _file(part: Part, message: Message, search: Search, budget: Budget, *, inside: bool) -> None:
+    name = part.filename
+    chunks = octets(part, message.raw)
+    if not inside and (part.content_type in _MESSAGES or name.lower().endswith(".eml")):
+        try:
+            raw = whole(chunks)
+        except Broken as error:
+            search.unreadable.append(str(error))
+            return
+        attached = Message.split(raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        made = structure(attached) if isinstance(attached, Message) else attached
+        if isinstance(attached, Message) and not isinstance(made, Malformed):
+            _message(attached, made, search, budget, inside=True)
+            return
+        chunks = slices(raw)
+    place = search.file(name)
+    for piece in read_document(chunks, part.content_type, name, budget, charset=part.params.get("charset", "")):
+        search.take(place, piece)

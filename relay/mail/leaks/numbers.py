@@ -1,0 +1,109 @@
+"""Numbers in text as people write them, found at the speed of memchr.
+
+Theory of operation. An expression that begins with a class of characters costs 15 ns an octet, which for a mail of 10 KB is
+more than the rest of its judgement. So the text is first turned into a text of classes (digit, letter, separator, other) by
+one table look-up, and numbers are found there as fixed strings. Most mail has none of them, and that is all it costs.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+
+_SEPARATORS = b" .-\xa0"
+CLASSES = bytes(
+    48 if 48 <= octet < 58 else 97 if chr(octet).isalpha() and octet < 128 else 32 if octet in _SEPARATORS else 10
+    for octet in range(256)
+)
+"""Digits become `0`, letters `a`, separators a blank, the rest a line feed."""
+
+_EIGHT = b"00000000"
+_RUN = re.compile(b"0+")
+# No letter or digit touches it, and it is no amount, telephone number abroad or piece of a link.
+_BEFORE, _AFTER = rb"(?<![0-9A-Za-z_/+&%])(?<![0-9][,.])", rb"(?![0-9A-Za-z_])(?![,.][0-9])"
+_WHOLE = re.compile(rb"(?:" + _BEFORE + rb"|(?<=bsn)|(?<=BSN))[0-9]{8,19}" + _AFTER)
+_GROUPS = re.compile(
+    _BEFORE
+    + rb"(?<![0-9][ .\-\xa0])[0-9]{3,4}([ .\-\xa0])[0-9]{2,6}(?:\1[0-9]{3,5})+"
+    + _AFTER
+    + rb"(?![ .\-\xa0][0-9])"
+)
+_GROUPED = (
+    b"0000 00 000",  # BSN as on a passport
+    b"000 000 000",
+    b"0000 0000 0000 0000 000",
+    b"0000 0000 0000 0000",
+    b"0000 000000 00000",  # American Express
+    b"0000 000000 0000",  # Diners Club
+)
+_BLANKS = (
+    (b"\xc2\xa0", b" "),
+    (b"\xc2\xad", b""),
+    (b"\xe2\x80\xaf", b" "),
+    (b"\xe2\x80\x89", b" "),
+    (b"\xe2\x80\x8b", b""),
+)
+
+
+class Words:
+    """Where the words of one kind stand in a text; looked for when the first number asks."""
+
+    __slots__ = ("_data", "_near", "_pattern", "_places")
+
+    def __init__(self, data: bytes, pattern: re.Pattern[bytes], near: int) -> None:
+        self._data = data
+        self._pattern = pattern
+        self._near = near
+        self._places: list[tuple[int, int]] | None = None
+
+    def beside(self, start: int, end: int) -> bool:
+        """Whether a word ends or begins within so many octets of what stands from `start` to `end`."""
+        if self._places is None:
+            self._places = [match.span() for match in self._pattern.finditer(self._data.lower())]
+        places = self._places
+        after = bisect_right(places, (start, 0))
+        if after and start - places[after - 1][1] <= self._near:
+            return True
+        return after < len(places) and places[after][0] - end <= self._near
+
+
+Number = tuple[int, int, bytes]
+"""`(start, end, digits)`: a number at `data[start:end]`, its digits without separators."""
+
+
+def plain(text: str) -> bytes:
+    """A text as octets in which blanks that look like blanks are blanks, and those that cannot be seen are gone."""
+    octets = text.encode("utf-8", "replace")
+    if not text.isascii():
+        for blank, instead in _BLANKS:
+            octets = octets.replace(blank, instead)
+    return octets
+
+
+def numbers(data: bytes, classes: bytes) -> Iterator[Number]:
+    """Every number of 8 to 19 digits that stands by itself: whole, or in the groups of a BSN or a card."""
+    place = classes.find(_EIGHT)
+    while place >= 0:
+        match = _WHOLE.match(data, place)
+        if match is None:
+            match = _RUN.match(classes, place)
+            end = match.end() if match else place + 8
+        else:
+            end = match.end()
+            yield place, end, match[0]
+        place = classes.find(_EIGHT, end)
+    for shape in _GROUPED:
+        place = classes.find(shape)
+        while place >= 0:
+            match = _GROUPS.match(data, place)
+            if match is not None and match.end() == place + len(shape):
+                yield place, match.end(), match[0].replace(match[1], b"")
+                place = classes.find(shape, match.end())
+            else:
+                place = classes.find(shape, place + 1)
+
+
+def ends_longer(classes: bytes, start: int) -> bool:
+    """Whether a digit and a separator stand right before a number, as in the middle of a telephone number."""
+    return start >= 2 and classes[start - 2 : start] == b"0 "

@@ -1,0 +1,214 @@
+"""Bad input: bombs are refused fast and in flat memory, hostile texts take linear time, and a scan ends when its time does."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import struct
+import time
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
+
+import pytest
+
+from relay.mail.documents.budget import Budget, Limits, OutOfTime
+from relay.mail.leaks.findings import Findings
+from relay.mail.leaks.inspect import inspect
+from tests.relay.mail.documents import made
+
+MEGABYTE = 1_000_000
+SECONDS = 1.0  # of CPU for a megabyte of the worst text: four times what it takes on two slow cores
+
+
+def measured(scan: Callable[[], Findings]) -> tuple[Findings, float, float]:
+    """What was found, in how many seconds of CPU, with how many megabytes more at the peak."""
+    start = time.thread_time()
+    found = scan()
+    seconds = time.thread_time() - start
+    tracemalloc.start()
+    scan()
+    peak = tracemalloc.get_traced_memory()[1] / MEGABYTE
+    tracemalloc.stop()
+    return found, seconds, peak
+
+
+def recursive() -> bytes:
+    """As 42.zip is built: archives in archives in archives."""
+    deepest = made.packed({f"{n}.txt": b"0" * 100_000 for n in range(16)})
+    middle = made.packed({f"lib{n}.zip": deepest for n in range(16)})
+    return made.packed({f"book{n}.zip": middle for n in range(16)})
+
+
+def overlapping() -> bytes:
+    """As zbsm.zip is built: 250 entries that share the same octets."""
+    held = BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", b"0" * (20 * MEGABYTE))
+        first = archive.infolist()[0]
+        for number in range(250):
+            twin = zipfile.ZipInfo(f"b{number}")
+            for name in ("compress_type", "CRC", "compress_size", "file_size", "header_offset"):
+                setattr(twin, name, getattr(first, name))
+            archive.filelist.append(twin)
+            archive.NameToInfo[twin.filename] = twin
+    return held.getvalue()
+
+
+def lying() -> bytes:
+    """An entry that says it is ten octets and is forty million."""
+    raw = bytearray(made.packed({"a.txt": b"0" * (40 * MEGABYTE)}))
+    directory = raw.rfind(b"PK\x01\x02")
+    struct.pack_into("<L", raw, directory + 24, 10)
+    struct.pack_into("<L", raw, 22, 10)
+    return bytes(raw)
+
+
+def crowded() -> bytes:
+    return made.packed({f"{number}.txt": b"" for number in range(5_000)})
+
+
+def huge_directory() -> bytes:
+    """Half a million entries would be read before anybody could count them."""
+    entry = b"PK\x01\x02" + b"\0" * 42
+    directory = entry * 400_000
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, len(directory), 4, 0)
+    return b"PK\x03\x04" + directory + end
+
+
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "flat": (lambda: made.packed({"a.txt": b"\0" * (43 * MEGABYTE)}), "ratio"),
+    "several": (lambda: made.packed({f"{n}.csv": b"x" * (3 * MEGABYTE) for n in range(14)}), "ratio"),
+    "recursive": (recursive, "depth"),
+    "overlapping": (overlapping, "unpacked_bytes"),
+    "entries": (crowded, "entries"),
+    "directory": (huge_directory, "entries"),
+    "workbook": (
+        lambda: made.packed({"xl/workbook.xml": "", "xl/worksheets/sheet1.xml": b"<a>" * (14 * MEGABYTE)}),
+        "ratio",
+    ),
+    "gzip": (lambda: gzip.compress(b"0" * (43 * MEGABYTE)), "ratio"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_at_once_and_in_flat_memory(name: str) -> None:
+    make, limit = BOMBS[name]
+    bomb = make()
+    found, seconds, peak = measured(lambda: inspect(bomb, "", "bestand"))
+    assert found.bomb == limit
+    assert seconds < 1.0 and peak < 20 + len(bomb) / MEGABYTE
+
+
+def test_an_archive_that_lies_about_its_sizes_is_stopped_while_it_unpacks() -> None:
+    bomb = lying()
+    found, seconds, peak = measured(lambda: inspect(bomb, "", "a.zip"))
+    assert found.bomb or found.unreadable == ("broken",)
+    assert seconds < 1.0 and peak < 20
+
+
+def test_the_limit_of_all_files_together_holds_over_files() -> None:
+    noise = random.Random(1).randbytes(600_000).hex()
+    archive = made.packed({f"{n}.txt": noise for n in range(4)})
+    assert not inspect(archive, "", "a.zip", budget=Budget(Limits(unpacked_bytes=5_000_000))).bomb
+    assert inspect(archive, "", "a.zip", budget=Budget(Limits(unpacked_bytes=4_000_000))).bomb == "unpacked_bytes"
+
+
+@pytest.mark.parametrize("kind", ["internal", "external", "laughs"])
+def test_xml_with_a_document_type_is_not_read(kind: str) -> None:
+    entity = {
+        "internal": '<!ENTITY a "BSN 123456782">',
+        "external": '<!ENTITY a SYSTEM "file:///etc/passwd">',
+        "laughs": '<!ENTITY b "ha">'
+        + "".join(f'<!ENTITY {chr(99 + n)} "{f"&{chr(98 + n)};" * 10}">' for n in range(9))
+        + '<!ENTITY a "&k;">',
+    }[kind]
+    text = f"<!DOCTYPE d [{entity}]><w:document {made.W}><w:p><w:t>&a;</w:t></w:p></w:document>"
+    found = inspect(made.packed({"word/document.xml": text}), "", "a.docx")
+    assert found.unreadable == ("broken",) and "bsn" not in found.counts
+
+
+def test_a_tag_without_an_end_is_not_waited_for() -> None:
+    noise = random.Random(2).randbytes(4 * MEGABYTE).hex()
+    book = made.packed({"word/document.xml": f'<w:document {made.W} w:a="{noise}"/>'})
+    found, seconds, peak = measured(lambda: inspect(book, "", "a.docx"))
+    assert found.unreadable == ("broken",) and seconds < SECONDS and peak < 12
+
+
+def test_a_shared_string_of_a_number_without_end_is_none() -> None:
+    sheet = f'<s><row><c t="s"><v>{"9" * 10_000}</v></c><c t="s"><v>{"9" * 8}</v></c></row></s>'
+    found = inspect(made.packed({"xl/workbook.xml": "", "xl/worksheets/sheet1.xml": sheet}), "", "a.xlsx")
+    assert not found.crashes and not found.counts
+
+
+def test_a_sheet_of_a_million_cells_is_read_as_a_stream() -> None:
+    def book(rows: int) -> bytes:
+        numbers = [[str(n) for n in range(row * 20, row * 20 + 20)] for row in range(rows)]
+        return made.xlsx([*numbers, ["BSN", "123456782"]])
+
+    large = book(50_000)
+    start = time.thread_time()
+    assert inspect(large, "", "groot.xlsx").counts == {"bsn": 1}
+    assert time.thread_time() - start < 15 * SECONDS
+    few, many = (measured(partial(inspect, book(rows), "", "a.xlsx"))[2] for rows in (500, 3_000))
+    assert many < few + 3, "memory grows with the sheet"
+
+
+def test_a_cell_far_to_the_right_costs_what_it_says() -> None:
+    rows = "".join(f'<row><c r="XFD{n}"><v>{n}</v></c></row>' for n in range(1, 20_000))
+    book = made.packed({"xl/workbook.xml": "", "xl/worksheets/sheet1.xml": f"<s>{rows}</s>"})
+    found, seconds, peak = measured(lambda: inspect(book, "", "breed.xlsx"))
+    assert not found.counts and seconds < SECONDS and peak < 20
+
+
+TEXTS = {
+    "a@": "a@",
+    "addresses": "a@b.nl ",
+    "digits": "123456782 ",
+    "groups": "000 ",
+    "long number": "1",
+    "accounts": "NL91",
+    "accounts apart": "NL91 ",
+    "words": "bsn ",
+    "tags": "<",
+    "open tags": "<a ",
+    "entities": "&lt",
+    "delimiters": ";;;;;\n",
+    "quotes": '"\n',
+    "fields": "EMAIL:a@b.nl\n",
+    "cards": "BEGIN:VCARD\nN:a\nEND:VCARD\n",
+}
+
+
+def test_five_megabytes_of_half_addresses_take_less_than_a_second() -> None:
+    found, seconds, peak = measured(lambda: inspect(b"a@" * (5 * MEGABYTE // 2), "text/plain"))
+    assert not found.counts and seconds < 1.0 and peak < 12
+
+
+@pytest.mark.parametrize("name", ["", "a.csv", "a.html", "a.vcf"])
+@pytest.mark.parametrize("piece", TEXTS)
+def test_hostile_text_takes_linear_time_and_flat_memory(piece: str, name: str) -> None:
+    def scan(octets: int) -> tuple[float, float]:
+        content = (TEXTS[piece] * (octets // len(TEXTS[piece]))).encode()
+        found, seconds, peak = measured(lambda: inspect(content, "" if name else "text/plain", name))
+        assert not found.crashes and not found.bomb
+        return seconds, peak
+
+    _, small = scan(MEGABYTE // 20)
+    seconds, large = scan(MEGABYTE // 4)
+    assert seconds < SECONDS / 4 and large < small + 6
+
+
+@pytest.mark.parametrize("name", ["", "a.csv", "a.html", "a.vcf", "a.xlsx", "a.zip"])
+def test_a_scan_ends_when_its_time_is_over(name: str) -> None:
+    rows = [[f"klant {n}", str(n), "tekst"] for n in range(40_000)]
+    content = made.xlsx(rows) if name == "a.xlsx" else made.csv(rows)
+    if name == "a.zip":
+        content = made.packed({"a.csv": content})
+    looks = iter(range(1_000_000))
+    budget = Budget(expired=lambda: next(looks) >= 3)
+    with pytest.raises(OutOfTime):
+        inspect(content, "" if name else "text/plain", name, budget=budget)
+    assert next(looks) == 4, "it went on after its end"

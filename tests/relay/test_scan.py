@@ -1,0 +1,166 @@
+"""The scan as a fact: here or in a thread, over in time, and PDF by a program that may die."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies import leaks
+from relay import pdf
+from relay.mail.documents.budget import Broken, Budget, OutOfTime
+from relay.mail.leaks.findings import Findings
+from relay.mail.message import Message
+from relay.policy.facts import Unavailable
+from relay.scan import INLINE_BYTES, Scan
+from tests.policies import casebook
+from tests.relay.mail.documents import made
+
+SETTINGS = leaks.Settings()
+READER = pdf.find_pdf_reader()
+needs_reader = pytest.mark.skipif(READER is None, reason="pdftotext is not installed (poppler-utils)")
+
+
+def submission(raw: bytes) -> Any:
+    message = Message.split(raw)
+    assert isinstance(message, Message)
+    return replace(casebook.submission({"stream": "personal"}), message=message)
+
+
+def test_small_text_is_scanned_where_it_stands_and_the_rest_is_not() -> None:
+    assert Scan.is_quick(submission(made.mail()).message)
+    assert not Scan.is_quick(submission(made.mail(text="woord " * (INLINE_BYTES // 6))).message)
+    assert not Scan.is_quick(submission(made.mail(("a.zip", "application/zip", made.packed({"a": "b"})))).message)
+    assert not Scan.is_quick(submission(made.mail(("a.csv", "text/csv", b"a;b"))).message)
+    assert not Scan.is_quick(submission(made.mail(("a.pdf", "application/octet-stream", b"%PDF-"))).message)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.anyio
+async def test_both_roads_find_the_same() -> None:
+    mail = submission(made.mail(("loon.xlsx", "application/octet-stream", made.xlsx([["BSN"], ["123456782"]]))))
+    scan = Scan()
+    here = scan.here(mail, SETTINGS, None)
+    assert isinstance(here, Findings) and here.counts == {"bsn": 1}
+    assert await scan.apart(mail, SETTINGS, None, 30.0) == here
+    scan.stop()
+
+
+@pytest.mark.anyio
+async def test_a_scan_that_is_too_slow_is_no_answer_and_ends() -> None:
+    """PIPE-6. The reader waits until it is told to go on; the loop does not."""
+    goes_on, entered, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(content: bytes, budget: Budget) -> Any:
+        entered.set()
+        goes_on.wait(30.0)
+        try:
+            budget.check()
+        except OutOfTime:
+            ended.set()
+            raise
+        yield "BSN 123456782"
+
+    mail = submission(made.mail(("a.pdf", "application/pdf", made.pdf(["x"]))))
+    scan = Scan(pdf=slow)
+    found = await scan.apart(mail, SETTINGS, None, 0.05)
+    assert isinstance(found, Unavailable) and entered.is_set()
+    goes_on.set()
+    assert await asyncio.to_thread(ended.wait, 10.0), "nobody waits for it any more, and it went on"
+    scan.stop()
+
+
+@pytest.mark.anyio
+async def test_the_wait_for_a_thread_counts_too() -> None:
+    goes_on, entered = threading.Event(), threading.Semaphore(0)
+
+    def stuck(content: bytes, budget: Budget) -> Any:
+        entered.release()
+        goes_on.wait(30.0)
+        yield ""
+
+    mail = submission(made.mail(("a.pdf", "application/pdf", made.pdf(["x"]))))
+    other = submission(made.mail(("a.csv", "text/csv", b"a;b\n1;2\n")))
+    scan = Scan(pdf=stuck)
+    waiting = [asyncio.ensure_future(scan.apart(mail, SETTINGS, None, 20.0)) for _ in range(2)]
+    for _ in waiting:
+        await asyncio.to_thread(entered.acquire)
+    assert isinstance(await scan.apart(other, SETTINGS, None, 0.05), Unavailable)
+    goes_on.set()
+    assert all(isinstance(found, Findings) for found in await asyncio.gather(*waiting))
+    assert isinstance(await scan.apart(other, SETTINGS, None, 20.0), Findings)
+    scan.stop()
+
+
+@pytest.mark.anyio
+async def test_the_loop_goes_on_beside_a_long_scan() -> None:
+    rows = [[f"klant {n}", "straat", "1234 AB"] for n in range(60_000)]
+    mail = submission(made.mail(("groot.csv", "text/csv", made.csv(rows))))
+    scan = Scan()
+    work = asyncio.ensure_future(scan.apart(mail, SETTINGS, None, 60.0))
+    turns = 0
+    while not work.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert isinstance(work.result(), Findings) and turns > 20
+    scan.stop()
+
+
+def test_the_time_of_the_policy_is_the_longest() -> None:
+    ticks = iter(range(0, 10_000, 7))
+    mail = submission(made.mail(("a.csv", "text/csv", b"a;b;c\n" * 5_000)))
+    assert isinstance(Scan(monotonic=lambda: next(ticks)).here(mail, SETTINGS, None), Unavailable)
+
+
+@needs_reader
+def test_a_pdf_is_read_by_its_own_program() -> None:
+    mail = submission(made.mail(("a.pdf", "application/pdf", made.pdf(["Mijn BSN is", "123456782"]))))
+    found = Scan(pdf=READER).here(mail, SETTINGS, None)
+    assert isinstance(found, Findings) and found.counts == {"bsn": 1}
+
+
+@needs_reader
+@pytest.mark.parametrize("content", [b"%PDF-1.4\nnothing", b"%PDF-1.7\n" + b"1 0 obj<<" * 10_000])
+def test_a_pdf_that_is_none_is_broken(content: bytes) -> None:
+    assert READER is not None
+    with pytest.raises(Broken):
+        list(READER(content, Budget()))
+
+
+@needs_reader
+def test_a_pdf_that_takes_too_long_is_ended() -> None:
+    assert READER is not None
+    start = time.monotonic()
+    with pytest.raises(OutOfTime):
+        list(READER(made.pdf(["regel"] * 2_000), Budget(expired=lambda: True)))
+    assert time.monotonic() - start < 30.0
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["exec sleep 120", "cat >/dev/null; exec sleep 120", "echo tekst; exec sleep 120", "exec >&-; exec sleep 120"],
+)
+def test_a_reader_that_hangs_is_ended_when_the_time_is_over(tmp_path: Path, script: str) -> None:
+    """Wherever it hangs: before it reads, after, while it prints, and when it has said all."""
+    program = tmp_path / "pdftotext"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    reader = pdf.find_pdf_reader(lambda name: str(program))
+    assert reader is not None
+    end = time.monotonic() + 0.3
+    with pytest.raises(OutOfTime):
+        list(reader(b"%PDF-" + b"x" * 1_000_000, Budget(expired=lambda: time.monotonic() > end)))
+    assert time.monotonic() < end + 10.0
+
+
+def test_no_reader_is_no_reader() -> None:
+    assert pdf.find_pdf_reader(lambda name: None) is None
