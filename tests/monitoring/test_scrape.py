@@ -23,6 +23,7 @@ from tests.monitoring.test_dashboards import PANELS
 # Expressions that may be empty on a gateway that is well, and why. What is shown is then "no data".
 REPUTATION = "set from outcomes, bounces and complaints of a tenant with enough of them (REP-1, REP-2)"
 MAY_BE_EMPTY = {
+    "zegel_leaks_total": "counted when a letter holds what should not leave (DLP)",
     "zegel_bounce_ratio": REPUTATION,
     "zegel_complaint_ratio": REPUTATION,
     "zegel_dnsbl_listed": "set by the look at blocklists (REP-5), which asks DNS",

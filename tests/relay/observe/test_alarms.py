@@ -138,6 +138,7 @@ def test_each_tenant_is_told_apart() -> None:
         ("ZegelProcessMissing", {"processes": [[["worker", "missing"], 1], [["worker", "running"], 1]]}),
         ("ZegelProcessSilent", {"processes": [[["web", "silent"], 1]]}),
         ("ZegelStoreUnusable", {"store_usable": [[[], 0]]}),
+        ("ZegelLimitsDegraded", {"limits_degraded": [[[], 1]]}),
         ("ZegelDirectoryStale", {"directory_stale": [[[], 1]]}),
         ("ZegelReloadRefused", {"reload_refused": [[[], 1]]}),
         ("ZegelQueueDamaged", {"queue_corrupt_rows": [[[], 1]]}),
