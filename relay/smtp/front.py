@@ -92,7 +92,7 @@ class Front(Protocol):
 class InFlight:
     """Octets of unfinished messages in this process, under one cap (then `452 4.3.1`).
 
-    The first half is for who comes; once it is used nobody gets more than a `share`, so that one organisation's large or
+    Three quarters are for who comes; in the last one nobody gets more than a `share`, so that one organisation's large or
     slow mail leaves room for the others'.
     """
 
@@ -106,7 +106,7 @@ class InFlight:
         """Count `octets` of `holder` in, unless that would pass the cap, or the holder's share of it."""
         own = self._of.get(holder, 0) + octets
         used = self.used + octets
-        if used > self.cap or (used > self.cap // 2 and own > self.share):
+        if used > self.cap or (used > self.cap * 3 // 4 and own > self.share):
             return False
         self.used = used
         self._of[holder] = own

@@ -52,15 +52,16 @@ async def _open(doors: Doors) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     return reader, writer
 
 
-def test_nobody_gets_more_than_a_share_of_the_second_half() -> None:
-    room = InFlight(100, share=25)
-    assert room.take(50, "a") and not room.take(1, "a"), "the first half may be one's own"
-    assert room.take(25, "b") and not room.take(1, "b")
-    assert room.take(25, "c") and not room.take(1, "d"), "the cap is the cap"
-    room.give(50, "a")
-    room.give(25, "c")
-    assert room.take(20, "b"), "there is room again"
-    room.give(45, "b")
+def test_nobody_gets_more_than_a_share_of_the_last_quarter() -> None:
+    room = InFlight(100, share=10)
+    assert room.take(75, "a") and not room.take(1, "a"), "three quarters may be one's own"
+    assert room.take(10, "b") and not room.take(1, "b")
+    assert room.take(10, "c") and room.take(5, "d") and not room.take(1, "e"), "the cap is the cap"
+    room.give(75, "a")
+    assert room.take(40, "b"), "there is room again"
+    room.give(50, "b")
+    room.give(10, "c")
+    room.give(5, "d")
     assert room.used == 0 and room.take(25, "a")
 
 
@@ -82,15 +83,15 @@ async def test_octets_that_are_only_announced_take_no_room() -> None:
 @pytest.mark.anyio
 async def test_chunks_that_find_no_room_are_eaten_and_the_room_comes_back() -> None:
     async with Doors(_settings(max_in_flight_bytes=26_214_400), Permissive()) as doors:
-        assert doors.in_flight.take(12 * MEGABYTE, "another")
+        assert doors.in_flight.take(18 * MEGABYTE, "another")
         reader, writer = await _open(doors)
         writer.write(b"BDAT %d\r\n" % (8 * MEGABYTE) + bytes(8 * MEGABYTE))
         await _line(reader, "452")
-        assert doors.in_flight.used == 12 * MEGABYTE
+        assert doors.in_flight.used == 18 * MEGABYTE
         writer.write(ENVELOPE + b"BDAT %d LAST\r\n" % len(MESSAGE) + MESSAGE)
         for code in ("250", "250", "250"):
             await _line(reader, code)
-        assert doors.in_flight.used == 12 * MEGABYTE
+        assert doors.in_flight.used == 18 * MEGABYTE
         writer.close()
 
 
