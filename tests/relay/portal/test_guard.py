@@ -135,7 +135,10 @@ async def test_readiness_names_its_reasons(gateway: MemoryGateway) -> None:
     async with browser(gateway, portal_settings(), address="127.0.0.1") as client:
         gateway.reasons = ["the disk is full"]
         answer = await client.get("/readyz")
-        assert (answer.status_code, answer.json()) == (503, {"ready": False, "reasons": ["the disk is full"], "notes": []})
+        assert (answer.status_code, answer.json()) == (
+            503,
+            {"ready": False, "reasons": ["the disk is full"], "notes": []},
+        )
         gateway.failure = OpUnavailable()
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.get("/metrics")).status_code == 503
