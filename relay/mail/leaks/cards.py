@@ -14,9 +14,10 @@ from relay.mail.leaks.numbers import Words
 NEAR = 100  # octets between a number and its word
 _SHARE = 0.3
 
-_NAME = rb"(?<![a-z])cv[cv](?![a-z])|credit ?card|card number|kaartnummer|(?<![a-z])(?:visa|mastercard|amex|maestro)(?![a-z])"
-_COLUMN = re.compile(_NAME)
-_WORD = re.compile(_NAME + rb"|geldig tot|valid (?:thru|until)")  # a column may be called so on any list
+_WORD = re.compile(
+    rb"(?<![a-z])cv[cv](?![a-z])|geldig tot|credit ?card|card number|kaartnummer|valid (?:thru|until)|expiry date|vervaldatum"
+    rb"|(?<![a-z])(?:visa|mastercard|amex|maestro)(?![a-z])"
+)
 _ISSUER = re.compile(
     rb"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})"  # Visa
     rb"|(?:5[1-5]|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720)[0-9]{12,14}"  # Mastercard: 16, checked below
@@ -46,7 +47,7 @@ def passes(digits: bytes) -> bool:
 
 def names_card(text: bytes) -> bool:
     """Whether a column's name, in lower case, says that cards follow."""
-    return _COLUMN.search(text) is not None
+    return _WORD.search(text) is not None
 
 
 def words(data: bytes) -> Words:

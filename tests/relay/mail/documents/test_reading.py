@@ -82,12 +82,6 @@ def test_accounts_cards_and_addresses_are_found_in_cells(name: str) -> None:
     assert inspect(WRITERS[name](rows), "", name).counts == {"iban": 60, "card": 60, "address_file": 60}
 
 
-def test_a_list_with_due_dates_is_no_list_of_cards() -> None:
-    numbers = good_cards(2)
-    assert inspect(made.csv([["geldig tot", "artikel"], ["2026-01-01", numbers[0]]]), "", "a.csv").counts == {}
-    assert inspect(made.csv([["naam", "creditcard"], ["Jan", numbers[0]]]), "", "a.csv").counts == {"card": 1}
-
-
 def test_paragraphs_of_a_document_are_text() -> None:
     text = ["Beste lezer,", f"mijn burgerservicenummer is {good_bsns(1)[0]} en", *good_ibans(5)]
     assert inspect(made.docx(text), "", "brief.docx").counts == {"bsn": 1, "iban": 5}
