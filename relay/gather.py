@@ -10,10 +10,10 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from typing import NamedTuple
 
 from relay.consent.lookup import Lookup
 from relay.counters.contract import Counters, SharedCounters
-from relay.counters.one_node import OneNode
 from relay.mail.envelope import Submission
 from relay.mail.fingerprint import text_of
 from relay.mail.visible import Unreadable, visible_addresses
@@ -28,6 +28,13 @@ _REFERENCE = re.compile(rb"<[^<>\s]{1,500}>")
 Address = str
 
 
+class Counting(NamedTuple):
+    """`own` are the counters of this node; `shared` count limits and logins, over all gateways where they share them."""
+
+    own: Counters
+    shared: SharedCounters
+
+
 class Gather:
     """The facts of one process. Its lookups are for the event loop's thread."""
 
@@ -35,21 +42,19 @@ class Gather:
         self,
         lookup: Lookup,
         threads: Threads,
-        counters: Counters,
+        counting: Counting,
         *,
-        shared: SharedCounters | None = None,
         generation: Callable[[], int] = lambda: 0,
         dry: bool = False,
         scan: Scan | None = None,
     ) -> None:
-        """`counters` are the node's own; `shared` count limits and logins, None: the same ones. `generation` tells the state
-        of the consent store; `dry`: look without counting, for `explain` (PIPE-4). `scan` looks for leaks; intake asks it,
-        since it may take longer than the loop can wait.
+        """`generation` tells the state of the consent store; `dry`: look without counting, for `explain` (PIPE-4).
+
+        `scan` looks for leaks; intake asks it, since it may take longer than the loop can wait.
         """
         self.lookup = lookup
         self.threads = threads
-        self.counters = counters
-        self.shared = shared or OneNode(counters)
+        self.counters, self.shared = counting
         self.generation = generation
         self.dry = dry
         self.scan = scan or Scan()

@@ -15,9 +15,10 @@ from relay.cli.client import Link, as_folder_owner, keyring_for
 from relay.clock import SystemClock
 from relay.consent.lookup import Lookup
 from relay.counters.embedded import EmbeddedCounters
+from relay.counters.one_node import OneNode
 from relay.delivery.render import Links, Signer
 from relay.directory import Directory
-from relay.gather import Gather
+from relay.gather import Counting, Gather
 from relay.intake import House, Intake
 from relay.keyring import Keyring
 from relay.mail.envelope import Account, Envelope, Recipient, SessionInfo, Submission
@@ -115,10 +116,11 @@ class Ground:
             timer=clock.monotonic,
             record=lambda name, spent: seconds.setdefault(name, []).append(spent),
         )
+        counters = EmbeddedCounters(data)
         gather = Gather(
             lookup,
             Threads(data, keyring.subject_hashes, writable=False),
-            EmbeddedCounters(data),
+            Counting(counters, OneNode(counters)),
             generation=lambda: generation.read(CONSENT),
         )
         trace = Trace(history, keyring)

@@ -22,7 +22,7 @@ from relay.counters.embedded import EmbeddedCounters
 from relay.counters.many_nodes import ManyNodes, open_shared
 from relay.counters.one_node import OneNode
 from relay.directory import Directory
-from relay.gather import Gather
+from relay.gather import Counting, Gather
 from relay.intake import House, Intake
 from relay.keyring import Keyring
 from relay.mail.address import parse_path
@@ -84,13 +84,11 @@ def _submission(account: Account, asked: Asked) -> Submission:
 
 
 def _intake(settings: Settings, keyring: Keyring, listener: _Listener, shared: SharedCounters) -> Intake:
-
     data = settings.server.data_dir
     gather = Gather(
         Lookup(settings.database_path, keyring),
         Threads(data, keyring.subject_hashes, writable=False),
-        _Looking(data),
-        shared=shared,
+        Counting(_Looking(data), shared),
         dry=True,
         scan=Scan.of(keyring, time.monotonic),
     )

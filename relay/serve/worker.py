@@ -30,7 +30,7 @@ from relay.delivery.report import Reporter
 from relay.delivery.scheduler import Scheduler
 from relay.directory import Directory
 from relay.dkim.sign import Signer as Key
-from relay.gather import Gather
+from relay.gather import Counting, Gather
 from relay.intake import House, Intake
 from relay.keyring import Keyring, KeyringError
 from relay.observe import events, metrics
@@ -167,7 +167,8 @@ class Worker:
         workers = settings.server.workers or os.cpu_count() or 1
         threads = Threads(settings.server.data_dir, self.keyring.subject_hashes, writable=False)
         generation, scan = partial(self.generation.read, CONSENT), Scan.of(self.keyring, self.clock.monotonic)
-        gather = Gather(self.lookup, threads, self.counters, shared=self.shared, generation=generation, scan=scan)
+        counting = Counting(self.counters, self.shared)
+        gather = Gather(self.lookup, threads, counting, generation=generation, scan=scan)
         house = House(
             settings.server.hostname,
             settings.web.public_url,

@@ -288,7 +288,6 @@ def test_modes_and_settings_reach_the_directory(world: World) -> None:
 def test_a_policy_mode_that_no_mail_could_meet_is_not_stored(world: World) -> None:
     """Whoever asks: the command line looks before it asks, the control socket and the API do not."""
     assert world.refused("policy.mode", tenant="shop", policy="gravity", mode="off") == "args.choice"
-    assert world.refused("policy.mode", tenant="shop", policy="leaks", mode="off") == "args.choice"
     for settings in ({"mising": "inject"}, {"missing": "sometimes"}, {"on_unavailable": "perhaps"}, {"mode": "off"}):
         assert world.refused("policy.mode", tenant="shop", policy="unsubscribe", settings=settings) == "policy.settings"
     assert world.call("policy.list", tenant="shop") == []
