@@ -85,6 +85,7 @@ def _settings(folder: Path, smtp_port: int, web_port: int) -> Settings:
         "server.workers": 1,
         "server.log_level": "warning",  # a newcomer's first lines are not JSON
         "server.drain_timeout_seconds": DRAIN_SECONDS,
+        "limits.max_connections": 500,  # within what any machine lets one program open
         "listener": [{"kind": "submission", "address": f"127.0.0.1:{smtp_port}", "tls": "off"}],
         "web.address": f"127.0.0.1:{web_port}",
         "web.public_url": f"http://127.0.0.1:{web_port}",
