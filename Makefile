@@ -1,10 +1,12 @@
 # Every target sets up what it needs and may be run again at any time, by root or an ordinary user.
 # Other names: make VENV=/somewhere/else PYTHON=python3.12 test      Some tests only: make test ARGS="-k counters"
+# Tests run in JOBS processes; a debugger wants JOBS=0.
 
 VENV ?= .venv
 PYTHON ?= python3
 PY = $(VENV)/bin/python
 ARGS ?=
+JOBS ?= 2
 export VENV PYTHON
 
 .PHONY: run test check bench bench-scale generate lock setup setup-run clean
@@ -12,8 +14,8 @@ export VENV PYTHON
 run: setup-run  ## the gateway in demo mode: SMTP 127.0.0.1:2525, web 127.0.0.1:8025
 	$(PY) -m relay demo $(ARGS)
 
-test: setup  ## every test
-	$(PY) -m pytest $(ARGS)
+test: setup  ## every test, in JOBS processes at once
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: setup  ## format, lint, types, import layers, house rules
 	$(PY) -m ruff format --check relay policies tests bench

@@ -27,7 +27,8 @@ from bench import load, machine, seed
 from bench.account import Group
 from bench.build import REPOSITORY
 from bench.packages import Unavailable
-from bench.peers import HOSTNAME, Relay, Site, free_port, wait_for_port
+from bench.peers import HOSTNAME, Relay, Site, wait_for_port
+from tests.harness.ports import free_port
 
 DURABILITY = "queue row committed and synced before 250 (WAL, synchronous=FULL), encrypted at rest"
 PER_MINUTE, PER_DAY = 10_000_000, 1_000_000_000

@@ -31,6 +31,7 @@ from bench import load, machine
 from bench.account import Group
 from bench.build import OUT
 from bench.packages import Unavailable, debian_version, require_debian, require_haraka
+from tests.harness.ports import free_port
 
 SELECTOR = "bench"
 START_SECONDS = 30.0
@@ -70,14 +71,6 @@ def make_site(folder: Path, sink_port: int, *, consents: int = load.RECIPIENTS) 
     key_file.write_bytes(key.private_bytes(encoding.PEM, shape, serialization.NoEncryption()))
     public = key.public_key().public_bytes(encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return Site(folder, sink_port, key_file, base64.b64encode(public).decode(), consents)
-
-
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for_port(port: int, log: Path, *, seconds: float = START_SECONDS) -> None:

@@ -78,6 +78,34 @@ def no_settings_of_the_operator() -> Iterator[None]:
     patch.undo()
 
 
+# Begun first where tests run in several processes, or the last of them would run alone: they start servers and wait for them.
+LONG = (
+    "tests/faults",
+    "tests/corpus",
+    "tests/clients",
+    "tests/monitoring",
+    "tests/scenarios",
+    "tests/relay/serve",
+    "tests/relay/cli",
+)
+AS_ONE = ("tests/corpus", "tests/clients")  # share one gateway and what crossed it
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file stay in one process, with what they share; long ones come first, in random order otherwise."""
+
+    def place(item: pytest.Item) -> int:
+        folders = (index for index, folder in enumerate(LONG) if item.nodeid.startswith(folder + "/"))
+        return next(folders, len(LONG))
+
+    items.sort(key=place)
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        group = next((folder for folder in AS_ONE if file.startswith(folder + "/")), file)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 LOG = structlog.get_config()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from relay.spool.cipher import Cipher
 from relay.spool.item import decode_id
 from relay.store.history import Event, read
 from tests.clients.certificate import Certificates
+from tests.harness.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 DOMAIN = "sender.example"
@@ -53,13 +53,6 @@ class _Places(NamedTuple):
 
     server: Any
     storage: _Storage
-
-
-def free_port() -> int:
-    """A port on 127.0.0.1 that nobody has now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Gateway:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.gateway import free_port
 from tests.clients.installed import need
+from tests.harness.ports import free_port
 
 DAEMONS = Path("/usr/lib/postfix/sbin")
 START_SECONDS = 30.0

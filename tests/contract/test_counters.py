@@ -11,7 +11,8 @@ from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, Counters,
 from relay.counters.embedded import EmbeddedCounters
 from tests.fakes.clock import START
 from tests.harness.counters import Driven
-from tests.harness.redis import RedisServer, free_ports
+from tests.harness.ports import free_ports
+from tests.harness.redis import RedisServer
 
 HOUR = 3600
 PERSON = Limit("messages_per_minute", "credential", "ann", 30, MINUTE, 30)

@@ -20,7 +20,8 @@ from relay.counters.remote import RedisCounters, key_of
 from relay.counters.slots import SlottedCounters
 from tests.faults.limits_node import DAILY, SESSIONS, SHARE, TIMEOUT_SECONDS
 from tests.harness.counters import Driven
-from tests.harness.redis import RedisServer, cluster, free_ports, stop_all, until, watched_pair
+from tests.harness.ports import free_ports
+from tests.harness.redis import RedisServer, cluster, stop_all, until, watched_pair
 
 ROOT = Path(__file__).parents[2]
 NODES = 3

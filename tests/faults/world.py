@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from relay.keyring import Keyring
 from relay.owner import Owner
 from relay.settings.model import Settings
+from tests.harness.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -48,12 +48,6 @@ class _Places(NamedTuple):
 
 class _Storage(NamedTuple):
     database: str
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class World:

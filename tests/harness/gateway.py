@@ -26,6 +26,7 @@ from relay.settings.checks import clashes
 from relay.settings.model import Settings
 from tests.harness.certificates import write_pair
 from tests.harness.client import Client
+from tests.harness.ports import free_port
 from tests.harness.sink import Sink
 
 START_SECONDS = 60.0
@@ -37,20 +38,6 @@ PACE = {f"{scope}_messages_per_minute": 1_000_000 for scope in ("personal", "tra
 }
 
 Table = dict[str, Any]
-
-
-_GIVEN: set[int] = set()
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on at the moment, and that was given to nobody here before: two may come in a row."""
-    while True:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
-            sock.bind((host, 0))
-            port = int(sock.getsockname()[1])
-        if port not in _GIVEN:
-            _GIVEN.add(port)
-            return port
 
 
 class Door:

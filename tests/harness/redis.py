@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 import redis
+
+from tests.harness.ports import free_ports
 
 READY_SECONDS = 20.0
 READY = ("Ready to accept connections", "Sentinel ID is")
@@ -24,25 +25,6 @@ def need_redis() -> str:
     if found is None:
         pytest.skip("redis-server is not installed; apt-get install redis-server")
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, and below the range from which outgoing connections take theirs.
-
-    A cluster node also needs the port 10000 above its own.
-    """
-    found: list[int] = []
-    for port in range(11_000 + (hash(threading.get_ident()) % 400) * 20, 22_000):
-        with socket.socket() as one, socket.socket() as bus:
-            try:
-                one.bind(("127.0.0.1", port))
-                bus.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError("no free ports")
 
 
 class RedisServer:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.harness.gateway import free_port
+from tests.harness.ports import free_port
 from tests.monitoring.files import MONITORING, RULES, need
 
 SCRAPE = "1s"

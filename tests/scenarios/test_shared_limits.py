@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.harness.gateway import Gateway
+from tests.harness.ports import free_ports
 from tests.harness.post import letter, outsiders, post
-from tests.harness.redis import RedisServer, free_ports
+from tests.harness.redis import RedisServer
 
 PASSWORD = "geheim-van-redis"
 MINUTE = {"personal_messages_per_minute": 6, "tenant_messages_per_minute": 0}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.gateway import free_port
+from tests.harness.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 

@@ -11,7 +11,8 @@ from relay.cli.findings import Finding
 from relay.cli.shared_counters import counters
 from relay.settings.model import Settings
 from relay.settings.storage import Storage
-from tests.harness.redis import RedisServer, free_ports
+from tests.harness.ports import free_ports
+from tests.harness.redis import RedisServer
 
 
 @pytest.fixture

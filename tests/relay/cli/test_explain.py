@@ -12,7 +12,8 @@ from relay.counters.contract import MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.policy.catalogue import ORDER
 from tests.harness.counters import Driven
-from tests.harness.redis import RedisServer, free_ports
+from tests.harness.ports import free_ports
+from tests.harness.redis import RedisServer
 from tests.relay.cli.conftest import NEWSLETTER, Answer, Zegel, consents
 
 CASES = Path(__file__).parents[2] / "cases"

@@ -26,8 +26,8 @@ from relay.settings.model import Settings
 from tests.faults.conftest import disk
 from tests.faults.disk import fill
 from tests.harness.certificates import write_pair
-from tests.harness.gateway import free_port
 from tests.harness.limits import few_descriptors
+from tests.harness.ports import free_port
 from tests.relay.cli.conftest import CONFIG, Zegel
 
 __all__ = ["disk"]

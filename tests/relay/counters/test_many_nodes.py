@@ -15,7 +15,8 @@ from relay.counters.embedded import EmbeddedCounters
 from relay.counters.many_nodes import ManyNodes, open_shared, share_of
 from relay.settings.storage import Storage
 from tests.fakes.clock import START
-from tests.harness.redis import RedisServer, free_ports
+from tests.harness.ports import free_ports
+from tests.harness.redis import RedisServer
 
 LIMIT = Limit("messages_per_minute", "tenant", "t:7", 100, MINUTE, 100, 7)
 KEY = "login:192.0.2.1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -14,6 +13,7 @@ from relay.delivery.connection import Terms, Timeouts
 from relay.delivery.outcome import Deferred, Delivered, Failed, Scope
 from relay.delivery.peers import Peer
 from relay.delivery.pool import Doors, PeerState, Pool, PoolSettings, check_peers
+from tests.harness.ports import free_port
 from tests.relay.delivery.conftest import Authority
 from tests.relay.delivery.jobs import HEAD, Letter
 from tests.relay.delivery.sink import Sink, dice
@@ -72,13 +72,6 @@ async def sink() -> AsyncIterator[Sink]:
         yield made
 
 
-def refusing_port() -> int:
-    """A port on loopback where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def is_delivered(letter: Letter) -> bool:
     return letter.outcomes is not None and all(isinstance(outcome, Delivered) for outcome in letter.outcomes)
 
@@ -131,7 +124,7 @@ async def test_take_is_asked_only_when_a_message_can_begin(sink: Sink) -> None:
 
 
 async def test_a_dead_host_gets_no_jobs_and_the_second_host_does(sink: Sink) -> None:
-    bench = Bench([refusing_port(), sink.port])
+    bench = Bench([free_port(), sink.port])
     letters = bench.send(Letter(), Letter())
     await bench.answered(letters)
     assert all(map(is_delivered, letters))
@@ -144,7 +137,7 @@ async def test_a_dead_host_gets_no_jobs_and_the_second_host_does(sink: Sink) -> 
 
 
 async def test_no_usable_host_means_take_is_never_called() -> None:
-    bench = Bench([refusing_port(), refusing_port()])
+    bench = Bench([free_port(), free_port()])
     (letter,) = bench.send(Letter())
     await bench.until(lambda: len(bench.notices) == 2)
     bench.pool.wake()
@@ -155,7 +148,7 @@ async def test_no_usable_host_means_take_is_never_called() -> None:
 
 
 async def test_a_host_that_comes_back_is_found_without_a_new_wake(sink: Sink) -> None:
-    port = refusing_port()
+    port = free_port()
     bench = Bench([port], plan=QUICK)
     (letter,) = bench.send(Letter())
     await bench.until(lambda: len(bench.notices) == 2)
@@ -309,7 +302,7 @@ async def test_idle_connection_that_the_peer_closed_is_replaced(sink: Sink) -> N
 
 
 async def test_check_tells_what_is_wrong_with_each_host(sink: Sink, authority: Authority) -> None:
-    dead = refusing_port()
+    dead = free_port()
     peers = [
         Peer("127.0.0.1", sink.port),
         Peer("127.0.0.1", dead),
@@ -323,7 +316,7 @@ async def test_check_tells_what_is_wrong_with_each_host(sink: Sink, authority: A
 
 
 async def test_check_of_a_pool_leaves_its_state_alone(sink: Sink) -> None:
-    bench = Bench([sink.port, refusing_port()])
+    bench = Bench([sink.port, free_port()])
     fine, refused = await bench.pool.check()
     assert (fine.why, refused.stage) == ("", "connect")
     assert [peer.failures for peer in bench.pool.state().peers] == [0, 0]

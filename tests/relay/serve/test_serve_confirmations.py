@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.gateway import SENDER, Gateway
-from tests.harness.redis import RedisServer, free_ports
+from tests.harness.ports import free_ports
+from tests.harness.redis import RedisServer
 
 TO = "new@dest.example"
 MAIL = (
