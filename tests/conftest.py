@@ -92,13 +92,15 @@ AS_ONE = ("tests/corpus", "tests/clients")  # share one gateway and what crossed
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file stay in one process, with what they share; long ones come first, in random order otherwise."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several processes one runs all tests of a file, with what they share; long ones come first."""
 
     def place(item: pytest.Item) -> int:
         folders = (index for index, folder in enumerate(LONG) if item.nodeid.startswith(folder + "/"))
         return next(folders, len(LONG))
 
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     items.sort(key=place)
     for item in items:
         file = item.nodeid.partition("::")[0]

@@ -53,17 +53,23 @@ def _unbroken(raw: bytes, start: int, stop: int) -> int:
 
 
 def texts(chunks: Chunks, charset: str = "") -> Iterator[str]:
-    """Chunks as text: by its byte order mark, else by `charset`, else UTF-8. Never an error."""
+    """Chunks as text: by its byte order mark, else by `charset`, else UTF-8, and Windows-1252 from where that fails. No errors."""
     decoder: codecs.IncrementalDecoder | None = None
     for chunk in chunks:
         if decoder is None:
             if not chunk:
                 continue
             decoder, chunk = _decoder(chunk, charset)
-        text = decoder.decode(chunk)
+        try:
+            text = decoder.decode(chunk)
+        except UnicodeDecodeError:
+            chunk = decoder.getstate()[0] + chunk  # what waited for the rest of its letter
+            decoder = codecs.getincrementaldecoder("cp1252")("replace")
+            text = decoder.decode(chunk)
         if text:
             yield text
     if decoder is not None:
+        decoder.errors = "replace"  # of a letter that was cut off
         last = decoder.decode(b"", True)
         if last:
             yield last
@@ -74,11 +80,11 @@ def _decoder(first: bytes, charset: str) -> tuple[codecs.IncrementalDecoder, byt
         if first.startswith(mark):
             return codecs.getincrementaldecoder(name)("replace"), first[len(mark) :]
     codec = codec_of(charset) if charset else ""
-    if not codec or codec == "ascii":
-        codec = "utf-8"
-        if first[1:2] == b"\0" and first[3:4] == b"\0":
-            codec = "utf-16-le"  # without a mark, as some spreadsheet programs write it
-    return codecs.getincrementaldecoder(codec)("replace"), first
+    if codec and codec != "ascii":
+        return codecs.getincrementaldecoder(codec)("replace"), first
+    if first[1:2] == b"\0" and first[3:4] == b"\0":  # without a mark, as some spreadsheet programs write it
+        return codecs.getincrementaldecoder("utf-16-le")("replace"), first
+    return codecs.getincrementaldecoder("utf-8")("strict"), first
 
 
 __all__ = ["octets", "slices", "texts"]

@@ -55,14 +55,18 @@ def _remembered(found: Iterable[str], held: list[str]) -> Iterator[str]:
 
 
 def sniff(sample: list[str]) -> str:
-    """The delimiter that stands equally often, at least once, in most of the lines; "" where none does."""
+    """The delimiter that stands equally often, at least once, in most of the lines; "" where none does.
+
+    Sentences have a comma each too: one with a blank after it makes no table.
+    """
     rows = [line for line in sample if line.strip()]
     best, most = "", 0
     for delimiter in DELIMITERS:
         counts = [line.count(delimiter) for line in rows]
         usual = max(set(counts), key=counts.count, default=0)
         agreed = counts.count(usual)
-        if usual > 0 and agreed >= 2 and agreed * 10 >= len(counts) * 7 and usual * agreed > most:
+        is_prose = delimiter == "," and usual == 1 and sum(", " in line for line in rows) * 2 > len(rows)
+        if usual > 0 and agreed >= 2 and agreed * 10 >= len(counts) * 7 and usual * agreed > most and not is_prose:
             best, most = delimiter, usual * agreed
     return best
 

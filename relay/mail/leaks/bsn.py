@@ -18,6 +18,7 @@ _STRONG = re.compile(rb"(?<![a-z])bsn|burger ?service ?(?:nummer|nr)|sofi-?(?: ?
 _WORD = re.compile(
     rb"(?<![a-z])bsn|burger ?service ?(?:nummer|nr)|sofi-?(?: ?nummer|nr)|citizen service number|geboortedatum"
 )
+_CHAMBER = re.compile(rb"(?:kvk|k\.v\.k\.|koophandel)[- ]?(?:nummer|nr)?\.?:? ?$")
 _YEAR = (b"19", b"20")
 
 
@@ -40,6 +41,11 @@ def is_date(digits: bytes) -> bool:
         if year[:2] in _YEAR and b"01" <= month <= b"12" and b"01" <= day <= b"31":
             return True
     return False
+
+
+def is_chamber(data: bytes, start: int) -> bool:
+    """Whether the number at `start` says itself that it is a company's, of the chamber of commerce: eight digits too."""
+    return _CHAMBER.search(data[max(0, start - 24) : start].lower()) is not None
 
 
 def names_bsn(text: bytes) -> bool:

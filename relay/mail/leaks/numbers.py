@@ -35,6 +35,7 @@ _GROUPED = (
     b"0000 0000 0000 0000 000",
     b"0000 0000 0000 0000",
     b"0000 000000 00000",  # American Express
+    b"0000 0000 0000 000",  # the same, as people type it
     b"0000 000000 0000",  # Diners Club
 )
 _BLANKS = (

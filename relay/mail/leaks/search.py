@@ -185,8 +185,8 @@ class Place:
                     if good and ((table is not None and table.has_cards) or card_words.beside(start, end)):
                         _add(self.cards, (digits,))
             elif len(digits) <= 9 and table is None and not bsn.is_date(digits):
-                if len(digits) == 8 and ends_longer(classes, start):
-                    continue  # the end of a telephone number
+                if len(digits) == 8 and (ends_longer(classes, start) or bsn.is_chamber(data, start)):
+                    continue  # the end of a telephone number, or a company's
                 good = bsn.passes(digits)
                 chance = chance or (good and len(digits) == 9)
                 self._crowd.add(digits, good)

@@ -20,7 +20,8 @@ _MARK = re.compile(
 )
 _CARE = re.compile(
     rb"pati(?:e|\xc3\xab|\xeb)nt|diagnos[ei]|medicatie|medication|behandelplan|treatment plan|ziektebeeld|huisarts|psychiat"
-    rb"|depressi[ev]|schizofreni|schizophreni|bipola?ir|epilepsi|diabet|kanker|cancer|chemotherap|hiv\b|aids\b|dementie|dementia"
+    rb"|depressi[ev]|psychos[ei]|psychot|schizofreni|schizophreni|bipola?ir|epilepsi|diabet|kanker|cancer|chemotherap|hiv\b|aids\b"
+    rb"|hartinfarct|heart attack|beroerte|anorexi|boulimi|opname op de afdeling|dementie|dementia"
     rb"|alzheimer|parkinson|multiple scler|verslaving|addiction|zwanger|pregnan|abortus|abortion|\bggz\b|thuiszorg|verpleeg"
     rb"|insuline?\b|metformin|oxazepam|methylfenidaat|methylphenidate|antidepressi|anticonceptie|contracepti|allergie|astma|asthma"
 )

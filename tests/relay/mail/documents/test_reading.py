@@ -189,3 +189,23 @@ def test_an_encrypted_mail_cannot_be_checked() -> None:
 
 def test_a_pdf_without_a_reader_is_left_alone() -> None:
     assert inspect(made.pdf(["BSN 123456782"]), "application/pdf", "a.pdf").counts == {}
+
+
+CARE = "Met groet, ons kantoor\r\nBetreft pati\u00ebnt Bos, pati\u00ebntnummer 7490866: een depressie waarvoor medicatie.\r\n"
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "cp1252", "utf-8-sig", "utf-16"])
+def test_a_text_file_without_a_charset_is_read_as_it_was_saved(charset: str) -> None:
+    assert "special" in inspect(CARE.encode(charset), "text/plain", "brief.txt").counts
+
+
+def test_a_letter_cut_by_the_end_of_a_chunk_or_of_the_file_changes_nothing_else() -> None:
+    cut = ("x" * (64 * 1024 - 1) + "\u00eb\r\n" + CARE).encode()
+    assert "special" in inspect(cut, "text/plain", "brief.txt").counts
+    assert "special" in inspect(CARE.encode() + b"\xc3", "text/plain", "brief.txt").counts
+
+
+def test_sentences_with_a_comma_each_are_no_table() -> None:
+    number = good_bsns(1)[0]
+    lines = f"Goedemorgen, hierbij het stuk.\r\nGeboortedatum 24-01-1954, nummer {number}\r\nMet groet, Tess\r\n"
+    assert inspect(lines.encode(), "text/plain", "brief.txt").counts == {"bsn": 1}

@@ -257,3 +257,16 @@ def test_no_octets_make_it_fail(content: bytes, name: str) -> None:
 def test_a_number_is_found_wherever_the_text_is_cut(lead: int, filler: int) -> None:
     text = " " * lead + "woord " * (filler // 6) + "bsn 123456782 " + "woord " * 3_000
     assert found(text) == {"bsn": 1}
+
+
+def test_a_company_s_number_beside_the_word_bsn_is_none() -> None:
+    eight = next(number[1:] for number in good_bsns(200) if number[0] == "0")
+    assert found(f"Stuur ons geen BSN. KvK {eight}") == {}
+    assert found(f"Stuur ons geen BSN. KvK-nummer: {eight}") == {}
+    assert found(f"BSN {eight}") == {"bsn": 1}
+
+
+def test_an_american_express_card_in_fours_is_a_card() -> None:
+    number = good_cards(1, "37", 15)[0]
+    fours = " ".join((number[:4], number[4:8], number[8:12], number[12:]))
+    assert found(f"Kaart {fours}, geldig tot 06/29") == {"card": 1}
