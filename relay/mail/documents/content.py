@@ -53,7 +53,7 @@ def _unbroken(raw: bytes, start: int, stop: int) -> int:
 
 
 def texts(chunks: Chunks, charset: str = "") -> Iterator[str]:
-    """Chunks as text: by its byte order mark, else by `charset`, else UTF-8, and Windows-1252 from where that fails. No errors."""
+    """Chunks as text: by its byte order mark, else by `charset`, else UTF-8; from where that fails, Windows-1252. No errors."""
     decoder: codecs.IncrementalDecoder | None = None
     for chunk in chunks:
         if decoder is None:
