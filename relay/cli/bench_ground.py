@@ -90,8 +90,6 @@ class Ground:
     directory: Directory
     account: Account
     intake: Intake
-    history: History
-    trace: Trace
     cipher: Cipher
     recheck: Recheck
     generation: Generation
@@ -123,16 +121,13 @@ class Ground:
             Counting(counters, OneNode(counters)),
             generation=lambda: generation.read(CONSENT),
         )
-        trace = Trace(history, keyring)
         house = House(settings.server.hostname, settings.web.public_url, settings.server.language)
         return cls(
             settings=settings,
             keyring=keyring,
             directory=directory,
             account=account,
-            intake=Intake(pipeline, gather, _NoQueue(), trace, house=house, watcher=_Nobody()),
-            history=history,
-            trace=trace,
+            intake=Intake(pipeline, gather, _NoQueue(), Trace(history, keyring), house=house, watcher=_Nobody()),
             cipher=cipher,
             recheck=Recheck(pipeline, lookup, generation, lambda: directory, clock),
             generation=generation,
