@@ -180,7 +180,7 @@ class _Measuring:
         return (time.process_time() - before) / batches / size * 1e6
 
     def _log(self, item: Item) -> float:
-        """CPU microseconds of both lines in the delivery log with its thread's share; the start of thread and file is left out."""
+        """CPU microseconds of both lines in the delivery log, thread included; the start of thread and file is left out."""
         few, many = self.calls, 5 * self.calls
         return (self._logged(item, many) - self._logged(item, few)) / (many - few) * 1e6
 
