@@ -49,13 +49,14 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
         return _confirmation(mail, facts, settings)
     if mail.mail_class is not MailClass.COMMERCIAL:
         return Verdict.accept()
-    at_rcpt = mail.message is None
+    drops, asked, at_rcpt = [], False, mail.message is None
     if mail.purpose is None:
         return Verdict.accept(reason="consent.purpose_later") if at_rcpt else Verdict.reject("consent.no_purpose")
-    drops, asked = [], False
+    requests = facts.values.get(Fact.REQUESTS) if at_rcpt else None  # read there where the recipient has one
     for recipient in mail.recipients:
         reason = _reason(mail, mail.purpose, facts.consents.get(recipient.address), settings)
-        if reason == "consent.unconfirmed" and at_rcpt:
+        old = isinstance(requests, dict) and _request(mail.now, requests.get(recipient.address), settings)
+        if reason == "consent.unconfirmed" and at_rcpt and not (old or mail.in_company):
             asked = True  # the mail may turn out to be the confirmation that was asked for
         elif reason:
             drops.append(DropRecipient(recipient.address, reason))

@@ -34,6 +34,7 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     entries = facts.suppressions
     drops: list[DropRecipient] = []
     restricted = asked_again = False
+    may_be_confirmation = _may_be_confirmation(mail) and not mail.in_company
     for recipient in mail.recipients:
         standing = entries.get(recipient.address)
         if not standing:
@@ -41,7 +42,7 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
         reason = _reason(mail, standing)
         if reason == "suppression.restricted_hold":
             restricted = True
-        elif reason == "suppression.objected" and _may_be_confirmation(mail) and _asked_again(facts, recipient.address):
+        elif reason == "suppression.objected" and may_be_confirmation and _asked_again(facts, recipient.address):
             asked_again = True
         elif reason:
             drops.append(DropRecipient(recipient.address, reason))

@@ -99,8 +99,10 @@ class Gather:
 
     def claim_confirmation(self, mail: Submission) -> None:
         """Count a confirmation that is about to be taken, once for each recipient, in the same turn of the loop that
-        judged it.
+        judged it. Who only looks counts nothing.
         """
+        if self.dry:
+            return
         addresses = [recipient.address for recipient in mail.recipients]
         found = self.lookup.requests(mail.account.tenant.id, _purpose(mail), addresses)
         for address, request in found.items():

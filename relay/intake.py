@@ -55,6 +55,16 @@ class Watcher(Protocol):
         ...
 
 
+class AtRcpt(NamedTuple):
+    """The answer to one RCPT. `settled`: the end of data need not ask again (PIPE-1). `alone`: he takes no company, since only
+    the confirmation that he asked for may reach him, and that goes to one (CLASS-7).
+    """
+
+    refusal: str | None
+    settled: bool = False
+    alone: bool = False
+
+
 class House(NamedTuple):
     """What the gateway says of itself: its name, its pages, the language before a tenant is known, how soon it answers."""
 
@@ -92,14 +102,21 @@ class Intake:
         ruling = self.pipeline.sender(mail)
         return None if ruling.passes else self._refusal_at_rcpt(ruling)
 
-    def recipient(self, mail: Submission) -> tuple[str | None, bool]:
-        """`(refusal or None, settled)` of one RCPT; settled: the end of data need not ask again (PIPE-1)."""
+    def recipient(self, mail: Submission, *, alone: bool = False) -> AtRcpt:
+        """The answer to one RCPT. `alone`: one who takes no company was taken before."""
+        if alone:
+            reason = "session.confirmation_alone"
+            return AtRcpt(self._refusal_at_rcpt(Ruling(mail, action=Action.DEFER, reason=reason)))
         needs = self.pipeline.needs(mail)
-        facts = self.gather.facts(needs, mail, [recipient.address for recipient in mail.recipients])
+        addresses = [recipient.address for recipient in mail.recipients]
+        facts = self.gather.facts(needs, mail, addresses)
         ruling = self.pipeline.recipient(mail, facts)
+        if ruling.awaits_confirmation:  # few do, so that their requests are read only now
+            asked = self.gather.facts((Fact.REQUESTS,), mail, addresses)
+            ruling = self.pipeline.recipient(mail, Facts({**facts.values, **asked.values}))
         if ruling.passes:
-            return None, ruling.settled
-        return self._refusal_at_rcpt(ruling), False
+            return AtRcpt(None, ruling.settled, ruling.awaits_confirmation)
+        return AtRcpt(self._refusal_at_rcpt(ruling))
 
     def _refusal_at_rcpt(self, ruling: Ruling) -> str:
         reply = ruling.reply(ruling.mail.account.tenant.language, self.house.public_url)

@@ -55,7 +55,7 @@ Row = Mapping[str, Any]
 ROW_KEYS = frozenset((
     *("why", "rules", "expect", "settings", "at", "tenant", "credential", "stream", "login_purpose", "rcpt", "mail_from"),
     *("smtputf8", "purpose", "class", "bulk", "confirm", "head", "drop", "from", "body", "html", "charset", "received", "nested"),
-    *("ledger", "stops", "requests", "thread", "equal_mails", "allowance", "unavailable", "files"),
+    *("in_company", "ledger", "stops", "requests", "thread", "equal_mails", "allowance", "unavailable", "files"),
 ))  # fmt: skip
 EXPECT_KEYS = frozenset((
     *("action", "reason", "drops", "edits", "notes", "detail", "due_in_seconds"),
@@ -152,7 +152,8 @@ def submission(row: Row) -> Submission:
         mail = replace(mail, purpose=who.tenant.purposes[row["purpose"]] if row["purpose"] else None)
     usual = {"marketing": "commercial"}.get(mail.stream.value, mail.stream.value)
     kind = MailClass(row.get("class", usual))
-    return replace(mail, mail_class=kind, bulk=row.get("bulk", False), confirm=row.get("confirm", False))
+    flags = {flag: row.get(flag, False) for flag in ("bulk", "confirm", "in_company")}
+    return replace(mail, mail_class=kind, **flags)
 
 
 def account(row: Row) -> Account:

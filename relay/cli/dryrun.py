@@ -187,12 +187,14 @@ def _before_data(intake: Intake, listener: _Listener, mail: Submission) -> dict[
     if reply is not None:
         stop = _Stop(reply, listener.heard())
         return {recipient.address: stop for recipient in mail.recipients}
-    stops = {}
-    for recipient in mail.recipients:
-        one = replace(mail, envelope=mail.envelope._replace(recipients=(recipient,)))
-        reply, _ = intake.recipient(one)
-        if reply is not None:
-            stops[recipient.address] = _Stop(reply, listener.heard())
+    stops: dict[str, _Stop] = {}
+    alone = False
+    for number, recipient in enumerate(mail.recipients):
+        envelope = mail.envelope._replace(recipients=(recipient,))
+        said = intake.recipient(replace(mail, envelope=envelope, in_company=number > len(stops)), alone=alone)
+        alone = alone or said.alone
+        if said.refusal is not None:
+            stops[recipient.address] = _Stop(said.refusal, listener.heard())
     return stops
 
 

@@ -21,7 +21,7 @@ def run(
     configure(settings)
     os.umask(0o077)  # whatever is made here is for its owner only
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_run(Supervisor(settings), greet, meanwhile))
+        runner.run(serving(Supervisor(settings), greet, meanwhile))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -33,12 +33,14 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(
-    supervisor: Supervisor, greet: Callable[[Settings], None], meanwhile: Callable[[], object] | None
+async def serving(
+    supervisor: Supervisor, greet: Callable[[Settings], None], meanwhile: Callable[[], object] | None = None
 ) -> None:
+    """From the start to the end; signals are heard all the while."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
     starting = loop.create_task(supervisor.start())
     stopping = loop.create_task(supervisor.stopping.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)

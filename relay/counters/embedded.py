@@ -15,6 +15,7 @@ from relay.policy.facts import Allowance
 _GRANTED = Allowance(True)
 _WINDOW = struct.Struct(f"<{PAST}I")
 _ROW = struct.Struct(f"<{CELLS}I")
+CLOCKS_APART_SECONDS = 60.0
 HELD = float("inf")  # a slot that ends when it is told to, not by time
 _HORIZON_NS = PARK_HORIZON_SECONDS * NANOSECONDS
 
@@ -268,8 +269,8 @@ class EmbeddedCounters:
         table.lock()
         try:
             place = table.claim(("block", key), now)
-            until_ns = max(int(until * NANOSECONDS), VALUES.unpack_from(table.raw, place + KEY_BYTES)[1])
-            VALUES.pack_into(table.raw, place + KEY_BYTES, until_ns / NANOSECONDS, until_ns, 0)
+            until_ns = max(int(until * NANOSECONDS), self._blocked_ns(place, now))
+            VALUES.pack_into(table.raw, place + KEY_BYTES, until_ns / NANOSECONDS, until_ns, int(now))
         finally:
             table.unlock()
 
@@ -278,10 +279,15 @@ class EmbeddedCounters:
         table.look()
         try:
             place = table.find(("block", key))
-            until = 0.0 if place < 0 else VALUES.unpack_from(table.raw, place + KEY_BYTES)[1] / NANOSECONDS
+            until = 0.0 if place < 0 else self._blocked_ns(place, now) / NANOSECONDS
             return until if until > now else 0.0
         finally:
             table.done()
+
+    def _blocked_ns(self, place: int, now: float) -> int:
+        """The end of a block; 0 for one that a clock ahead of this one began, which would last as long as it was wrong."""
+        _, until_ns, began = VALUES.unpack_from(self._table.raw, place + KEY_BYTES)
+        return until_ns if began <= now + CLOCKS_APART_SECONDS else 0
 
     def enter(self, key: str, member: int, now: float) -> int:
         table = self._table

@@ -136,6 +136,7 @@ class Submission:
     bulk: bool = False
     confirm: bool = False  # a sender's own confirmation mail (CLASS-7)
     purpose: Purpose | None = None  # account's, or named by X-Zegel-Purpose
+    in_company: bool = False  # at RCPT: others were taken before, so that it is no confirmation, which goes to one
 
     @property
     def stream(self) -> Stream:

@@ -53,6 +53,9 @@ class Outcome(NamedTuple):
     reason: str
 
 
+_AWAITING = ("consent.pending_request", "suppression.pending_request")
+
+
 @dataclass(frozen=True, slots=True)
 class Ruling:
     """The answer to a submission. `mail` has the recipients that are left, the class and the purpose in force.
@@ -84,6 +87,11 @@ class Ruling:
     def settled(self) -> bool:
         """At RCPT: every policy let the recipient pass without a word, so the end of data need not ask again (PIPE-1)."""
         return self.action is Action.ACCEPT and not any(entry.reason for entry in self.trace)
+
+    @property
+    def awaits_confirmation(self) -> bool:
+        """At RCPT: only the confirmation that the recipient asked for may reach him (CLASS-7)."""
+        return any(entry.reason in _AWAITING and entry.mode == "enforce" for entry in self.trace)
 
     @property
     def bypassed(self) -> tuple[str, ...]:

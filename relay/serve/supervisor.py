@@ -62,6 +62,7 @@ class Supervisor:
         self.workers = settings.server.workers or os.cpu_count() or 1
         self.children: dict[int, Child] = {}
         self.stopping = asyncio.Event()
+        self._ready = asyncio.Event()
         self._base = metrics.Base()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ownership = Ownership(settings)
@@ -107,6 +108,7 @@ class Supervisor:
             ready.cancel()
             await self.stop()
             raise StartFailed(self._failed.result())
+        self._ready.set()
         notify.ready()
 
     def _make_room(self) -> None:
@@ -133,7 +135,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._later(self._reload()))
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         await self.stopping.wait()
         await self.stop()
 
@@ -219,6 +221,14 @@ class Supervisor:
         except (OpUnavailable, OpRefused):
             return "silent" if child.channel is not None else "missing"
         return "running"
+
+    def reload(self) -> None:
+        """SIGHUP, which may come before the start is over: then the children reload what they have only just loaded."""
+        self._later(self._reload_when_ready())
+
+    async def _reload_when_ready(self) -> None:
+        await self._ready.wait()
+        await self._reload()
 
     async def _reload(self) -> None:
         """SIGHUP: certificates from disk; a bad pair leaves the old one in force and is said."""

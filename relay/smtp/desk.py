@@ -102,16 +102,21 @@ class Desk:
         return self._intake.sender(self._submission(transaction, ()))
 
     def recipient(self, transaction: Transaction, address: Address, recipient: Recipient) -> str | None:
-        refusal, settled = self._intake.recipient(self._submission(transaction, (recipient,)))
-        if settled:
+        mail = self._submission(transaction, (recipient,), in_company=bool(transaction.recipients))
+        said = self._intake.recipient(mail, alone=transaction.is_alone)
+        if said.settled:
             transaction.settled.add(recipient.address)
-        return refusal
+        transaction.is_alone = transaction.is_alone or said.alone
+        return said.refusal
 
-    def _submission(self, transaction: Transaction, recipients: tuple[Recipient, ...]) -> Submission:
+    def _submission(
+        self, transaction: Transaction, recipients: tuple[Recipient, ...], *, in_company: bool = False
+    ) -> Submission:
         mail = transaction.mail
         envelope = Envelope(transaction.mail_from, recipients, mail.smtputf8, mail.ret, mail.envid)
         account = transaction.account
-        return Submission(account, envelope, transaction.session, self._clock.now(), purpose=account.purpose)
+        now, purpose = self._clock.now(), account.purpose
+        return Submission(account, envelope, transaction.session, now, purpose=purpose, in_company=in_company)
 
     # -- message --------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ class Transaction:
     recipients: list[Recipient] = field(default_factory=list)
     settled: set[str] = field(default_factory=set)
     is_asked: bool = False  # some RCPT was answered, if only with a refusal
+    is_alone: bool = False  # who was taken takes no company (CLASS-7)
     generation: int = 0  # of the consent store when `settled` was judged
 
     @property

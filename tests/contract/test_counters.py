@@ -207,6 +207,14 @@ def test_a_block_is_never_shortened(counters: Counters) -> None:
     assert counters.blocked_until("192.0.2.2", START) == 0.0
 
 
+def test_a_block_by_a_clock_that_was_ahead_ends_when_the_clock_is_right(presence: EmbeddedCounters) -> None:
+    year = 365 * 86400
+    presence.block("192.0.2.1", START + year + 900, START + year)
+    assert presence.blocked_until("192.0.2.1", START) == 0.0
+    presence.block("192.0.2.1", START + 900, START)
+    assert presence.blocked_until("192.0.2.1", START + 1) == START + 900
+
+
 def test_presence_is_counted_over_workers_and_ends_with_them(presence: EmbeddedCounters) -> None:
     assert [presence.enter("192.0.2.1", member, START) for member in (0, 0, 1)] == [1, 2, 3]
     assert presence.enter("192.0.2.2", 1, START) == 1

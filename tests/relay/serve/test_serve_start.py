@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from relay.cli import running
 from relay.cli.trouble import DOWN, trouble_of
 from relay.keyring import Keyring
 from relay.serve.supervisor import StartFailed, Supervisor
@@ -54,3 +57,38 @@ async def test_a_worker_without_a_folder_to_work_in_ends_with_one_event(
             await Supervisor(settings).start()
     told = capfd.readouterr().err
     assert '"child.failed"' in told and "Traceback" not in told
+
+
+class _Hung(Supervisor):
+    """Told to reload while it starts; it stops when it has."""
+
+    reloads = 0
+
+    async def start(self) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await super().start()
+
+    async def _reload(self) -> None:
+        await super()._reload()
+        self.reloads += 1
+        self.stopping.set()
+
+
+async def test_a_reload_that_comes_during_the_start_waits_for_its_end(tmp_path: Path) -> None:
+    """An ACME hook that said SIGHUP too early ended the gateway."""
+    settings = Settings.model_validate(
+        {
+            "server": {"data_dir": str(tmp_path / "data"), "keys_dir": str(tmp_path / "keys"), "workers": 1},
+            "listener": [{"address": "127.0.0.1:0", "tls": "off"}],
+            "web": {"address": "127.0.0.1:0"},
+        }
+    )
+    Keyring.open(settings.server.keys_dir, create=True)
+    supervisor = _Hung(settings)
+    before = signal.signal(signal.SIGHUP, lambda number, frame: None)  # the default would end these tests
+    try:
+        async with asyncio.timeout(60):
+            await running.serving(supervisor, lambda settings: None)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert supervisor.reloads == 1
