@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from relay.clock import Clock
@@ -15,6 +16,7 @@ from relay.policy.facts import Fact, Facts
 from relay.policy.pipeline import Pipeline
 from relay.policy.verdict import Action
 from relay.spool.item import Item
+from relay.store import restored
 from relay.store.generation import CONSENT, Generation
 
 NO_SESSION = SessionInfo("")
@@ -34,6 +36,8 @@ class Standing(NamedTuple):
 GOES = Standing()
 SUSPENDED = Standing(waits="account.suspended")
 NO_STORE = Standing(waits="consent.unavailable")
+UNRELEASED_NOTE = "restored from a backup: its queue and all marketing wait for `zegel queue release`"
+UNRELEASED = Standing(waits="restore.unreleased")
 
 
 class Recheck:
@@ -52,6 +56,17 @@ class Recheck:
         self._generation = generation
         self._directory = directory
         self._clock = clock
+        self.marketing_waits = False
+        """After a restore nobody here knows who left since the backup, until the operator releases what waits."""
+
+    def look(self, data_dir: Path) -> None:
+        """Whether a restore waits for its release; a few times a second. Cheap."""
+        self.marketing_waits = restored.is_waiting(data_dir)
+
+    @property
+    def note(self) -> str:
+        """What the operator should know, or ""."""
+        return UNRELEASED_NOTE if self.marketing_waits else ""
 
     def __call__(self, item: Item, waiting: Sequence[int]) -> Standing:
         """What stands in the way now. It waits for a store to be read (PIPE-3) or a suspended tenant (THROTTLE-9)."""
@@ -60,6 +75,8 @@ class Recheck:
             return NO_STORE
         if item.meta["class"] == MailClass.SYSTEM:
             return GOES
+        if self.marketing_waits and _is_marketing(item):
+            return UNRELEASED
         tenant = directory.tenant_by_id(item.tenant)
         if tenant is None:
             return Standing([(index, "account.gone") for index in waiting])
@@ -81,6 +98,8 @@ class Recheck:
         """What the last call said still holds: for copies that waited for a connection since."""
         if item.meta["class"] == MailClass.SYSTEM:
             return True
+        if self.marketing_waits and _is_marketing(item):
+            return False
         tenant = self._directory().tenant_by_id(item.tenant)
         return tenant is not None and not tenant.suspended and item.generation == self._generation.read(CONSENT)
 
@@ -118,6 +137,10 @@ class Recheck:
             elif ruling.action is Action.HOLD and ruling.reason != released:
                 held = ruling.reason
         return Standing(gone, held)
+
+
+def _is_marketing(item: Item) -> bool:
+    return bool(item.meta["stream"] == Stream.MARKETING or item.meta["class"] == MailClass.COMMERCIAL)
 
 
 def _account(item: Item, tenant: Tenant) -> Account:

@@ -9,6 +9,7 @@ import typer
 from relay import __version__
 from relay.cli import (
     apikeys,
+    backup,
     bench,
     checkconfig,
     consents,
@@ -38,7 +39,7 @@ app = group(
     r"[bold]First steps:[/bold] [cyan]zegel demo --samples[/cyan] shows it; [cyan]zegel init DIR[/cyan] sets one up."
 )
 
-for module in (init, serve, demo, checkconfig, doctor, explain, trace, top, bench):
+for module in (init, serve, demo, checkconfig, doctor, explain, trace, top, backup, bench):
     module.add_to(app)
 for name, noun in (
     ("tenant", tenants),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from relay.cli.trouble import DOWN, Trouble
 from relay.serve.boot import HISTORY, QUEUE, control_path
 from relay.serve.channel import Channel, OpRefused, connect
+from relay.store.restored import is_broken_off
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,8 +200,11 @@ def _nothing() -> None:
     """Nobody is waiting for work here."""
 
 
-def require_folder(data: Path) -> None:
-    """Raises Trouble where the data folder belongs to somebody else and we are not the superuser."""
+def require_folder(data: Path, *, broken_off: bool = False) -> None:
+    """Raises Trouble where the data folder belongs to somebody else and we are not the superuser.
+
+    So it does where a restore into it was `broken_off`, unless that is to be finished now.
+    """
     try:
         owner = data.stat().st_uid
     except FileNotFoundError:
@@ -208,6 +212,8 @@ def require_folder(data: Path) -> None:
     if os.geteuid() not in (0, owner):
         name = name_of(owner)
         raise Trouble(DOWN, f"{data} belongs to {name}: run this as that user, for instance `sudo -u {name} zegel ...`")
+    if not broken_off and is_broken_off(data):
+        raise Trouble(DOWN, f"a restore into {data} was broken off: run `zegel restore` with its backup again")
 
 
 def name_of(uid: int) -> str:

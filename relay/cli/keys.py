@@ -32,7 +32,7 @@ def list_all(frame: Frame) -> None:
 def rotate(frame: Frame, kind: KindOfKey) -> None:
     """Make a new key; every process uses it within 2 seconds. No link dies and no mail, consent or opt-out is lost.
 
-    The older keys stay, for links have no end: never take one out of keys_dir. Then make a new backup of keys_dir, since
+    The older keys stay, for links have no end: never take one out of keys_dir. Then make a new `zegel backup`, since
     an older one cannot open what is written from now on. A hash key that was rotated makes each lookup ask once more.
     """
     made = frame.call("keys.rotate", kind=kind)

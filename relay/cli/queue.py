@@ -49,10 +49,47 @@ def hold(frame: Frame, queue_id: QueueId) -> None:
     show_change(frame, "queue.hold", queue_id)
 
 
-@command(app, "release", example="zegel queue release 0R3M7K2QX9T1A")
-def release(frame: Frame, queue_id: QueueId) -> None:
-    """Let a message go that was held."""
-    show_change(frame, "queue.release", queue_id)
+@command(app, "release", example="zegel queue release")
+def release(
+    frame: Frame,
+    queue_id: Annotated[
+        str, typer.Argument(metavar="[ID]", help="Of a held message; without it, all that a restore keeps waiting.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Let a message go that was held; without ID, after `zegel restore`, the whole queue and marketing."""
+    if queue_id:
+        show_change(frame, "queue.release", queue_id)
+    else:
+        _release_restored(frame, yes=yes)
+
+
+def _release_restored(frame: Frame, *, yes: bool) -> None:
+    from relay.backup.restore import release as release_all
+    from relay.cli.backup import gap
+    from relay.cli.client import as_folder_owner, require_folder
+    from relay.store import restored
+
+    data = frame.settings().server.data_dir
+    require_folder(data)
+    with as_folder_owner(data):
+        note = restored.read(data)
+    if note is None:
+        raise Trouble(
+            NO, "no restore waits for its release; to let one held message go, name it: `zegel queue release ID`"
+        )
+    if not frame.as_json:
+        say(*gap(note))
+    if not yes:
+        frame.confirm(f"Let the {note.messages} restored messages go, and marketing with them?")
+    with as_folder_owner(data):
+        files = release_all(data)
+    told = {**note._asdict(), "files": files}
+    frame.call("restore.released", **told)
+    if frame.as_json:
+        print_json({"state": "released", "gap_seconds": note.gap_seconds, **told})
+    else:
+        say("Released: it leaves within seconds, and is judged again by the consents and opt-outs that are known now.")
 
 
 @command(app, "delete", example="zegel queue delete 0R3M7K2QX9T1A --yes")

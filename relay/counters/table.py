@@ -45,6 +45,11 @@ GRACE_SECONDS = 60.0
 _FULL = 0.7
 
 
+def header_generation(header: bytes) -> int:
+    """Which table the first octets of a header name."""
+    return int.from_bytes(header[8 * _GENERATION : 8 * _GENERATION + 8], "little")
+
+
 class Table:
     """The shared table. Offsets are byte offsets of slots and hold until `unlock`, or for a look, until the next call."""
 

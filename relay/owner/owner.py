@@ -33,6 +33,7 @@ from relay.owner.registry import OPERATIONS, READ_ONLY, Operation
 from relay.policy.catalogue import Catalogue
 from relay.store.connection import told, url_of
 from relay.store.generation import CONSENT, DIRECTORY, PLACE_BYTES, Generation, mark_of
+from relay.store.restored import is_broken_off
 
 LOCK = "owner.lock"
 HOUSE: Mapping[str, object] = MappingProxyType({})  # of [policies]: the policies that come with us, as they come
@@ -151,6 +152,8 @@ class Owner(Reader):
         lock = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_broken_off(data_dir):
+                raise store.StoreUnavailable(f"a restore into {data_dir} was broken off: run `zegel restore` again")
             keyring.remove_leftovers()
             database, generation = settings.storage.database, Generation.open(data_dir)
             return cls._open(database, keyring, generation, lock=lock, policies=policies, now=now)

@@ -77,6 +77,7 @@ OPERATIONS = {
     "suppression.remove": Operation(objections.remove, _C),
     "optout": Operation(objections.opt_out, _C),
     "retention.run": Operation(retention.run, _C),
+    "restore.released": Operation(retention.note_release, _C),
 }
 
 READ_ONLY = frozenset(name for name, operation in OPERATIONS.items() if not operation.slots)

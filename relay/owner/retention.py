@@ -43,3 +43,11 @@ def _delete(desk: Desk, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
     key = list(table.primary_key.columns)
     chosen = sa.select(*key).where(where).limit(BATCH_ROWS)
     return desk.connection.execute(table.delete().where(sa.tuple_(*key).in_(chosen))).rowcount
+
+
+def note_release(desk: Desk, args: Args) -> Result:
+    """The operator has let the queue of a restore go: `cut_at`, `restored_at`, `messages`, `files` (GDPR-2)."""
+    times = {name: args.time(name, 0.0) for name in ("cut_at", "restored_at")}
+    numbers = {name: args.number(name, 0, most=1_000_000_000) for name in ("messages", "files")}
+    desk.note(**times, **numbers)
+    return {**times, **numbers}

@@ -139,6 +139,7 @@ class Worker:
         self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=_record_policy)
         signer = Signer(self._keys_for, self.clock.now, self._links)
         self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock)
+        self.recheck.look(self.settings.server.data_dir)
         plans = route.plans(settings.delivery)
         self.scheduler = Scheduler(
             self.queue,
@@ -253,6 +254,7 @@ class Worker:
 
     async def _upkeep(self) -> None:
         await self._follow_directory()
+        self.recheck.look(self.settings.server.data_dir)
         self.queue.tick()
         self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)
@@ -370,7 +372,7 @@ class Worker:
         if op == "worker.ready":
             return self.health.reasons(self.clock.monotonic())
         if op == "worker.notes":
-            return [f"limits: {self.shared.note}"] if self.shared.note else []
+            return [note for note in (self.shared.note and f"limits: {self.shared.note}", self.recheck.note) if note]
         if op == "worker.reload":
             return self.listeners.reload_certificates()
         if op == "worker.submit":

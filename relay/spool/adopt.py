@@ -9,7 +9,8 @@ from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
-from relay.spool.segment import DAMAGED, Row, Segment, sweep
+from relay.spool.remains import sweep
+from relay.spool.segment import DAMAGED, Row, Segment
 
 NODES = 4096
 _ERROR, _CORRUPT, _NOT_A_DATABASE = 1, 11, 26

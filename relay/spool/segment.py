@@ -14,20 +14,20 @@ Failures: sqlite3.Error from `append` and `load` means the disk or the file is b
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import os
-import shutil
 import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from relay.spool.remains import lock, remove_remains, sync_folder, write_file
+
 MESSAGE, STATE, FINAL = 0, 1, 2
 LARGE_BYTES = 128 * 1024
 
-_SCHEMA = """
+MAKE_LOG = """
 CREATE TABLE log(
   seq INTEGER PRIMARY KEY, id INTEGER NOT NULL, kind INTEGER NOT NULL,
   due REAL NOT NULL, tenant INTEGER NOT NULL, rank INTEGER NOT NULL, held INTEGER NOT NULL, data BLOB)
@@ -46,9 +46,18 @@ _DELETE_FINAL = f"DELETE FROM log WHERE id IN ({_FINISHED})"
 _DELETE_OLD_STATES = (
     f"DELETE FROM log WHERE kind={STATE} AND seq NOT IN (SELECT max(seq) FROM log WHERE kind={STATE} GROUP BY id)"
 )
+LIVE_IDS = f"SELECT id FROM log WHERE kind={MESSAGE} AND id NOT IN ({_FINISHED})"
+LIVE_ROWS = (
+    f"SELECT * FROM log WHERE id NOT IN ({_FINISHED}) AND (kind={MESSAGE} OR seq IN "
+    f"(SELECT max(seq) FROM log WHERE kind={STATE} GROUP BY id)) ORDER BY seq"
+)
 _NO_ID = (1 << 63) - 1
 _USES = itertools.count(1)
 DAMAGED = ".damaged"
+
+
+class PagesInUse(sqlite3.OperationalError):
+    """A reader, such as a backup, keeps pages alive that were to go: later again."""
 
 
 class Row(NamedTuple):
@@ -95,13 +104,13 @@ class Segment:
     @classmethod
     def create(cls, path: Path, number: int) -> Segment:
         """A new, empty, locked segment whose schema is on disk when this returns; after an error nothing is left of it."""
-        lock_fd = _lock(path)
+        lock_fd = lock(path)
         if lock_fd is None:
             raise BlockingIOError(path)
         segment = cls(path, lock_fd, number)
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # its log takes over the mode
-            segment._writing().execute(_SCHEMA)
+            segment._writing().execute(MAKE_LOG)
             sync_folder(path.parent)
         except FileExistsError:  # somebody's mail lies there under the name: the clock went back
             segment.close()
@@ -114,7 +123,7 @@ class Segment:
     @classmethod
     def adopt(cls, path: Path, number: int) -> Segment | None:
         """An existing segment, or None while somebody else holds it. Raises sqlite3.Error if the file cannot be used."""
-        lock_fd = _lock(path)
+        lock_fd = lock(path)
         if lock_fd is None:
             return None
         segment = cls(path, lock_fd, number)
@@ -122,7 +131,7 @@ class Segment:
             segment.delete()
             return None
         try:
-            segment._writing().execute("CREATE TABLE IF NOT EXISTS" + _SCHEMA.strip().removeprefix("CREATE TABLE"))
+            segment._writing().execute("CREATE TABLE IF NOT EXISTS" + MAKE_LOG.strip().removeprefix("CREATE TABLE"))
             low, high, last, size, final = segment._writing().execute(_EXTENT).fetchone()
         except sqlite3.Error:
             segment.close()
@@ -136,7 +145,7 @@ class Segment:
     @classmethod
     def hold(cls, path: Path) -> Segment | None:
         """A file whose content nobody asks for, locked; None while somebody else holds it."""
-        lock_fd = _lock(path)
+        lock_fd = lock(path)
         return None if lock_fd is None else cls(path, lock_fd, 0)
 
     def _connect(self) -> sqlite3.Connection:
@@ -245,7 +254,7 @@ class Segment:
                 db.execute("VACUUM")
             busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             if busy:
-                raise sqlite3.OperationalError("a reader kept the old pages alive")
+                raise PagesInUse("a reader kept the old pages alive")
             low, high, _, size, _ = db.execute(_EXTENT).fetchone()
             self.low, self.high, self.bytes = low or _NO_ID, high or 0, size
             return gone
@@ -263,7 +272,7 @@ class Segment:
         self.has_bodies = True
         path = self._body(number)
         try:
-            _write_file(path, parts)
+            write_file(path, parts)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -338,62 +347,3 @@ class Segment:
             self._gone = True
             self._close_connections(keep=True)
             os.close(self._lock_fd)
-
-
-def remove_remains(stem: Path) -> None:
-    """What lies beside a queue file that is gone; its lock goes last. The caller holds the lock."""
-    for suffix in (".queue-wal", ".queue-shm"):
-        stem.with_suffix(suffix).unlink(missing_ok=True)
-    shutil.rmtree(stem.with_suffix(".bodies"), ignore_errors=True)
-    stem.with_suffix(".lock").unlink(missing_ok=True)
-
-
-def sweep(stem: Path) -> None:
-    """Remove the remains of a queue file that is gone, unless somebody holds them or is making it this moment."""
-    lock_fd = _lock(stem.with_suffix(".queue"))
-    if lock_fd is None:
-        return
-    if not stem.with_suffix(".queue").exists():
-        remove_remains(stem)
-    os.close(lock_fd)
-
-
-def _lock(path: Path) -> int | None:
-    """The descriptor of the lock of the queue file `path`; None when somebody has it, or has just removed it."""
-    lock = path.with_suffix(".lock")
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The owner may have removed the lock file while we opened it: then we hold a lock that nobody else can see.
-        if os.fstat(fd).st_ino == os.stat(lock).st_ino:
-            return fd
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:
-        os.close(fd)
-        raise
-    os.close(fd)
-    return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _write_file(path: Path, parts: Sequence[bytes]) -> None:
-    """A new file, on disk when this returns."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        for part in parts:
-            view = memoryview(part)
-            while view:
-                view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_folder(path.parent)

@@ -24,7 +24,7 @@ from relay.observe.log import log
 from relay.spool.adopt import is_damage
 from relay.spool.backlog import RANKS
 from relay.spool.item import IdSource, encode_id
-from relay.spool.segment import Segment
+from relay.spool.segment import PagesInUse, Segment
 
 ROLL_SECONDS = 240.0
 IDLE_ROLL_SECONDS = 10.0
@@ -140,6 +140,8 @@ class Shelf:
         try:
             await loop.run_in_executor(None, lambda: segment.purge(rewrite=rewrite))
             await loop.run_in_executor(None, segment.rest)
+        except PagesInUse:
+            self._stale[segment.number] = self._clock.monotonic() - PURGE_SECONDS + AGAIN_SECONDS
         except (sqlite3.Error, OSError) as error:
             self.complain(segment, error)
             if not is_damage(error):

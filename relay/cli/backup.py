@@ -1,0 +1,253 @@
+"""`zegel backup` and `zegel restore`: all stores and the keyring in one encrypted file, and the way back."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from relay.cli.frame import Frame, command
+from relay.cli.output import console, moment, print_json, say
+from relay.cli.trouble import DOWN, NO, WRONG_USE, Trouble
+
+if TYPE_CHECKING:
+    from relay.settings.model import Settings
+    from relay.store.restored import Restored
+
+PASSPHRASE = "ZEGEL_BACKUP_PASSPHRASE"
+LEAST_LETTERS = 12
+UNFINISHED = ".part"
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.", show_default=False)]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help=f"Its first line is the passphrase; else {PASSPHRASE}, else you are asked."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    command(app, "backup", example="zegel backup /mnt/safe/zegel-monday.backup")(backup)
+    command(app, "restore", example="zegel restore /mnt/safe/zegel-monday.backup -c /etc/zegel/zegel.toml")(restore)
+
+
+def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) -> None:
+    """Write everything into one encrypted file: queue, consents, opt-outs, logs and keys, as of one moment. The gateway goes on.
+
+    Without the passphrase nobody can read it, you included: keep it apart from the file. The config and the certificates
+    are not in it.
+    """
+    from relay import __version__
+    from relay.backup.take import Backup
+    from relay.cli.client import as_folder_owner, require_folder
+
+    settings = frame.settings()
+    _require_embedded(settings)
+    require_folder(settings.server.data_dir)
+    if not settings.database_path.exists():
+        raise Trouble(NO, f"{settings.database_path} does not exist: there is nothing to back up")
+    secret = _passphrase(frame, passphrase_file, new=True)
+    with _new_file(file) as out, as_folder_owner(settings.server.data_dir), _as_trouble():
+        _many_files()
+        with _bar(frame, "Backing up") as bar:
+            work = Backup(settings, version=__version__, progress=bar)
+            bar.begin(work.estimate())
+            taken = work.write(out, secret)
+        size = out.tell()
+    if frame.as_json:
+        print_json({"file": str(file), "bytes": size, **taken._asdict()})
+        return
+    say(
+        f"{file}: {size / 1e6:,.1f} MB, everything up to {moment(taken.cut_at)}; {taken.messages} messages wait in it.",
+        "Try it now and then: `zegel restore` on another machine tells whether it can be read.",
+    )
+    if taken.damaged_files:
+        say(f"{taken.damaged_files} damaged queue files are in it as they are: see `zegel doctor`.")
+
+
+def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) -> None:
+    """Put a backup into the empty data and keys folders of the config. The queue and marketing then wait for `queue release`.
+
+    The whole backup is read and found whole before anything of it is put in place. A restore that was broken off is begun
+    anew, or finished, by the same command.
+    """
+    from relay.backup.restore import Restore
+    from relay.cli.client import as_folder_owner, is_running, require_folder
+
+    settings = frame.settings()
+    _require_embedded(settings)
+    data = settings.server.data_dir
+    require_folder(data, broken_off=True)
+    if is_running(settings):
+        raise Trouble(NO, f"a gateway runs on {data}: a backup is restored into empty folders only")
+    source = file.open("rb")
+    secret = _passphrase(frame, passphrase_file, new=False)
+    os.umask(0o077)
+    with source, as_folder_owner(data), _as_trouble(file), _bar(frame, "Restoring") as bar:
+        bar.begin(os.fstat(source.fileno()).st_size)
+        back = Restore(settings, progress=bar).run(source, secret)
+    note = back.note
+    if frame.as_json:
+        print_json({"file": str(file), **note._asdict(), "gap_seconds": note.gap_seconds, "finished": back.finished})
+        return
+    if back.finished:
+        say("A restore that had been broken off is finished now; its backup was read whole at that time.")
+    say(f"Restored: everything up to {moment(note.cut_at)}.", *gap(note))
+    say("Start it with `zegel serve`. The queue and all marketing wait until you run `zegel queue release`.")
+
+
+def gap(note: Restored) -> list[str]:
+    """What the operator must know before he lets the queue go."""
+    if not note.cut_at:
+        return ["The note of the restore cannot be read: nobody knows how old its backup is."]
+    lost = _span(note.gap_seconds)
+    return [
+        f"Of the {lost} from {moment(note.cut_at)} to {moment(note.restored_at)} nothing is known here:",
+        "  - who opted out or complained in that time is not known, and would get marketing again: enter those people first,",
+        "    from your sending tool, web shop and mailboxes, with `zegel suppression add` or `zegel consent withdraw`;",
+        f"  - what was delivered in that time is not known: of the {note.messages} restored messages those will arrive twice.",
+    ]
+
+
+def _span(seconds: float) -> str:
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.0f} hours" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
+def _require_embedded(settings: Settings) -> None:
+    if not settings.storage.database.startswith("sqlite"):
+        raise Trouble(
+            WRONG_USE, "this backs up the embedded database; for PostgreSQL use its own tools, and copy keys_dir"
+        )
+    if settings.database_path.parent != settings.server.data_dir:
+        raise Trouble(WRONG_USE, f"storage.database lies outside of {settings.server.data_dir}: write a name within it")
+
+
+def _passphrase(frame: Frame, file: Path | None, *, new: bool) -> str:
+    """From the file, the environment or the person; never from the command line, which everybody on the machine can read."""
+    if file is not None:
+        found = file.read_text("utf-8").partition("\n")[0]
+    elif PASSPHRASE in os.environ:
+        found = os.environ[PASSPHRASE]
+    elif frame.may_ask:
+        found = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
+    else:
+        raise Trouble(WRONG_USE, f"there is nobody to ask for the passphrase: use --passphrase-file or {PASSPHRASE}")
+    if new and len(found) < LEAST_LETTERS:
+        raise Trouble(
+            WRONG_USE, f"the passphrase has {len(found)} characters, use {LEAST_LETTERS} or more: some words do well"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is whole and durable. Raises Trouble where there is one of that name."""
+    from relay.backup.take import sync
+
+    if path.exists():
+        raise Trouble(NO, f"{path} is there already: choose another name, nothing is overwritten")
+    begun = path.with_name(path.name + UNFINISHED)
+    handle = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(handle, "w+b") as file, _ended_by_signals():
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Trouble(NO, f"another backup is writing {path} at this moment") from None
+        try:
+            os.fchmod(handle, 0o600)
+            file.truncate(0)  # what a backup that was killed left
+            yield file
+            sync(file, path.parent)
+            _name(begun, path)
+            sync(file, path.parent)
+        finally:
+            begun.unlink(missing_ok=True)
+
+
+def _name(begun: Path, path: Path) -> None:
+    """Give the file its name, unless somebody has taken that meanwhile."""
+    try:
+        os.link(begun, path)
+    except FileExistsError:
+        raise Trouble(NO, f"{path} is there already: choose another name, nothing is overwritten") from None
+    except OSError:  # a file system without second names
+        begun.rename(path)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: with its clean-up."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _as_trouble(file: Path | None = None) -> Iterator[None]:
+    """What is wrong with a backup, said with what to do."""
+    from relay.backup.restore import NotEmpty
+    from relay.backup.sealed import BadBackup, WrongPassphrase
+    from relay.backup.stores import NoRoom
+    from relay.spool.cut import NoCut
+
+    try:
+        yield
+    except WrongPassphrase as error:
+        raise Trouble(NO, f"{file} cannot be opened: {error}; nothing was restored") from None
+    except BadBackup as error:
+        raise Trouble(NO, f"{file} cannot be used: {error}; nothing was restored, take another backup") from None
+    except NotEmpty as error:
+        raise Trouble(NO, str(error)) from None
+    except NoRoom as error:
+        raise Trouble(DOWN, f"there is no room in the data folder: {error}; make room there") from None
+    except NoCut as error:
+        raise Trouble(DOWN, str(error)) from None
+    except BlockingIOError:
+        raise Trouble(NO, "another restore is at work in this folder") from None
+
+
+def _many_files() -> None:
+    """Every queue file is open at once for a moment."""
+    from relay.serve.descriptors import raise_limit
+
+    raise_limit()
+
+
+class _Bar:
+    """Progress on the terminal; silent where nobody looks."""
+
+    def __init__(self, begin: Callable[[float], None], step: Callable[[int], None]) -> None:
+        self.begin = begin
+        self._step = step
+
+    def __call__(self, octets: int) -> None:
+        self._step(octets)
+
+
+@contextlib.contextmanager
+def _bar(frame: Frame, title: str) -> Iterator[_Bar]:
+    if frame.as_json or not sys.stderr.isatty():
+        yield _Bar(lambda total: None, lambda octets: None)
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield _Bar(
+            lambda total: progress.update(task, total=total), lambda octets: progress.update(task, advance=octets)
+        )
