@@ -8,7 +8,7 @@ import typer
 
 from relay.cli.domains import DomainName
 from relay.cli.frame import Frame, command, group
-from relay.cli.output import console, print_json, say, show_record, show_records_to_publish, show_rows, table
+from relay.cli.output import console, moment, print_json, say, show_record, show_records_to_publish, show_rows, table
 from relay.cli.trouble import DOWN, NO, Trouble
 
 app = group("The keys that mail is signed with: made here, published by you, checked in DNS.")
@@ -43,19 +43,40 @@ def rotate(
     algorithm: Algorithm = "rsa-sha256",
     vouched: Vouched = False,
 ) -> None:
-    """Make the next key; it takes over when `dkim check` sees it in DNS."""
+    """Make the next key. It takes over when DNS shows it: `dkim check` looks at once, a running gateway every hour.
+
+    Until then the present key signs. Its record must stay published for some weeks longer; `dkim dns` tells until when.
+    """
     args = {"domain": domain, "selector": selector, "algorithm": algorithm, "vouched": vouched or None}
     _made(frame, frame.call("dkim.rotate", **args))
+    if not frame.as_json:
+        days = keep_seconds(frame) / 86_400
+        say(
+            f"The present key signs until then. Leave its record in DNS for {days:.0f} days after that, for mail that is on",
+            f"its way; `zegel dkim dns {domain}` and `zegel doctor` tell when its p= is to be made empty.",
+        )
+
+
+def keep_seconds(frame: Frame) -> int:
+    """How long the record of a retired key stays."""
+    from relay.dkim import rotation
+
+    return int(rotation.keep_seconds(frame.settings().delivery.give_up_after_hours))
 
 
 @command(app, "dns", example="zegel dkim dns shop.example --json")
 def dns(frame: Frame, domain: DomainName, *, selector: Selector = None) -> None:
-    """Print the records to publish."""
-    records = frame.call("dkim.dns", domain=domain, selector=selector)
+    """Print the records to publish: of keys that sign or are to sign, and of retired ones, with an empty p= in the end."""
+    records = frame.call("dkim.dns", domain=domain, selector=selector, keep_seconds=keep_seconds(frame))
     if frame.as_json:
         print_json(records)
-    else:
-        show_records_to_publish(records)
+        return
+    for record in records:
+        if "until" in record:
+            say(f"Of a retired key; leave it there until {moment(record['until'])}:")
+        elif record["value"].endswith("p="):
+            say("Of a retired key; nothing may be signed with it any more:")
+        show_records_to_publish([record])
 
 
 @command(app, "list", example="zegel dkim list")
@@ -68,7 +89,7 @@ def list_all(
     """Show keys and their state: inactive until DNS shows them, active, or retired."""
     columns = (
         ("domain", "domain"), ("selector", "selector"), ("algorithm", "algorithm"), ("state", "state"),
-        ("vouched_by", "vouched by"), ("activated_at", "since"), ("mismatch_since", "differs since"),
+        ("vouched_by", "vouched by"), ("activated_at", "since"), ("retired_at", "retired"), ("mismatch_since", "differs since"),
     )  # fmt: skip
     rows = frame.call("dkim.list", domain=domain, tenant=tenant)
     show_rows(frame, rows, columns, empty="No keys yet: make one with `zegel dkim add DOMAIN`.")

@@ -25,7 +25,7 @@ COLOURS = {
     "reject": "red", "refused": "red", "failed": "red", "wrong": "red", "retired": "dim", "observe": "yellow", "off": "dim",
 }  # fmt: skip
 _TIMES = frozenset((
-    "created_at", "revoked_at", "activated_at", "checked_at", "mismatch_since", "accepted_at", "due", "at",
+    "created_at", "revoked_at", "activated_at", "retired_at", "checked_at", "mismatch_since", "accepted_at", "due", "at",
     "given_at", "confirmed_at", "sale_at", "expires_at",
 ))  # fmt: skip
 

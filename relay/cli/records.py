@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from relay.cli.findings import Finding, ok, warn, wrong
+from relay.cli.output import moment
 from relay.delivery import route
 from relay.delivery.pool import check_peers
 from relay.dns import Answer, Failed, NoRecord, Resolver, Result
@@ -81,9 +83,21 @@ def _domains(settings: Settings) -> Domains:
     with Link(settings) as link:
         found: Domains = {row["domain"]: [] for row in link.call("domain.list", {})}
         for key in link.call("dkim.list", {}):
-            if key["state"] != "retired":
-                found.setdefault(key["domain"], []).append({**key["record"], "state": key["state"]})
+            found.setdefault(key["domain"], []).append({**key["record"], **_age_of(key, settings)})
     return found
+
+
+def _age_of(key: dict[str, Any], settings: Settings) -> dict[str, str]:
+    """Its state; `until` when a retired key is to be published, and `due` where an active one is to be replaced."""
+    from relay.dkim import rotation
+
+    told = {"state": str(key["state"])}
+    if key["retired_at"] is not None:
+        until = key["retired_at"] + rotation.keep_seconds(settings.delivery.give_up_after_hours)
+        told["until"] = moment(until) if until > time.time() else ""
+    if rotation.is_due(key, time.time()):
+        told["due"] = "yes"
+    return told
 
 
 async def own_name(resolver: Resolver, hostname: str) -> list[Finding]:
@@ -146,7 +160,7 @@ def _is_lookup(term: str) -> bool:
 
 async def dkim(resolver: Resolver, name: str, keys: list[dict[str, str]]) -> list[Finding]:
     """What we sign with is what DNS shows (DKIM-8)."""
-    if not keys:
+    if all(key["state"] == "retired" for key in keys):
         return [
             wrong("DKIM", f"{name} has no key, so it cannot send (DKIM-8)", f"Make one with `zegel dkim add {name}`")
         ]
@@ -155,7 +169,12 @@ async def dkim(resolver: Resolver, name: str, keys: list[dict[str, str]]) -> lis
         found = await resolver.txt(key["name"])
         wanted = "".join(key["value"].split())
         seen = ["".join(text.split()) for text in getattr(found, "records", ())]
-        if wanted in seen:
+        if key["state"] == "retired":
+            findings += _retired(key, is_there=wanted in seen, is_known=not isinstance(found, Failed))
+        elif wanted in seen and key["state"] == "active" and "due" in key:
+            old = f"{key['name']} is our key, and signs for over half a year"
+            findings.append(warn("DKIM", old, f"Make the next one with `zegel dkim rotate {name}`"))
+        elif wanted in seen:
             told = ok("DKIM", f"{key['name']} is our key")
             findings.append(
                 told
@@ -172,6 +191,19 @@ async def dkim(resolver: Resolver, name: str, keys: list[dict[str, str]]) -> lis
             state = wrong if key["state"] == "active" else warn
             findings.append(state("DKIM", f"nothing at {key['name']}", f"Publish what `zegel dkim dns {name}` prints"))
     return findings
+
+
+def _retired(key: dict[str, str], *, is_there: bool, is_known: bool) -> list[Finding]:
+    """The record of a retired key stays for mail that is on its way, and then says that the key is withdrawn (DKIM-9)."""
+    if not is_known:
+        return []
+    if key["until"] and not is_there:
+        told = f"{key['name']} is gone, and mail that was signed with it is still on its way"
+        return [warn("DKIM", told, f"Publish it again until {key['until']}: {key['value']}")]
+    if not key["until"] and is_there:
+        told = f"{key['name']} is of a retired key that nobody needs any more"
+        return [warn("DKIM", told, 'Make its value "v=DKIM1; p="')]
+    return []
 
 
 async def dmarc(resolver: Resolver, name: str) -> list[Finding]:

@@ -28,6 +28,9 @@ QUEUE_FAILED = _event(
     "queue.failed", "A message could not be made durable; its sender was told to try again. queue_id."
 )
 KEY_MISSING = _event("key.missed", "A copy waits because its DKIM key is gone; put the key back. queue_id, domain.")
+DKIM_DIFFERED = _event(
+    "dkim.differed", "At the daily look DNS did not show the key that we sign with (DKIM-8). domain, selector."
+)
 QUEUE_ADOPTED = _event("queue.adopted", "Messages of a worker that is gone were taken over. message_count.")
 QUEUE_ROW_DAMAGED = _event(
     "queue.row_damaged",

@@ -211,6 +211,12 @@ DKIM_FAILURES = Counter(
     "zegel_dkim_failures_total", "Copies that wait because they could not be signed.", "Is a key missing or broken?"
 )
 
+DKIM_DUE = Gauge(
+    "zegel_dkim_keys_due",
+    "Active DKIM keys of half a year or older of which the next is not in the making (DKIM-9).",
+    "Which keys are to be replaced?",
+    merge="max",
+)
 DKIM_MISMATCHED = Gauge(
     "zegel_dkim_mismatched_keys",
     "Active DKIM keys that differ from what DNS showed at their last check (DKIM-8).",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from string import ascii_lowercase
+from typing import Any
 
 import sqlalchemy as sa
 
-from relay.dkim import keys
+from relay.dkim import keys, rotation
 from relay.dkim.sign import SigningKey
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
@@ -56,28 +58,52 @@ def add(desk: Desk, args: Args) -> Result:
 
 
 def rotate(desk: Desk, args: Args) -> Result:
-    """As `add`: a new key under a new selector. It takes over when `check` sees it in DNS, or at once with `vouched`."""
+    """As `add`: a new key under a new selector. It takes over when `check` sees it in DNS, or at once with `vouched`.
+
+    One at a time: a second one would leave the first published for nothing.
+    """
+    name, algorithm = args.domain("domain"), args.choice("algorithm", ALGORITHMS, keys.RSA)
+    table = dkim_key.c
+    same = sa.and_(table.domain == name, table.algorithm == algorithm, table.state == "inactive")
+    waiting = desk.connection.scalar(sa.select(table.selector).where(same))
+    if waiting is not None:
+        raise OwnerError(
+            "dkim.waiting",
+            f"{waiting} is the next key already: publish what `zegel dkim dns {name}` prints, then check it",
+        )
     return add(desk, args)
 
 
 def dns(desk: Desk, args: Args) -> Result:
-    """`domain`; optional `selector`: the records to publish. An empty p= for a retired key comes last (DKIM-9)."""
-    records = []
-    for row in _rows(desk, args):
-        record = {"name": keys.record_name(row.domain, row.selector), "type": "TXT", "value": row.record}
-        if row.state != "retired":
-            records.append(record)
-    return records
+    """`domain`; optional `selector`, `keep_seconds`: the records to publish, those of retired keys last (DKIM-9).
+
+    The record of a retired key stays for `keep_seconds`, which `until` tells; after that its p= is empty.
+    """
+    keep = args.number("keep_seconds", int(rotation.keep_seconds(rotation.QUEUE_HOURS)), most=1_000_000_000)
+    wanted = {row.selector for row in _rows(desk, args)}
+    everything = desk.connection.execute(sa.select(dkim_key).where(dkim_key.c.domain == args.domain("domain")))
+    current, retired = [], []
+    for shown in _all_shown(everything):
+        if shown["selector"] not in wanted:
+            continue
+        record = dict(shown["record"])
+        if shown["state"] != "retired":
+            current.append(record)
+        elif desk.now < shown["retired_at"] + keep:
+            retired.append({**record, "until": shown["retired_at"] + keep})
+        else:
+            retired.append(keys.revoked_record(shown["domain"], shown["selector"])._asdict())
+    return current + retired
 
 
 def list_all(desk: Desk, args: Args) -> Result:
-    """Optional `domain`, `tenant`."""
+    """Optional `domain`, `tenant`. `retired_at` is when the next key took over."""
     query = sa.select(dkim_key).order_by(dkim_key.c.domain, dkim_key.c.created_at)
     if args.has("tenant"):
         query = query.where(dkim_key.c.tenant_id == desk.tenant(args.text("tenant")).id)
     if args.has("domain"):
         query = query.where(dkim_key.c.domain == args.domain("domain"))
-    return [_shown(row) for row in desk.connection.execute(query)]
+    return _all_shown(desk.connection.execute(query))
 
 
 def check(desk: Desk, args: Args) -> Result:
@@ -179,7 +205,13 @@ def _next_selector(taken: set[str], now: float) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _shown(row: TenantRow) -> dict[str, object]:
+def _all_shown(rows: Iterable[TenantRow]) -> list[dict[str, Any]]:
+    """All keys of a domain, or of more: when one was retired can be told from the next."""
+    shown = [_shown(row) for row in rows]
+    return [{**row, "retired_at": rotation.retired_at(row, shown)} for row in shown]
+
+
+def _shown(row: TenantRow) -> dict[str, Any]:
     return {
         "domain": row.domain,
         "selector": row.selector,

@@ -16,6 +16,7 @@ import sqlalchemy.exc
 
 from relay.clock import SystemClock
 from relay.counters.embedded import EmbeddedCounters
+from relay.dkim import rotation
 from relay.dns import Resolver
 from relay.keyring import Keyring, KeyringError
 from relay.observe import events, metrics
@@ -242,6 +243,7 @@ class Ownership:
                 while (await self._queue("retention.run", days_kept))["more"]:
                     pass  # one batch to a commit, so that who leaves goes in between
                 await self._anchor(now)
+                await self._check_keys(now)
             except (sqlite3.Error, OSError, OpRefused, OpUnavailable) as error:
                 metrics.UPKEEP_FAILURES.inc()
                 log.error(events.UPKEEP_FAILED, kind=type(error).__name__)
@@ -252,6 +254,13 @@ class Ownership:
         if await self._in_thread(self._counters.hit, "anchor", DAY_SECONDS, now) == 1:
             for head in await self._read("consent.heads", {}):
                 log.info(events.LEDGER_ANCHORED, **head)
+
+    async def _check_keys(self, now: float) -> None:
+        """Each published key is looked at daily, and one that is to take over every hour until it does (DKIM-8, DKIM-9)."""
+        for name in rotation.to_check(await self._read("dkim.list", {}), now):
+            for row in await self.call("dkim.check", {"domain": name}):
+                if row["match"] not in ("matches", "unknown") and row["state"] == "active":
+                    log.warning(events.DKIM_DIFFERED, domain=name, selector=row["selector"])
 
     # -- small operations, in the owner's thread --------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 
 from relay.clock import SystemClock
+from relay.dkim import rotation
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.serve.ownership import Ownership
@@ -46,6 +47,7 @@ class Vitals:
 
     async def _measure_keys(self) -> None:
         rows = await self._ownership.call("dkim.list", {})
+        metrics.DKIM_DUE.set(len(rotation.due(rows, SystemClock().now())))
         metrics.DKIM_MISMATCHED.set(sum(row["state"] == "active" and bool(row["mismatch_since"]) for row in rows))
 
 

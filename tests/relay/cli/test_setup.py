@@ -254,6 +254,31 @@ def test_what_doctor_says_of_dns(kind: str, records: dict[tuple[str, str], list[
     assert findings[-1].state == state and (state == "ok" or findings[-1].remedy), findings
 
 
+OLD = KEY | {"name": "f._domainkey.shop.example", "state": "retired"}
+SHOWN, EMPTY = ["v=DKIM1; k=rsa; p=AAAA"], ["v=DKIM1; p="]
+AGED: list[tuple[dict[str, str], list[str], str]] = [
+    (OLD | {"until": "2026-12-24"}, SHOWN, ""),
+    (OLD | {"until": "2026-12-24"}, EMPTY, "is gone"),
+    (OLD | {"until": "2026-12-24"}, [], "is gone"),
+    (OLD | {"until": ""}, SHOWN, "nobody needs any more"),
+    (OLD | {"until": ""}, EMPTY, ""),
+    (OLD | {"until": ""}, [], ""),
+    (KEY | {"name": OLD["name"], "due": "yes"}, SHOWN, "over half a year"),
+]
+
+
+@pytest.mark.parametrize(("key", "record", "words"), AGED)
+def test_what_doctor_says_of_keys_that_were_or_are_to_be_replaced(
+    key: dict[str, str], record: list[str], words: str
+) -> None:
+    """DKIM-9."""
+    zone = Zone({(KEY["name"], "TXT"): SHOWN, (OLD["name"], "TXT"): record})
+    findings = asyncio.run(dkim(zone, "shop.example", [KEY, key]))
+    strange = [finding for finding in findings if finding.state != "ok"]
+    assert [finding.state for finding in strange] == (["warn"] if words else [])
+    assert not words or (words in strange[0].text and strange[0].remedy)
+
+
 @pytest.mark.parametrize("kind", ["spf", "dkim", "dmarc", "own"])
 def test_a_server_that_does_not_answer_is_no_missing_record(kind: str) -> None:
     findings = asyncio.run(look(kind, Zone({}, down=True)))
