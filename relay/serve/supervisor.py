@@ -109,7 +109,8 @@ class Supervisor:
             await self.stop()
             raise StartFailed(self._failed.result())
         self._ready.set()
-        notify.ready()
+        self._later(notify.watch())
+        notify.ready(f"{self.workers} workers serve")
 
     def _make_room(self) -> None:
         """Descriptors for the connections that the config allows; the children inherit the limit."""
@@ -232,14 +233,24 @@ class Supervisor:
 
     async def _reload(self) -> None:
         """SIGHUP: certificates from disk; a bad pair leaves the old one in force and is said."""
+        notify.reloading()
+        refused = True
+        try:
+            refused = await self._reload_certificates()
+        finally:  # or systemd would take it for reloading for ever
+            notify.ready("Certificates were refused, see the log" if refused else f"{self.workers} workers serve")
+        metrics.RELOAD_REFUSED.set(float(refused))
+        log.info(events.RELOADED)
+
+    async def _reload_certificates(self) -> bool:
+        """Whether a worker refused its pair."""
         refused = False
         for child in self.children.values():
             if child.channel is not None and child.place != WEB:
                 for problem in await child.channel.call("worker.reload"):
                     refused = True
                     log.error(events.RELOAD_REFUSED, problem=problem)
-        metrics.RELOAD_REFUSED.set(float(refused))
-        log.info(events.RELOADED)
+        return refused
 
     # -- control socket -----------------------------------------------------------------------------------------------
 
