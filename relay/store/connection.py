@@ -66,6 +66,12 @@ def open(database: str | Path) -> Engine:
         migrate.upgrade(engine)
     except sa.exc.OperationalError as error:
         raise StoreUnavailable(told(error)) from error
+    except migrate.NewerDatabase as error:
+        engine.dispose()
+        raise StoreUnavailable(
+            f"the database was written by a newer version of Zegel (revision {error}) and was left as it is: use that "
+            "version, or restore a backup of this one (docs/upgrading.md)"
+        ) from None
     return engine
 
 

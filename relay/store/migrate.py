@@ -13,6 +13,10 @@ from sqlalchemy.engine import Engine
 SCRIPTS = Path(__file__).parent / "migrations"
 
 
+class NewerDatabase(Exception):
+    """The database has a form that this program does not know; the text is its revision."""
+
+
 def config(connection: sa.Connection) -> Config:
     """Alembic's configuration for one open connection, without an ini file."""
     settings = Config()
@@ -22,13 +26,16 @@ def config(connection: sa.Connection) -> Config:
 
 
 def upgrade(engine: Engine) -> None:
-    """Run what is missing, all in one transaction. A database that is up to date is only looked at."""
+    """Run what is missing, all in one transaction. A database that is up to date is only looked at. Raises NewerDatabase."""
     with engine.begin() as connection:
         settings = config(connection)
         if sa.inspect(connection).has_table("alembic_version"):
             present = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-            if present == ScriptDirectory.from_config(settings).get_current_head():
+            scripts = ScriptDirectory.from_config(settings)
+            if present == scripts.get_current_head():
                 return
+            if present not in {script.revision for script in scripts.walk_revisions()}:
+                raise NewerDatabase(present)
         command.upgrade(settings, "head")
 
 

@@ -26,18 +26,18 @@ def need(*programs: str) -> None:
 
 
 def make_root(folder: Path, *packages: str) -> Path:
-    """A Debian with `packages` and Python in `folder`."""
+    """A Debian with `packages` in `folder`."""
     given = os.environ.get("ZEGEL_TEST_DEBIAN_ROOT")
     if given:
         subprocess.run(["cp", "-a", "--reflink=auto", given, str(folder)], check=True)
         return folder
     need("mmdebstrap")
-    include = ",".join(("python3-minimal", "python3", *packages))
+    include = [f"--include={','.join(packages)}"] if packages else []
     sources = [
         str(path) for path in map(Path, ("/etc/apt/sources.list",)) if path.exists() and path.read_text().strip()
     ]
     sources += [str(path) for path in sorted(Path("/etc/apt/sources.list.d").glob("*.sources"))]
-    line = ["mmdebstrap", "--variant=minbase", f"--include={include}", "bookworm", str(folder), *sources]
+    line = ["mmdebstrap", "--variant=minbase", *include, "bookworm", str(folder), *sources]
     made = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False)
     if made.returncode:
         pytest.skip(f"no Debian could be made here: {made.stderr[-300:]}")

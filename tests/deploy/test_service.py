@@ -127,7 +127,7 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 def test_it_runs_under_a_real_systemd(tmp_path: Path) -> None:
     """Started, reloaded, stopped dead and woken by the watchdog, killed and started again, drained."""
     need("systemd-nspawn")
-    root = make_root(tmp_path / "root", "systemd", "dbus")
+    root = make_root(tmp_path / "root", "systemd", "dbus", "python3")
     need_same_python(root)
     subprocess.run(
         ["chroot", root, "useradd", "--system", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", "zegel"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -87,3 +88,16 @@ def test_durability_is_not_for_sale(tmp_path: Path) -> None:
         assert connection.exec_driver_sql("PRAGMA secure_delete").scalar() == 1
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     engine.dispose()
+
+
+def test_a_database_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:
+    """The way back from an upgrade is a backup, and who forgets that is told so (docs/upgrading.md)."""
+    path = tmp_path / "zegel.db"
+    engine = store.open(path)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    before = path.read_bytes()
+    with pytest.raises(store.StoreUnavailable, match=r"newer version of Zegel \(revision 9999\)"):
+        store.open(path)
+    assert path.read_bytes() == before
