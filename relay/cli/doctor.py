@@ -26,7 +26,7 @@ def doctor(
     *,
     offline: Annotated[bool, typer.Option("--offline", help="Leave out DNS and the smarthosts.")] = False,
 ) -> None:
-    """Look at config, keys, disk, clock, storage, certificates, DNS and smarthosts; each line ok, warn or wrong, with the remedy.
+    """Look at config, keys, disk, clock, storage, region, TLS, DNS and smarthosts; each ok, warn or wrong, with its remedy.
 
     Exits 1 where something is wrong.
     """
@@ -64,7 +64,7 @@ def examine(frame: Frame, *, offline: bool) -> list[Finding]:
 
 
 def _on_this_machine(settings: Settings) -> list[Finding]:
-    from relay.cli import machine
+    from relay.cli import listeners, machine
 
     found: list[Finding] = []
     checks = (
@@ -75,6 +75,7 @@ def _on_this_machine(settings: Settings) -> list[Finding]:
         ("storage", machine.storage),
         ("certificate", machine.certificates),
         ("gateway", machine.gateway),
+        ("TLS", listeners.tls),
         ("open files", machine.open_files),
         ("region", machine.region),
     )

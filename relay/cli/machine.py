@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay.cli.findings import Finding, ok, warn, wrong
+from relay.store import restored
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -197,7 +198,11 @@ def gateway(settings: Settings) -> list[Finding]:
     from relay.cli.client import call, is_running
 
     if not is_running(settings):
-        return [warn("gateway", "it is not running", "Start it with `zegel serve`")]
+        told = [warn("gateway", "it is not running", "Start it with `zegel serve`")]
+        if restored.is_waiting(settings.server.data_dir):
+            text = "restored from a backup: its queue and all marketing wait"
+            told.append(warn("restore", text, "Enter who left meanwhile, then `zegel queue release`"))
+        return told
     reasons = call(settings, "ready", {})
     if reasons:
         return [wrong("gateway", f"it runs, but {'; '.join(reasons)}", "Look at its log")]
