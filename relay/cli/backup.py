@@ -53,12 +53,17 @@ def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) 
     if not settings.database_path.exists():
         raise Trouble(NO, f"{settings.database_path} does not exist: there is nothing to back up")
     secret = _passphrase(frame, passphrase_file, new=True)
-    with _new_file(file) as out, as_folder_owner(settings.server.data_dir), _as_trouble():
-        _many_files()
-        with _bar(frame, "Backing up") as bar:
-            work = Backup(settings, version=__version__, progress=bar)
-            bar.begin(work.estimate())
-            taken = work.write(out, secret)
+    _many_files()
+    # The owner of the folder comes last: the file is ours, and he may not be able to read the program.
+    with (
+        _new_file(file) as out,
+        _as_trouble(),
+        _bar(frame, "Backing up") as bar,
+        as_folder_owner(settings.server.data_dir),
+    ):
+        work = Backup(settings, version=__version__, progress=bar)
+        bar.begin(work.estimate())
+        taken = work.write(out, secret)
         size = out.tell()
     if frame.as_json:
         print_json({"file": str(file), "bytes": size, **taken._asdict()})
@@ -89,7 +94,7 @@ def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None)
     source = file.open("rb")
     secret = _passphrase(frame, passphrase_file, new=False)
     os.umask(0o077)
-    with source, as_folder_owner(data), _as_trouble(file), _bar(frame, "Restoring") as bar:
+    with source, _as_trouble(file), _bar(frame, "Restoring") as bar, as_folder_owner(data):
         bar.begin(os.fstat(source.fileno()).st_size)
         back = Restore(settings, progress=bar).run(source, secret)
     note = back.note

@@ -57,7 +57,7 @@ class SegmentCut:
     def look(self) -> None:
         """From now on `rows` and `bodies` tell of this moment. Under the lock."""
         self._reader.execute("BEGIN")
-        self._reader.execute("SELECT count(*) FROM log").fetchone()
+        self._reader.execute("SELECT seq FROM log LIMIT 1").fetchone()
         bodies = self.path.with_suffix(".bodies")
         if bodies.exists():
             self.stage.mkdir(mode=0o700)

@@ -56,7 +56,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     """The root of the built image, and what it says of itself."""
     if not os.environ.get("ZEGEL_TEST_IMAGE"):
         pytest.skip("takes minutes: set ZEGEL_TEST_IMAGE")
-    need("buildah", "crun")
+    need("buildah", "runc")
     folder = tmp_path_factory.mktemp("image")
     images = Images(folder)
     images.tag(make_root(folder / "base"), BASE)
@@ -107,18 +107,13 @@ def bundle(folder: Path, root: Path, told: dict[str, Any], words: list[str], env
     return folder
 
 
+def runtime(folder: Path, *words: str) -> list[str]:
+    """A command line of runc for the containers of one test."""
+    return ["runc", "--root", str(folder / "containers"), *words]
+
+
 def start(folder: Path, name: str) -> subprocess.Popen[str]:
-    line = [
-        "crun",
-        "--root",
-        str(folder.parent / "containers"),
-        "--cgroup-manager",
-        "disabled",
-        "run",
-        "--bundle",
-        str(folder),
-        name,
-    ]
+    line = runtime(folder.parent, "run", "--bundle", str(folder), name)
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -162,19 +157,10 @@ def test_the_image_runs_as_nobody_and_writes_into_its_volume_only(
         assert {status["NoNewPrivs"] for status in processes} == {"1"}
         # What the image itself asks, where its port is another one here.
         health = [*told["Healthcheck"]["Test"][1:-1], told["Healthcheck"]["Test"][-1].replace("8025", str(web))]
-        line = [
-            "crun",
-            "--root",
-            str(tmp_path / "containers"),
-            "--cgroup-manager",
-            "disabled",
-            "exec",
-            "serve",
-            *health,
-        ]
+        line = runtime(tmp_path, "exec", "serve", *health)
         assert subprocess.run(line, timeout=60, check=False).returncode == 0
     finally:
-        subprocess.run(["crun", "--root", str(tmp_path / "containers"), "kill", "serve", "TERM"], check=False)
+        subprocess.run(runtime(tmp_path, "kill", "serve", "TERM"), check=False)
         said, _ = gateway.communicate(timeout=120)
     assert gateway.returncode == 0, said
     written = [
