@@ -16,7 +16,7 @@ from tests.deploy.debian import ROOT, SITE, make_root, need, need_same_python
 
 UNIT = ROOT / "config" / "zegel.service"
 MOST_EXPOSURE = 2.5
-BOOT_SECONDS = 180.0
+BOOT_SECONDS = 400.0
 
 CONFIG = """
 [server]
@@ -52,14 +52,22 @@ def show():
     return dict(line.partition("=")[::2] for line in text.splitlines())
 
 def until(is_so):
-    for _ in range(600):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         try:
             if is_so():
                 return True
-        except OSError:
+        except (OSError, ValueError):
             pass
         time.sleep(0.1)
     return False
+
+def main():
+    until(lambda: int(show()["MainPID"]) > 0)
+    return int(show()["MainPID"])
+
+def again(times):
+    return lambda: int(show()["NRestarts"]) >= times and show()["ActiveState"] == "active" and is_ready()
 
 def serves():
     with socket.create_connection(("127.0.0.1", 587), timeout=5) as smtp:
@@ -68,17 +76,17 @@ def serves():
 def is_ready():
     return json.load(urllib.request.urlopen("http://127.0.0.1:8025/readyz", timeout=5))["ready"]
 
-found = {"started": show(), "serves": serves(), "ready": until(is_ready)}
+found = {"started": show(), "serves": until(serves), "ready": until(is_ready)}
 found["reloaded"] = subprocess.run(["systemctl", "reload", "zegel"]).returncode
 found["after_reload"] = show()
-main = int(show()["MainPID"])
-os.kill(main, signal.SIGSTOP)
-found["woken"] = until(lambda: show()["NRestarts"] == "1" and show()["ActiveState"] == "active" and is_ready())
-os.kill(int(show()["MainPID"]), signal.SIGKILL)
-found["again"] = until(lambda: show()["NRestarts"] == "2" and show()["ActiveState"] == "active" and is_ready())
-status = open("/proc/%s/status" % show()["MainPID"]).read().split("\\n")
+os.kill(main(), signal.SIGSTOP)
+found["woken"] = until(again(1))
+before = int(show()["NRestarts"])
+os.kill(main(), signal.SIGKILL)
+found["again"] = until(again(before + 1))
+status = open("/proc/%s/status" % main()).read().split("\\n")
 found["status"] = {line.partition(":")[0]: line.partition(":")[2].strip() for line in status if line}
-limits = open("/proc/%s/limits" % show()["MainPID"]).read()
+limits = open("/proc/%s/limits" % main()).read()
 found["files"] = next(line.split()[3] for line in limits.split("\\n") if line.startswith("Max open files"))
 found["stopped"] = subprocess.run(["systemctl", "stop", "zegel"]).returncode
 found["after_stop"] = show()
@@ -94,7 +102,7 @@ After=zegel.service
 [Service]
 Type=oneshot
 ExecStart=/probe
-TimeoutStartSec=150
+TimeoutStartSec=300
 ExecStopPost=/usr/bin/systemctl poweroff --no-block
 [Install]
 WantedBy=multi-user.target
@@ -135,7 +143,7 @@ def test_it_runs_under_a_real_systemd(tmp_path: Path) -> None:
     )
     system = root / "etc/systemd/system"
     write(system / "zegel.service", UNIT.read_text())
-    write(system / "zegel.service.d/quick.conf", "[Service]\nWatchdogSec=3\nRestartSec=0\n")
+    write(system / "zegel.service.d/quick.conf", "[Service]\nWatchdogSec=8\nRestartSec=0\n")
     write(system / "probe.service", PROBE_UNIT)
     write(root / "opt/zegel/bin/zegel", PROGRAM.replace("/usr/bin/python3", "/opt/zegel/bin/python3"), 0o755)
     write(root / "opt/zegel/lib/python.pth", "")

@@ -219,6 +219,28 @@ def test_root_leaves_every_file_to_the_owner_of_the_folder(foreign: Zegel) -> No
 
 
 @as_root
+def test_root_backs_up_and_restores_for_the_owner_of_the_folder(
+    foreign: Zegel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is of who asked for it, in a place that the owner cannot write; what comes back is the owner's."""
+    monkeypatch.setenv("ZEGEL_BACKUP_PASSPHRASE", "three blind mice run")
+    tmp_path.chmod(0o700)
+    folder, file = foreign.config.parent, tmp_path / "monday"
+    foreign.ask("backup", file)
+    assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (0, 0o600)
+    assert {path.stat().st_uid for path in (folder / "data").rglob("*")} == {NOBODY}
+    for name in ("data", "keys"):
+        (folder / name).rename(folder / f"{name}.before")
+        (folder / name).mkdir(mode=0o700)
+        os.chown(folder / name, NOBODY, NOBODY)
+    foreign.ask("restore", file)
+    for name in ("data", "keys"):
+        assert {path.stat().st_uid for path in (folder / name).rglob("*")} == {NOBODY}
+    foreign.ask("queue", "release", "--yes")
+    assert foreign.ask("tenant", "list") and os.geteuid() == 0
+
+
+@as_root
 def test_root_does_not_serve_from_somebody_elses_folder(foreign: Zegel) -> None:
     answer = foreign("serve")
     assert answer.code == 3 and "belongs to nobody" in answer.err
