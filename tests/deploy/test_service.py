@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import shutil
@@ -134,6 +135,8 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 
 def test_it_runs_under_a_real_systemd(tmp_path: Path) -> None:
     """Started, reloaded, stopped dead and woken by the watchdog, killed and started again, drained."""
+    if not os.environ.get("ZEGEL_TEST_SYSTEMD"):
+        pytest.skip("takes minutes: set ZEGEL_TEST_SYSTEMD")
     need("systemd-nspawn")
     root = make_root(tmp_path / "root", "systemd", "dbus", "python3")
     need_same_python(root)
