@@ -9,6 +9,7 @@ import typer
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import show_rows
 from relay.cli.queue import QueueId, show_change, show_message, waiting
+from relay.cli.trouble import WRONG_USE, Trouble
 
 app = group("Mail that waits for a person; it ends as delivered or with a report to its sender (PIPE-2).")
 COLUMNS = (
@@ -33,16 +34,18 @@ def show(frame: Frame, queue_id: QueueId) -> None:
     show_message(frame, frame.call("held.show", id=queue_id), queue_id)
 
 
-@command(app, "release", example="zegel held release 0R3M7K2QX9T1A --hidden")
+@command(app, "release", example="zegel held release 0R3M7K2QX9T1A --split")
 def release(
     frame: Frame,
     queue_id: QueueId,
-    hidden: Annotated[
-        bool, typer.Option("--hidden", help="A copy for each, with only their own address in it.")
-    ] = False,
+    *,
+    split: Annotated[bool, typer.Option("--split", help="A copy for each, with only their own address in it.")] = False,
+    hidden: Annotated[bool, typer.Option("--hidden", help="One mail in which nobody sees another address.")] = False,
 ) -> None:
-    """Let it go as it was written, or with --hidden so that nobody sees another's address."""
-    show_change(frame, "held.release", queue_id, hidden=hidden or None)
+    """Let it go as it was written, or so that nobody sees the address of another."""
+    if split and hidden:
+        raise Trouble(WRONG_USE, "--split and --hidden exclude each other: choose one")
+    show_change(frame, "held.release", queue_id, way="split" if split else "hidden" if hidden else None)
 
 
 @command(app, "refuse", example="zegel held refuse 0R3M7K2QX9T1A")

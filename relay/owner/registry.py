@@ -10,6 +10,7 @@ from relay.owner import (
     credentials,
     dkim_keys,
     domains,
+    holds,
     keys,
     objections,
     optins,
@@ -76,6 +77,7 @@ OPERATIONS = {
     "suppression.list": Operation(objections.list_all),
     "suppression.remove": Operation(objections.remove, _C),
     "optout": Operation(objections.opt_out, _C),
+    "hold.decided": Operation(holds.decided, _C),
     "retention.run": Operation(retention.run, _C),
 }
 

@@ -11,6 +11,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from relay.clock import Clock
+from relay.consent.subject import person_hash
+from relay.consent.token import TokenKind
+from relay.consent.token import make as make_token
 from relay.delivery.job import Rendered
 from relay.delivery.outcome import Deferred, Delivered, Outcome
 from relay.delivery.report import Reporter, Stamp, system_item
@@ -27,7 +30,9 @@ from relay.observe.scarcity import scarcity
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note
 from relay.serve.channel import Channel, OpRefused
-from relay.settings.model import Limits, Settings
+from relay.serve.held_ops import hold_seconds, offers
+from relay.serve.queue_ops import held_since
+from relay.settings.model import Settings
 from relay.smtp.front import Gate, InFlight
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
@@ -36,17 +41,10 @@ from relay.store.outbox import Entry, Outbox
 from relay.store.threads import Threads
 from relay.trace import Trace
 
-ASKED = "recipients.ask"  # held until somebody chooses for its sender, not until a person reviews it (CC-10)
-HOUR_SECONDS = 3600.0
 ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 HIDES = ("to_self", "undisclosed")  # nobody saw the others, so a reply to all would show them for the first time
 RANK_NAMES = ("urgent", "bulk")  # of relay.spool.item.RANKS, for people
 THREAD_WORTH = 2  # visible addresses or readers from which a message is remembered (CC-11)
-
-
-def hold_seconds(limits: Limits, reason: str) -> float:
-    """How long mail is held for `reason` before it goes back to its sender (PIPE-2)."""
-    return HOUR_SECONDS * (limits.hold_ask_hours if reason == ASKED else limits.hold_review_hours)
 
 
 class Watch:
@@ -58,6 +56,7 @@ class Watch:
         self, settings: Settings, keyring: Keyring, trace: Trace, reporter: Reporter, clock: Clock, *, owner: Channel
     ) -> None:
         self._settings = settings
+        self._keyring = keyring
         self._trace = trace
         self._reporter = reporter
         self._clock = clock
@@ -134,12 +133,26 @@ class Watch:
             until = item.meta["at"] + hold_seconds(self._settings.limits, item.held) if waits else 0.0
             contact, detail = mail.account.tenant.contact, tuple(item.meta.get("held_detail", {}).items())
             about = notice.About(item.queue_id, item.meta["at"], mail.message, note.number, until, contact, detail)
+            if waits:
+                about = about._replace(link=self._link(item, sender), offers=offers(item))
             language, url = item.meta["language"], self._settings.web.public_url
             raw = notice.build(note.reason, sender, about, stamp, language=language, url=url)
             own = Stamp(number, stamp.now, self._settings.server.hostname)
             made = system_item(own, item, sender, raw)
             self._trace.made(made)
             await self._commit(made)
+
+    def _link(self, item: Item, sender: str) -> str:
+        """Where the sender of a held message may choose what becomes of it, as long as it is held for this (CC-10)."""
+        token = make_token(
+            self._keyring,
+            TokenKind.HELD,
+            item.tenant,
+            purpose=item.queue_id,
+            subject_hash=person_hash(self._keyring, item.tenant, sender),
+            subscriber=repr(held_since(item)),
+        )
+        return f"{self._settings.web.public_url.rstrip('/')}/held/{token}"
 
     async def submit(self, args: dict[str, Any]) -> dict[str, str]:
         """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns."""
