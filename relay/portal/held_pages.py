@@ -128,7 +128,7 @@ async def _choose(site: Site, request: Request, link: Link) -> Response:
     try:
         done = await site.gateway.op("held.decide", {**link.args, **said})
     except OpRefused as refused:
-        if refused.code == "busy":
+        if refused.code == "busy" and await _ending(site, link) is None:
             return site.note(request, "held_busy", status=503, headers={"Retry-After": "60"})
         if refused.code in ("usage", "held.choice"):
             return site.note(request, "held_choice", status=400)
@@ -167,11 +167,13 @@ async def _posted(request: Request) -> str:
 
 async def _over(site: Site, request: Request, link: Link) -> Response:
     """Nothing can be chosen any more: who has decided, where the delivery log still says it."""
-    trace = await site.gateway.message_trace(link.tenant.name, link.queue_id)
-    told = [
-        event for event in (trace or {}).get("events", ()) if event["event"] in ENDINGS and event["at"] >= link.since
-    ]
-    key = (
-        {"sender": "held_used", "time": "held_expired"}.get(told[0].get("by", ""), "held_over") if told else "held_over"
-    )
+    told = await _ending(site, link) or {}
+    key = {"sender": "held_used", "time": "held_expired"}.get(told.get("by", ""), "held_over")
     return site.note(request, key, status=410)
+
+
+async def _ending(site: Site, link: Link) -> dict[str, Any] | None:
+    """How the waiting that the link is for came to its end, as the delivery log says."""
+    trace = await site.gateway.message_trace(link.tenant.name, link.queue_id)
+    events = (trace or {}).get("events", ())
+    return next((event for event in events if event["event"] in ENDINGS and event["at"] >= link.since), None)
