@@ -169,6 +169,12 @@ HOLD_DECISIONS = Counter(
         Label("choice", ("as_written", "split", "hidden", "refuse")),
     ],
 )
+CONTACT_LETTERS = Counter(
+    "zegel_contact_letters_total",
+    "Letters to tenants' contacts on refused and held mail: the digest of a day, the first refusal of a rule.",
+    "Do tenants hear of what is refused?",
+    [Label("letter", ("digest", "first"))],
+)
 CORRUPT_ROWS = Gauge("zegel_queue_corrupt_rows", "Queue rows that cannot be read.", "Is a disk failing?")
 SPOOL_COMMITS = Counter("zegel_spool_commits_total", "Durable commits of the queue.", "How many syncs does mail cost?")
 SPOOL_BATCH = Histogram(

@@ -11,7 +11,7 @@ from relay.store.schema import tenant
 
 KINDS = ("company", "charity", "government")
 LANGUAGES = ("nl", "en")
-_FLAGS = ("sensitive_audience", "allow_third_party", "allow_published", "allow_non_eea", "german_proof")
+_FLAGS = ("sensitive_audience", "digest", "allow_third_party", "allow_published", "allow_non_eea", "german_proof")
 _TEXTS = ("legal_name", "category", "postal_address", "free_tier_reason")
 
 
@@ -28,7 +28,7 @@ def add(desk: Desk, args: Args) -> Result:
 
 
 def change(desk: Desk, args: Args) -> Result:
-    """`name`, and any of: legal_name kind category sensitive_audience language contact postal_address allow_third_party
+    """`name`, and any of: legal_name kind category sensitive_audience language contact postal_address digest allow_third_party
     allow_published allow_non_eea free_tier_reason german_proof. What is not given stays."""
     row = desk.tenant(args.text("name"))
     values = _values(args)
@@ -86,7 +86,17 @@ def _values(args: Args) -> dict[str, object]:
 
 
 def _shown(row: TenantRow) -> dict[str, object]:
-    names = ("name", "legal_name", "kind", "category", "sensitive_audience", "language", "contact", "postal_address")
+    names = (
+        "name",
+        "legal_name",
+        "kind",
+        "category",
+        "sensitive_audience",
+        "language",
+        "contact",
+        "postal_address",
+        "digest",
+    )
     rest = (
         "suspended",
         "suspended_reason",

@@ -23,6 +23,7 @@ from relay.serve import descriptors, notify
 from relay.serve.bell import Bell
 from relay.serve.boot import Boot, control_path
 from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
+from relay.serve.digest import Digests
 from relay.serve.ownership import Ownership
 from relay.serve.sockets import PortTaken, open_sockets
 from relay.serve.vitals import Vitals, measure_processes
@@ -101,6 +102,7 @@ class Supervisor:
         self._later(self._collect())
         self._later(Vitals(settings, self._ownership).watch(self.stopping))
         self._later(Bell(settings, self._together, self._submit).watch(self.stopping))
+        self._later(Digests(settings, self._ownership.call, self._ask_workers, self._submit).watch(self.stopping))
         self._later(self._ownership.upkeep(self.stopping))
         self._later(self._ownership.watch(self.stopping))
         ready = asyncio.gather(*(child.ready.wait() for child in self.children.values()))

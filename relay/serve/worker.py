@@ -184,7 +184,7 @@ class Worker:
             house=house,
             watcher=self.watch,
         )
-        self.watch.queue = self.queue
+        self.watch.queue, self.watch.shared = self.queue, self.shared
         self.queue_ops = HeldOps(
             self.queue,
             wake=self.pool.wake,
