@@ -54,10 +54,9 @@ class Cleaned(NamedTuple):
 
 def clean(html: str) -> Cleaned:
     """The text of `html` with its layout; the first MAX_ELEMENTS elements of it. In a thread where that is long."""
-    surplus = next(itertools.islice(_OPENING.finditer(html), MAX_ELEMENTS, None), None)
-    kept = _with_links_told(html if surplus is None else html[: surplus.start()])
+    kept = bounded(html)
     made = nh3.clean(
-        kept,
+        _with_links_told(kept),
         tags=TAGS,
         clean_content_tags=EMPTIED,
         attributes=ATTRIBUTES,
@@ -66,7 +65,13 @@ def clean(html: str) -> Cleaned:
         generic_attribute_prefixes=set(),
         url_schemes=set(),
     )
-    return Cleaned(made, surplus is not None)
+    return Cleaned(made, len(kept) < len(html))
+
+
+def bounded(html: str) -> str:
+    """As much of it as a parser can be given."""
+    surplus = next(itertools.islice(_OPENING.finditer(html), MAX_ELEMENTS, None), None)
+    return html if surplus is None else html[: surplus.start()]
 
 
 def _with_links_told(html: str) -> str:

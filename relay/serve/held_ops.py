@@ -129,8 +129,9 @@ class HeldOps(QueueOps):
         return done and {**done, "choice": choice}
 
     def _concerns(self, item: Item, args: dict[str, Any]) -> bool:
-        since = args.get("since")
-        return bool(item.held) and item.tenant == args["tenant_id"] and (since is None or since == held_since(item))
+        """Whether it is held now, and is what was asked for; the operator asks of every tenant."""
+        tenant, since = args.get("tenant_id", item.tenant), args.get("since", held_since(item))
+        return bool(item.held) and item.tenant == tenant and since == held_since(item)
 
     def _until(self, item: Item) -> float:
         return held_since(item) + self.hold_seconds(item.held)
