@@ -100,7 +100,9 @@ def first_refusal(reader: Reader, rule: Rule, at: float, stamp: Stamp) -> bytes:
     """Explains a rule to the contact when it refuses mail of the tenant for the first time."""
     texts, tongue = _TEXTS["first"], reader.tongue
     words = {"title": rule.title, "rule": rule.id, "what": rule.what, "why": rule.why, "do": rule.do}
-    body = texts[f"body_{tongue}"].format(tenant=reader.title, at=_moment(at), link=_link(stamp, rule), **words)
+    body = texts[f"body_{tongue}"].format(
+        tenant=reader.title, name=reader.name, host=stamp.host, at=_moment(at), link=_link(stamp, rule), **words
+    )
     return _letter(reader, texts[f"subject_{tongue}"].format(title=rule.title), _wrapped(body), stamp)
 
 

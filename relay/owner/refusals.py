@@ -58,7 +58,9 @@ def due(desk: Desk, args: Args) -> Result:
     day, before = args.name("day"), args.time("before", desk.now)
     told = sa.select(tenant_told.c.tenant_id).where(tenant_told.c.kind == DIGEST, tenant_told.c.about == day)
     counted = sa.select(refusal_tally.c.tenant_id).where(refusal_tally.c.first_at < before)
-    wanted = sa.and_(tenant.c.digest, tenant.c.contact != "", tenant.c.id.in_(counted), tenant.c.id.not_in(told))
+    wanted = sa.and_(
+        tenant.c.refusal_letters, tenant.c.contact != "", tenant.c.id.in_(counted), tenant.c.id.not_in(told)
+    )
     names = ("id", "name", "legal_name", "language", "contact")
     rows = desk.connection.execute(sa.select(*(tenant.c[name] for name in names)).where(wanted).order_by(tenant.c.id))
     return [dict(row._mapping) for row in rows]

@@ -58,7 +58,7 @@ class Refusals:
             self._count(tenant.id, REASONS[ruling.reason].rule, "held")
         for rule in refused:
             self._count(tenant.id, rule, "refused")
-        if not mail.envelope.mail_from or not tenant.contact:
+        if not mail.envelope.mail_from or not tenant.contact or not tenant.refusal_letters:
             return []
         new = [rule for rule in refused if (tenant.id, rule) not in self._explained and rule in rules()]
         if len(self._explained) < MAX_KEYS:

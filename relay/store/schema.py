@@ -69,7 +69,7 @@ tenant = Table(
     _text("contact"),
     _text("postal_address"),
     Column(
-        "digest", Boolean(create_constraint=False), nullable=False, server_default="1"
+        "refusal_letters", Boolean(create_constraint=False), nullable=False, server_default="1"
     ),  # of refusals, to the contact
     _flag("suspended"),
     _text("suspended_reason"),

@@ -43,7 +43,7 @@ def test_a_digest_counts_by_rule_and_says_what_to_do(language: str, waiting: int
     for name in ("CC-10", "CONSENT-1", "DLP-1"):
         assert f"https://gw.example/why/{name}" in text
     assert ("2026-09-21 18:13 (UTC)" in text) is bool(waiting) and ("/api/v1/held" in text) is bool(waiting)
-    assert "zegel tenant set shop --no-digest" in text and "{" not in text and "@" not in text
+    assert "zegel tenant set shop --no-refusal-letters" in text and "{" not in text and "@" not in text
 
 
 @pytest.mark.parametrize("language", ["nl", "en"])

@@ -1,4 +1,4 @@
-"""Counts of refusals for the daily digest, who was told what, and whether a tenant wants it."""
+"""Counts of refusals for the daily digest, who was told what, and whether a tenant wants letters on refusals."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,7 @@ depends_on = None
 def upgrade() -> None:
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     with op.batch_alter_table("tenant", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("digest", sa.Boolean(), server_default="1", nullable=False))
+        batch_op.add_column(sa.Column("refusal_letters", sa.Boolean(), server_default="1", nullable=False))
     op.create_table(
         "refusal_tally",
         sa.Column("tenant_id", number, nullable=False),
@@ -38,4 +38,4 @@ def downgrade() -> None:
     op.drop_table("tenant_told")
     op.drop_table("refusal_tally")
     with op.batch_alter_table("tenant", schema=None) as batch_op:
-        batch_op.drop_column("digest")
+        batch_op.drop_column("refusal_letters")
