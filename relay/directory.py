@@ -273,6 +273,7 @@ def _tenant(
         sensitive_audience=row.sensitive_audience,
         language=row.language,
         contact=row.contact,
+        refusal_letters=row.refusal_letters,
         postal_address=row.postal_address,
         suspended=row.suspended,
         domains=domains.get(row.id, {}),

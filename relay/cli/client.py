@@ -12,6 +12,7 @@ import os
 import pwd
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from relay.cli.trouble import DOWN, Trouble
@@ -81,10 +82,17 @@ class Link:
             time.sleep(BUSY_STEP_SECONDS)
 
     def _here(self, op: str, args: dict[str, Any]) -> Any:
-        from relay.owner import READ_ONLY
+        from relay.owner import READ_ONLY, OwnerError
+        from relay.owner.holds import DECISIONS, record_of
+        from relay.store import StoreUnavailable
 
         if op.startswith(_QUEUE_OPS):
-            return asyncio.run(queue_op(self._settings, op, args))
+            answer = asyncio.run(queue_op(self._settings, op, args))
+            if answer is not None and op in DECISIONS:
+                # It is done and in the delivery log; without a database to be had only this record is missing.
+                with contextlib.suppress(OwnerError, StoreUnavailable):
+                    self._here("hold.decided", record_of(op, args))
+            return answer
         if op in READ_ONLY and self._owner is None:
             with contextlib.closing(self._reader()) as reader:
                 return reader.call(op, args)
@@ -163,7 +171,7 @@ async def queue_op(settings: Settings, op: str, args: dict[str, Any]) -> Any:
     from relay.clock import SystemClock
     from relay.delivery.report import Reporter
     from relay.keyring import Keyring
-    from relay.serve.queue_ops import QueueOps
+    from relay.serve.held_ops import HeldOps, hold_seconds
     from relay.spool.cipher import Cipher
     from relay.spool.files import QueueFiles
     from relay.store.history import History
@@ -180,7 +188,9 @@ async def queue_op(settings: Settings, op: str, args: dict[str, Any]) -> Any:
         await _at_rest(queue)
         trace, host, url = Trace(history, keyring), settings.server.hostname, settings.web.public_url
         reporter = Reporter(host, queue.next_id, clock, public_url=url, made=trace.made)
-        return await QueueOps(queue, wake=_nothing, reporter=reporter, say=trace.say).run(op, args)
+        seconds = partial(hold_seconds, settings.limits)
+        ops = HeldOps(queue, wake=_nothing, reporter=reporter, say=trace.say, hold_seconds=seconds)
+        return await ops.run(op, args)
     finally:
         await queue.stop()
         await history.stop()
@@ -249,11 +259,11 @@ def _load_what_comes_late() -> None:
 
     from relay import owner
     from relay.mail.address import org_domain
-    from relay.serve import queue_ops
+    from relay.serve import held_ops
     from relay.spool import files
     from relay.store import migrate
 
-    assert all((concurrent.futures.thread, owner, queue_ops, files))
+    assert all((concurrent.futures.thread, owner, held_ops, files))
     migrate.load()
     org_domain("example.org")  # reads the list of public suffixes
 

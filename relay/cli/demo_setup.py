@@ -114,6 +114,7 @@ def make_tenant(link: Link, settings: Settings, name: str, domain: str) -> None:
         "legal_name": f"{name} B.V.",
         "language": settings.server.language,
         "contact": f"info@{domain}",
+        "refusal_letters": False,  # the samples are refused by the dozen; /outbox explains each
         "postal_address": "Dorpsstraat 1, 1234 AB Voorbeeld",
     }
     link.call("tenant.add", values)

@@ -30,6 +30,9 @@ class Properties:
     ] = None
     language: Annotated[Literal["nl", "en"] | None, typer.Option(help="Language of its replies and notices.")] = None
     contact: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where the gateway writes to.")] = None
+    refusal_letters: Annotated[
+        bool | None, typer.Option(help="Write to its contact what is refused and held (OPS-6).")
+    ] = None
     postal_address: Annotated[str | None, typer.Option(metavar="TEXT", help="Postal address for the imprint.")] = None
 
     def given(self) -> dict[str, object]:

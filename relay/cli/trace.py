@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from relay.store.history import Event
 
 MAX_MESSAGES = 200
+DECIDERS = {
+    "operator": "by the operator",
+    "tenant": "by the tenant, over the API",
+    "sender": "by its sender, over the link in our letter",
+    "time": "nobody decided in time",
+}
+WAYS = {"split": "a copy for each", "hidden": "recipients hidden", "as_written": "as it was written"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -123,7 +130,10 @@ def _lines(event: dict[str, Any]) -> list[str]:
     if event.get("reason"):
         lines.append(_why(event["reason"], event.get("detail", {})))
     if event.get("by"):
-        lines.append({"operator": "by the operator", "time": "nobody decided in time"}.get(event["by"], event["by"]))
+        name = f" ({event['name']})" if event.get("name") else ""
+        lines.append(DECIDERS.get(event["by"], event["by"]) + name)
+    if event.get("way"):
+        lines.append(WAYS.get(event["way"], event["way"]))
     lines += [f"change: {' '.join(filter(None, edit[:2]))} ({edit[-1]})" for edit in event.get("edits", [])]
     if event.get("reply"):
         lines.append(f"reply: {event['reply']}")

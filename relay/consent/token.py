@@ -1,4 +1,4 @@
-"""Sealed tokens of the links in mail: opt-out, own data, confirmation (UNSUB-5, UNSUB-15, UNSUB-20, GDPR-5).
+"""Sealed tokens of the links in mail: opt-out, own data, confirmation, held mail (UNSUB-5, UNSUB-15, UNSUB-20, GDPR-5).
 
 Theory of operation. A token names its key and carries the tenant and the keyed hash of the person, which is
 itself the key of the suppression store, so that the link works when every campaign table is gone. Purpose and
@@ -39,10 +39,14 @@ class TokenKind(IntEnum):
     UNSUBSCRIBE = 1
     MY = 2
     CONFIRM = 3
+    HELD = 4
 
 
 class Token(NamedTuple):
-    """A token that was ours. `subject_hash` is of the person (wide); for `CONFIRM` it is the key of the request (narrow)."""
+    """A token that was ours. `subject_hash` is of the person (wide); for `CONFIRM` it is the key of the request (narrow).
+
+    `HELD` is for the sender of a held message: `purpose` is its queue id, `subscriber` since when it is held (CC-10).
+    """
 
     kind: TokenKind
     tenant_id: int

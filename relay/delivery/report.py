@@ -13,7 +13,7 @@ from relay.mail.reply import REASONS
 from relay.mail.words import decode_words
 from relay.spool.item import Item, encode_id
 
-HOLD_ENDS = ("queue.hold_expired", "queue.hold_refused")
+HOLD_ENDS = ("queue.hold_expired", "queue.hold_refused", "queue.hold_withdrawn")
 BY_HAND = "queue.held_by_operator"  # says nothing of the mail itself
 EXPIRED = Failed("4.4.7", "delivery time expired", "")
 NO_NEXT_HOST = "delivery.no_next_host"

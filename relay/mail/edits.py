@@ -80,8 +80,8 @@ def split(fields: list[Field] | None) -> list[Edit]:
     return [Edit("to_self", "To", "", "CC-8"), *renames]
 
 
-def hide(fields: list[Field]) -> list[Edit]:
-    """One message for all, with nobody in To (CC-9)."""
+def hide(fields: list[Field] | None) -> list[Edit]:
+    """One message for all, with nobody in To (CC-9). `fields` as for `split`."""
     return [Edit("undisclosed", "To", "", "CC-9"), *split(fields)[1:]]
 
 

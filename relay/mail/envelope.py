@@ -92,6 +92,7 @@ class Tenant:
     sensitive_audience: bool = False
     language: str = "nl"
     contact: str = ""
+    refusal_letters: bool = True  # the contact wants to hear of refusals (OPS-6)
     postal_address: str = ""
     suspended: bool = False
     domains: Mapping[str, Domain] = field(default_factory=dict)

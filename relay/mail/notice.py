@@ -14,6 +14,7 @@ from relay.mail.received import rfc5322_date
 from relay.mail.reply import REASONS
 from relay.mail.words import decode_words, encode_words
 
+REFUSE = "refuse"  # what the sender of a held mail may always choose
 MAX_SUBJECT = 200  # characters of it that a letter repeats
 
 _TEXTS = tomllib.loads(resources.files(__package__).joinpath("notice.toml").read_text("utf-8"))
@@ -30,7 +31,8 @@ class Stamp(NamedTuple):
 class About(NamedTuple):
     """The mail that a letter is about, taken at `at`. `number` fills the text; `contact` is the address of who may choose, or "".
 
-    `until` is when its waiting ends; 0.0 where it does not wait. `detail` fills the sentence.
+    `until` is when its waiting ends; 0.0 where it does not wait. `detail` fills the sentence. `link` is where its sender may
+    choose, and `offers` what, besides not sending it (CC-10).
     """
 
     queue_id: str
@@ -40,11 +42,13 @@ class About(NamedTuple):
     until: float = 0.0
     contact: str = ""
     detail: tuple[tuple[str, str], ...] = ()
+    link: str = ""
+    offers: tuple[str, ...] = ()
 
 
 def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str, url: str) -> bytes:
     """The letter for `reason`. Names the mail by its subject and Message-ID, and quotes the rule's page."""
-    held = "held" if reason.startswith("recipients.") else "held.other"
+    held = "held.ask" if about.offers else "held" if reason.startswith("recipients.") else "held.other"
     texts = _TEXTS[held if about.until else reason if reason in _TEXTS else "*"]
     tongue = "nl" if language == "nl" else "en"
     rule = REASONS[reason].rule
@@ -59,6 +63,8 @@ def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str
         "until": _moment(about.until),
         "contact": f" ({about.contact})" if about.contact else "",
         "id": about.queue_id,
+        "choices": "\n\n".join([_choice(way, about.link, tongue) for way in (*about.offers, REFUSE)]),
+        "withdraw": _choice(REFUSE, about.link, tongue),
     }
     body: str = texts[f"body_{tongue}"].format(**words)
     fields = [
@@ -76,6 +82,11 @@ def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str
     if reference is not None and MESSAGE_ID.fullmatch(reference):
         fields.insert(5, field("In-Reply-To", reference.decode("ascii")))
     return join_head(fields) + body.replace("\n", "\r\n").encode("utf-8", "replace")
+
+
+def _choice(way: str, link: str, tongue: str) -> str:
+    """One thing that the sender may choose, and the link for it. The link alone changes nothing: its page has a button."""
+    return f"{_TEXTS['choice'][f'{way}_{tongue}']}\n{link}?choice={way}&lang={tongue}"
 
 
 def _moment(seconds: float) -> str:

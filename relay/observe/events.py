@@ -42,6 +42,15 @@ QUEUE_FILE_DAMAGED = _event(
 QUEUE_FILE_FAILED = _event(
     "queue.file_failed", "A queue file could not be worked with just now; it is tried again. file, error, damaged."
 )
+HOLD_DECIDED = _event(
+    "hold.decided", "A held message was released or ended (CC-10, PIPE-2). queue_id, by, choice, reason."
+)
+REFUSAL_EXPLAINED = _event(
+    "refusal.explained", "A tenant's contact was told of a rule for the first time. tenant, rule."
+)
+DIGEST_QUEUED = _event(
+    "digest.queued", "The digest of a tenant's refused and held mail was queued. tenant, queue_id, rule_count."
+)
 HOLD_EXPIRED = _event(
     "hold.expired", "Held mail ran out of time and was returned to its senders (PIPE-2). message_count."
 )

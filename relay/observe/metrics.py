@@ -160,6 +160,21 @@ HELD_OLDEST = Gauge(
     "How long does somebody wait for our decision?",
     merge="max",
 )
+HOLD_DECISIONS = Counter(
+    "zegel_hold_decisions_total",
+    "Held messages that were decided on.",
+    "Who decides on held mail, and how?",
+    [
+        Label("by", ("operator", "sender", "tenant", "time")),
+        Label("choice", ("as_written", "split", "hidden", "refuse")),
+    ],
+)
+CONTACT_LETTERS = Counter(
+    "zegel_contact_letters_total",
+    "Letters to tenants' contacts on refused and held mail: the digest of a day, the first refusal of a rule.",
+    "Do tenants hear of what is refused?",
+    [Label("letter", ("digest", "first"))],
+)
 CORRUPT_ROWS = Gauge("zegel_queue_corrupt_rows", "Queue rows that cannot be read.", "Is a disk failing?")
 SPOOL_COMMITS = Counter("zegel_spool_commits_total", "Durable commits of the queue.", "How many syncs does mail cost?")
 SPOOL_BATCH = Histogram(
@@ -279,7 +294,7 @@ RECORDS_LOST = Counter(
     "zegel_records_lost_total",
     "Records beside the road of a message that could not be kept; the mail itself went on.",
     "Does `zegel trace` miss something, or /outbox, or the memory of threads?",
-    [Label("record", ("delivery_log", "outbox", "thread"))],
+    [Label("record", ("delivery_log", "outbox", "thread", "audit"))],
 )
 UPKEEP_FAILURES = Counter(
     "zegel_upkeep_failures_total",

@@ -108,7 +108,7 @@ class Reader:
         desk, given = self._desk(connection, actor), Args(args)
         result = operation.run(desk, given)
         given.done()
-        if operation.slots:
+        if operation.slots or operation.audited:
             desk.write_audit(op)
         return result
 

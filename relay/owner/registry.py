@@ -10,11 +10,13 @@ from relay.owner import (
     credentials,
     dkim_keys,
     domains,
+    holds,
     keys,
     objections,
     optins,
     policies,
     purposes,
+    refusals,
     retention,
     tenants,
 )
@@ -24,10 +26,15 @@ from relay.store.generation import CONSENT, DIRECTORY
 
 
 class Operation(NamedTuple):
-    """`slots` are the generation counters to bump after the commit; none: it only reads and leaves no audit row."""
+    """`slots` are the generation counters to bump after the commit; it is audited then, too.
+
+    Without slots it only reads; `writes`: it writes what no reader keeps, and `audited` says whether that leaves an audit row.
+    """
 
     run: Callable[[Desk, Args], Result]
     slots: tuple[int, ...] = ()
+    writes: bool = False
+    audited: bool = False
 
 
 _D, _C = (DIRECTORY,), (CONSENT,)
@@ -76,9 +83,16 @@ OPERATIONS = {
     "suppression.list": Operation(objections.list_all),
     "suppression.remove": Operation(objections.remove, _C),
     "optout": Operation(objections.opt_out, _C),
+    "hold.decided": Operation(holds.decided, writes=True, audited=True),
+    "refusals.add": Operation(refusals.add, writes=True),
+    "refusal.first": Operation(refusals.first, writes=True),
+    "refusal.unsaid": Operation(refusals.unsaid, writes=True),
+    "digest.due": Operation(refusals.due),
+    "digest.claim": Operation(refusals.claim, writes=True),
+    "digest.told": Operation(refusals.told, writes=True),
     "retention.run": Operation(retention.run, _C),
     "restore.released": Operation(retention.note_release, _C),
 }
 
-READ_ONLY = frozenset(name for name, operation in OPERATIONS.items() if not operation.slots)
+READ_ONLY = frozenset(name for name, operation in OPERATIONS.items() if not (operation.slots or operation.writes))
 """Operations that a reader may answer without the owner: see `relay.owner.Reader`."""

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
-from relay.store.schema import audit, confirm_request, consent_event, suppression
+from relay.store.schema import audit, confirm_request, consent_event, refusal_tally, suppression, tenant_told
 
 DAY = 86_400
 BATCH_ROWS = 500  # so that an opt-out never waits behind a clean-up
@@ -34,6 +34,10 @@ def run(desk: Desk, args: Args) -> Result:
         ),
         "requests": _delete(desk, confirm_request, confirm_request.c.requested_at < requests),
         "audit": _delete(desk, audit, audit.c.at < audits),
+        "tallies": _delete(desk, refusal_tally, refusal_tally.c.first_at < desk.now - 30 * DAY),
+        "digests": _delete(
+            desk, tenant_told, sa.and_(tenant_told.c.kind == "digest", tenant_told.c.at < desk.now - 30 * DAY)
+        ),
     }
     desk.note(**gone)
     return {**gone, "more": any(count >= BATCH_ROWS for count in gone.values())}

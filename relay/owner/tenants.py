@@ -11,7 +11,14 @@ from relay.store.schema import tenant
 
 KINDS = ("company", "charity", "government")
 LANGUAGES = ("nl", "en")
-_FLAGS = ("sensitive_audience", "allow_third_party", "allow_published", "allow_non_eea", "german_proof")
+_FLAGS = (
+    "sensitive_audience",
+    "refusal_letters",
+    "allow_third_party",
+    "allow_published",
+    "allow_non_eea",
+    "german_proof",
+)
 _TEXTS = ("legal_name", "category", "postal_address", "free_tier_reason")
 
 
@@ -28,8 +35,8 @@ def add(desk: Desk, args: Args) -> Result:
 
 
 def change(desk: Desk, args: Args) -> Result:
-    """`name`, and any of: legal_name kind category sensitive_audience language contact postal_address allow_third_party
-    allow_published allow_non_eea free_tier_reason german_proof. What is not given stays."""
+    """`name`, and any of: legal_name kind category sensitive_audience language contact postal_address refusal_letters
+    allow_third_party allow_published allow_non_eea free_tier_reason german_proof. What is not given stays."""
     row = desk.tenant(args.text("name"))
     values = _values(args)
     if not values:
@@ -86,7 +93,17 @@ def _values(args: Args) -> dict[str, object]:
 
 
 def _shown(row: TenantRow) -> dict[str, object]:
-    names = ("name", "legal_name", "kind", "category", "sensitive_audience", "language", "contact", "postal_address")
+    names = (
+        "name",
+        "legal_name",
+        "kind",
+        "category",
+        "sensitive_audience",
+        "language",
+        "contact",
+        "postal_address",
+        "refusal_letters",
+    )
     rest = (
         "suspended",
         "suspended_reason",

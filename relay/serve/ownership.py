@@ -23,6 +23,7 @@ from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.owner import READ_ONLY, Owner, OwnerError, Reader
 from relay.owner.evidence import gather_evidence
+from relay.owner.holds import record_of
 from relay.serve.boot import HISTORY
 from relay.serve.channel import OpRefused, OpUnavailable
 from relay.settings.model import Settings
@@ -176,6 +177,14 @@ class Ownership:
             log.error(events.STORE_FAILED, kind=type(error).__name__)
             raise OpUnavailable("store", UNREADABLE) from None
         return await self._queue(op, args)
+
+    async def audit_decision(self, op: str, args: dict[str, Any]) -> None:
+        """Who decided what about a queued message (GDPR-2). It is done and in the delivery log; only this record can be lost."""
+        try:
+            await self._queue("hold.decided", record_of(op, args))
+        except (OpRefused, OpUnavailable) as error:
+            metrics.RECORDS_LOST.inc(("audit",))
+            log.error(events.STORE_FAILED, kind=type(error).__name__)
 
     async def _read(self, op: str, args: dict[str, Any]) -> Any:
         """What only reads never holds up who leaves: the walk of a long chain takes minutes (CONSENT-11).

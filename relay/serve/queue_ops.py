@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Callable, Container, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Container, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from relay.delivery.outcome import Failed
 from relay.delivery.passes import Passes
 from relay.delivery.report import Reporter, owed
-from relay.mail.edits import split
-from relay.observe import events
+from relay.mail.edits import Edit, hide, split
+from relay.mail.notice import REFUSE
+from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.serve.channel import OpRefused
 from relay.spool.contract import SpoolUnavailable
@@ -26,11 +27,25 @@ from relay.spool.item import Fate, Item, decode_id, encode_id
 
 LIST_LIMIT = 1000
 BY_OPERATOR = "queue.held_by_operator"
-ENDED = {"operator": "queue.hold_refused", "time": "queue.hold_expired"}  # by whom, and the reason of it
+ENDED = {  # by whom, and the reason of it
+    "operator": "queue.hold_refused",
+    "tenant": "queue.hold_refused",
+    "sender": "queue.hold_withdrawn",
+    "time": "queue.hold_expired",
+}
 EXPOSED = frozenset(
-    ("recipients.ask", "recipients.encrypted")
+    ("recipients.ask", "recipients.encrypted", "recipients.invitation")
 )  # released as they are, readers see each other's address
+SPLIT, HIDDEN, AS_WRITTEN = WAYS = ("split", "hidden", "as_written")
 Rows = list[dict[str, Any]]
+
+
+class Decider(NamedTuple):
+    """Who decides on a held message: operator, sender, tenant, or time where nobody did. `name` is for the delivery log."""
+
+    by: str = "operator"
+    name: str = ""
+    check: Callable[[Item], None] = lambda item: None  # raises OpRefused where it is not his to decide, or no more
 
 
 class Say(Protocol):
@@ -59,8 +74,12 @@ class QueueOps:
         method = _OPS.get(op)
         if method is None:
             raise OpRefused("unknown", f"there is no command {op}")
+        return await self._guarded(method(self, args), args)
+
+    async def _guarded(self, work: Awaitable[Any], args: dict[str, Any]) -> Any:
+        """What `work` answers; what can be wrong with a queue comes as OpRefused."""
         try:
-            return await method(self, args)
+            return await work
         except Busy:
             raise OpRefused("busy", f"{args.get('id')} is being delivered at this moment; try again") from None
         except Unreadable:
@@ -95,7 +114,7 @@ class QueueOps:
 
     async def show(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """One message with its envelope and edits; None when it is not in this process's files."""
-        item = await self._hand.look(_number(args))
+        item = await self._hand.look(number_in(args))
         if item is None:
             return None
         return {**summary(item), "edits": [tuple(edit) for edit in item.edits], "recipients": recipients(item)}
@@ -104,56 +123,68 @@ class QueueOps:
 
     async def retry(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """Try now what waits for its time. A held message stays held."""
-        return await self._change(args, "retried", lambda item: "")
+        return await self._change(number_in(args), "retried", lambda item: "")
 
     async def hold(self, args: dict[str, Any]) -> dict[str, Any] | None:
         def change(item: Item) -> str:
             item.state.update(held=BY_OPERATOR, held_at=self._queue.clock.now())
             return BY_OPERATOR
 
-        return await self._change(args, "held", change)
+        return await self._change(number_in(args), "held", change)
 
     async def release(self, args: dict[str, Any]) -> dict[str, Any] | None:
-        """Let it leave, with `hidden` as a copy for each (CC-8); as it was written, an exposure is an incident (CC-20)."""
-        hidden = bool(args.get("hidden"))
+        """Let it leave, `way` as it was written, as a copy for each (CC-8) or with hidden recipients (CC-9)."""
+        return await self._release(number_in(args), str(args.get("way") or AS_WRITTEN), OPERATOR)
+
+    async def _release(self, number: int, way: str, who: Decider) -> dict[str, Any] | None:
+        """Shown as it was written, an exposure is an incident (CC-20)."""
+        if way not in WAYS:
+            raise OpRefused("usage", f"way must be one of {', '.join(WAYS)}")
         was: list[tuple[str, int]] = []
 
         def change(item: Item) -> str:
+            who.check(item)
             reason = item.held
             was.append((reason, int(item.meta.get("held_detail", {}).get("addresses", 0))))
-            if hidden:
-                item.state["edits"] = [tuple(edit) for edit in split(item.parsed().fields if item.raw else None)]
+            if way != AS_WRITTEN:
+                item.state["edits"] = [tuple(edit) for edit in _edits(way, item)]
             item.state.update(held="", released=reason)
             return reason
 
-        done = await self._change(args, "released", change)
-        if done is not None and not hidden and was[0][0] in EXPOSED:
-            reason, number = was[0]
-            log.info(events.EXPOSURE, queue_id=done["id"], kind="incident", reason=reason, address_count=number)
+        done = await self._change(number, "released", change, way=way, by=who.by, name=who.name)
+        if done is not None:
+            reason, shown = was[0]
+            if reason:
+                _decided(done["id"], who.by, way, reason)
+            if way == AS_WRITTEN and reason in EXPOSED:
+                log.info(events.EXPOSURE, queue_id=done["id"], kind="incident", reason=reason, address_count=shown)
         return done
 
-    async def _change(self, args: dict[str, Any], word: str, change: Callable[[Item], str]) -> dict[str, Any] | None:
+    async def _change(
+        self, number: int, word: str, change: Callable[[Item], str], **said: str
+    ) -> dict[str, Any] | None:
         """Apply `change`, which tells why it was or is held, to a waiting message; it leaves at once, unless it is held then."""
-        item = await self._hand.pick(_number(args))
+        item = await self._hand.pick(number)
         if item is None:
             return None
         state, due = dict(item.state), item.due
-        reason = change(item)
-        item.due = 0.0
         try:
+            reason = change(item)
+            item.due = 0.0
             await self._queue.record(item)
-        except SpoolUnavailable:
+        except (SpoolUnavailable, OpRefused):
             item.state, item.due = state, due
             self._queue.release(item)
             raise
         self._wake()
         if word != "retried" or not item.held:
-            self._tell(item.id, word, "operator", reason=reason, detail=_detail(item, reason))
+            by = said.pop("by", "operator")
+            self._tell(item.id, word, by, reason=reason, detail=_detail(item, reason), **said)
         return {"id": item.queue_id, "state": "held" if item.held else "ready"}
 
     async def delete(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """Gone without a report: for the operator, and audited by the supervisor."""
-        number = _number(args)
+        number = number_in(args)
         try:
             item = await self._hand.pick(number)
         except Unreadable:
@@ -171,21 +202,28 @@ class QueueOps:
 
     async def refuse(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """A message ends with a report to its sender (PIPE-2)."""
-        return await self._refuse(_number(args), "operator")
+        return await self._refuse(number_in(args), OPERATOR)
 
-    async def _refuse(self, number: int, by: str) -> dict[str, Any] | None:
+    async def _refuse(self, number: int, who: Decider) -> dict[str, Any] | None:
         item = await self._hand.pick(number)
         if item is None:
             return None
+        try:
+            who.check(item)
+        except OpRefused:
+            self._queue.release(item)
+            raise
         reason = item.held or BY_OPERATOR
         failed = self._passes.failed(number)  # the host has answered for these, and that is what their sender reads
         waiting = _waiting(item, but=failed)
-        ended = dict.fromkeys(waiting, Failed("5.7.1", ENDED[by], ""))
+        ended = dict.fromkeys(waiting, Failed("5.7.1", ENDED[who.by], ""))
         reports = self._reporter(item, {**owed(item), **failed, **ended}, gave_up=False)
         await self._end(item, reports)
         self._wake()
         rows = [[address, "failed", "5.7.1", "", ""] for address in waiting.values()]
-        self._tell(number, "refused", by, reason=reason, detail=_detail(item, reason), outcomes=rows)
+        said = {"name": who.name, "outcomes": rows}
+        self._tell(number, "refused", who.by, reason=reason, detail=_detail(item, reason), **said)
+        _decided(item.queue_id, who.by, REFUSE, reason)
         return {"id": item.queue_id, "state": "refused"}
 
     async def _end(self, item: Item, reports: Sequence[Item]) -> None:
@@ -203,7 +241,7 @@ class QueueOps:
         self._passes.forget(item.id)
 
     def _tell(self, number: int, word: str, by: str, **data: Any) -> None:
-        """Into the delivery log, when it is done. `by`: operator, or time where nobody decided."""
+        """Into the delivery log, when it is done. `by`: see Decider."""
         self._say(number, word, self._queue.clock.now(), by=by, **{key: value for key, value in data.items() if value})
 
     async def expire_held(self, now: float, seconds: Callable[[str], float]) -> int:
@@ -216,7 +254,7 @@ class QueueOps:
                 if number not in self._ends:
                     self._ends[number] = await self._end_of(number, seconds)
                 if now >= self._ends[number]:
-                    await self._refuse(number, "time")
+                    await self._refuse(number, Decider("time"))
                     ended += 1
             except (Busy, Unreadable):
                 continue  # somebody has it in hand, or nobody can read it: the next round looks again
@@ -226,8 +264,24 @@ class QueueOps:
         item = await self._hand.look(number)
         if item is None:
             raise Busy
-        since: float = item.state.get("held_at", item.meta["at"])
-        return since + seconds(item.held)
+        return held_since(item) + seconds(item.held)
+
+
+def held_since(item: Item) -> float:
+    """Since when it is held, for whatever reason it is held for now."""
+    return float(item.state.get("held_at", item.meta["at"]))
+
+
+def _edits(way: str, item: Item) -> list[Edit]:
+    """The change of a release. Who may only see himself is not hidden but alone (CC-4)."""
+    fields = item.parsed().fields if item.raw else None
+    alone = item.meta.get("held_detail", {}).get("offers") == SPLIT
+    return split(fields) if way == SPLIT or alone else hide(fields)
+
+
+def _decided(queue_id: str, by: str, choice: str, reason: str) -> None:
+    metrics.HOLD_DECISIONS.inc((by, choice))
+    log.info(events.HOLD_DECIDED, queue_id=queue_id, by=by, choice=choice, reason=reason)
 
 
 def _waiting(item: Item, *, but: Container[int]) -> dict[int, str]:
@@ -241,7 +295,7 @@ def _detail(item: Item, reason: str) -> dict[str, str]:
     return item.meta.get("held_detail", {}) if reason == item.meta.get("held") else {}
 
 
-def _number(args: dict[str, Any]) -> int:
+def number_in(args: dict[str, Any]) -> int:
     number = decode_id(str(args.get("id", "")))
     if number is None:
         raise OpRefused("usage", f"{args.get('id')!r} is no queue id: it has 13 characters, as in the 250 reply")
@@ -274,6 +328,7 @@ def recipients(item: Item) -> list[dict[str, str]]:
     ]
 
 
+OPERATOR = Decider()
 _OPS = {
     "queue.stats": QueueOps.stats,
     "queue.list": QueueOps.list,

@@ -18,10 +18,12 @@ from typing import Any
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.observe.scarcity import scarcity
+from relay.owner.holds import DECISIONS
 from relay.serve import descriptors, notify
 from relay.serve.bell import Bell
 from relay.serve.boot import Boot, control_path
 from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
+from relay.serve.digest import Digests
 from relay.serve.ownership import Ownership
 from relay.serve.sockets import PortTaken, open_sockets
 from relay.serve.vitals import Vitals, measure_processes
@@ -100,6 +102,7 @@ class Supervisor:
         self._later(self._collect())
         self._later(Vitals(settings, self._ownership).watch(self.stopping))
         self._later(Bell(settings, self._together, self._submit).watch(self.stopping))
+        self._later(Digests(settings, self._ownership.call, self._ask_workers, self._submit).watch(self.stopping))
         self._later(self._ownership.upkeep(self.stopping))
         self._later(self._ownership.watch(self.stopping))
         ready = asyncio.gather(*(child.ready.wait() for child in self.children.values()))
@@ -278,7 +281,10 @@ class Supervisor:
         if op == "worker.submit":
             return await self._submit(args)
         if op.startswith(("queue.", "held.")):
-            return await self._ask_workers(op, args)
+            answer = await self._ask_workers(op, args)
+            if answer is not None and op in DECISIONS:
+                await self._ownership.audit_decision(op, args)
+            return answer
         return await self._ownership.call(op, args)
 
     def _snapshots(self) -> list[metrics.Snapshot]:
@@ -341,7 +347,7 @@ class Supervisor:
         answers = await asyncio.gather(*(channel.call(op, args) for channel in channels))
         if op == "queue.stats":
             return {key: sum(answer[key] for answer in answers) for key in (answers[0] if answers else {})}
-        if op in ("queue.list", "held.list"):
+        if op in ("queue.list", "held.list", "held.page"):
             joined = sorted((row for answer in answers for row in answer), key=lambda row: str(row["id"]))
             return joined[: int(args.get("limit", 100))]
         return next((answer for answer in answers if answer is not None), None)

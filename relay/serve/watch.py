@@ -11,6 +11,10 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from relay.clock import Clock
+from relay.consent.subject import person_hash
+from relay.consent.token import TokenKind
+from relay.consent.token import make as make_token
+from relay.counters.contract import SharedCounters
 from relay.delivery.job import Rendered
 from relay.delivery.outcome import Deferred, Delivered, Outcome
 from relay.delivery.report import Reporter, Stamp, system_item
@@ -27,7 +31,10 @@ from relay.observe.scarcity import scarcity
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note
 from relay.serve.channel import Channel, OpRefused
-from relay.settings.model import Limits, Settings
+from relay.serve.held_ops import hold_seconds, offers
+from relay.serve.queue_ops import held_since
+from relay.serve.refusals import Refusals
+from relay.settings.model import Settings
 from relay.smtp.front import Gate, InFlight
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
@@ -36,28 +43,24 @@ from relay.store.outbox import Entry, Outbox
 from relay.store.threads import Threads
 from relay.trace import Trace
 
-ASKED = "recipients.ask"  # held until somebody chooses for its sender, not until a person reviews it (CC-10)
-HOUR_SECONDS = 3600.0
+ONCE_SECONDS = 2 * 86_400.0  # a name of submit is of a day
 ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 HIDES = ("to_self", "undisclosed")  # nobody saw the others, so a reply to all would show them for the first time
 RANK_NAMES = ("urgent", "bulk")  # of relay.spool.item.RANKS, for people
 THREAD_WORTH = 2  # visible addresses or readers from which a message is remembered (CC-11)
 
 
-def hold_seconds(limits: Limits, reason: str) -> float:
-    """How long mail is held for `reason` before it goes back to its sender (PIPE-2)."""
-    return HOUR_SECONDS * (limits.hold_ask_hours if reason == ASKED else limits.hold_review_hours)
-
-
 class Watch:
     """Keeps relay.intake.Watcher and relay.delivery.hands.Recorder. One for a worker."""
 
     queue: QueueFiles
+    shared: SharedCounters
 
     def __init__(
         self, settings: Settings, keyring: Keyring, trace: Trace, reporter: Reporter, clock: Clock, *, owner: Channel
     ) -> None:
         self._settings = settings
+        self._keyring = keyring
         self._trace = trace
         self._reporter = reporter
         self._clock = clock
@@ -66,23 +69,31 @@ class Watch:
         capture = settings.delivery.mode == "capture"
         self._outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._refusals = Refusals(settings, owner, clock, self.submit)
 
     # -- intake's answers -------------------------------------------------------------------------------------------
 
     def refused(self, number: int, ruling: Ruling, reply: str) -> None:
         if self._outbox is not None:
             self._keep(self._outbox.record_refusal, self._entry(number, ruling, reply, "data" if number else "rcpt"))
+        self._count(ruling)
         mail = ruling.mail
         if ruling.action is Action.REJECT and mail.message is not None:
             self._remember(mail.account.tenant.id, mail.message, len(mail.recipients), seen=())
 
     def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
+        if ruling.action is Action.HOLD or ruling.dropped:
+            self._count(ruling)
         waits = ruling.action is Action.HOLD or item.due > ruling.mail.now
         if self._outbox is not None and waits:
             entry = self._entry(item.id, ruling, f"250 2.0.0 queued as {item.queue_id}", "data")
             self._keep(self._outbox.record_waiting, entry)
         if notes or ruling.mail.confirm or ruling.mail.stream != "marketing":
             self._later(self._after(item, ruling, notes))
+
+    def _count(self, ruling: Ruling) -> None:
+        for rule in self._refusals.note(ruling):
+            self._later(self._refusals.explain(ruling.mail.account.tenant, rule))
 
     def reports(self, item: Item, ruling: Ruling) -> list[Item]:
         return self._reporter.refused(item, ruling.dropped)
@@ -134,6 +145,8 @@ class Watch:
             until = item.meta["at"] + hold_seconds(self._settings.limits, item.held) if waits else 0.0
             contact, detail = mail.account.tenant.contact, tuple(item.meta.get("held_detail", {}).items())
             about = notice.About(item.queue_id, item.meta["at"], mail.message, note.number, until, contact, detail)
+            if waits:
+                about = about._replace(link=self._link(item, sender), offers=offers(item))
             language, url = item.meta["language"], self._settings.web.public_url
             raw = notice.build(note.reason, sender, about, stamp, language=language, url=url)
             own = Stamp(number, stamp.now, self._settings.server.hostname)
@@ -141,9 +154,26 @@ class Watch:
             self._trace.made(made)
             await self._commit(made)
 
+    def _link(self, item: Item, sender: str) -> str:
+        """Where the sender of a held message may choose what becomes of it, as long as it is held for this (CC-10)."""
+        token = make_token(
+            self._keyring,
+            TokenKind.HELD,
+            item.tenant,
+            purpose=item.queue_id,
+            subject_hash=person_hash(self._keyring, item.tenant, sender),
+            subscriber=repr(held_since(item)),
+        )
+        return f"{self._settings.web.public_url.rstrip('/')}/held/{token}"
+
     async def submit(self, args: dict[str, Any]) -> dict[str, str]:
-        """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns."""
-        tenant = args["tenant"]
+        """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns.
+
+        Where `once` names it, it is queued for the first who asks on any gateway of the same counters; else `id` is "".
+        """
+        tenant, once = args["tenant"], args.get("once", "")
+        if once and (await self.shared.hit([once], ONCE_SECONDS, self._clock.now()))[0] > 1:
+            return {"id": ""}
         number = self.queue.next_id()
         meta = {
             "tenant_id": tenant["id"],
@@ -290,6 +320,7 @@ class Watch:
 
     async def drain(self) -> None:
         """Returns when nothing is being written."""
+        await self._refusals.flush()
         while self._tasks:
             await asyncio.wait(list(self._tasks), timeout=1.0)
 

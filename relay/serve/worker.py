@@ -44,9 +44,9 @@ from relay.scan import Scan
 from relay.serve import descriptors
 from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
 from relay.serve.channel import Channel, OpRefused, connect
+from relay.serve.held_ops import HeldOps, hold_seconds
 from relay.serve.overdue import Overdue
-from relay.serve.queue_ops import QueueOps
-from relay.serve.watch import Watch, hold_seconds
+from relay.serve.watch import Watch
 from relay.smtp.desk import Desk, LoginLimits, place_of
 from relay.smtp.front import Gate, InFlight, Limits
 from relay.smtp.listener import Listeners
@@ -185,12 +185,13 @@ class Worker:
             house=house,
             watcher=self.watch,
         )
-        self.watch.queue = self.queue
-        self.queue_ops = QueueOps(
+        self.watch.queue, self.watch.shared = self.queue, self.shared
+        self.queue_ops = HeldOps(
             self.queue,
             wake=self.pool.wake,
             reporter=self.reporter,
             say=self.trace.say,
+            hold_seconds=self._hold_seconds,
             passes=self.scheduler.passes,
         )
         self.desk = Desk(

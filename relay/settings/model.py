@@ -127,6 +127,12 @@ class Server(Section):
     log_level: Literal["info", "warning", "error"] = Field(
         default="info", description="Least weight of what is logged; info has every refusal and what became of it."
     )
+    digest_hour: int = Field(
+        default=6,
+        ge=0,
+        le=23,
+        description="Hour (UTC) at which tenants' contacts get the digest of refused and held mail.",
+    )
     drain_timeout_seconds: Seconds = Field(
         default=30.0, description="Time that running sessions and deliveries get at SIGTERM."
     )

@@ -34,12 +34,15 @@ class Hand:
     def __init__(self, queue: QueueFiles) -> None:
         self._queue = queue
 
-    async def look(self, number: int) -> Item | None:
-        """The message as it is on disk, without its large body; None: not here. Raises Unreadable, sqlite3.Error, OSError."""
+    async def look(self, number: int, *, body: bool = False) -> Item | None:
+        """The message as it is on disk, its large body only with `body`; None: not here.
+
+        Raises Unreadable, sqlite3.Error, OSError.
+        """
         ref = await self._find(number)
         if ref is None:
             return None
-        item = await asyncio.to_thread(self._queue.loader.open, ref, body=False)
+        item = await asyncio.to_thread(self._queue.loader.open, ref, body=body)
         if item is None:
             raise Unreadable
         return item

@@ -68,6 +68,9 @@ tenant = Table(
     Column("language", Text, nullable=False, server_default="nl"),
     _text("contact"),
     _text("postal_address"),
+    Column(
+        "refusal_letters", Boolean(create_constraint=False), nullable=False, server_default="1"
+    ),  # of refusals, to the contact
     _flag("suspended"),
     _text("suspended_reason"),
     # What this tenant may import beyond its own consents; all off until the operator says so.
@@ -272,6 +275,25 @@ confirm_request = Table(
     Column("subject_id", _ID, ForeignKey("subject.id"), nullable=False),
     Column("event", _ID, nullable=False),
     sqlite_with_rowid=False,
+)
+
+refusal_tally = Table(
+    "refusal_tally",
+    metadata,
+    _tenant(primary_key=True),
+    Column("rule", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),  # refused | held
+    Column("count", _ID, nullable=False),
+    Column("first_at", Double, nullable=False),
+)
+
+tenant_told = Table(
+    "tenant_told",
+    metadata,
+    _tenant(primary_key=True),
+    Column("kind", Text, primary_key=True),  # first: of a rule | digest: of a day
+    Column("about", Text, primary_key=True),
+    Column("at", Double, nullable=False),
 )
 
 audit = Table(

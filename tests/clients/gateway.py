@@ -101,7 +101,14 @@ class Gateway:
         owner = Owner.open(_Places(self.settings.server, storage), self._keyring)
         self._owner = owner
         try:
-            self._op("tenant.add", name="shop", legal_name="Shop BV", contact=f"info@{DOMAIN}", language="en")
+            self._op(
+                "tenant.add",
+                name="shop",
+                legal_name="Shop BV",
+                contact=f"info@{DOMAIN}",
+                language="en",
+                refusal_letters=False,
+            )
             self._op("domain.add", tenant="shop", domain=DOMAIN, vouched=True)
             self._op("purpose.add", tenant="shop", name="newsletter", title_nl="Nieuws", title_en="News")
             self._op("dkim.add", domain=DOMAIN, selector="g1", vouched=True)

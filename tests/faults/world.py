@@ -84,7 +84,10 @@ class World:
         keyring = Keyring.open(settings.server.keys_dir, create=True)
         places = _Places(settings.server, _Storage(f"sqlite:///{settings.database_path}"))
         with Owner.open(places, keyring) as owner:
-            owner.call("tenant.add", {"name": "shop", "legal_name": "Shop BV", "contact": "info@sender.example"})
+            owner.call(
+                "tenant.add",
+                {"name": "shop", "legal_name": "Shop BV", "contact": "info@sender.example", "refusal_letters": False},
+            )
             owner.call("domain.add", {"tenant": "shop", "domain": "sender.example", "vouched": True})
             owner.call("dkim.add", {"domain": "sender.example", "selector": "g1", "vouched": True})
             made = owner.call("credential.add", {"tenant": "shop", "name": "app", "stream": "transactional"})

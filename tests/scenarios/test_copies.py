@@ -175,8 +175,10 @@ def test_one_notice_a_day_for_a_sender_and_it_says_of_which_mail(start: Start) -
 ASK = {"recipients": {"exposed": {"personal": "ask"}}}
 
 
-@pytest.mark.parametrize("hidden", [True, False])
-def test_held_for_a_choice_its_sender_is_told_and_the_choice_is_kept(start: Start, hidden: bool) -> None:
+@pytest.mark.parametrize(("way", "mails", "shown"), [("split", 15, 1), ("hidden", 1, 0), ("as_written", 1, 15)])
+def test_held_for_a_choice_its_sender_is_told_and_the_choice_is_kept(
+    start: Start, way: str, mails: int, shown: int
+) -> None:
     """CC-10: the mail waits, its sender knows why, until when and whom to ask; sent open it is an incident (CC-20)."""
     gateway, hop = start(policies=ASK)
     people = outsiders(15)
@@ -188,16 +190,16 @@ def test_held_for_a_choice_its_sender_is_told_and_the_choice_is_kept(start: Star
     told = [message.raw.decode() for message in hop.wait(2)]  # of each that waits, not one a day
     for number, queue_id in enumerate(letters):
         (text,) = [text for text in told if f"In-Reply-To: <{number}@sender.example>" in text]
-        assert "To: <info@sender.example>" in text and "Subject: Your message has not been sent yet" in text
+        assert "To: <info@sender.example>" in text and "Subject: Choose what should be done with your message" in text
         assert "Subject: Uitnodiging café" in text and "15 people see" in text and "/why/CC-10" in text
         assert queue_id in text and "(info@sender.example)" in text and re.search(r"chosen by 20\d\d-.*\(UTC\)", text)
         assert "party0" not in text
-    gateway.op("held.release", id=letters[0], hidden=hidden)
-    assert hop.until(lambda: len(hop.wait(0)) == 2 + (15 if hidden else 1))
+    gateway.op("held.release", id=letters[0], way=way)
+    assert hop.until(lambda: len(hop.wait(0)) == 2 + mails)
     for message in hop.wait(0)[2:]:
-        assert message.head.count("@party") == (1 if hidden else 15)
+        assert message.head.count("@party") == shown
     log = (gateway.folder / "gateway.log").read_text()
-    assert ('"kind":"incident"' in log.replace(" ", "")) is not hidden
+    assert ('"kind":"incident"' in log.replace(" ", "")) is (way == "as_written")
 
 
 def remembered(gateway: Gateway) -> int:

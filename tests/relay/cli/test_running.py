@@ -146,7 +146,11 @@ def test_the_queue_of_all_workers_is_one(gateway: Gateway, running: Zegel) -> No
     assert number in ids and running.ask("queue", "show", number)["recipients"][0]["address"] == to[0]
     assert running.ask("queue", "hold", number)["state"] == "held"
     assert number in [row["id"] for row in running.ask("held", "list")]
-    assert running.ask("held", "release", number, "--hidden")["state"] == "ready"
+    told = running.ask("held", "show", number, "--content")
+    assert told["text"] and told["subject"] and told["files"] == []
+    assert told["text"].splitlines()[0] in running("held", "show", number, "--content").out
+    assert running("held", "release", number, "--split", "--hidden").code == 2
+    assert running.ask("held", "release", number, "--split")["state"] == "ready"
     for row in running.ask("queue", "list"):
         running("queue", "delete", row["id"], "--yes")
     words = ["held", "released"]

@@ -33,6 +33,11 @@ ROUTES: tuple[tuple[str, str, dict[str, Any] | None], ...] = (
     ("POST", "/api/v1/suppressions", {"email": "ann@example.net"}),
     ("POST", "/api/v1/suppressions/remove", {"email": "ann@example.net", "reason": "bounce"}),
     ("GET", "/api/v1/messages/01J8", None),
+    ("GET", "/api/v1/held", None),
+    ("GET", "/api/v1/held/0R3M7K2QX9T1A", None),
+    ("GET", "/api/v1/held/0R3M7K2QX9T1A/preview", None),
+    ("POST", "/api/v1/held/0R3M7K2QX9T1A/release", {"recipients": "split"}),
+    ("POST", "/api/v1/held/0R3M7K2QX9T1A/refuse", None),
 )
 
 

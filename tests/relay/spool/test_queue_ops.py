@@ -78,13 +78,21 @@ async def test_retry_and_release_let_a_message_leave_at_once(rig: Files, place: 
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_released_hidden_a_message_leaves_as_a_copy_for_each(rig: Files, place: str) -> None:
-    """CC-10, CC-8: also after a restart."""
+@pytest.mark.parametrize(("way", "kinds"), [("split", ["to_self"]), ("hidden", ["undisclosed"]), ("as_written", [])])
+async def test_released_a_message_leaves_as_it_was_chosen(rig: Files, place: str, way: str, kinds: list[str]) -> None:
+    """CC-10, CC-8, CC-9: also after a restart."""
     queue, ops, item = await queued(rig, **PLACES[place])
-    assert (await ops.run("held.release", {"id": item.queue_id, "hidden": True}))["state"] == "ready"
+    assert (await ops.run("held.release", {"id": item.queue_id, "way": way}))["state"] == "ready"
     again = await rig.after_power_cut()
     for which in (await rig.take(queue), await rig.take(again)):
-        assert [edit.kind for edit in which.edits] == ["to_self"]
+        assert [edit.kind for edit in which.edits] == kinds
+
+
+async def test_a_way_that_is_none_releases_nothing(rig: Files) -> None:
+    queue, ops, item = await queued(rig, held="recipients.ask")
+    with pytest.raises(OpRefused) as refused:
+        await ops.run("held.release", {"id": item.queue_id, "way": "open"})
+    assert refused.value.code == "usage" and list(queue.held) == [item.id]
 
 
 @pytest.mark.parametrize("place", ["in memory", "parked"])
@@ -137,7 +145,8 @@ async def test_the_delivery_log_tells_what_people_did(rig: Files) -> None:
     ):
         await ops.run(op, {"id": item.queue_id})
     ended = {"outcomes": [["ann0@example.net", "failed", "5.7.1", "", ""]]}
-    told = [("released", {"reason": "recipients.ask"}), ("retried", {}), ("held", held), ("released", held)]
+    way = {"way": "as_written"}
+    told = [("released", {"reason": "recipients.ask"} | way), ("retried", {}), ("held", held), ("released", held | way)]
     told += [("held", held), ("refused", held | ended)]
     assert log == [(item.id, word, by | data) for word, data in told]
     other = message(queue)

@@ -1,0 +1,156 @@
+"""Held mail for those whom it concerns: its sender by the link in our letter, its tenant by the API, the operator.
+
+The same queue and the same changes as relay.serve.queue_ops, with the questions who may look and who may choose: a tenant sees
+his own mail only, and the sender's link is for one message, for one time that it is held, until its time is over, and for the
+choices that were offered (CC-10). Each is asked when the message is in hand, so that of two who choose at once one is too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+from relay.delivery.passes import Passes
+from relay.delivery.report import Reporter
+from relay.mail import preview
+from relay.mail.notice import REFUSE
+from relay.mail.reply import rule_of
+from relay.serve.channel import OpRefused
+from relay.serve.queue_ops import (
+    LIST_LIMIT,
+    WAYS,
+    Decider,
+    QueueOps,
+    Rows,
+    Say,
+    held_since,
+    number_in,
+    recipients,
+    summary,
+)
+from relay.settings.model import Limits
+from relay.spool.files import QueueFiles
+from relay.spool.item import Item, decode_id
+
+# Held until somebody chooses for its sender, not until a person reviews it (CC-10, CC-13).
+ASKED = frozenset(("recipients.ask", "recipients.invitation"))
+HOUR_SECONDS = 3600.0
+OVER = ("held.over", "this message is not held any more: somebody has decided, or its time ran out")
+NOT_OFFERED = ("held.choice", "this is not for the sender to choose: ask the administrator")
+
+
+def hold_seconds(limits: Limits, reason: str) -> float:
+    """How long mail is held for `reason` before it goes back to its sender (PIPE-2)."""
+    return HOUR_SECONDS * (limits.hold_ask_hours if reason in ASKED else limits.hold_review_hours)
+
+
+def offers(item: Item) -> tuple[str, ...]:
+    """What its sender may choose besides not sending it, while it is held for what intake held it for."""
+    if item.held != item.meta.get("held"):
+        return ()
+    return tuple(way for way in str(item.meta.get("held_detail", {}).get("offers", "")).split() if way in WAYS)
+
+
+class HeldOps(QueueOps):
+    """The commands `held.` and `queue.` of one process."""
+
+    def __init__(
+        self,
+        queue: QueueFiles,
+        *,
+        wake: Callable[[], None],
+        reporter: Reporter,
+        say: Say,
+        hold_seconds: Callable[[str], float],
+        passes: Passes | None = None,
+    ) -> None:
+        super().__init__(queue, wake=wake, reporter=reporter, say=say, passes=passes)
+        self.hold_seconds = hold_seconds
+
+    async def run(self, op: str, args: dict[str, Any]) -> Any:
+        method = _OPS.get(op)
+        return await super().run(op, args) if method is None else await self._guarded(method(self, args), args)
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    async def page(self, args: dict[str, Any]) -> Rows:
+        """Held mail of one tenant, oldest first: at most `limit` after the id `after`."""
+        limit, after = min(int(args.get("limit", 100)), LIST_LIMIT), decode_id(str(args.get("after", ""))) or 0
+        refs = array("Q", [ref for number, ref in sorted(self._queue.held.items()) if number > after])
+        tenant = int(args["tenant_id"])
+
+        def read() -> Rows:
+            found = (item for item in self._hand.opened([(None, [refs])], "") if item.tenant == tenant and item.held)
+            return [self._described(item) for item in itertools.islice(found, limit)]
+
+        return await asyncio.to_thread(read)
+
+    async def look(self, args: dict[str, Any]) -> dict[str, Any] | None:
+        """One message of the tenant that is held now; None when it is not here or not his. `since` as for `decide`."""
+        item = await self._hand.look(number_in(args), body=True)
+        if item is None or not self._concerns(item, args):
+            return None
+        return {**self._described(item), "subject": preview.subject_of(item.parsed()), "recipients": recipients(item)}
+
+    async def show_content(self, args: dict[str, Any]) -> dict[str, Any] | None:
+        """What a person may see of the message that `look` finds: texts as written, not to be trusted, and its files by name."""
+        item = await self._hand.look(number_in(args), body=True)
+        if item is None or not self._concerns(item, args):
+            return None
+        return await asyncio.to_thread(lambda: preview.content(item.parsed()).as_json())
+
+    # -- choosing ---------------------------------------------------------------------------------------------------
+
+    async def decide(self, args: dict[str, Any]) -> dict[str, Any] | None:
+        """`choice` of `by` (sender, tenant) for one message that is held `since` then; None when it is not here.
+
+        Raises OpRefused: held.unknown (not his), held.over, held.choice.
+        """
+        number, choice, by = number_in(args), str(args.get("choice")), str(args.get("by"))
+        if choice not in (*WAYS, REFUSE) or by not in ("sender", "tenant"):
+            raise OpRefused("usage", f"choice must be one of {', '.join((*WAYS, REFUSE))}")
+
+        def check(item: Item) -> None:
+            if item.tenant != args["tenant_id"]:
+                raise OpRefused("held.unknown", "there is no such message")
+            if not self._concerns(item, args):
+                raise OpRefused(*OVER)
+            if by == "sender":
+                if self._queue.clock.now() >= self._until(item):
+                    raise OpRefused(*OVER)
+                if choice not in (*offers(item), REFUSE):
+                    raise OpRefused(*NOT_OFFERED)
+
+        who = Decider(by, str(args.get("name", "")), check)
+        done = await (self._refuse(number, who) if choice == REFUSE else self._release(number, choice, who))
+        return done and {**done, "choice": choice}
+
+    def _concerns(self, item: Item, args: dict[str, Any]) -> bool:
+        """Whether it is held now, and is what was asked for; the operator asks of every tenant."""
+        tenant, since = args.get("tenant_id", item.tenant), args.get("since", held_since(item))
+        return bool(item.held) and item.tenant == tenant and since == held_since(item)
+
+    def _until(self, item: Item) -> float:
+        return held_since(item) + self.hold_seconds(item.held)
+
+    def _described(self, item: Item) -> dict[str, Any]:
+        detail = item.meta.get("held_detail", {}) if item.held == item.meta.get("held") else {}
+        return {
+            **summary(item),
+            "rule": rule_of(item.held),
+            "held_detail": detail,
+            "held_since": held_since(item),
+            "held_until": self._until(item),
+            "offers": offers(item),
+        }
+
+
+_OPS = {
+    "held.page": HeldOps.page,
+    "held.look": HeldOps.look,
+    "held.content": HeldOps.show_content,
+    "held.decide": HeldOps.decide,
+}
