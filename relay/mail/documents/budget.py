@@ -7,6 +7,7 @@ scan of the mail, `Broken` ends one document.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -60,6 +61,12 @@ class Crashed(NamedTuple):
     """A reader failed in a way that nobody foresaw: kind and place of the error, for the operator."""
 
     place: str
+
+    @classmethod
+    def by(cls, bug: BaseException) -> Crashed:
+        """What is said of an error: never its message, which may hold what was read."""
+        last = traceback.extract_tb(bug.__traceback__)[-1]
+        return cls(f"{type(bug).__name__} at {last.filename.rpartition('/')[2]}:{last.lineno}")
 
 
 Piece = Text | Row | Unreadable | Crashed

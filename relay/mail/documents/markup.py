@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from html import unescape
 
+_LONG = re.compile(
+    r"&(?=#[0-9]{9})"
+)  # no letter has such a number, and Python refuses to read one of thousands of digits
 MAX_TAG = 8 * 1024  # characters that a tag cut in two is waited for
 
 _NAMES = ("span", "font", "b", "i", "u", "em", "strong", "small", "mark", "wbr", "o:p")
@@ -22,7 +25,15 @@ def shown(html: str) -> str:
     """The text of a piece of HTML."""
     if "<" in html:
         html = _TAG.sub("\t", _INLINE.sub("", html))
-    return unescape(html) if "&" in html else html
+    return unescaped(html) if "&" in html else html
+
+
+def unescaped(html: str) -> str:
+    """Character references undone; one to a number that no letter has stays as it is written. Never raises."""
+    try:
+        return unescape(html)
+    except ValueError:
+        return unescape(_LONG.sub("&amp;", html))
 
 
 def shown_pieces(pieces: Iterable[str]) -> Iterator[str]:

@@ -66,6 +66,7 @@ class _Body(Reader):
         self._repeats = 1
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
         name = self.local[name]
         if name in self._where:
             self._inside += 1
@@ -86,6 +87,7 @@ class _Body(Reader):
             self._add(data)
 
     def end(self, name: str) -> None:
+        self.depth -= 1
         name = self.local[name]
         if name in self._where:
             self._inside -= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import PurePosixPath
@@ -97,8 +96,7 @@ def _guarded(pieces: Iterator[Piece]) -> Iterator[Piece]:
     except (Bomb, OutOfTime):
         raise
     except Exception as bug:  # one odd document must not stop the mail, nor go unnoticed
-        last = traceback.extract_tb(bug.__traceback__)[-1]
-        yield Crashed(f"{type(bug).__name__} at {last.filename.rpartition('/')[2]}:{last.lineno}")
+        yield Crashed.by(bug)
         yield Unreadable("broken")
 
 

@@ -46,12 +46,14 @@ class _Strings(Reader):
         self._reads = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
         name = self.local[name]
         self._reads = name == "t"
         if name == "si":
             self._text = ""
 
     def end(self, name: str) -> None:
+        self.depth -= 1
         name = self.local[name]
         self._reads = False
         if name != "si":
@@ -83,6 +85,7 @@ class _Sheet(Reader):
         self._value = ""
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
         name = self.local[name]
         if name == "c":
             self._kind = attributes.get("t", "")
@@ -97,6 +100,7 @@ class _Sheet(Reader):
             self._value += data
 
     def end(self, name: str) -> None:
+        self.depth -= 1
         name = self.local[name]
         if name == "v" or name == "t":
             self._reads = False

@@ -35,12 +35,13 @@ def inspect(
     search = Search(terms or Terms())
     kind = content_type.partition(";")[0].strip().lower()
     try:
-        if not filename and kind in _SHOWN:
-            _show(search.body, kind, texts(slices(content)), budget)
-        else:
-            place = search.file(filename)
-            for piece in read_document(slices(content), kind, filename, budget):
-                search.take(place, piece)
+        with search:
+            if not filename and kind in _SHOWN:
+                _show(search.body, kind, texts(slices(content)), budget)
+            else:
+                place = search.file(filename)
+                for piece in read_document(slices(content), kind, filename, budget):
+                    search.take(place, piece)
     except Bomb as bomb:
         return search.findings(str(bomb))
     return search.findings()
@@ -78,9 +79,11 @@ def _message(message: Message, made: Structure, search: Search, budget: Budget, 
     is_small = message.size <= MAX_TEXT_BYTES
     found = read_texts(message) if is_small else Texts("", "")  # kept from the policies that read it before
     if subject or found.plain:
-        body.text(f"{subject}\n{found.plain}", ends=True)
+        with search:
+            body.text(f"{subject}\n{found.plain}", ends=True)
     if found.html:
-        body.text(shown(found.html), ends=True)
+        with search:
+            body.text(shown(found.html), ends=True)
     attached = False
     for part in made.parts:
         if attached:
@@ -91,10 +94,12 @@ def _message(message: Message, made: Structure, search: Search, budget: Budget, 
             continue
         if part.content_type in _SHOWN and not part.is_attachment:
             if not is_small:
-                pieces = texts(octets(part, message.raw), part.params.get("charset", ""))
-                _show(body, part.content_type, pieces, budget)
+                with search:
+                    pieces = texts(octets(part, message.raw), part.params.get("charset", ""))
+                    _show(body, part.content_type, pieces, budget)
         else:
-            _file(part, message, search, budget, inside=inside)
+            with search:
+                _file(part, message, search, budget, inside=inside)
 
 
 def _show(place: Place, kind: str, pieces: Iterator[str], budget: Budget) -> None:
