@@ -196,13 +196,20 @@ class Place:
             if len(digits) >= 13:
                 if cards.looks_like_card(digits):
                     good = cards.passes(digits)
-                    self._cards.add(digits, good)
-                    if good and ((table is not None and table.has_cards) or card_words.beside(start, end)):
+                    if not cards.may_be_travel(digits):
+                        self._cards.add(digits, good)
+                    if good and (
+                        (table is not None and table.has_cards)
+                        or card_words.beside(start, end)
+                        or cards.is_named(data, start, end, digits)
+                    ):
                         _add(self.cards, (digits,))
             elif len(digits) <= 9 and table is None and not bsn.is_date(digits):
                 if len(digits) == 8 and (ends_longer(classes, start) or bsn.is_chamber(data, start)):
                     continue  # the end of a telephone number, or a company's
                 good = bsn.passes(digits)
+                if good and bsn.is_other(data, start):
+                    continue
                 chance = chance or (good and len(digits) == 9)
                 self._crowd.add(digits, good)
                 if good and (words if len(digits) == 9 else strong).beside(start, end):
@@ -259,6 +266,8 @@ class _Table:
                     self.has_cards = True
 
     def _cell(self, column: int, cell: str, left: str, found: set[bytes]) -> None:
+        if cell[0] in "='":  # ="012345678" and '012345678 is how a sheet is told to keep the zero
+            cell = cell.strip("='\"")
         if len(cell) > _CELL or cell.strip(" .-0123456789"):
             self._long(cell, found)
             return
