@@ -77,6 +77,7 @@ def _on_this_machine(settings: Settings) -> list[Finding]:
         ("gateway", machine.gateway),
         ("open files", machine.open_files),
         ("region", machine.region),
+        ("PDF", machine.pdf_reader),
     )
     for name, check in checks:
         found += _safely(name, lambda check=check: check(settings))  # type: ignore[misc]  # the default binds it

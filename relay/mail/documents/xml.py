@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.parsers import expat
 
-from relay.mail.documents.budget import Broken, Budget, Chunks, Piece
+from relay.mail.documents.budget import Broken, Budget, Chunks, Piece, Text
 
 MAX_COLUMNS = 16_384  # Excel's own limit
 MAX_TOKEN = 1024 * 1024  # octets of one tag: expat keeps what has no end, and reads it again with each chunk
@@ -47,6 +47,20 @@ class Reader:
         self.depth -= 1
 
     def text(self, data: str) -> None: ...
+
+
+class Values(Reader):
+    """What stands in one attribute of any element, a line each."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
+        value = attributes.get(self._name, "")
+        if value:
+            self.out.append(Text(value.removeprefix("mailto:")[:MAX_CELL] + "\n"))
 
 
 def read_xml(chunks: Chunks, reader: Reader, budget: Budget) -> Iterator[Piece]:
