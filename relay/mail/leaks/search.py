@@ -240,11 +240,12 @@ class _Table:
 
     def take(self, row: Row, found: set[bytes]) -> None:
         """One row; BSNs whose column or neighbour says so go into `found`, the rest into the crowd of the column."""
+        if not any(map(str.strip, row.cells)):  # spreadsheet programs put out their empty rows too: ;;;
+            return
         line = "\t".join(row.cells)
         self._lines.append(line)
         self.size += len(line) + 1
-        if any(map(str.strip, row.cells)):  # spreadsheet programs put out their empty rows too: ;;;
-            self.rows += 1
+        self.rows += 1
         if self.rows <= tables.HEAD_ROWS:
             self._head(row)
         left = ""
