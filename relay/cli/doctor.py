@@ -78,6 +78,7 @@ def _on_this_machine(settings: Settings) -> list[Finding]:
         ("TLS", listeners.tls),
         ("open files", machine.open_files),
         ("region", machine.region),
+        ("PDF", machine.pdf_reader),
     )
     for name, check in checks:
         found += _safely(name, lambda check=check: check(settings))  # type: ignore[misc]  # the default binds it

@@ -243,6 +243,18 @@ def region(settings: Settings) -> list[Finding]:
     return [ok("region", f"data lie in {settings.server.region}, in the EEA, says the config")]
 
 
+def pdf_reader(settings: Settings) -> list[Finding]:
+    """Whether PDF can be read where mail is searched for leaks (DLP-8)."""
+    from relay.pdf import find_pdf_reader
+
+    if find_pdf_reader() is not None:
+        return [ok("PDF", "pdftotext is there, so that PDF files are searched for leaks too")]
+    remedy = "Install it (apt install poppler-utils) and restart the gateway"
+    return [
+        warn("PDF", "pdftotext is missing: PDF files are not searched for leaks and are noted as unreadable", remedy)
+    ]
+
+
 def _nearest(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent

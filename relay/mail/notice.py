@@ -47,7 +47,7 @@ class About(NamedTuple):
 
 
 def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str, url: str) -> bytes:
-    """The letter for `reason`. Names the mail by its subject and Message-ID, and quotes the rule's page."""
+    """The letter for `reason`. Names the mail by its subject, unless data in it may have leaked, and quotes the rule's page."""
     held = "held.ask" if about.offers else "held" if reason.startswith("recipients.") else "held.other"
     texts = _TEXTS[held if about.until else reason if reason in _TEXTS else "*"]
     tongue = "nl" if language == "nl" else "en"
@@ -59,7 +59,10 @@ def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str
             tongue, [(name, str(about.number)) for name in ("addresses", "count")] + [*about.detail]
         ),
         "at": _moment(about.at),
-        "subject": _subject(about.message) or _TEXTS["no_subject"][tongue],
+        # What a letter about leaks is about may stand in the subject itself (DLP-10).
+        "subject": _TEXTS["kept_subject"][tongue]
+        if reason.startswith("leaks.")
+        else _subject(about.message) or _TEXTS["no_subject"][tongue],
         "until": _moment(about.until),
         "contact": f" ({about.contact})" if about.contact else "",
         "id": about.queue_id,

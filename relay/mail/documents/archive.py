@@ -55,15 +55,16 @@ class Archive:
             raise Bomb("unpacked_bytes")
         if declared > self._most:
             raise Bomb("ratio")
-        self.names = list(dict.fromkeys(entry.filename for entry in entries if not entry.is_dir()))
+        self.entries = [entry for entry in entries if not entry.is_dir()]
+        self.names = list(dict.fromkeys(entry.filename for entry in self.entries))
         self.declared = declared
 
     def is_encrypted(self, name: str) -> bool:
         return bool(self._zip.getinfo(name).flag_bits & 1)
 
-    def chunks(self, name: str) -> Chunks:
+    def chunks(self, name: str | zipfile.ZipInfo) -> Chunks:
         """The octets of one entry. Raises Broken where they cannot be had, Bomb or OutOfTime at a limit."""
-        entry = self._zip.getinfo(name)
+        entry = self._zip.getinfo(name) if isinstance(name, str) else name
         if entry.flag_bits & 1:
             raise Broken("encrypted")
         if entry.compress_type not in _METHODS:
@@ -84,11 +85,11 @@ class Archive:
 
 
 def gunzip(content: bytes, budget: Budget) -> Chunks:
-    """The octets of a gzip file, within the same limits. Raises Broken, Bomb, OutOfTime."""
+    """The octets of a gzip file, all its members, within the same limits. Raises Broken, Bomb, OutOfTime."""
     most, done = max(RATIO_FROM_BYTES, len(content) * budget.limits.ratio), 0
     unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
     left = content
-    while left and not unpack.eof:
+    while left:
         try:
             chunk = unpack.decompress(left, CHUNK)
         except zlib.error:
@@ -99,6 +100,9 @@ def gunzip(content: bytes, budget: Budget) -> Chunks:
             raise Bomb("ratio")
         budget.spend(len(chunk))
         yield chunk
+        if unpack.eof:
+            left = unpack.unused_data.lstrip(b"\0")  # blocks of a tape are filled up with zeros
+            unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
 
 
 def _directory_bytes(content: bytes) -> int:

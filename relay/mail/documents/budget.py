@@ -7,6 +7,7 @@ scan of the mail, `Broken` ends one document.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -61,8 +62,21 @@ class Crashed(NamedTuple):
 
     place: str
 
+    @classmethod
+    def by(cls, bug: BaseException) -> Crashed:
+        """What is said of an error: never its message, which may hold what was read."""
+        last = traceback.extract_tb(bug.__traceback__)[-1]
+        return cls(f"{type(bug).__name__} at {last.filename.rpartition('/')[2]}:{last.lineno}")
 
-Piece = Text | Row | Unreadable | Crashed
+
+class Mail(NamedTuple):
+    """A mail that lay in an archive, for whoever knows how to read mail."""
+
+    content: bytes
+    name: str
+
+
+Piece = Text | Row | Unreadable | Crashed | Mail
 Chunks = Iterator[bytes]
 ReadPdf = Callable[[bytes, "Budget"], Iterator[str]]
 """Text of a PDF in pieces; raises Broken. Runs outside of this process, see relay.scan."""
@@ -71,7 +85,7 @@ ReadPdf = Callable[[bytes, "Budget"], Iterator[str]]
 class Budget:
     """What is left for one mail. `expired` tells whether its time is over; `pdf` reads PDF where there is a reader."""
 
-    __slots__ = ("_expired", "left", "limits", "pdf")
+    __slots__ = ("_expired", "left", "limits", "pdf", "told_of_pdf")
 
     def __init__(
         self, limits: Limits | None = None, *, expired: Callable[[], bool] | None = None, pdf: ReadPdf | None = None
@@ -79,6 +93,7 @@ class Budget:
         self.limits = limits or Limits()
         self.left = self.limits.unpacked_bytes
         self.pdf = pdf
+        self.told_of_pdf = False  # that there is no reader: once for a mail
         self._expired = expired
 
     def check(self) -> None:

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 
 from relay.mail.documents.archive import Archive
 from relay.mail.documents.budget import Budget, Piece, Row, Text
-from relay.mail.documents.xml import MAX_CELL, MAX_COLUMNS, Reader, read_xml
+from relay.mail.documents.xml import MAX_CELL, MAX_COLUMNS, Reader, Values, read_xml
 
 MAX_DEPTH = 8  # tables in tables; the cells of deeper ones join the cell around them
 
 _PARTS = re.compile(
     r"word/(?:document\d*|header\d*|footer\d*|footnotes|endnotes|comments)\.xml|ppt/(?:slides|notesSlides)/[^/]+\.xml"
 )
+_LINKS = re.compile(r"(?:word|ppt/slides)/_rels/[^/]+\.rels")
+_ASIDE = frozenset(("delText", "instrText"))  # what was struck out and can be brought back, and where links lead
+MAX_ASIDE = 20_000  # pieces of such text in one part that are kept until its end
 _OPEN = "content.xml"
 _PARAGRAPHS = frozenset(("p", "h"))
 _BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "line-break": "\n", "s": " "}
@@ -31,7 +34,11 @@ def read_ooxml(archive: Archive, budget: Budget) -> Iterator[Piece]:
     """Text and tables of a DOCX or PPTX, headers, footers and notes included. Raises Broken, Bomb, OutOfTime."""
     for name in archive.names:
         if _PARTS.fullmatch(name):
-            yield from read_xml(archive.chunks(name), _Body(("t",)), budget)
+            body = _Body(("t",))
+            yield from read_xml(archive.chunks(name), body, budget)
+            yield Text("\n".join(body.aside), ends=True)
+        elif _LINKS.fullmatch(name):
+            yield from read_xml(archive.chunks(name), Values("Target"), budget)
 
 
 def read_open_document(archive: Archive, budget: Budget) -> Iterator[Piece]:
@@ -57,7 +64,9 @@ class _Body(Reader):
 
     def __init__(self, where: tuple[str, ...]) -> None:
         super().__init__()
+        self.aside: list[str] = []  # text that does not stand in the line it was found in
         self._where = where
+        self._beside = False
         self._inside = 0
         self._tables: list[_Table] = []
         self._deep = 0
@@ -66,9 +75,11 @@ class _Body(Reader):
         self._repeats = 1
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
         name = self.local[name]
         if name in self._where:
             self._inside += 1
+        self._beside = name in _ASIDE
         if name in _BREAKS:
             self._add(_BREAKS[name])
         elif name in ("tbl", "table"):
@@ -84,9 +95,16 @@ class _Body(Reader):
     def text(self, data: str) -> None:
         if self._inside:
             self._add(data)
+        elif self._beside:
+            self.aside.append(data)
+            if len(self.aside) > MAX_ASIDE:
+                self.out.append(Text("\n".join(self.aside)))
+                self.aside = []
 
     def end(self, name: str) -> None:
+        self.depth -= 1
         name = self.local[name]
+        self._beside = False
         if name in self._where:
             self._inside -= 1
         if name in _PARAGRAPHS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import PurePosixPath
@@ -14,6 +14,7 @@ from relay.mail.documents.budget import (
     Budget,
     Chunks,
     Crashed,
+    Mail,
     OutOfTime,
     Piece,
     Text,
@@ -21,9 +22,11 @@ from relay.mail.documents.budget import (
     whole,
 )
 from relay.mail.documents.content import texts
-from relay.mail.documents.markup import shown_pieces
+from relay.mail.documents.html import read_html
+from relay.mail.documents.markup import written_pieces
 from relay.mail.documents.office import is_ooxml, is_open_document, read_ooxml, read_open_document
 from relay.mail.documents.separated import read_separated
+from relay.mail.documents.tar import read_tar
 from relay.mail.documents.vcard import read_vcards
 from relay.mail.documents.xlsx import is_xlsx, read_xlsx
 
@@ -36,14 +39,20 @@ _MAGIC = (
     (b"7z\xbc\xaf\x27\x1c", "closed"),
     (b"BZh", "closed"),
     (b"\xfd7zXZ\x00", "closed"),
+    (b"SQLite format 3\x00", "closed"),
+    (b"\x00\x01\x00\x00Standard ", "closed"),  # Access
+    (b"\x78\x9f\x3e\x22", "closed"),  # winmail.dat
     (b"%PDF-", "pdf"),
 )
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.3.4: the stream of an encrypted OOXML document
+_EMBEDDED = re.compile(r"(?:word|ppt|xl)/embeddings/.|word/afchunk", re.IGNORECASE)
+_HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,100}<(?:!doctype html|html|head|meta|style|table)[\s>]", re.IGNORECASE)
 _SUFFIXES = {
-    **dict.fromkeys((".htm", ".html", ".xhtml", ".xml", ".fods", ".fodt"), "html"),
+    **dict.fromkeys((".htm", ".html", ".xhtml", ".fods", ".fodt"), "html"),
     **dict.fromkeys(
         (".csv", ".tsv", ".tab", ".txt", ".log", ".json", ".jsonl", ".md", ".ics", ".sql", ".rtf"), "table"
     ),
+    ".xml": "xml",
     ".vcf": "vcard",
 }
 _TYPES = {
@@ -54,19 +63,25 @@ _TYPES = {
     "text/directory": "vcard",
     "application/json": "table",
     "application/csv": "table",
-    "text/xml": "html",
-    "application/xml": "html",
+    "text/xml": "xml",
+    "application/xml": "xml",
 }
 
 
 def kind_of(first: bytes, content_type: str, filename: str) -> str:
-    """zip | gzip | pdf | closed | html | vcard | table | none for a file that begins with `first`."""
+    """zip | gzip | tar | pdf | closed | html | xml | vcard | table | none for a file that begins with `first`."""
     for magic, kind in _MAGIC:
         if first.startswith(magic):
             return kind
+    if first[257:262] == b"ustar":
+        return "tar"
+    if b"PK\x03\x04" in first:  # octets before it, as a program has that unpacks itself
+        return "zip"
     suffix = PurePosixPath(filename.lower()).suffix
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
+    if _HTML.match(first):  # as web programs send a table under the name of a spreadsheet
+        return "html"
     if content_type in _TYPES:
         return _TYPES[content_type]
     if content_type.startswith("text/"):
@@ -97,8 +112,7 @@ def _guarded(pieces: Iterator[Piece]) -> Iterator[Piece]:
     except (Bomb, OutOfTime):
         raise
     except Exception as bug:  # one odd document must not stop the mail, nor go unnoticed
-        last = traceback.extract_tb(bug.__traceback__)[-1]
-        yield Crashed(f"{type(bug).__name__} at {last.filename.rpartition('/')[2]}:{last.lineno}")
+        yield Crashed.by(bug)
         yield Unreadable("broken")
 
 
@@ -116,12 +130,16 @@ def _read(
         yield from _zip(whole(everything), budget, inside=inside)
     elif kind == "gzip":
         yield from _gzip(whole(everything), filename, budget, inside=inside)
+    elif kind == "tar":
+        yield from _tar(everything, budget, inside=inside)
     elif kind == "pdf":
         yield from _pdf(whole(everything), budget)
     elif kind == "closed":
         raise Broken("encrypted" if _ENCRYPTED in whole(everything) else "unsupported")
     elif kind == "html":
-        for piece in shown_pieces(texts(everything, charset)):
+        yield from read_html(texts(everything, charset), budget)
+    elif kind == "xml":
+        for piece in written_pieces(texts(everything, charset)):
             budget.check()
             yield Text(piece)
     elif kind == "vcard":
@@ -131,8 +149,11 @@ def _read(
 
 
 def _pdf(content: bytes, budget: Budget) -> Iterator[Piece]:
-    if budget.pdf is None:
-        return  # no reader is installed: PDF is not among the files that are checked here
+    if budget.pdf is None:  # no reader is installed; `zegel doctor` says so
+        if not budget.told_of_pdf:
+            budget.told_of_pdf = True
+            yield Unreadable("unsupported")
+        return
     for piece in budget.pdf(content, budget):
         yield Text(piece)
 
@@ -141,15 +162,32 @@ def _gzip(content: bytes, filename: str, budget: Budget, *, inside: bool) -> Ite
     if inside:
         raise Broken("nested")
     name = filename[:-3] if filename.lower().endswith(".gz") else filename
-    yield from _inner(gunzip(content, budget), name, budget)
+    unpacked = gunzip(content, budget)
+    first = next(unpacked, b"")
+    everything = chain((first,), unpacked)
+    if kind_of(first, "", name) == "tar":
+        yield from _tar(everything, budget, inside=False)
+    else:
+        yield from _inner(everything, name, budget)
+
+
+def _tar(chunks: Chunks, budget: Budget, *, inside: bool) -> Iterator[Piece]:
+    if inside:
+        raise Broken("nested")
+    for name, content in read_tar(chunks, budget):
+        yield from _inner(content, name, budget)
 
 
 def _zip(content: bytes, budget: Budget, *, inside: bool) -> Iterator[Piece]:
     archive = Archive(content, budget)
     if is_xlsx(archive.names):
         yield from read_xlsx(archive, budget)
+        yield from _embedded(archive, budget, inside=inside)
     elif is_ooxml(archive.names):
         yield from read_ooxml(archive, budget)
+        yield from _embedded(archive, budget, inside=inside)
+    elif "xl/workbook.bin" in archive.names:
+        raise Broken("unsupported")
     elif is_open_document(archive.names):
         yield from read_open_document(archive, budget)
     elif inside:
@@ -158,14 +196,29 @@ def _zip(content: bytes, budget: Budget, *, inside: bool) -> Iterator[Piece]:
             raise Bomb("depth")
         raise Broken("nested")
     else:
-        for name in archive.names:
+        for entry in archive.entries:  # not by name: two may have the same
             try:
-                yield from _inner(archive.chunks(name), name, budget)
+                yield from _inner(archive.chunks(entry), entry.filename, budget)
+            except Broken as error:
+                yield Unreadable(str(error))
+
+
+def _embedded(archive: Archive, budget: Budget, *, inside: bool) -> Iterator[Piece]:
+    """Files in a document: the workbook behind a chart, a sheet in a letter. What those hold in turn is not opened."""
+    for entry in archive.entries:
+        if _EMBEDDED.match(entry.filename):
+            if inside:
+                raise Broken("nested")
+            try:
+                yield from _inner(archive.chunks(entry), entry.filename, budget)
             except Broken as error:
                 yield Unreadable(str(error))
 
 
 def _inner(chunks: Chunks, name: str, budget: Budget) -> Iterator[Piece]:
     """One file of an archive. What is in one file does not go on in the next."""
+    if name.lower().endswith(".eml"):
+        yield Mail(whole(chunks), PurePosixPath(name).name)
+        return
     yield from _guarded(_read(chunks, "", PurePosixPath(name).name, budget, "", inside=True))
     yield Text("", ends=True)

@@ -12,7 +12,12 @@ DELIMITERS = ";,\t|"
 MAX_LINE = 64 * 1024  # characters; a longer line is text, given out in pieces
 SAMPLE_LINES = 20
 MAX_ROW_LINES = 50  # of one row: cells may hold line ends
+MAX_ROW = 4 * MAX_LINE  # characters of one row
 ROWS_BETWEEN_CHECKS = 1_000
+
+
+class _EndlessError(Exception):
+    """A row that goes on for too long: a quote that nobody closed swallows the lines after it."""
 
 
 def read_separated(pieces: Iterable[str], budget: Budget) -> Iterator[Piece]:
@@ -30,27 +35,38 @@ def read_separated(pieces: Iterable[str], budget: Budget) -> Iterator[Piece]:
         return
     held: list[str] = []  # lines of the row that is being read
     reader = csv.reader(_remembered(everything, held), delimiter=delimiter)
-    count = 0
+    count = unchecked = 0
     while True:
         try:
             row = next(reader, None)
         except csv.Error:  # a field over the limit of the csv module, or a NUL: the rest of it is read as text
             yield from _as_text(chain(held, everything), budget)
             return
-        if row is None:
-            return
-        # A quote that nobody closed swallows the lines after it.
-        for cells in [row] if len(held) <= MAX_ROW_LINES else [line.rstrip("\r\n").split(delimiter) for line in held]:
+        except _EndlessError:  # its lines are rows of their own, and the reader begins anew behind them
+            rows = [line.rstrip("\r\n").split(delimiter) for line in held]
+            reader = csv.reader(_remembered(everything, held), delimiter=delimiter)
+        else:
+            if row is None:
+                return
+            rows = [row]
+        unchecked += len(held)
+        held.clear()
+        for cells in rows:
             yield Row(cells, range(len(cells)), count == 0)
             count += 1
-        held.clear()
-        if count % ROWS_BETWEEN_CHECKS == 0:
+        if unchecked >= ROWS_BETWEEN_CHECKS:
+            unchecked = 0
             budget.check()
 
 
 def _remembered(found: Iterable[str], held: list[str]) -> Iterator[str]:
+    """The lines, each held until its row is out. Raises _EndlessError where a row does not end."""
+    size = 0
     for line in found:
+        size = size + len(line) if held else len(line)
         held.append(line)
+        if len(held) > MAX_ROW_LINES or size > MAX_ROW:
+            raise _EndlessError
         yield line
 
 

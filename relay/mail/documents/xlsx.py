@@ -11,12 +11,15 @@ from collections.abc import Iterator
 
 from relay.mail.documents.archive import Archive
 from relay.mail.documents.budget import Budget, Piece, Row, Text
-from relay.mail.documents.xml import MAX_CELL, MAX_COLUMNS, Reader, read_xml
+from relay.mail.documents.xml import MAX_CELL, MAX_COLUMNS, Reader, Values, read_xml
 
 MAX_SHARED = 200_000
 MAX_SHARED_CHARACTERS = 8_000_000
 
 _SHEET = re.compile(r"xl/(?:worksheets|macrosheets)/[^/]+\.xml", re.IGNORECASE)
+_PIVOT = re.compile(r"xl/pivotCache/[^/]+\.xml", re.IGNORECASE)  # the rows behind a table of sums
+_LINKS = re.compile(r"xl/worksheets/_rels/[^/]+\.rels", re.IGNORECASE)
+_COMMENTS = re.compile(r"xl/(?:comments\d*|comments/[^/]+|threadedComments/[^/]+)\.xml", re.IGNORECASE)
 _STRINGS = "xl/sharedstrings.xml"
 
 
@@ -33,6 +36,25 @@ def read_xlsx(archive: Archive, budget: Budget) -> Iterator[Piece]:
     for name in archive.names:
         if _SHEET.fullmatch(name):
             yield from read_xml(archive.chunks(name), _Sheet(strings.kept), budget)
+    for name in archive.names:
+        if _PIVOT.fullmatch(name):
+            yield from read_xml(archive.chunks(name), Values("v"), budget)
+        elif _LINKS.fullmatch(name):
+            yield from read_xml(archive.chunks(name), Values("Target"), budget)
+        elif _COMMENTS.fullmatch(name):
+            yield from read_xml(archive.chunks(name), _Comments(), budget)
+
+
+class _Comments(Reader):
+    """xl/comments1.xml and its threads: everything that is written there."""
+
+    def end(self, name: str) -> None:
+        self.depth -= 1
+        if self.local[name] in ("text", "threadedComment", "si"):
+            self.out.append(Text("\n"))
+
+    def text(self, data: str) -> None:
+        self.out.append(Text(data))
 
 
 class _Strings(Reader):
@@ -46,12 +68,14 @@ class _Strings(Reader):
         self._reads = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
         name = self.local[name]
         self._reads = name == "t"
         if name == "si":
             self._text = ""
 
     def end(self, name: str) -> None:
+        self.depth -= 1
         name = self.local[name]
         self._reads = False
         if name != "si":
@@ -83,6 +107,7 @@ class _Sheet(Reader):
         self._value = ""
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
         name = self.local[name]
         if name == "c":
             self._kind = attributes.get("t", "")
@@ -97,6 +122,7 @@ class _Sheet(Reader):
             self._value += data
 
     def end(self, name: str) -> None:
+        self.depth -= 1
         name = self.local[name]
         if name == "v" or name == "t":
             self._reads = False

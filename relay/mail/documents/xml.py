@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.parsers import expat
 
-from relay.mail.documents.budget import Broken, Budget, Chunks, Piece
+from relay.mail.documents.budget import Broken, Budget, Chunks, Piece, Text
 
 MAX_COLUMNS = 16_384  # Excel's own limit
 MAX_TOKEN = 1024 * 1024  # octets of one tag: expat keeps what has no end, and reads it again with each chunk
 MAX_NAMES = 1_000  # of elements that are remembered
+MAX_DEPTH = 256  # elements in elements: expat keeps the name of each that is open
 MAX_CELL = 64 * 1024  # characters of one cell that are kept; Excel allows 32,767
 
 
@@ -29,18 +30,37 @@ class _Locals(dict[str, str]):
 class Reader:
     """What a format does with elements and text. `out` is emptied after each chunk, so it never holds more than that gave.
 
-    Names come with their prefix, whatever the document chose: `local` cuts it off.
+    Names come with their prefix, whatever the document chose: `local` cuts it off. A format counts `depth` in `start` and `end`.
     """
 
     def __init__(self) -> None:
         self.out: list[Piece] = []
         self.local = _Locals()
+        self.depth = 0
 
-    def start(self, name: str, attributes: dict[str, str]) -> None: ...
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """Called for an opening tag."""
+        self.depth += 1
 
-    def end(self, name: str) -> None: ...
+    def end(self, name: str) -> None:
+        """Called for a closing tag."""
+        self.depth -= 1
 
     def text(self, data: str) -> None: ...
+
+
+class Values(Reader):
+    """What stands in one attribute of any element, a line each."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
+        value = attributes.get(self._name, "")
+        if value:
+            self.out.append(Text(value.removeprefix("mailto:")[:MAX_CELL] + "\n"))
 
 
 def read_xml(chunks: Chunks, reader: Reader, budget: Budget) -> Iterator[Piece]:
@@ -59,7 +79,7 @@ def read_xml(chunks: Chunks, reader: Reader, budget: Budget) -> Iterator[Piece]:
             yield from _emptied(reader)
             budget.check()
             fed += len(chunk)
-            if fed - parser.CurrentByteIndex > MAX_TOKEN:
+            if fed - parser.CurrentByteIndex > MAX_TOKEN or reader.depth > MAX_DEPTH:
                 raise Broken("broken")
         parser.Parse(b"", True)
     except expat.ExpatError:

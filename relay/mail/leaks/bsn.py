@@ -14,11 +14,14 @@ from relay.mail.leaks.numbers import Words
 NEAR = 60  # octets between a number and its word
 _SHARE = 0.8
 
-_STRONG = re.compile(rb"(?<![a-z])bsn|burger ?service ?(?:nummer|nr)|sofi-?(?: ?nummer|nr)|citizen service number")
-_WORD = re.compile(
-    rb"(?<![a-z])bsn|burger ?service ?(?:nummer|nr)|sofi-?(?: ?nummer|nr)|citizen service number|geboortedatum"
+_NAMES = (
+    rb"(?<![a-z])b(?:sn|\.s\.n)|burger[ -]?service[ -]?(?:nummer|nr)|sofi[ -]{0,2}(?:nummer|nr)|citizen service number"
 )
+_STRONG = re.compile(_NAMES)
+_WORD = re.compile(_NAMES + rb"|geboortedatum")
 _CHAMBER = re.compile(rb"(?:kvk|k\.v\.k\.|koophandel)[- ]?(?:nummer|nr)?\.?:? ?$")
+_TELEPHONE = re.compile(rb"(?:(?:\+|(?<![0-9])00)[1-9][0-9]{1,2}(?: ?\(0\))?|(?<![0-9])06)[ .\-/]{1,3}$")
+_OTHER = re.compile(rb"(?:polis|dossier|order|bestel|factuur|rsin)[- ]?(?:nummer|nr)?[.:]{0,2} ?$")
 _YEAR = (b"19", b"20")
 
 
@@ -46,6 +49,12 @@ def is_date(digits: bytes) -> bool:
 def is_chamber(data: bytes, start: int) -> bool:
     """Whether the number at `start` says itself that it is a company's, of the chamber of commerce: eight digits too."""
     return _CHAMBER.search(data[max(0, start - 24) : start].lower()) is not None
+
+
+def is_other(data: bytes, start: int) -> bool:
+    """Whether what stands right before the number at `start` says that it is another: of a telephone, a policy, an order."""
+    before = data[max(0, start - 24) : start]
+    return _TELEPHONE.search(before) is not None or _OTHER.search(before.lower()) is not None
 
 
 def names_bsn(text: bytes) -> bool:

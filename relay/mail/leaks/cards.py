@@ -14,10 +14,28 @@ from relay.mail.leaks.numbers import Words
 NEAR = 100  # octets between a number and its word
 _SHARE = 0.3
 
-_WORD = re.compile(
-    rb"(?<![a-z])cv[cv](?![a-z])|geldig tot|credit ?card|card number|kaartnummer|valid (?:thru|until)|expiry date|vervaldatum"
-    rb"|(?<![a-z])(?:visa|mastercard|amex|maestro)(?![a-z])"
+_WORD = re.compile(rb"(?<![a-z])cv[cv]2?(?![a-z])|geldig (?:tot|t/m)|valid (?:thru|until)|credit ?-?(?:card|kaart)")
+_BRANDS = {
+    b"visa": re.compile(rb"4"),
+    b"master": re.compile(rb"5[1-5]|2[2-7]"),
+    b"amex": re.compile(rb"3[47]"),
+    b"americ": re.compile(rb"3[47]"),
+    b"maestr": re.compile(rb"5[0678]|6"),
+}
+_BRAND = rb"(?<![a-z])(visa|master ?card|amex|american express|maestro)"
+_NUMBER = rb"[ -]?(?:nummer|number|nr|no)?[\s\x00-\x2f:]{0,4}(?:is[\s:]{1,3})?$"
+_BEHIND_BRAND = re.compile(_BRAND + rb"(?:[ -]?(?:card|kaart))?" + _NUMBER)
+_BEFORE_BRAND = re.compile(rb"[\s,.(/-]{0,4}" + _BRAND)
+_BEHIND_CARD = re.compile(rb"(?<![a-z-])(?:kaart|card)[ -]?(?:nummer|number|nr|no)" + _NUMBER)
+_EXPIRY = re.compile(
+    rb"[\s,.;:(-]{0,4}(?:vervaldatum|expiry date|expir(?:y|es)|exp\.?|verloopt)?[\s:]{0,3}"
+    rb"(?:0[1-9]|1[0-2])[/-][2-4][0-9](?![0-9/-])"
 )
+_OF_A_SHOP = re.compile(
+    rb"klanten|spaarp|spaark|leden|bonus|tank|biblio|toegang|cadeau|chip|loyalty|member|gift|library"
+)
+_WELL_KNOWN = re.compile(rb"4[0-9]{15}|(?:5[1-5]|2[2-7])[0-9]{14}|3[47][0-9]{13}")
+_TRAVEL = b"3528"  # every OV-chipkaart, and one in sixty of the cards of JCB
 _ISSUER = re.compile(
     rb"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})"  # Visa
     rb"|(?:5[1-5]|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720)[0-9]{12,14}"  # Mastercard: 16, checked below
@@ -43,6 +61,25 @@ def looks_like_card(digits: bytes) -> bool:
 def passes(digits: bytes) -> bool:
     """The check digit is right (Luhn)."""
     return (sum(digits[-1::-2].translate(_VALUE)) + sum(digits[-2::-2].translate(_DOUBLE))) % 10 == 0
+
+
+def is_named(data: bytes, start: int, end: int, digits: bytes) -> bool:
+    """Whether what touches a number makes it a card: its brand, `kaartnummer`, or a month and year in which it ends.
+
+    Such words stand in orders and reminders too, so they count beside the number only, and a brand with its own first digits.
+    """
+    before, after = data[max(0, start - 60) : start].lower(), data[end : end + 40].lower()
+    brand = _BEHIND_BRAND.search(before) or _BEFORE_BRAND.match(after)
+    if brand is not None and _BRANDS[brand[1][:6]].match(digits):
+        return True
+    if _WELL_KNOWN.fullmatch(digits) is None or _OF_A_SHOP.search(before) is not None:
+        return False
+    return _BEHIND_CARD.search(before) is not None or _EXPIRY.match(after) is not None
+
+
+def may_be_travel(digits: bytes) -> bool:
+    """Whether it is as likely a ticket of the Dutch railways, which passes too: only a word makes it a card."""
+    return digits.startswith(_TRAVEL)
 
 
 def names_card(text: bytes) -> bool:

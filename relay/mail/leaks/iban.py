@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-_START = b"aa00"  # in classes: two letters of a country, two check digits
+_STARTS = (b"aa00", b"aa 00")  # in classes: two letters of a country, two check digits
 _GAP = rb"[ .\-\xa0\r\n\t]{0,2}"
 _FIELD = re.compile(r"(\d+)!([nac])")
 _LETTERS = {"n": b"[0-9]", "a": b"[A-Za-z]", "c": b"[0-9A-Za-z]"}
@@ -16,9 +16,14 @@ _VALUES = {octet: str(int(chr(octet), 36)) for octet in b"0123456789ABCDEFGHIJKL
 
 def ibans(data: bytes, classes: bytes) -> Iterator[str]:
     """Every valid IBAN in a text, without blanks and in capitals."""
-    place = classes.find(_START)
+    for start in _STARTS:
+        yield from _beginning(start, data, classes)
+
+
+def _beginning(start: bytes, data: bytes, classes: bytes) -> Iterator[str]:
+    place = classes.find(start)
     while place >= 0:
-        if classes[place - 1 : place] not in (b"a", b"0") or place == 0:
+        if place == 0 or classes[place - 1] not in b"a0" or data[max(0, place - 4) : place].upper() == b"IBAN":
             form = _form(data[place : place + 2].upper().decode("ascii"))
             match = form.match(data, place) if form is not None else None
             if match is not None:
@@ -26,7 +31,7 @@ def ibans(data: bytes, classes: bytes) -> Iterator[str]:
                 if passes(number):
                     yield number.decode("ascii")
                     place = match.end() - 1
-        place = classes.find(_START, place + 1)
+        place = classes.find(start, place + 1)
 
 
 def passes(number: bytes) -> bool:
@@ -41,7 +46,7 @@ def read_registry() -> None:
 
 @cache
 def _form(country: str) -> re.Pattern[bytes] | None:
-    """The account of a country with gaps between its letters, and nothing that goes on after it; None for no country."""
+    """The account of a country with gaps between its letters, ended but for a currency; None for no country."""
     from stdnum import numdb  # late: it reads the registry, which most mail never needs
 
     found = numdb.get("iban").info(country)
@@ -52,4 +57,4 @@ def _form(country: str) -> re.Pattern[bytes] | None:
     letters = [b"[A-Za-z]", b"[A-Za-z]", b"[0-9]", b"[0-9]"]
     for count, kind in fields:
         letters += [_LETTERS[kind]] * int(count)
-    return re.compile(_GAP.join(letters) + rb"(?![0-9A-Za-z])")
+    return re.compile(_GAP.join(letters) + rb"(?:(?![0-9A-Za-z])|(?=EUR(?![A-Za-z])))")

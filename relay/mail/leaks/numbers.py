@@ -21,13 +21,15 @@ CLASSES = bytes(
 _EIGHT = b"00000000"
 _RUN = re.compile(b"0+")
 # No letter or digit touches it, and it is no amount, telephone number abroad or piece of a link.
-_BEFORE, _AFTER = rb"(?<![0-9A-Za-z_/+&%])(?<![0-9][,.])", rb"(?![0-9A-Za-z_])(?![,.][0-9])"
-_WHOLE = re.compile(rb"(?:" + _BEFORE + rb"|(?<=bsn)|(?<=BSN))[0-9]{8,19}" + _AFTER)
-_GROUPS = re.compile(
-    _BEFORE
-    + rb"(?<![0-9][ .\-\xa0])[0-9]{3,4}([ .\-\xa0])[0-9]{2,6}(?:\1[0-9]{3,5})+"
+_BEFORE, _AFTER = rb"(?<![0-9A-Za-z_/+&%])", rb"(?![0-9A-Za-z_])(?!\.[0-9])"
+_WHOLE = re.compile(
+    rb"(?<=[\[(,])(?<![0-9]\.)[0-9]{8,19}"  # among others in a list: [12,123456782,34]
     + _AFTER
-    + rb"(?![ .\-\xa0][0-9])"
+    + rb"|(?:"
+    + _BEFORE
+    + rb"(?<![0-9]\.)|(?<=bsn)|(?<=BSN))[0-9]{8,19}"
+    + _AFTER
+    + rb"(?!,[0-9]{2}(?![0-9]))"
 )
 _GROUPED = (
     b"0000 00 000",  # BSN as on a passport
@@ -38,6 +40,21 @@ _GROUPED = (
     b"0000 0000 0000 000",  # the same, as people type it
     b"0000 000000 0000",  # Diners Club
 )
+_GAP = rb"[ .\-\xa0]"
+
+
+def _shaped(shape: bytes) -> re.Pattern[bytes]:
+    """Groups of a shape with one kind of gap between them. A shorter group may follow, as a date or a check code does."""
+    first, *more = (b"[0-9]{%d}" % len(group) for group in shape.split(b" "))
+    groups = first + b"(" + _GAP + b")" + b"\\1".join(more)
+    # No digits and gap before it, as in a telephone number, unless they are the year of a day or, at a card, its code.
+    longest = max(len(group) for group in shape.split(b" "))
+    much = 4 if shape.count(b"0") >= 13 else 1
+    before = _BEFORE + rb"(?<![0-9][,.])(?:(?<![0-9]{%d}" % much + _GAP + rb")|(?<=[0-9][\-/][0-9]{4} ))"
+    return re.compile(before + groups + _AFTER + rb"(?!,[0-9])(?!" + _GAP + b"[0-9]{%d})" % min(longest, 5))
+
+
+_SHAPES = tuple((shape, _shaped(shape)) for shape in _GROUPED)
 _BLANKS = (
     (b"\xc2\xa0", b" "),
     (b"\xc2\xad", b""),
@@ -45,6 +62,7 @@ _BLANKS = (
     (b"\xe2\x80\x89", b" "),
     (b"\xe2\x80\x8b", b""),
 )
+_DASHES = re.compile(rb"\xe2\x80[\x90-\x93]|\xe2\x88\x92")  # hyphens, the one that does not break, en dash, minus
 
 
 class Words:
@@ -74,11 +92,13 @@ Number = tuple[int, int, bytes]
 
 
 def plain(text: str) -> bytes:
-    """A text as octets in which blanks that look like blanks are blanks, and those that cannot be seen are gone."""
+    """A text as octets in which what looks like a blank or a hyphen is one, and blanks that cannot be seen are gone."""
     octets = text.encode("utf-8", "replace")
     if not text.isascii():
         for blank, instead in _BLANKS:
             octets = octets.replace(blank, instead)
+        if b"\xe2\x80" in octets or b"\xe2\x88" in octets:
+            octets = _DASHES.sub(b"-", octets)
     return octets
 
 
@@ -94,11 +114,11 @@ def numbers(data: bytes, classes: bytes) -> Iterator[Number]:
             end = match.end()
             yield place, end, match[0]
         place = classes.find(_EIGHT, end)
-    for shape in _GROUPED:
+    for shape, pattern in _SHAPES:
         place = classes.find(shape)
         while place >= 0:
-            match = _GROUPS.match(data, place)
-            if match is not None and match.end() == place + len(shape):
+            match = pattern.match(data, place)
+            if match is not None:
                 yield place, match.end(), match[0].replace(match[1], b"")
                 place = classes.find(shape, match.end())
             else:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from types import TracebackType
 from typing import TypeVar
 
-from relay.mail.documents.budget import Crashed, Piece, Row, Text, Unreadable
+from relay.mail.documents.budget import Bomb, Crashed, OutOfTime, Piece, Row, Text, Unreadable
 from relay.mail.leaks import bsn, cards, tables
 from relay.mail.leaks.addresses import Addresses
 from relay.mail.leaks.findings import MAX_DISTINCT, FileCounts, Findings, Terms
@@ -16,6 +17,7 @@ from relay.mail.leaks.special import about_somebody, care_words
 
 _OVERLAP = 256  # octets of a piece that are looked at again with the next: a number and its word may be torn
 _PIECE = 32 * 1024  # octets of text, or of rows, that are looked at together
+MAX_CROWDED = 100_000  # numbers in the crowds of all columns of a table; the first rows stand for the rest
 _CELL = 14  # characters: the longest way to write a BSN, and then some
 
 _GAP = re.compile(rb"(?<![0-9]) (?![0-9])")
@@ -32,6 +34,18 @@ class Search:
         self.unreadable: list[str] = []
         self.crashes: list[str] = []
         self._files: list[tuple[str, Place]] = []
+
+    def __enter__(self) -> None:
+        """What follows is one part of the mail: should reading it fail unforeseen, the others are read all the same."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, bug: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(bug, Exception) or isinstance(bug, Bomb | OutOfTime):
+            return False
+        self.crashes.append(Crashed.by(bug).place)
+        self.unreadable.append("broken")
+        return True
 
     def file(self, name: str) -> Place:
         """The place for an attachment."""
@@ -54,7 +68,8 @@ class Search:
         """The counts of everything that was taken so far."""
         terms, places = self.terms, [self.body, *(place for _, place in self._files)]
         for place in places:
-            place.end()
+            with self:
+                place.end()
         seen = frozenset(self.body.addresses.found)
         outside = terms.outsiders(seen) if len(seen) >= terms.text_addresses else 0
         counts = {
@@ -181,13 +196,20 @@ class Place:
             if len(digits) >= 13:
                 if cards.looks_like_card(digits):
                     good = cards.passes(digits)
-                    self._cards.add(digits, good)
-                    if good and ((table is not None and table.has_cards) or card_words.beside(start, end)):
+                    if not cards.may_be_travel(digits):
+                        self._cards.add(digits, good)
+                    if good and (
+                        (table is not None and table.has_cards)
+                        or card_words.beside(start, end)
+                        or cards.is_named(data, start, end, digits)
+                    ):
                         _add(self.cards, (digits,))
             elif len(digits) <= 9 and table is None and not bsn.is_date(digits):
                 if len(digits) == 8 and (ends_longer(classes, start) or bsn.is_chamber(data, start)):
                     continue  # the end of a telephone number, or a company's
                 good = bsn.passes(digits)
+                if good and bsn.is_other(data, start):
+                    continue
                 chance = chance or (good and len(digits) == 9)
                 self._crowd.add(digits, good)
                 if good and (words if len(digits) == 9 else strong).beside(start, end):
@@ -198,7 +220,7 @@ class Place:
 class _Table:
     """A table that is being read: its columns by place, its rows as text until they are looked at."""
 
-    __slots__ = ("_lines", "_named", "crowds", "has_cards", "kinds", "rows", "size")
+    __slots__ = ("_lines", "_named", "_room", "crowds", "has_cards", "kinds", "rows", "size")
 
     def __init__(self) -> None:
         self.kinds = 0
@@ -206,6 +228,7 @@ class _Table:
         self.size = 0
         self.has_cards = False
         self.crowds: dict[int, bsn.Crowd] = {}
+        self._room = MAX_CROWDED
         self._named: set[int] = set()  # columns whose name says BSN
         self._lines: list[str] = []
 
@@ -217,6 +240,8 @@ class _Table:
 
     def take(self, row: Row, found: set[bytes]) -> None:
         """One row; BSNs whose column or neighbour says so go into `found`, the rest into the crowd of the column."""
+        if not any(map(str.strip, row.cells)):  # spreadsheet programs put out their empty rows too: ;;;
+            return
         line = "\t".join(row.cells)
         self._lines.append(line)
         self.size += len(line) + 1
@@ -242,6 +267,8 @@ class _Table:
                     self.has_cards = True
 
     def _cell(self, column: int, cell: str, left: str, found: set[bytes]) -> None:
+        if cell[0] in "='":  # ="012345678" and '012345678 is how a sheet is told to keep the zero
+            cell = cell.strip("='\"")
         if len(cell) > _CELL or cell.strip(" .-0123456789"):
             self._long(cell, found)
             return
@@ -257,7 +284,9 @@ class _Table:
         crowd = self.crowds.get(column)
         if crowd is None:
             crowd = self.crowds[column] = bsn.Crowd()
-        crowd.add(digits, good)
+        if self._room:
+            self._room -= 1
+            crowd.add(digits, good)
 
     def _long(self, cell: str, found: set[bytes]) -> None:
         """Running text in a cell."""

@@ -51,6 +51,15 @@ def test_a_letter_about_leaks_says_what_and_where_to_go(reason: str, language: s
     assert ": 3." in text or " 3 " in text or reason == "leaks.unchecked"
 
 
+@pytest.mark.parametrize("language", ["nl", "en"])
+@pytest.mark.parametrize("until", [0.0, 1_790_014_400.0])
+def test_a_letter_about_leaks_does_not_repeat_the_subject(until: float, language: str) -> None:
+    """What was found may stand in it (DLP-10)."""
+    made = letter("leaks.bsn_seen", language=language, subject="BSN 123456782", until=until)
+    text = made.get_content()
+    assert "123456782" not in str(made) and ("niet herhaald" in text or "not repeated" in text)
+
+
 @pytest.mark.parametrize(
     ("subject", "shown"),
     [

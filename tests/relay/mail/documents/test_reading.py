@@ -187,8 +187,8 @@ def test_an_encrypted_mail_cannot_be_checked() -> None:
     assert found.unreadable == ("encrypted",)
 
 
-def test_a_pdf_without_a_reader_is_left_alone() -> None:
-    assert inspect(made.pdf(["BSN 123456782"]), "application/pdf", "a.pdf").counts == {}
+def test_a_pdf_without_a_reader_is_told() -> None:
+    assert inspect(made.pdf(["BSN 123456782"]), "application/pdf", "a.pdf").counts == {"unreadable": 1}
 
 
 CARE = "Met groet, ons kantoor\r\nBetreft pati\u00ebnt Bos, pati\u00ebntnummer 7490866: een depressie waarvoor medicatie.\r\n"
