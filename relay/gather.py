@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from relay.consent.lookup import Lookup
-from relay.counters.contract import Counters, SharedCounters
+from relay.counters.contract import NodeCounters, SharedCounters
 from relay.mail.envelope import Submission
 from relay.mail.fingerprint import text_of
 from relay.mail.visible import Unreadable, visible_addresses
@@ -31,7 +31,7 @@ Address = str
 class Counting(NamedTuple):
     """`own` are the counters of this node; `shared` count limits and logins, over all gateways where they share them."""
 
-    own: Counters
+    own: NodeCounters
     shared: SharedCounters
 
 

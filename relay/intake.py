@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
+from relay.counters.contract import DAY
 from relay.gather import Gather
-from relay.limits import charges, parks
+from relay.limits import Who, bite_key, charges, parks
 from relay.mail.envelope import Submission
 from relay.mail.leaks.findings import NOTHING, Findings
 from relay.mail.message import Malformed, Message
@@ -262,7 +263,7 @@ class Intake:
         metrics.RECIPIENTS.inc(("refused",), max(1, len(ruling.mail.recipients)))
         metrics.REFUSALS.inc((rule,))
         if rule.startswith("THROTTLE"):
-            metrics.THROTTLED.inc((dict(ruling.detail).get("scope", "credential"),))
+            self._bit(ruling.mail, dict(ruling.detail))
         log.info(
             events.POLICY_REJECTED,
             tenant=ruling.mail.account.tenant.name,
@@ -280,13 +281,20 @@ class Intake:
         self.trace.answered(item.id, ruling, word, reply=reply, message_id=known_as, size=size)
         _count(ruling, "hold" if word == "held" else "accept")
         if word == "parked":
-            metrics.THROTTLED.inc((_parked_by(ruling),))
+            self._bit(ruling.mail, _parked_by(ruling))
         metrics.RECIPIENTS.inc(("accepted",), len(ruling.recipients))
         if ruling.dropped:
             metrics.RECIPIENTS.inc(("dropped",), len(ruling.dropped))
         for policy in ruling.bypassed:
             metrics.POLICY_BYPASS.inc((policy,))
         self.watcher.accepted(item, ruling, ruling.notes)
+
+    def _bit(self, mail: Submission, said: dict[str, str]) -> None:
+        """A limit made mail wait: counted for the metrics, and for who asks which limit bites whom."""
+        scope = said.get("scope", "credential")
+        metrics.THROTTLED.inc((scope,))
+        if not self.gather.dry:
+            self.gather.shared.seen(bite_key(scope, said.get("limit", ""), Who.of(mail)), DAY, mail.now)
 
 
 def _count(ruling: Ruling, verdict: str) -> None:
@@ -295,10 +303,10 @@ def _count(ruling: Ruling, verdict: str) -> None:
     metrics.TENANT_MESSAGES.inc((mail.account.tenant.name, verdict))
 
 
-def _parked_by(ruling: Ruling) -> str:
-    """What the limit counts that a message waits for."""
+def _parked_by(ruling: Ruling) -> dict[str, str]:
+    """The limit that a message waits for, and what it counts."""
     parked = (entry.detail for entry in ruling.trace if entry.reason == "throttle.parked")
-    return dict(next(parked, ())).get("scope", "credential")
+    return dict(next(parked, ()))
 
 
 def _with_message(mail: Submission, message: Message) -> Submission:

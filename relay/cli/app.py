@@ -21,6 +21,7 @@ from relay.cli import (
     held,
     init,
     keys,
+    limits,
     policies,
     purposes,
     queue,
@@ -51,6 +52,7 @@ for name, noun in (
     ("suppression", suppressions),
     ("queue", queue),
     ("held", held),
+    ("limit", limits),
     ("policy", policies),
     ("apikey", apikeys),
 ):

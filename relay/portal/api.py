@@ -22,6 +22,7 @@ from relay.portal.api_models import (
     ConsentAnswer,
     ConsentEvents,
     ConsentReport,
+    LimitRow,
     Lookup,
     Problem,
     Removal,
@@ -136,6 +137,11 @@ def _add_routes(api: FastAPI, site: Site) -> None:
         """Lift a bounce or a restriction. Objections and complaints stay: only the person himself can come back (CONSENT-11)."""
         await _change(site, tenant, "suppression.remove", entry)
         return _json(Removed(removed=True))
+
+    @api.get("/limits", response_model=list[LimitRow])
+    async def show_limits(tenant: Caller) -> JSONResponse:
+        """Every limit that your mail meets: what is allowed, used and left, how often it made mail wait."""
+        return _json([LimitRow.model_validate(row) for row in await site.gateway.limits(tenant)])
 
     @api.get("/messages/{message_id}", responses={404: {"model": Problem, "description": TITLES[404]}})
     async def trace_message(

@@ -183,6 +183,23 @@ class Removed(BaseModel):
     removed: bool
 
 
+class LimitRow(BaseModel):
+    """One limit. `left` is 0 and `frees_at` says when there is room again while it bites; `bites_24h` is how often it made
+    mail wait. Of scope client the address is not kept, so only that is known.
+    """
+
+    scope: Literal["credential", "stream", "tenant", "domain", "client"]
+    subject: str | None = None
+    name: str | None = None
+    streams: list[str]
+    allowed: int | None = None
+    used: int | None = None
+    left: int | None = None
+    frees_at: datetime | None = None
+    set_by: Literal["operator", "config"]
+    bites_24h: int
+
+
 class Problem(BaseModel):
     """RFC 9457."""
 

@@ -120,6 +120,10 @@ class Gateway(Protocol):
         """What `zegel trace` tells of one message of this tenant; None where he has no such message."""
         ...
 
+    async def limits(self, tenant: Tenant) -> list[dict[str, Any]]:
+        """The limits that mail of this tenant meets (relay.limitbook.LimitBook.show)."""
+        ...
+
     async def metrics_text(self) -> str:
         """Prometheus text of the whole node."""
         ...

@@ -16,11 +16,16 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from relay.consent.lookup import Lookup
+from relay.counters.embedded import EmbeddedCounters
+from relay.counters.many_nodes import open_shared
 from relay.directory import Directory
 from relay.keyring import Keyring, KeyringError
+from relay.limitbook import LimitBook
+from relay.mail.envelope import Tenant
 from relay.mail.letters import confirmation
 from relay.observe import events, metrics
 from relay.observe.log import log
+from relay.policy.catalogue import Catalogue
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.portal.app import create_app
 from relay.portal.gateway import Notice, OpRefused, OpUnavailable
@@ -84,6 +89,8 @@ class Gateway:
         capture = settings.delivery.mode == "capture"
         self.outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
         self._cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+        self.counters = open_shared(settings.storage, EmbeddedCounters(settings.server.data_dir))
+        self._limits = LimitBook(Catalogue.load(settings.policies), self.counters)
 
     def directory(self) -> Directory:
         return self._directory
@@ -159,6 +166,9 @@ class Gateway:
             return None
         return {"id": queue_id, "events": [{"at": e.at, "event": e.word, **e.data} for e in found]}
 
+    async def limits(self, tenant: Tenant) -> list[dict[str, Any]]:
+        return await self._limits.show(tenant, self._directory.credentials_of(tenant), time.time())
+
     async def metrics_text(self) -> str:
         return str(await self._call("metrics.text", {}))
 
@@ -184,6 +194,7 @@ async def main(boot: Boot) -> None:
     gateway = Gateway(boot, keyring, channel)
     await gateway.look()
     follow = asyncio.get_running_loop().create_task(gateway.follow())
+    watch = asyncio.get_running_loop().create_task(gateway.counters.watch())
     app = create_app(gateway, boot.settings)
     sock = socket.socket(fileno=boot.sockets[0][1])
     server = uvicorn.Server(server_config(app, boot.settings.private))
@@ -193,3 +204,5 @@ async def main(boot: Boot) -> None:
     server.should_exit = True
     await asyncio.wait((serving,), timeout=boot.settings.server.drain_timeout_seconds)
     follow.cancel()
+    watch.cancel()
+    await gateway.counters.close()

@@ -86,6 +86,7 @@ class MemoryGateway:
         self.hits: dict[str, int] = {}
         self.traces: dict[tuple[str, str], dict[str, Any]] = {}
         self.reasons: list[str] = []
+        self.limit_rows: dict[str, list[dict[str, Any]]] = {}
         self._directory = MemoryDirectory()
 
     def directory(self) -> MemoryDirectory:
@@ -110,6 +111,9 @@ class MemoryGateway:
 
     async def message_trace(self, tenant: str, queue_id: str) -> dict[str, Any] | None:
         return self.traces.get((tenant, queue_id))
+
+    async def limits(self, tenant: Tenant) -> list[dict[str, Any]]:
+        return self.limit_rows.get(tenant.name, [])
 
     async def metrics_text(self) -> str:
         if isinstance(self.failure, OpUnavailable):

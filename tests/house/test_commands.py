@@ -80,7 +80,7 @@ def test_every_command_that_is_named_exists() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["limit show shop", "backup FILE", "apikey add shop --name form", "apikey ad shop", "trace --nothing 1", "consent"],
+    ["limit list shop", "backup FILE", "apikey add shop --name form", "apikey ad shop", "trace --nothing 1", "consent"],
 )
 def test_a_command_that_does_not_exist_is_found(words: str) -> None:
     assert bool(wrong(words)) is (words != "consent")

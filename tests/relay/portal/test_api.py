@@ -312,3 +312,16 @@ def test_the_event_has_every_column_of_the_import() -> None:
     from relay.portal.api_models import ConsentEvent
 
     assert set(ConsentEvent.model_fields) - {"event"} == set(COLUMNS)
+
+
+async def test_a_tenant_sees_the_limits_of_its_own_mail(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    row = {
+        "scope": "stream", "subject": "marketing", "name": "messages_per_minute", "streams": ["marketing"],
+        "allowed": 60, "used": 60, "left": 0, "frees_at": 1_790_000_000.5, "set_by": "operator", "bites_24h": 3,
+    }  # fmt: skip
+    gateway.limit_rows["shop"] = [row]
+    answer = await web.get("/api/v1/limits", headers=bearer(SHOP_KEY))
+    assert answer.status_code == 200
+    assert answer.json() == [row | {"frees_at": "2026-09-21T14:13:20.500000Z"}]
+    assert (await web.get("/api/v1/limits", headers=bearer(OTHER_KEY))).json() == []
+    assert (await web.get("/api/v1/limits")).status_code == 401

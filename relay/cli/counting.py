@@ -1,0 +1,45 @@
+"""The counters as a command opens them: those of the running gateway, in its data folder or in Redis."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+from relay.cli.client import as_folder_owner, require_folder
+from relay.counters.embedded import EmbeddedCounters
+from relay.counters.many_nodes import ManyNodes, open_shared
+from relay.counters.one_node import OneNode
+from relay.directory import Directory
+from relay.keyring import Keyring
+from relay.limitbook import LimitBook
+from relay.observe.log import configure
+from relay.policy.catalogue import Catalogue
+from relay.settings.model import Settings
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[tuple[LimitBook, Directory, OneNode | ManyNodes]]:
+    """The limits, who has them, and what counts them; a gateway may run beside it or not."""
+    data = settings.server.data_dir
+    require_folder(data)
+    configure(settings, level="critical")  # what Redis does not answer is said in the answer
+    with as_folder_owner(data):
+        keyring = Keyring.open(settings.server.keys_dir, create=False)
+        directory = Directory.load(settings.database_path, keyring)
+        here = EmbeddedCounters(data)
+        try:
+            shared = open_shared(settings.storage, here)
+            yield LimitBook(Catalogue.load(settings.policies), shared), directory, shared
+        finally:
+            here.close()
+
+
+async def closing(counters: OneNode | ManyNodes, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` answers; then the way to Redis is closed, in the loop that opened it."""
+    try:
+        return await work
+    finally:
+        await counters.close()
