@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from relay.counters.contract import DAY
 from relay.gather import Gather
-from relay.limits import Who, bite_key, charges, parks
+from relay.limits import WHOLE, Who, bite_key, charges, parks
 from relay.mail.envelope import Submission
 from relay.mail.leaks.findings import NOTHING, Findings
 from relay.mail.message import Malformed, Message
@@ -32,6 +32,7 @@ from relay.spool.item import Item, encode_id
 from relay.trace import Trace
 
 NOBODY: frozenset[str] = frozenset()
+WARNED = 1  # relay.reputation.judge.Level
 
 
 class Queue(Protocol):
@@ -227,13 +228,24 @@ class Intake:
         settings = self.pipeline.settings_of("throttle", mail)
         if settings is None or Fact.ALLOWANCE not in self.pipeline.needs(mail, Stage.ADMIT):
             return None
-        costs = charges(mail, settings)
+        costs = charges(mail, settings, self._percent(mail))
         park, most = parks(mail, settings)
         return self.gather.shared.take(costs, mail.now, once=number, park=park, max_parked=most)
 
+    def _percent(self, mail: Submission) -> int:
+        """The part of each limit that is left to a sender who stands as this one does (REP-1, REP-2)."""
+        level = self.gather.standing(mail).level
+        if not level or not self.pipeline.enforces("reputation", mail.account.tenant, mail.stream):
+            return WHOLE
+        settings = self.pipeline.settings_of("reputation", mail)
+        return int(getattr(settings, "warn_percent" if level == WARNED else "review_percent", WHOLE))
+
     def admit(self, ruling: Ruling, allowance: Allowance | None) -> Ruling:
         """The last word: now, later, or not."""
-        return self.pipeline.admit(ruling, Facts({} if allowance is None else {Fact.ALLOWANCE: allowance}))
+        values: dict[Fact, object] = {Fact.STANDING: self.gather.standing(ruling.mail)}
+        if allowance is not None:
+            values[Fact.ALLOWANCE] = allowance
+        return self.pipeline.admit(ruling, Facts(values))
 
     def malformed(self, malformed: Malformed, language: str) -> str:
         """The reply to what is no message; counted by its rule."""

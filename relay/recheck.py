@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from relay.clock import Clock
 from relay.consent.lookup import Lookup
+from relay.counters.ring import LASTING_LEVEL
 from relay.directory import Directory
 from relay.mail.envelope import Account, Credential, Envelope, MailClass, SessionInfo, Stream, Submission, Tenant
 from relay.observe import metrics
 from relay.policy.facts import Fact, Facts
 from relay.policy.pipeline import Pipeline
 from relay.policy.verdict import Action
+from relay.reputation.book import Book, Sender
 from relay.spool.item import Item
 from relay.store.generation import CONSENT, Generation
 
@@ -33,6 +35,7 @@ class Standing(NamedTuple):
 
 GOES = Standing()
 SUSPENDED = Standing(waits="account.suspended")
+PAUSED = Standing(held="reputation.paused")
 NO_STORE = Standing(waits="consent.unavailable")
 
 
@@ -46,12 +49,15 @@ class Recheck:
         generation: Generation,
         directory: Callable[[], Directory],
         clock: Clock,
+        book: Book | None = None,
     ) -> None:
+        """`book` tells how senders stand; None: all well."""
         self._pipeline = pipeline
         self._lookup = lookup
         self._generation = generation
         self._directory = directory
         self._clock = clock
+        self._book = book
 
     def __call__(self, item: Item, waiting: Sequence[int]) -> Standing:
         """What stands in the way now. It waits for a store to be read (PIPE-3) or a suspended tenant (THROTTLE-9)."""
@@ -65,6 +71,8 @@ class Recheck:
             return Standing([(index, "account.gone") for index in waiting])
         if tenant.suspended:
             return SUSPENDED
+        if self._is_paused(item, tenant):
+            return PAUSED
         generation = self._generation.read(CONSENT)
         if item.generation == generation and "tries" not in item.state:  # a later try: time alone ends a consent too
             return GOES
@@ -82,7 +90,17 @@ class Recheck:
         if item.meta["class"] == MailClass.SYSTEM:
             return True
         tenant = self._directory().tenant_by_id(item.tenant)
-        return tenant is not None and not tenant.suspended and item.generation == self._generation.read(CONSENT)
+        if tenant is None or tenant.suspended or self._is_paused(item, tenant):
+            return False
+        return item.generation == self._generation.read(CONSENT)
+
+    def _is_paused(self, item: Item, tenant: Tenant) -> bool:
+        """Whether it waits because of how its sender stands; not where a person has let it go all the same."""
+        if self._book is None or item.state.get("released") == PAUSED.held:
+            return False
+        return is_paused(self._book, item) and self._pipeline.enforces(
+            "reputation", tenant, Stream(item.meta["stream"])
+        )
 
     def _ask(self, item: Item, account: Account, waiting: Sequence[int]) -> Standing:
         everyone = item.recipients
@@ -118,6 +136,13 @@ class Recheck:
             elif ruling.action is Action.HOLD and ruling.reason != released:
                 held = ruling.reason
         return Standing(gone, held)
+
+
+def is_paused(book: Book, item: Item) -> bool:
+    """Whether the sender of a queued message is paused (REP-1, REP-2, THROTTLE-8)."""
+    meta = item.meta
+    sender = Sender(item.tenant, meta["credential"], meta["stream"], meta["domain"])
+    return book.stands(sender).level >= LASTING_LEVEL
 
 
 def _account(item: Item, tenant: Tenant) -> Account:

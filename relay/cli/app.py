@@ -25,6 +25,7 @@ from relay.cli import (
     policies,
     purposes,
     queue,
+    reputation,
     serve,
     suppressions,
     tenants,
@@ -53,6 +54,7 @@ for name, noun in (
     ("queue", queue),
     ("held", held),
     ("limit", limits),
+    ("reputation", reputation),
     ("policy", policies),
     ("apikey", apikeys),
 ):

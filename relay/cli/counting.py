@@ -15,6 +15,8 @@ from relay.keyring import Keyring
 from relay.limitbook import LimitBook
 from relay.observe.log import configure
 from relay.policy.catalogue import Catalogue
+from relay.reputation.book import Book
+from relay.reputation.judge import Bounds
 from relay.settings.model import Settings
 
 T = TypeVar("T")
@@ -43,3 +45,8 @@ async def closing(counters: OneNode | ManyNodes, work: Coroutine[Any, Any, T]) -
         return await work
     finally:
         await counters.close()
+
+
+def book(settings: Settings, counters: OneNode | ManyNodes) -> Book:
+    """How senders stand."""
+    return Book(counters.windows, Bounds(**settings.reputation.model_dump()))

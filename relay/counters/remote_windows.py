@@ -18,9 +18,9 @@ from relay.counters.windows import Judge, Judged, Place, kept_seconds, renewed
 from relay.counters.wire import Script, Wire
 
 FOLLOW_SECONDS = 1.0
-MAX_SWAPS = 64
+MAXSWAPS = 64
 _BLOB = struct.Struct(f"<16sqBq{RING_BYTES}s{MOST_COMPLAINTS}I")
-_SWAP, _STAND = Script("swap.lua"), Script("stand.lua")
+SWAP, _STAND = Script("swap.lua"), Script("stand.lua")
 _STANDING = tuple(f"zegel:{{standing}}:{name}" for name in ("levels", "changes", "releases"))
 
 
@@ -30,7 +30,7 @@ class SharedWindows:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._levels: dict[str, int] = {}
-        self._marks = (0, 0)
+        self._marks = (-1, -1)  # nobody has looked yet
 
     def level(self, place: Place) -> int:
         return self._levels.get(_field(place), 0) if self._levels else 0
@@ -75,14 +75,14 @@ class SharedWindows:
 
     async def _change(self, place: Place, now: float, change: Callable[[Window], Window]) -> Judged:
         key, there = _key(place), await self._wire.ask("GET", _key(place)) or b""
-        for _ in range(MAX_SWAPS):
+        for _ in range(MAXSWAPS):
             before = _opened(there)
             after = change(before)
             kept_ms = int(kept_seconds(after) * 1000)
             new = _BLOB.pack(
                 secrets.token_bytes(16), after.total, after.level, after.since, after.ring, *after.complaints
             )
-            there = await self._wire.run(_SWAP, [key], there, new, kept_ms)
+            there = await self._wire.run(SWAP, [key], there, new, kept_ms)
             if there is None:
                 return Judged(before.level, after)
         raise CountersUnavailable("Contended")

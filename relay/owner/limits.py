@@ -23,7 +23,7 @@ def change(desk: Desk, args: Args) -> Result:
     """`tenant`, `name`, `value` (0: no limit; none: back to what the config says); one of `credential`, `stream`, `domain`."""
     owner = desk.tenant(args.text("tenant"))
     name = args.choice("name", NAMES)
-    scope, subject = _place(desk, args, owner)
+    scope, subject = place(desk, args, owner)
     if scope == "domain" and name in AT_THE_DOOR:
         raise OwnerError("limit.scope", f"{name} is known before the From field is: leave --domain out")
     table = own_limit.c
@@ -43,7 +43,7 @@ def reset(desk: Desk, args: Args) -> Result:
     """`tenant`; `name`, and one of `credential`, `stream`, `domain`: writes down who lifts what. The counts lie elsewhere."""
     owner = desk.tenant(args.text("tenant"))
     name = args.choice("name", PACES, "")
-    scope, subject = _place(desk, args, owner)
+    scope, subject = place(desk, args, owner)
     desk.note(scope=scope, subject=subject, name=name)
     return {"tenant": owner.name, "scope": scope, "subject": subject or owner.name, "name": name or None}
 
@@ -60,7 +60,7 @@ def list_all(desk: Desk, args: Args) -> Result:
     ]
 
 
-def _place(desk: Desk, args: Args, owner: TenantRow) -> tuple[str, str]:
+def place(desk: Desk, args: Args, owner: TenantRow) -> tuple[str, str]:
     """(scope, subject) that the arguments name; ("tenant", "") where they narrow nothing. Raises OwnerError."""
     given = [scope for scope in SCOPES if args.has(scope)]
     if len(given) > 1:

@@ -14,9 +14,11 @@ from relay.owner import (
     limits,
     objections,
     optins,
+    outcomes,
     policies,
     purposes,
     retention,
+    standings,
     tenants,
 )
 from relay.owner.args import Args
@@ -60,6 +62,9 @@ OPERATIONS = {
     "policy.list": Operation(policies.list_all),
     "limit.set": Operation(limits.change, _D),
     "limit.reset": Operation(limits.reset, _D),
+    "reputation.release": Operation(standings.release, _D),
+    "outcome.tell": Operation(outcomes.tell, _C),
+    "suppression.bounced": Operation(outcomes.bounced, _C),
     "limit.list": Operation(limits.list_all),
     "apikey.add": Operation(credentials.add_api_key, _D),
     "apikey.list": Operation(credentials.list_api_keys),

@@ -7,10 +7,12 @@ together, so they hold back campaigns only: what a campaign does never stops a p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from relay.counters.ring import News, Tally, tally
 from relay.counters.windows import Place, Windows
+from relay.mail.address import org_domain
 from relay.mail.envelope import Stream
 from relay.policy.facts import Standing
 from relay.reputation.judge import Bounds, Level, judge
@@ -28,19 +30,38 @@ class Sender(NamedTuple):
     stream: str
     domain: str = ""
 
-    def places(self) -> list[tuple[str, str, Place]]:
-        """(scope, subject, window) of each that its mail counts for; of the tenant the subject is ""."""
-        own = [("credential", self.credential), ("stream", self.stream), ("domain", self.domain), ("tenant", "")]
-        return [
-            (scope, subject, place_of(self.tenant, scope, subject))
-            for scope, subject in own
-            if subject or scope == "tenant"
-        ]
+
+class Seat(NamedTuple):
+    """One of those whom a sender's mail counts for; of the tenant the `subject` is "". `bulk`: it holds campaigns only."""
+
+    tenant: int
+    scope: str
+    subject: str
+    place: Place
+    bulk: bool = False
 
 
 def place_of(tenant: int, scope: str, subject: str) -> Place:
     """The window of one of SCOPES."""
     return Place(tenant, f"{scope}:{subject}")
+
+
+@lru_cache(maxsize=16_384)
+def seats_of(sender: Sender) -> list[Seat]:
+    """Those whom its mail counts for. Subdomains count for the domain that was registered: providers see them so too."""
+    domain = org_domain(sender.domain) if sender.domain else ""
+    own = (("credential", sender.credential), ("stream", sender.stream), ("domain", domain), ("tenant", ""))
+    return [
+        Seat(
+            sender.tenant,
+            scope,
+            subject,
+            place_of(sender.tenant, scope, subject),
+            sender.stream == BULK and scope in ("credential", "stream"),
+        )
+        for scope, subject in own
+        if subject or scope == "tenant"
+    ]
 
 
 class Change(NamedTuple):
@@ -77,34 +98,28 @@ class Book:
 
     def _look(self, sender: Sender) -> Standing:
         worst = WELL
-        for scope, _, place in sender.places():
-            if scope in ("domain", "tenant") and sender.stream != BULK:
+        for seat in seats_of(sender):
+            if seat.scope in ("domain", "tenant") and sender.stream != BULK:
                 continue
-            level = self.windows.level(place)
+            level = self.windows.level(seat.place)
             if level > worst.level:
-                worst = Standing(level, scope)
+                worst = Standing(level, seat.scope)
         return worst
 
     async def add(self, sender: Sender, news: News, now: float) -> list[Change]:
         """Count what became of mail of one sender; who stands otherwise since. Raises CountersUnavailable."""
-        changes = []
-        for scope, subject, place in sender.places():
-            change = await self.count(sender, (scope, subject, place), news, now)
-            if change is not None:
-                changes.append(change)
-        return changes
+        changes = [await self.count(seat, news, now) for seat in seats_of(sender)]
+        return [change for change in changes if change is not None]
 
-    async def count(self, sender: Sender, of: tuple[str, str, Place], news: News, now: float) -> Change | None:
-        """The same for one of its windows. Raises CountersUnavailable: nothing is known to be counted then."""
-        scope, subject, place = of
-        bulk = sender.stream == BULK and scope in ("credential", "stream")
-        judged = await self.windows.add(place, news, now, self._judge(bulk))
+    async def count(self, seat: Seat, news: News, now: float) -> Change | None:
+        """The same for one of its windows. Raises CountersUnavailable."""
+        judged = await self.windows.add(seat.place, news, now, self._judge(seat.bulk))
         after = Level(judged.window.level)
         if after == judged.before:
             return None
         counted, before = tally(judged.window), Level(judged.before)
-        rule = judge(counted, before, self._bounds, bulk=bulk).rule
-        return Change(sender.tenant, scope, subject, before, after, rule if after > before else "", counted)
+        rule = judge(counted, before, self._bounds, bulk=seat.bulk).rule if after > before else ""
+        return Change(seat.tenant, seat.scope, seat.subject, before, after, rule, counted)
 
     def _judge(self, bulk: bool) -> Callable[[Tally, int], int]:
         return lambda counted, level: judge(counted, Level(level), self._bounds, bulk=bulk).level

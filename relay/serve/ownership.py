@@ -238,7 +238,7 @@ class Ownership:
                 days = privacy.delivery_log_days
                 await self._in_thread(forget_before, self._settings.server.data_dir / HISTORY, now - days * DAY_SECONDS)
                 months, log_days = privacy.consent_ip_months, privacy.security_log_days
-                days_kept = {"evidence_days": months * 30, "audit_days": log_days}
+                days_kept = {"evidence_days": months * 30, "audit_days": log_days, "outcome_days": days}
                 while (await self._queue("retention.run", days_kept))["more"]:
                     pass  # one batch to a commit, so that who leaves goes in between
                 await self._anchor(now)

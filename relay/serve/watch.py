@@ -27,6 +27,7 @@ from relay.observe.scarcity import scarcity
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note
 from relay.serve.channel import Channel, OpRefused
+from relay.serve.outcomes import Outcomes
 from relay.settings.model import Limits, Settings
 from relay.smtp.front import Gate, InFlight
 from relay.spool.contract import SpoolUnavailable
@@ -53,6 +54,7 @@ class Watch:
     """Keeps relay.intake.Watcher and relay.delivery.hands.Recorder. One for a worker."""
 
     queue: QueueFiles
+    outcomes: Outcomes
 
     def __init__(
         self, settings: Settings, keyring: Keyring, trace: Trace, reporter: Reporter, clock: Clock, *, owner: Channel
@@ -179,6 +181,7 @@ class Watch:
     def concluded(
         self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, recoded: Collection[str] = ()
     ) -> None:
+        self.outcomes.saw(item, outcomes, gave_up=gave_up)
         now = self._clock.now()
         recipients = item.recipients
         rows = [

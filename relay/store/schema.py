@@ -153,6 +153,15 @@ policy_mode = Table(
     _time("changed_at"),
 )
 
+told_outcome = Table(
+    "told_outcome",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),  # keyed hash of message, address and what became of it
+    _tenant(),
+    Column("at", Double, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
 own_limit = Table(
     "own_limit",
     metadata,

@@ -13,7 +13,7 @@ import pytest
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.ring import BOUNCED, DELIVERED, REFUSED, UNKNOWN, News, Tally
 from relay.counters.windows import Windows
-from relay.reputation.book import Book, Change, Sender, place_of
+from relay.reputation.book import Book, Change, Sender, place_of, seats_of
 from relay.reputation.judge import Bounds, Level, judge, proven
 from tests.fakes.clock import START
 from tests.harness.counters import wire_to
@@ -36,7 +36,7 @@ async def told(book: Book, story: list[str]) -> list[Change]:
         if first == "days":
             now += float(rest[0]) * DAY
         elif first == "release":
-            places = [place for _, _, place in sender(rest[0]).places()]
+            places = [seat.place for seat in seats_of(sender(rest[0]))]
             assert await book.release(places, now)
         else:
             changes += await book.add(sender(first), news(int(rest[0]), rest[1], later=rest[2:] == ["later"]), now)
@@ -128,4 +128,4 @@ def test_levels_that_only_a_person_may_lift_are_never_judged_again() -> None:
 
 def test_a_tenant_is_its_own_place() -> None:
     assert place_of(1, "stream", "marketing") != place_of(2, "stream", "marketing")
-    assert len({place for _, _, place in sender("marketing").places()}) == 4
+    assert len({seat.place for seat in seats_of(sender("marketing"))}) == 4

@@ -1,4 +1,4 @@
-"""Limits that an operator sets for one tenant."""
+"""Limits that an operator sets for one tenant, and what tenants told of their mail."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,3 +22,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=op.f("fk_own_limit_tenant_id")),
         sa.PrimaryKeyConstraint("tenant_id", "scope", "subject", "name", name=op.f("pk_own_limit")),
     )
+    op.create_table(
+        "told_outcome",
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("tenant_id", number, nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=op.f("fk_told_outcome_tenant_id")),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_told_outcome")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("ix_told_outcome_at"), "told_outcome", ["at"], unique=False)
