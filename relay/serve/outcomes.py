@@ -27,7 +27,7 @@ from relay.serve.channel import OpRefused, OpUnavailable
 from relay.spool.item import Item
 
 FLUSH_SECONDS = 0.25
-FLUSH_MANY = 64
+AFTER_SECONDS = 0.05
 MOST_WAITING = 20_000
 ROWS_AT_ONCE = 500
 WORDS = ("delivered", "bounced", "unknown", "refused")
@@ -49,8 +49,7 @@ class Outcomes:
         self._house = house
         self._releases = -1  # nobody has looked yet
         self._fresh: dict[Sender, bytearray] = {}
-        self._many = asyncio.Event()
-        self._count = 0
+        self._bad = asyncio.Event()
         self._waiting: dict[Place, tuple[Seat, Sender, News]] = {}
         self._dead: list[dict[str, Any]] = []
         self._letters: list[dict[str, Any]] = []
@@ -77,9 +76,8 @@ class Outcomes:
                     self._dead.append({"tenant": meta["tenant"], "address": meta["rcpt"][index][0]})
         if codes:
             self._fresh.setdefault(sender, bytearray()).extend(codes)
-            self._count += len(codes)
-            if self._count >= FLUSH_MANY or max(codes):
-                self._many.set()
+            if max(codes):
+                self._bad.set()
 
     async def release(self, ask: Callable[[Callable[[Item], bool]], Awaitable[int]]) -> None:
         """After a person has released somebody, here or at another gateway: `ask` lets mail go that is paused no more."""
@@ -94,25 +92,25 @@ class Outcomes:
     # -- beside it --------------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Without end: count what was seen, soon where there is much or bad news."""
+        """Without end: count what was seen, four times a second, and sooner where there is bad news."""
         while True:
             try:
                 async with asyncio.timeout(FLUSH_SECONDS):
-                    await self._many.wait()
+                    await self._bad.wait()
             except TimeoutError:
                 pass
-            self._many.clear()
+            self._bad.clear()
             try:
                 await self.flush()
             except Exception as error:  # who counts must go on counting
                 metrics.CRASHES.inc(("watch",))
                 log.error(events.WATCH_CRASHED, kind=type(error).__name__)
-            if self._waiting or self._dead or self._letters:
-                await asyncio.sleep(FLUSH_SECONDS)  # something was away: not again at once
+            is_away = bool(self._waiting or self._dead or self._letters)
+            await asyncio.sleep(FLUSH_SECONDS if is_away else AFTER_SECONDS)  # bad news comes in heaps
 
     async def flush(self) -> None:
         """Count everything that was seen, as far as that can be done now."""
-        fresh, self._fresh, self._count = self._fresh, {}, 0
+        fresh, self._fresh = self._fresh, {}
         for sender, codes in fresh.items():
             for code, word in enumerate(WORDS):
                 if number := codes.count(code):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from relay.cli.demo_setup import config_text
+from tests.harness.gateway import AGREED, Gateway, consent_row
 from tests.harness.gateway import Gateway
 from tests.harness.ports import free_ports
 from tests.harness.post import letter, outsiders, post
@@ -21,6 +22,13 @@ from tests.relay.cli.conftest import Zegel, log_as_it_was
 
 __all__ = ["log_as_it_was"]  # a command sets the log of its process
 PASSWORD = "geheim-van-redis"
+NEWS = letter(
+    "To: list@sender.example",
+    "Subject: News",
+    "List-Unsubscribe: <https://shop.example/leave/a>",
+    "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
+    body="News. Unsubscribe: https://shop.example/leave/a",
+)
 MINUTE = {"personal_messages_per_minute": 6, "tenant_messages_per_minute": 0}
 
 
@@ -169,3 +177,38 @@ def asked(gateway: Gateway, key: str) -> Any:
     except urllib.error.HTTPError as error:
         assert error.code == 401
         return None
+
+
+def test_who_is_paused_at_one_gateway_is_paused_at_the_other_until_a_person_releases(
+    pair: list[Gateway], redis: RedisServer
+) -> None:
+    """THROTTLE-8 over two gateways; neither forgets when Redis is started again."""
+    one, two = pair
+    for gateway in pair:  # the next hop says that these do not exist; each gateway sees eight of them
+        rows = [consent_row(f"refused{number}@dest.example") for number in range(16)]
+        assert not gateway.op("consent.import_rows", tenant="shop", rows=rows)["refused"]
+    for number in range(16):
+        post(pair[number % 2], "marketing", [f"refused{number}@dest.example"], NEWS)
+    one.until(lambda: standing(one)["level"] == "paused", 10.0, "nobody was paused")
+    assert standing(two)["bounces"] == 16
+    for gateway in pair:
+        gateway.until(lambda g=gateway: held_by(g) > 0, 5.0, "the other one lets it go on")  # type: ignore[misc]
+    redis.kill()
+    redis.start()
+    for gateway in pair:
+        gateway.until(lambda g=gateway: not ready(g)["notes"], 20.0, "nobody came back")  # type: ignore[misc]
+    assert standing(two)["level"] == "paused"
+    assert zegel(two)("reputation", "release", "shop").code == 0
+    for gateway in pair:
+        gateway.until(lambda g=gateway: g.queued() == 0, 10.0, "what waited does not leave")  # type: ignore[misc]
+    assert standing(one)["level"] == "good"
+
+
+def held_by(gateway: Gateway) -> int:
+    """Mail of a campaign that one gateway holds, after one more is handed in."""
+    post(gateway, "marketing", [AGREED[0]], NEWS)
+    return int(gateway.op("queue.stats")["held"])
+
+
+def standing(gateway: Gateway) -> Any:
+    return zegel(gateway).ask("reputation", "show", "shop", "--stream", "marketing")[0]
