@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from relay.counters.contract import DAY
 from relay.gather import Gather
-from relay.limits import WHOLE, Who, bite_key, charges, parks
+from relay.limits import WHOLE, Who, bite_key, charges, parks, part_of
 from relay.mail.envelope import Submission
 from relay.mail.leaks.findings import NOTHING, Findings
 from relay.mail.message import Malformed, Message
@@ -32,7 +32,6 @@ from relay.spool.item import Item, encode_id
 from relay.trace import Trace
 
 NOBODY: frozenset[str] = frozenset()
-WARNED = 1  # relay.reputation.judge.Level
 
 
 class Queue(Protocol):
@@ -237,8 +236,7 @@ class Intake:
         level = self.gather.standing(mail).level
         if not level or not self.pipeline.enforces("reputation", mail.account.tenant, mail.stream):
             return WHOLE
-        settings = self.pipeline.settings_of("reputation", mail)
-        return int(getattr(settings, "warn_percent" if level == WARNED else "review_percent", WHOLE))
+        return part_of(self.pipeline.settings_of("reputation", mail), level)
 
     def admit(self, ruling: Ruling, allowance: Allowance | None) -> Ruling:
         """The last word: now, later, or not."""

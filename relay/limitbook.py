@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from relay.counters.contract import DAY, Limit, SharedCounters
-from relay.limits import Who, bite_key, limits_of
+from relay.limits import WHOLE, Who, bite_key, limits_of, part_of
 from relay.mail.envelope import Credential, Stream, Tenant
 from relay.policy.catalogue import Catalogue
+from relay.reputation.book import Book, Sender
 
-POLICY = "throttle"
+POLICY, REPUTATION = "throttle", "reputation"
 
 
 class Row(NamedTuple):
@@ -27,17 +28,19 @@ class Row(NamedTuple):
 
 
 class LimitBook:
-    """The limits of tenants, as `catalogue` has them, over `counters`."""
+    """The limits of tenants, as `catalogue` has them, over `counters`; `book` says which part of them senders have."""
 
-    def __init__(self, catalogue: Catalogue, counters: SharedCounters) -> None:
+    def __init__(self, catalogue: Catalogue, counters: SharedCounters, book: Book) -> None:
         self._catalogue = catalogue
+        self._book = book
         self._counters = counters
 
     def rows(self, tenant: Tenant, credentials: Sequence[Credential]) -> list[Row]:
         """What is in force for the logins of a tenant and its domains, in the order of docs/limits.md."""
         found: dict[tuple[Limit, str], Row] = {}
         for who, settings in self._everybody(tenant, credentials):
-            per_message, per_recipient = limits_of(settings, who, tenant.limits)
+            percent = self._percent(tenant, who)
+            per_message, per_recipient = limits_of(settings, who, tenant.limits, percent)
             keys = {(scope, key): subject for scope, subject, key, _ in who.scopes()}
             for limit in (*per_message, *per_recipient):
                 if limit.scope == "credential" and not who.credential:
@@ -63,6 +66,13 @@ class LimitBook:
                 yield Who(name, tenant.id, stream.value), step.settings
             for domain in tenant.domains:
                 yield Who(names[0], tenant.id, stream.value, domain), step.settings
+
+    def _percent(self, tenant: Tenant, who: Who) -> int:
+        """The part of each limit that is left to who stands so (REP-1, REP-2)."""
+        level = self._book.stands(Sender(tenant.id, who.credential, who.stream, who.domain)).level
+        steps = self._catalogue.plan(tenant, Stream(who.stream)).admit
+        step = next((step for step in steps if step.policy.name == REPUTATION and step.mode == "enforce"), None)
+        return part_of(step.settings, level) if step is not None else WHOLE
 
     async def show(self, tenant: Tenant, credentials: Sequence[Credential], now: float) -> list[dict[str, Any]]:
         """The rows with what is taken at `now`, as the contract prints them; then how often an address of a client bit."""

@@ -99,6 +99,11 @@ def limits_of(
     return tuple(per_message), tuple(per_recipient)
 
 
+def part_of(settings: object, level: int) -> int:
+    """The per cent of each limit that the settings of the reputation policy leave to who stands at `level`."""
+    return int(getattr(settings, ("", "warn_percent", "review_percent")[min(level, 2)], WHOLE)) if level else WHOLE
+
+
 def _part(amount: int, percent: int) -> int:
     """That part of a limit, and at least 1: less would be none at all."""
     return max(1, amount * percent // WHOLE) if amount else 0

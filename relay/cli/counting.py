@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 from relay.cli.client import as_folder_owner, require_folder
+from relay.counters.contract import CountersUnavailable
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.many_nodes import ManyNodes, open_shared
 from relay.counters.one_node import OneNode
@@ -34,14 +35,16 @@ def opened(settings: Settings) -> Iterator[tuple[LimitBook, Directory, OneNode |
         here = EmbeddedCounters(data)
         try:
             shared = open_shared(settings.storage, here)
-            yield LimitBook(Catalogue.load(settings.policies), shared), directory, shared
+            yield LimitBook(Catalogue.load(settings.policies), shared, book(settings, shared)), directory, shared
         finally:
             here.close()
 
 
 async def closing(counters: OneNode | ManyNodes, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` answers; then the way to Redis is closed, in the loop that opened it."""
+    """What `work` answers, with the standings of now; then the way to Redis is closed, in the loop that opened it."""
     try:
+        with contextlib.suppress(CountersUnavailable):  # who needs them fails by itself
+            await counters.windows.look()
         return await work
     finally:
         await counters.close()

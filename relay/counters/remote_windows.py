@@ -63,7 +63,7 @@ class SharedWindows:
 
     async def look(self) -> None:
         """Take in what has changed. Raises CountersUnavailable."""
-        changes, releases = await self._wire.ask("MGET", *_STANDING[1:])
+        changes, releases = await asyncio.gather(*(self._wire.ask("GET", name) for name in _STANDING[1:]))
         marks = _number(changes), _number(releases)
         if marks == self._marks:
             return

@@ -20,6 +20,7 @@ from relay.mail.envelope import MailClass, Stream, Tenant
 from relay.mail.letters import standing_letter
 from relay.observe import events, metrics
 from relay.observe.log import log
+from relay.observe.scarcity import scarcity
 from relay.recheck import is_paused
 from relay.reputation.book import Book, Change, Seat, Sender, seats_of
 from relay.reputation.bounce import kind_of
@@ -48,6 +49,7 @@ class Outcomes:
         self._tenant = tenant
         self._house = house
         self._releases = -1  # nobody has looked yet
+        self._releasing: asyncio.Task[None] | None = None
         self._fresh: dict[Sender, bytearray] = {}
         self._bad = asyncio.Event()
         self._waiting: dict[Place, tuple[Seat, Sender, News]] = {}
@@ -79,12 +81,22 @@ class Outcomes:
             if max(codes):
                 self._bad.set()
 
-    async def release(self, ask: Callable[[Callable[[Item], bool]], Awaitable[int]]) -> None:
-        """After a person has released somebody, here or at another gateway: `ask` lets mail go that is paused no more."""
+    def release(self, ask: Callable[[Callable[[Item], bool]], Awaitable[int]]) -> None:
+        """After a person has released somebody, here or at another gateway: `ask` lets mail go that is paused no more.
+
+        Much may be held, so nobody waits for it.
+        """
         releases = self.book.windows.marks()[1]
-        if releases < 0 or releases == self._releases:
+        if releases < 0 or releases == self._releases or not (self._releasing is None or self._releasing.done()):
             return
-        released = await ask(partial(is_paused, self.book))
+        self._releasing = asyncio.get_running_loop().create_task(self._release(ask, releases))
+
+    async def _release(self, ask: Callable[[Callable[[Item], bool]], Awaitable[int]], releases: int) -> None:
+        try:
+            released = await ask(partial(is_paused, self.book))
+        except Exception as error:  # the next look tries again
+            _crashed(error)
+            return
         self._releases = releases
         if released:
             log.info(events.REPUTATION_RELEASED, message_count=released)
@@ -103,8 +115,7 @@ class Outcomes:
             try:
                 await self.flush()
             except Exception as error:  # who counts must go on counting
-                metrics.CRASHES.inc(("watch",))
-                log.error(events.WATCH_CRASHED, kind=type(error).__name__)
+                _crashed(error)
             is_away = bool(self._waiting or self._dead or self._letters)
             await asyncio.sleep(FLUSH_SECONDS if is_away else AFTER_SECONDS)  # bad news comes in heaps
 
@@ -202,6 +213,12 @@ class Outcomes:
             except (OpRefused, OpUnavailable):
                 self._dead = rows + self._dead
                 return
+
+
+def _crashed(error: Exception) -> None:
+    if not scarcity.met(error):
+        metrics.CRASHES.inc(("watch",))
+        log.error(events.WATCH_CRASHED, kind=type(error).__name__)
 
 
 def _joined(first: News, then: News) -> News:

@@ -110,7 +110,7 @@ class Gateway:
             tenant=lambda number: self.directory().tenant_by_id(number),
             house=(settings.server.hostname, settings.web.public_url),
         )
-        self._limits = LimitBook(Catalogue.load(settings.policies), self.counters)
+        self._limits = LimitBook(Catalogue.load(settings.policies), self.counters, self._book)
 
     def directory(self) -> Directory:
         return self._directory

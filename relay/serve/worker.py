@@ -249,7 +249,7 @@ class Worker:
     async def _upkeep(self) -> None:
         await self._follow_directory()
         self.queue.tick()
-        await self.outcomes.release(self.queue_ops.release_paused)
+        self.outcomes.release(self.queue_ops.release_paused)
         self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)
         if isinstance(self.pool, Pool):

@@ -20,6 +20,7 @@ from tests.harness.counters import Driven
 from tests.harness.counters import Driven, wire_to
 from tests.harness.ports import free_ports
 from tests.harness.redis import RedisServer
+from tests.harness.redis import RedisServer, cluster, stop_all
 
 HOUR = 3600
 PERSON = Limit("messages_per_minute", "credential", "ann", 30, MINUTE, 30)
@@ -266,9 +267,21 @@ class Opened:
             await wire.close()
 
 
-@pytest.fixture(params=["embedded", "redis"])
+@pytest.fixture(scope="module")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    nodes = cluster(tmp_path_factory.mktemp("cluster"))
+    yield nodes
+    stop_all(nodes)
+
+
+@pytest.fixture(params=["embedded", "redis", "cluster"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
     url = ""
+    if request.param == "cluster":
+        nodes: list[RedisServer] = request.getfixturevalue("redis_cluster")
+        for node in nodes[:3]:  # the primaries
+            node.ask("FLUSHALL")
+        url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
     if request.param == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
         server.ask("FLUSHALL")

@@ -231,6 +231,8 @@ def test_a_sender_who_is_reviewed_keeps_a_part_of_his_limits(start: Start) -> No
         to = f"{'dead' if number % 3 == 0 else 'alive'}{number}@list.example"
         post(gateway, "transactional", [to], MESSAGE)
     gateway.until(lambda: standing(gateway, "stream", "transactional")["level"] == "review", 20.0, "nobody is reviewed")
+    shown = zegel(gateway).ask("limit", "show", "shop", "messages_per_minute", "--credential", "transactional")
+    assert shown[0]["allowed"] == 10
     parked = [post(gateway, "transactional", [f"x{n}@list.example"], MESSAGE) for n in range(12)]
     gateway.until(
         lambda: gateway.op("queue.stats")["waiting"] >= 2,
