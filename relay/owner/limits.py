@@ -12,6 +12,7 @@ from relay.store.schema import credential, domain, own_limit
 from relay.store.upsert import upsert
 
 MOST = 1_000_000_000
+MOST_AT_THE_DOOR = 1_000_000
 PACES = ("messages_per_minute", "recipients_per_day")
 AT_THE_DOOR = ("recipients_per_message", "connections_per_address", "failed_logins_per_10_minutes")
 NAMES = (*PACES, *AT_THE_DOOR)
@@ -29,7 +30,9 @@ def change(desk: Desk, args: Args) -> Result:
     table = own_limit.c
     where = sa.and_(table.tenant_id == owner.id, table.scope == scope, table.subject == subject, table.name == name)
     if args.has("value"):
-        value = args.number("value", 0, least=0 if name in PACES else 1, most=MOST)
+        value = args.number(
+            "value", 0, least=int(name in AT_THE_DOOR), most=MOST_AT_THE_DOOR if name in AT_THE_DOOR else MOST
+        )
         row = {"tenant_id": owner.id, "scope": scope, "subject": subject, "name": name, "value": value}
         upsert(desk.connection, own_limit, [{**row, "changed_at": desk.now}])
     else:

@@ -13,7 +13,7 @@ from typing import Any
 
 from relay.clock import Clock
 from relay.counters.contract import CountersUnavailable
-from relay.counters.ring import DELIVERED, REFUSED, UNKNOWN, News
+from relay.counters.ring import DELIVERED, REFUSED, SIZE, UNKNOWN, News
 from relay.counters.windows import Place
 from relay.delivery.outcome import Deferred, Delivered, Outcome
 from relay.mail.envelope import MailClass, Stream, Tenant
@@ -30,7 +30,7 @@ from relay.spool.item import Item
 FLUSH_SECONDS = 0.25
 AFTER_SECONDS = 0.05
 MOST_WAITING = 20_000
-ROWS_AT_ONCE = 500
+ROWS_AT_ONCE = 100
 WORDS = ("delivered", "bounced", "unknown", "refused")
 
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
@@ -222,4 +222,6 @@ def _crashed(error: Exception) -> None:
 
 
 def _joined(first: News, then: News) -> News:
-    return News(first.ended + then.ended, first.late + then.late, first.complaints + then.complaints)
+    """Both, in order; of what waits for long as much as a window holds."""
+    ended, late = first.ended + then.ended, first.late + then.late
+    return News(ended[-SIZE:], late[-SIZE:], first.complaints + then.complaints)
