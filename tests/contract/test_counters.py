@@ -16,10 +16,8 @@ from relay.counters.ring import BOUNCED, DELIVERED, REFUSED, UNKNOWN, News, Tall
 from relay.counters.windows import Place, Windows
 from relay.counters.wire import Wire
 from tests.fakes.clock import START
-from tests.harness.counters import Driven
 from tests.harness.counters import Driven, wire_to
 from tests.harness.ports import free_ports
-from tests.harness.redis import RedisServer
 from tests.harness.redis import RedisServer, cluster, stop_all
 
 HOUR = 3600

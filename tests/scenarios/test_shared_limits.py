@@ -14,7 +14,6 @@ import pytest
 
 from relay.cli.demo_setup import config_text
 from tests.harness.gateway import AGREED, Gateway, consent_row
-from tests.harness.gateway import Gateway
 from tests.harness.ports import free_ports
 from tests.harness.post import letter, outsiders, post
 from tests.harness.redis import RedisServer

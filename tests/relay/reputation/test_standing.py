@@ -17,7 +17,8 @@ from relay.reputation.book import Book, Change, Sender, place_of, seats_of
 from relay.reputation.judge import Bounds, Level, judge, proven
 from tests.fakes.clock import START
 from tests.harness.counters import wire_to
-from tests.harness.redis import RedisServer, free_ports
+from tests.harness.ports import free_ports
+from tests.harness.redis import RedisServer
 
 CASES = tomllib.loads((Path(__file__).parents[2] / "cases" / "standing.toml").read_text())["case"]
 CODES = {"delivered": DELIVERED, "bounced": BOUNCED, "unknown": UNKNOWN, "refused": REFUSED}

@@ -23,7 +23,8 @@ from relay.serve.outcomes import Outcomes
 from relay.spool.item import Item
 from tests.fakes.clock import START, FakeClock
 from tests.harness.counters import wire_to
-from tests.harness.redis import RedisServer, free_ports
+from tests.harness.ports import free_ports
+from tests.harness.redis import RedisServer
 
 GOOD = Delivered("2.0.0", "250 ok", "mx.example.net")
 NOBODY = Failed("5.1.1", "550 5.1.1 user unknown", "mx.example.net", 550)
