@@ -64,17 +64,33 @@ FIRST, LAST = 50, 100
 
 def added(window: Window, news: News) -> Window:
     """The window with `news` in it."""
-    ring = bytearray(window.ring)
     total = window.total + len(news.ended)
     newest = news.ended[-SIZE:]
-    for place, code in enumerate(newest, total - len(newest)):
-        _put(ring, place % SIZE, code)
+    ring = _appended(window.ring, total - len(newest), newest)
     if news.late:
         total = _told_later(ring, total, news.late)
     positions = _in_window(window.complaints, total)
     positions += [(total + 1) & _WORD or _WORD] * news.complaints
     kept = positions[-MOST_COMPLAINTS:]
     return window._replace(total=total, ring=bytes(ring), complaints=(*kept, *[0] * (MOST_COMPLAINTS - len(kept))))
+
+
+def _appended(ring: bytes, place: int, codes: bytes) -> bytearray:
+    """The ring with `codes` from the delivery numbered `place` on. Nearly all are DELIVERED, so that costs next to nothing."""
+    start, count = place % SIZE, len(codes)
+    before_end = min(count, SIZE - start)
+    bits = int.from_bytes(ring, "little")
+    bits &= ~(_ones(before_end) << 2 * start) & ~_ones(count - before_end)
+    made = bytearray(bits.to_bytes(RING_BYTES, "little"))
+    if codes.count(DELIVERED) < count:
+        for number, code in enumerate(codes, start):
+            if code:
+                _put(made, number % SIZE, code)
+    return made
+
+
+def _ones(deliveries: int) -> int:
+    return (1 << 2 * deliveries) - 1
 
 
 def _told_later(ring: bytearray, total: int, late: bytes) -> int:
@@ -125,7 +141,7 @@ def tally(window: Window) -> Tally:
 
 
 def _count(bits: int, start: int, stop: int) -> int:
-    return (bits >> 2 * start & (1 << 2 * (stop - start)) - 1).bit_count()
+    return (bits >> 2 * start & _ones(stop - start)).bit_count()
 
 
 def _newest(unknown: int, total: int) -> int:

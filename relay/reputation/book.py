@@ -81,6 +81,7 @@ class Book:
 
     def __init__(self, windows: Windows, bounds: Bounds) -> None:
         self.windows = windows
+        org_domain("example.org")  # reads the list of public suffixes: now, and not in the middle of a message
         self._bounds = bounds
         self._known: dict[Sender, Standing] = {}
         self._seen = -1
