@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
@@ -40,7 +41,12 @@ def opened(settings: Settings) -> Iterator[tuple[LimitBook, Directory, OneNode |
             here.close()
 
 
-async def closing(counters: OneNode | ManyNodes, work: Coroutine[Any, Any, T]) -> T:
+def run(counters: OneNode | ManyNodes, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` over the counters answers."""
+    return asyncio.run(_closing(counters, work))
+
+
+async def _closing(counters: OneNode | ManyNodes, work: Coroutine[Any, Any, T]) -> T:
     """What `work` answers, with the standings of now; then the way to Redis is closed, in the loop that opened it."""
     try:
         with contextlib.suppress(CountersUnavailable):  # who needs them fails by itself

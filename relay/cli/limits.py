@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import re
 import time
@@ -118,7 +117,7 @@ def _rows(settings: Settings, tenant: str) -> list[dict[str, Any]]:
         found = directory.tenant(tenant)
         if found is None:
             raise Trouble(NO, "there is no tenant of that name: see `zegel tenant list`")
-        rows = asyncio.run(counting.closing(counters, book.show(found, directory.credentials_of(found), time.time())))
+        rows = counting.run(counters, book.show(found, directory.credentials_of(found), time.time()))
         if counters.note:
             tell(Trouble(DOWN, counters.note))
         return rows
@@ -133,7 +132,7 @@ def _reset(settings: Settings, tenant: str, which: tuple[str, str, str]) -> int:
         found = directory.tenant(tenant)
         assert found is not None, "the owner knew it a moment ago"
         rows = chosen(book.rows(found, directory.credentials_of(found)), *which)
-        count = asyncio.run(counting.closing(counters, book.reset(rows)))
+        count = counting.run(counters, book.reset(rows))
         if counters.note:
             raise Trouble(DOWN, f"{counters.note}; lift it again when `zegel doctor` finds it")
         return count

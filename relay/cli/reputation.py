@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ def _rows(settings: Settings, name: str) -> list[dict[str, Any]]:
             raise Trouble(NO, "there is no tenant of that name: see `zegel tenant list`")
         work = rows(counting.book(settings, counters), tenant, directory.credentials_of(tenant), time.time())
         try:
-            return asyncio.run(counting.closing(counters, work))
+            return counting.run(counters, work)
         except CountersUnavailable as error:
             raise _away(error) from None
 
@@ -82,7 +81,7 @@ def _release(settings: Settings, name: str, scope: str, subject: str) -> int:
         places = [seat.place for seat in chosen(seats(tenant, directory.credentials_of(tenant)), scope, whose)]
         work = counting.book(settings, counters).release(places, time.time())
         try:
-            return asyncio.run(counting.closing(counters, work))
+            return counting.run(counters, work)
         except CountersUnavailable as error:
             raise _away(error) from None
 
