@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sqlalchemy.engine import Engine, Row
 
 from relay.keyring import Keyring
-from relay.mail.envelope import Account, Credential, Domain, Purpose, Stream, Tenant
+from relay.mail.envelope import NO_OWN_LIMITS, Account, Credential, Domain, OwnLimits, Purpose, Stream, Tenant
 from relay.store import Generation, StoreUnavailable, open_reader, schema
 
 MAX_SECRET_CHARS = 256
@@ -127,6 +127,11 @@ class Directory:
             return None
         return self._for_purpose(name, purpose) if plus else account
 
+    def credentials_of(self, tenant: Tenant) -> list[Credential]:
+        """The logins of a tenant that are in force, by name."""
+        found = (login.credential for _, login in sorted(self._logins.items()))
+        return [each for each in found if each is not None and each.tenant == tenant.name and not each.revoked]
+
     def tenant(self, name: str) -> Tenant | None:
         return self._tenants.get(name)
 
@@ -177,8 +182,9 @@ class Directory:
             domains = self._read_domains(connection)
             purposes = self._read_purposes(connection)
             modes, settings = _read_modes(connection)
+            limits = _read_limits(connection)
             for row in connection.execute(sa.select(schema.tenant).order_by(schema.tenant.c.name)):
-                tenant = _tenant(row, domains, purposes, modes, settings)
+                tenant = _tenant(row, domains, purposes, modes, settings, limits)
                 self._tenants[tenant.name] = self._by_id[tenant.id] = tenant
                 for name, purpose in tenant.purposes.items():
                     self._optins[self._optin_keys[tenant.id, name]] = (tenant, purpose)
@@ -257,12 +263,20 @@ def _read_modes(
     return modes, settings
 
 
+def _read_limits(connection: sa.Connection) -> dict[int, OwnLimits]:
+    limits: dict[int, OwnLimits] = {}
+    for row in connection.execute(sa.select(schema.own_limit)):
+        limits.setdefault(row.tenant_id, OwnLimits())[row.scope, row.subject, row.name] = row.value
+    return limits
+
+
 def _tenant(
     row: Row[tuple[object, ...]],
     domains: Mapping[int, Mapping[str, Domain]],
     purposes: Mapping[int, Mapping[str, Purpose]],
     modes: Mapping[int, Mapping[str, str]],
     settings: Mapping[int, Mapping[str, Mapping[str, object]]],
+    limits: Mapping[int, OwnLimits],
 ) -> Tenant:
     return Tenant(
         id=row.id,
@@ -280,4 +294,5 @@ def _tenant(
         purposes=purposes.get(row.id, {}),
         modes=modes.get(row.id, {}),
         settings=settings.get(row.id, {}),
+        limits=limits.get(row.id, NO_OWN_LIMITS),
     )

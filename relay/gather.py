@@ -13,12 +13,14 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from relay.consent.lookup import Lookup
-from relay.counters.contract import Counters, SharedCounters
+from relay.counters.contract import NodeCounters, SharedCounters
 from relay.mail.envelope import Submission
 from relay.mail.fingerprint import text_of
+from relay.mail.sender import from_domain
 from relay.mail.visible import Unreadable, visible_addresses
 from relay.observe import metrics
-from relay.policy.facts import Fact, Facts, PendingRequest, ThreadParent, Unavailable
+from relay.policy.facts import Fact, Facts, PendingRequest, Standing, ThreadParent, Unavailable
+from relay.reputation.book import WELL, Book, Sender
 from relay.scan import Scan
 from relay.store.threads import Threads
 
@@ -31,8 +33,9 @@ Address = str
 class Counting(NamedTuple):
     """`own` are the counters of this node; `shared` count limits and logins, over all gateways where they share them."""
 
-    own: Counters
+    own: NodeCounters
     shared: SharedCounters
+    book: Book | None = None  # how senders stand; None: all well
 
 
 class Gather:
@@ -54,7 +57,7 @@ class Gather:
         """
         self.lookup = lookup
         self.threads = threads
-        self.counters, self.shared = counting
+        self.counters, self.shared, self.book = counting
         self.generation = generation
         self.dry = dry
         self.scan = scan or Scan()
@@ -126,6 +129,18 @@ class Gather:
                 best = seen
         return None if best is None else ThreadParent(best)
 
+    def _standing(self, mail: Submission, addresses: Sequence[Address]) -> Standing:
+        return self.standing(mail)
+
+    def standing(self, mail: Submission) -> Standing:
+        """How the sender of a message stands."""
+        if self.book is None:
+            return WELL
+        account = mail.account
+        domain = from_domain(mail.message) if mail.message is not None else ""
+        credential = account.credential
+        return self.book.stands(Sender(account.tenant.id, credential.name, credential.stream.value, domain))
+
     def _fingerprint(self, mail: Submission, addresses: Sequence[Address]) -> int:
         if mail.message is None:
             return 0
@@ -148,4 +163,5 @@ _READ: dict[Fact, Callable[[Gather, Submission, Sequence[Address]], object]] = {
     Fact.REQUESTS: Gather._requests,
     Fact.THREAD: Gather._thread,
     Fact.FINGERPRINT: Gather._fingerprint,
+    Fact.STANDING: Gather._standing,
 }

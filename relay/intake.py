@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
+from relay.counters.contract import DAY
 from relay.gather import Gather
-from relay.limits import charges, parks
+from relay.limits import WHOLE, Who, bite_key, charges, parks, part_of
 from relay.mail.envelope import Submission
 from relay.mail.leaks.findings import NOTHING, Findings
 from relay.mail.message import Malformed, Message
@@ -226,13 +227,23 @@ class Intake:
         settings = self.pipeline.settings_of("throttle", mail)
         if settings is None or Fact.ALLOWANCE not in self.pipeline.needs(mail, Stage.ADMIT):
             return None
-        costs = charges(mail, settings)
+        costs = charges(mail, settings, self._percent(mail))
         park, most = parks(mail, settings)
         return self.gather.shared.take(costs, mail.now, once=number, park=park, max_parked=most)
 
+    def _percent(self, mail: Submission) -> int:
+        """The part of each limit that is left to a sender who stands as this one does (REP-1, REP-2)."""
+        level = self.gather.standing(mail).level
+        if not level or not self.pipeline.enforces("reputation", mail.account.tenant, mail.stream):
+            return WHOLE
+        return part_of(self.pipeline.settings_of("reputation", mail), level)
+
     def admit(self, ruling: Ruling, allowance: Allowance | None) -> Ruling:
         """The last word: now, later, or not."""
-        return self.pipeline.admit(ruling, Facts({} if allowance is None else {Fact.ALLOWANCE: allowance}))
+        values: dict[Fact, object] = {Fact.STANDING: self.gather.standing(ruling.mail)}
+        if allowance is not None:
+            values[Fact.ALLOWANCE] = allowance
+        return self.pipeline.admit(ruling, Facts(values))
 
     def malformed(self, malformed: Malformed, language: str) -> str:
         """The reply to what is no message; counted by its rule."""
@@ -262,7 +273,7 @@ class Intake:
         metrics.RECIPIENTS.inc(("refused",), max(1, len(ruling.mail.recipients)))
         metrics.REFUSALS.inc((rule,))
         if rule.startswith("THROTTLE"):
-            metrics.THROTTLED.inc((dict(ruling.detail).get("scope", "credential"),))
+            self._bit(ruling.mail, dict(ruling.detail))
         log.info(
             events.POLICY_REJECTED,
             tenant=ruling.mail.account.tenant.name,
@@ -280,13 +291,20 @@ class Intake:
         self.trace.answered(item.id, ruling, word, reply=reply, message_id=known_as, size=size)
         _count(ruling, "hold" if word == "held" else "accept")
         if word == "parked":
-            metrics.THROTTLED.inc((_parked_by(ruling),))
+            self._bit(ruling.mail, _parked_by(ruling))
         metrics.RECIPIENTS.inc(("accepted",), len(ruling.recipients))
         if ruling.dropped:
             metrics.RECIPIENTS.inc(("dropped",), len(ruling.dropped))
         for policy in ruling.bypassed:
             metrics.POLICY_BYPASS.inc((policy,))
         self.watcher.accepted(item, ruling, ruling.notes)
+
+    def _bit(self, mail: Submission, said: dict[str, str]) -> None:
+        """A limit made mail wait: counted for the metrics, and for who asks which limit bites whom."""
+        scope = said.get("scope", "credential")
+        metrics.THROTTLED.inc((scope,))
+        if not self.gather.dry:
+            self.gather.shared.seen(bite_key(scope, said.get("limit", ""), Who.of(mail)), DAY, mail.now)
 
 
 def _count(ruling: Ruling, verdict: str) -> None:
@@ -295,10 +313,10 @@ def _count(ruling: Ruling, verdict: str) -> None:
     metrics.TENANT_MESSAGES.inc((mail.account.tenant.name, verdict))
 
 
-def _parked_by(ruling: Ruling) -> str:
-    """What the limit counts that a message waits for."""
+def _parked_by(ruling: Ruling) -> dict[str, str]:
+    """The limit that a message waits for, and what it counts."""
     parked = (entry.detail for entry in ruling.trace if entry.reason == "throttle.parked")
-    return dict(next(parked, ())).get("scope", "credential")
+    return dict(next(parked, ()))
 
 
 def _with_message(mail: Submission, message: Message) -> Submission:

@@ -1,16 +1,55 @@
 """Which limits one message is charged against (THROTTLE-1, THROTTLE-2): from settings to charges. Pure.
 
-The numbers come from the settings of the throttle policy, which a tenant or a stream may override.
+The numbers come from the settings of the throttle policy, which a tenant or a stream may override; what an operator set
+for one login, stream, domain or tenant is stronger (`zegel limit set`).
 """
 
 from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
+from typing import NamedTuple
 
 from relay.counters.contract import DAY, MINUTE, Charge, Limit
-from relay.mail.envelope import Submission
+from relay.mail.envelope import Account, OwnLimits, Submission
 from relay.mail.sender import from_domain
+
+WHOLE = 100
+
+
+class Who(NamedTuple):
+    """Whose limits a message meets. `domain` and `client` are "" where they are not known."""
+
+    credential: str
+    tenant: int
+    stream: str
+    domain: str = ""
+    client: str = ""
+
+    @classmethod
+    def of(cls, mail: Submission) -> Who:
+        domain = from_domain(mail.message) if mail.message is not None else ""
+        return cls.at(mail.account, domain, client_key(mail.session.client_ip))
+
+    @classmethod
+    def at(cls, account: Account, domain: str = "", client: str = "") -> Who:
+        credential = account.credential
+        return cls(credential.name, account.tenant.id, credential.stream.value, domain, client)
+
+    def scopes(self) -> list[tuple[str, str, str, int]]:
+        """(scope, subject, key that it is counted by, tenant), in the order of docs/limits.md; of the tenant the subject is "".
+
+        A domain and an address count what all tenants send from there.
+        """
+        tenant = self.tenant
+        found = [("credential", self.credential, f"c:{self.credential}", tenant)]
+        found.append(("stream", self.stream, f"s:{tenant}:{self.stream}", tenant))
+        found.append(("tenant", "", f"t:{tenant}", tenant))
+        if self.domain:
+            found.append(("domain", self.domain, f"d:{self.domain}", 0))
+        if self.client:
+            found.append(("client", self.client, f"i:{self.client}", 0))
+        return found
 
 
 @lru_cache(maxsize=8192)
@@ -30,37 +69,53 @@ def client_key(address: str) -> str:
     return str(ipaddress.IPv6Network((int(ip), 64), strict=False))
 
 
-def charges(mail: Submission, settings: object) -> list[Charge]:
-    """Every limit of the message with its cost: one message, and as many recipients as are left."""
-    account = mail.account
-    domain = from_domain(mail.message) if mail.message is not None else ""
-    who = (account.credential.name, account.tenant.id, domain, client_key(mail.session.client_ip))
-    per_message, per_recipient = _limits(settings, mail.stream.value, who)
+def charges(mail: Submission, settings: object, percent: int = WHOLE) -> list[Charge]:
+    """Every limit of the message with its cost: one message, and as many recipients as are left.
+
+    `percent`: the part of each limit that the standing of the sender leaves him (REP-1, REP-2).
+    """
+    per_message, per_recipient = limits_of(settings, Who.of(mail), mail.account.tenant.limits, percent)
     count = max(1, len(mail.recipients))
     return [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
 
 
 @lru_cache(maxsize=8192)
-def _limits(settings: object, stream: str, who: tuple[str, int, str, str]) -> tuple[list[Limit], list[Limit]]:
+def limits_of(
+    settings: object, who: Who, own: OwnLimits, percent: int = WHOLE
+) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
     """Limits counted in messages and limits counted in recipients; 0 in the settings means no limit."""
-    credential, tenant, domain, client = who
-    scopes = [("credential", stream, f"c:{credential}", tenant), ("stream", "stream", f"s:{tenant}:{stream}", tenant)]
-    scopes.append(("tenant", "tenant", f"t:{tenant}", tenant))
-    # A domain and an address count what all tenants send from there.
-    if domain:
-        scopes.append(("domain", "domain", f"d:{domain}", 0))
-    if client:
-        scopes.append(("client", "client", f"i:{client}", 0))
     per_message: list[Limit] = []
     per_recipient: list[Limit] = []
-    for scope, prefix, key, owner in scopes:
+    for scope, subject, key, tenant in who.scopes():
+        prefix = who.stream if scope == "credential" else scope
         minute: int = getattr(settings, f"{prefix}_messages_per_minute", 0)
+        minute = _part(own.get((scope, subject, "messages_per_minute"), minute), percent)
         if minute:
-            per_message.append(Limit("messages_per_minute", scope, key, minute, MINUTE, minute, owner))
+            per_message.append(Limit("messages_per_minute", scope, key, minute, MINUTE, minute, tenant))
         day: int = getattr(settings, f"{prefix}_recipients_per_day", 0)
+        day = _part(own.get((scope, subject, "recipients_per_day"), day), percent)
         if day:
-            per_recipient.append(Limit("recipients_per_day", scope, key, day, DAY, 0, owner))
-    return per_message, per_recipient
+            per_recipient.append(Limit("recipients_per_day", scope, key, day, DAY, 0, tenant))
+    return tuple(per_message), tuple(per_recipient)
+
+
+def part_of(settings: object, level: int) -> int:
+    """The per cent of each limit that the settings of the reputation policy leave to who stands at `level`."""
+    return int(getattr(settings, ("", "warn_percent", "review_percent")[min(level, 2)], WHOLE)) if level else WHOLE
+
+
+def _part(amount: int, percent: int) -> int:
+    """That part of a limit, and at least 1: less would be none at all."""
+    return max(1, amount * percent // WHOLE) if amount else 0
+
+
+def bite_key(scope: str, name: str, who: Who) -> str:
+    """What is counted each time the limit `name` of this scope makes mail of the tenant wait, for people to see.
+
+    A client's address is not kept: what counts there is that it happened to this tenant.
+    """
+    subject = {"credential": who.credential, "stream": who.stream, "domain": who.domain}.get(scope, "")
+    return f"bit:{who.tenant}:{scope}:{subject}:{name}"
 
 
 def parks(mail: Submission, settings: object) -> tuple[bool, int]:

@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 from relay.clock import Clock
 from relay.consent.lookup import Lookup
+from relay.counters.ring import LASTING_LEVEL
 from relay.directory import Directory
 from relay.mail.envelope import Account, Credential, Envelope, MailClass, SessionInfo, Stream, Submission, Tenant
 from relay.observe import metrics
 from relay.policy.facts import Fact, Facts
 from relay.policy.pipeline import Pipeline
 from relay.policy.verdict import Action
+from relay.reputation.book import Book, Sender
 from relay.spool.item import Item
 from relay.store import restored
 from relay.store.generation import CONSENT, Generation
@@ -35,6 +37,7 @@ class Standing(NamedTuple):
 
 GOES = Standing()
 SUSPENDED = Standing(waits="account.suspended")
+PAUSED = Standing(held="reputation.paused")
 NO_STORE = Standing(waits="consent.unavailable")
 UNRELEASED_NOTE = "restored from a backup: its queue and all marketing wait for `zegel queue release`"
 UNRELEASED = Standing(waits="restore.unreleased")
@@ -50,12 +53,15 @@ class Recheck:
         generation: Generation,
         directory: Callable[[], Directory],
         clock: Clock,
+        book: Book | None = None,
     ) -> None:
+        """`book` tells how senders stand; None: all well."""
         self._pipeline = pipeline
         self._lookup = lookup
         self._generation = generation
         self._directory = directory
         self._clock = clock
+        self._book = book
         self.marketing_waits = False
         """After a restore nobody here knows who left since the backup, until the operator releases what waits."""
 
@@ -82,6 +88,8 @@ class Recheck:
             return Standing([(index, "account.gone") for index in waiting])
         if tenant.suspended:
             return SUSPENDED
+        if self._is_paused(item, tenant):
+            return PAUSED
         generation = self._generation.read(CONSENT)
         if item.generation == generation and "tries" not in item.state:  # a later try: time alone ends a consent too
             return GOES
@@ -101,7 +109,17 @@ class Recheck:
         if self.marketing_waits and _is_marketing(item):
             return False
         tenant = self._directory().tenant_by_id(item.tenant)
-        return tenant is not None and not tenant.suspended and item.generation == self._generation.read(CONSENT)
+        if tenant is None or tenant.suspended or self._is_paused(item, tenant):
+            return False
+        return item.generation == self._generation.read(CONSENT)
+
+    def _is_paused(self, item: Item, tenant: Tenant) -> bool:
+        """Whether it waits because of how its sender stands; not where a person has let it go all the same."""
+        if self._book is None or item.state.get("released") == PAUSED.held:
+            return False
+        return is_paused(self._book, item) and self._pipeline.enforces(
+            "reputation", tenant, Stream(item.meta["stream"])
+        )
 
     def _ask(self, item: Item, account: Account, waiting: Sequence[int]) -> Standing:
         everyone = item.recipients
@@ -141,6 +159,13 @@ class Recheck:
 
 def _is_marketing(item: Item) -> bool:
     return bool(item.meta["stream"] == Stream.MARKETING or item.meta["class"] == MailClass.COMMERCIAL)
+
+
+def is_paused(book: Book, item: Item) -> bool:
+    """Whether the sender of a queued message is paused (REP-1, REP-2, THROTTLE-8)."""
+    meta = item.meta
+    sender = Sender(item.tenant, meta["credential"], meta["stream"], meta["domain"])
+    return book.stands(sender).level >= LASTING_LEVEL
 
 
 def _account(item: Item, tenant: Tenant) -> Account:

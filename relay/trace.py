@@ -6,6 +6,7 @@ from typing import Any
 
 from relay.keyring import Keyring
 from relay.mail.address import narrow
+from relay.mail.sender import from_domain
 from relay.policy.ruling import Ruling
 from relay.spool.item import Item, decode_id
 from relay.store.history import Event, History, short_hash
@@ -49,6 +50,7 @@ class Trace:
         if ruling.dropped:
             data["dropped"] = [[recipient.address, reason] for recipient, reason in ruling.dropped]
         if ruling.passes:
+            data["domain"] = from_domain(mail.message) if mail.message is not None else ""
             data["edits"] = [*((edit.kind, edit.name, edit.rule) for edit in ruling.edits), STAMP]
         if ruling.due:
             data["due"] = ruling.due

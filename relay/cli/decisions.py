@@ -40,6 +40,7 @@ from relay.policy.facts import (
     Fact,
     Facts,
     PendingRequest,
+    Standing,
     SuppressionEntry,
     ThreadParent,
     Unavailable,
@@ -55,7 +56,7 @@ Row = Mapping[str, Any]
 ROW_KEYS = frozenset((
     *("why", "rules", "expect", "settings", "at", "tenant", "credential", "stream", "login_purpose", "rcpt", "mail_from"),
     *("smtputf8", "purpose", "class", "bulk", "confirm", "head", "drop", "from", "body", "html", "charset", "received", "nested"),
-    *("in_company", "ledger", "stops", "requests", "thread", "equal_mails", "allowance", "unavailable", "files"),
+    *("in_company", "ledger", "stops", "requests", "thread", "equal_mails", "allowance", "standing", "unavailable", "files"),
 ))  # fmt: skip
 EXPECT_KEYS = frozenset((
     *("action", "reason", "drops", "edits", "notes", "detail", "due_in_seconds"),
@@ -261,6 +262,7 @@ def facts(row: Row, mail: Submission) -> Facts:
         Fact.REQUESTS: {address: _request(row, address) for address in addresses},
         Fact.THREAD: ThreadParent(frozenset(map(narrow, row["thread"]))) if "thread" in row else None,
         Fact.FINGERPRINT: row.get("equal_mails", 1),
+        Fact.STANDING: Standing(**row.get("standing", {})),
         Fact.ALLOWANCE: _allowance(row),
     }
     if mail.message is not None:

@@ -8,16 +8,18 @@ charged.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from relay.cli.client import as_folder_owner, require_folder
+from relay.cli.counting import book
 from relay.cli.explain import Asked
 from relay.cli.trouble import WRONG_USE, Trouble
 from relay.consent.lookup import Lookup
-from relay.counters.contract import Charge, SharedCounters
+from relay.counters.contract import Charge, CountersUnavailable
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.many_nodes import ManyNodes, open_shared
 from relay.counters.one_node import OneNode
@@ -64,6 +66,8 @@ def explain_mail(settings: Settings, asked: Asked, raw: bytes) -> dict[str, Any]
 
 async def _and_close(work: Coroutine[Any, Any, dict[str, Any]], counters: OneNode | ManyNodes) -> dict[str, Any]:
     try:
+        with contextlib.suppress(CountersUnavailable):  # nobody is known to be paused then, as in the gateway
+            await counters.windows.look()
         return await work
     finally:
         await counters.close()
@@ -83,12 +87,12 @@ def _submission(account: Account, asked: Asked) -> Submission:
     return Submission(account, envelope, SessionInfo(asked.client_ip), time.time(), purpose=account.purpose)
 
 
-def _intake(settings: Settings, keyring: Keyring, listener: _Listener, shared: SharedCounters) -> Intake:
+def _intake(settings: Settings, keyring: Keyring, listener: _Listener, shared: OneNode | ManyNodes) -> Intake:
     data = settings.server.data_dir
     gather = Gather(
         Lookup(settings.database_path, keyring),
         Threads(data, keyring.subject_hashes, writable=False),
-        Counting(_Looking(data), shared),
+        Counting(_Looking(data), shared, book(settings, shared)),
         dry=True,
         scan=Scan.of(keyring, time.monotonic),
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
+from relay.counters.windows import Windows
 from relay.policy.facts import Allowance
 
 MINUTE = 60
@@ -109,9 +110,20 @@ class Presence(Protocol):
         """One less; returns how many are left in all workers."""
         ...
 
+    def present(self, key: str, now: float) -> int:
+        """How many are, in all workers."""
+        ...
+
     def vacate(self, member: int) -> None:
         """Nothing is present in worker `member` any more: it has ended or been killed."""
         ...
+
+
+class NodeCounters(Counters, Presence, Protocol):
+    """All that a node counts for itself."""
+
+    @property
+    def windows(self) -> Windows: ...
 
 
 class SharedCounters(Protocol):
@@ -140,3 +152,20 @@ class SharedCounters(Protocol):
         ...
 
     async def reset(self, *keys: str | Limit) -> None: ...
+
+    @property
+    def windows(self) -> Windows:
+        """What became of the mail of senders."""
+        ...
+
+    async def used(self, limit: Limit, now: float) -> int:
+        """As `Counters.used`, for people to look at."""
+        ...
+
+    async def count(self, key: str, window_seconds: float, now: float) -> int:
+        """As `Counters.count`, for people to look at."""
+        ...
+
+    async def room(self, limit: Limit, now: float) -> float:
+        """When `limit` lets one more unit through; 0.0: now, or never."""
+        ...

@@ -10,6 +10,7 @@ from relay.counters.answer import NEVER, Asked, Row, ask_days, combine
 from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, PAST, cell_rate, interval_ns, step_of
 from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, Charge, Limit
 from relay.counters.table import EXPIRES, FIRST_CELL, KEY_BYTES, VALUES, Table
+from relay.counters.windows import NodeWindows
 from relay.policy.facts import Allowance
 
 _GRANTED = Allowance(True)
@@ -25,6 +26,7 @@ class EmbeddedCounters:
 
     def __init__(self, folder: Path) -> None:
         self._table = Table(folder)
+        self.windows = NodeWindows(self._table)
 
     def close(self) -> None:
         """Give back memory and descriptors; what was counted stays."""
@@ -317,6 +319,16 @@ class EmbeddedCounters:
             return left
         finally:
             table.unlock()
+
+    def present(self, key: str, now: float) -> int:
+        table = self._table
+        table.look()
+        try:
+            place = table.find(("present", key))
+            first = place // 4 + FIRST_CELL
+            return sum(table.cells[first : first + CELLS]) if place >= 0 else 0
+        finally:
+            table.done()
 
     def vacate(self, member: int) -> None:
         table = self._table

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from relay.counters.contract import Charge, Counters, CountersUnavailable, Limit
+from relay.counters.contract import Charge, Counters, CountersUnavailable, Limit, NodeCounters
 from relay.counters.one_node import OneNode
+from relay.counters.windows import Windows
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.policy.facts import Allowance
@@ -43,6 +44,7 @@ class ManyNodes:
     def __init__(self, remote: RedisCounters, here: Counters, share: float) -> None:
         self._remote = remote
         self._here = here
+        self.windows: Windows = remote.windows
         self._share = share
         # Queue ids are unique on a machine; with this, among all gateways.
         self._process = secrets.token_urlsafe(9)
@@ -208,6 +210,27 @@ class ManyNodes:
             except CountersUnavailable as error:
                 self._degrade(error, keys)
 
+    # -- for people to look at -------------------------------------------------------------------------------------
+
+    async def used(self, limit: Limit, now: float) -> int:
+        if not self._is_lost.is_set():
+            try:
+                return await self._remote.used(limit, now)
+            except CountersUnavailable as error:
+                self._degrade(error, [limit])
+        return self._here.used(limit, now)
+
+    async def count(self, key: str, window_seconds: float, now: float) -> int:
+        if not self._is_lost.is_set():
+            try:
+                return await self._remote.count(key, window_seconds, now)
+            except CountersUnavailable as error:
+                self._degrade(error, [key])
+        return self._here.count(key, window_seconds, now)
+
+    async def room(self, limit: Limit, now: float) -> float:
+        return (await self.peek([(limit, 1)], now, park=False)).due
+
 
 def wire_of(storage: Storage) -> Wire:
     """The way to the Redis of `storage`, which must name one."""
@@ -223,7 +246,7 @@ def wire_of(storage: Storage) -> Wire:
     return Wire(connector(url, Login(seconds, password, storage.counters_ca_file)), seconds)
 
 
-def open_shared(storage: Storage, here: Counters, kind: type[ManyNodes] = ManyNodes) -> OneNode | ManyNodes:
+def open_shared(storage: Storage, here: NodeCounters, kind: type[ManyNodes] = ManyNodes) -> OneNode | ManyNodes:
     """The counters that `storage` asks for, of `kind` where nodes share them. Connects when they are first asked."""
     if storage.redis is None:
         return OneNode(here)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from relay.counters.contract import Charge, Counters, Limit
+from relay.counters.contract import Charge, Limit, NodeCounters
 from relay.policy.facts import Allowance
 
 
@@ -14,8 +14,9 @@ class OneNode:
     is charged once without being remembered.
     """
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: NodeCounters) -> None:
         self._counters = counters
+        self.windows = counters.windows
 
     note = ""
 
@@ -43,3 +44,12 @@ class OneNode:
 
     async def reset(self, *keys: str | Limit) -> None:
         self._counters.reset(*keys)
+
+    async def used(self, limit: Limit, now: float) -> int:
+        return self._counters.used(limit, now)
+
+    async def count(self, key: str, window_seconds: float, now: float) -> int:
+        return self._counters.count(key, window_seconds, now)
+
+    async def room(self, limit: Limit, now: float) -> float:
+        return self._counters.peek([(limit, 1)], now).due

@@ -18,6 +18,7 @@ from typing import Any
 
 from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, PAST, interval_ns, step_of
 from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, Charge, CountersUnavailable, Limit
+from relay.counters.remote_windows import SharedWindows
 from relay.counters.table import digest_of
 from relay.counters.wire import Script, Wire
 from relay.policy.facts import Allowance
@@ -37,6 +38,7 @@ class RedisCounters:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self.windows = SharedWindows(wire)
 
     async def close(self) -> None:
         await self._wire.close()

@@ -36,7 +36,7 @@ KEY_BYTES = 16
 EXPIRES = struct.Struct("<d")
 VALUES = struct.Struct("<dqq")
 _EMPTY = bytes(KEY_BYTES)
-_GENERATION, _TAKEN = 1, 2  # words of the header
+_GENERATION, _TAKEN, _CHANGES, _RELEASES = 1, 2, 3, 4  # words of the header
 _NO_COUNTS = bytes(4 * CELLS)
 _NOTHING = bytes(SLOT_BYTES - KEY_BYTES)
 _MAX_REMEMBERED = 50_000
@@ -110,6 +110,18 @@ class Table:
 
     def done(self) -> None:
         self._thread.release()
+
+    # Marks
+
+    def marks(self) -> tuple[int, int]:
+        """How often `mark` was called, and how often of these for a release. Without a lock: a number is never torn."""
+        header = self._header
+        return header[_CHANGES], header[_RELEASES]
+
+    def mark(self, *, released: bool) -> None:
+        """Tell all processes that something they may remember has changed. Only under `lock`."""
+        self._header[_CHANGES] += 1
+        self._header[_RELEASES] += released
 
     # Slots
 

@@ -80,6 +80,25 @@ class Domain:
         return self.verified or self.vouched
 
 
+class OwnLimits(dict[tuple[str, str, str], int]):
+    """What an operator set for one tenant: (scope, subject, name) to the number; 0 is no limit.
+
+    Never changed once it is made, so what was made of it may be remembered by it.
+    """
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a dict has none
+
+    def strictest(self, name: str, credential: str, stream: str) -> int:
+        """The smallest number of `name` for this login, its stream or its tenant; 0 where none of them has one."""
+        if not self:
+            return 0
+        places = (("credential", credential, name), ("stream", stream, name), ("tenant", "", name))
+        return min((value for place in places if (value := self.get(place, 0))), default=0)
+
+
+NO_OWN_LIMITS = OwnLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """One customer. `modes` holds "policy" or "policy/stream" -> off | observe | enforce; `settings` the same keys -> table."""
@@ -99,6 +118,7 @@ class Tenant:
     purposes: Mapping[str, Purpose] = field(default_factory=dict)
     modes: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    limits: OwnLimits = NO_OWN_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""The confirmation mail of a double opt-in: one question, one link, no advertising (CLASS-7)."""
+"""Letters of our own to people: the confirmation of a double opt-in (CLASS-7), and how a tenant's mail stands (REP-1, REP-2)."""
 
 from __future__ import annotations
 
 import secrets
 import time
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from typing import NamedTuple
 
@@ -17,11 +18,47 @@ from relay.mail.words import encode_words
 _TEXTS = tomllib.loads(resources.files(__package__).joinpath("letters.toml").read_text("utf-8"))
 
 
+StandingLine = tuple[str, str, str, str]
+"""Scope, whose, level and rule."""
+
+
 class Letter(NamedTuple):
     """A whole message as text with CRLF, and the domain whose key signs it ("" where the tenant has none)."""
 
     raw: str
     domain: str
+
+
+def standing_letter(
+    tenant: Tenant, lines: Sequence[StandingLine], numbers: tuple[int, int, int], *, host: str, url: str, now: float
+) -> str:
+    """Tells the contact of a tenant who stands worse than before, why, and what to do (REP-1, REP-2, THROTTLE-8).
+
+    `numbers`: deliveries, bounces and complaints among the last 1,000.
+    """
+    tongue = "nl" if tenant.language == "nl" else "en"
+    texts = _TEXTS["standing"]
+    words = texts[f"words_{tongue}"]
+    told = "\n".join(f"- {words[scope]} {subject}: {words[level]} ({rule})" for scope, subject, level, rule in lines)
+    worst = max((level for _, _, level, _ in lines), key=("warn", "review", "paused").index)
+    deliveries, bounces, complaints = numbers
+    figures = {"deliveries": deliveries, "bounces": bounces, "complaints": complaints}
+    link = f"{url.rstrip('/')}/why/{lines[0][3]}"
+    body: str = texts[f"body_{tongue}"].format(
+        lines=told, what=texts[f"{worst}_{tongue}"].strip(), link=link, **figures
+    )
+    fields = [
+        field("From", f"Zegel <postmaster@{host}>"),
+        field("To", f"<{tenant.contact}>"),
+        field("Subject", encode_words(texts[f"subject_{worst}_{tongue}"])),
+        field("Date", rfc5322_date(int(now))),
+        field("Message-ID", f"<{secrets.token_hex(16)}@{host}>"),
+        field("Auto-Submitted", "auto-generated"),
+        field("MIME-Version", "1.0"),
+        field("Content-Type", "text/plain; charset=utf-8"),
+        field("Content-Transfer-Encoding", "8bit"),
+    ]
+    return (join_head(fields) + body.replace("\n", "\r\n").encode()).decode()
 
 
 def confirmation(tenant: Tenant, purpose: str, recipient: str, link: str, *, language: str) -> Letter:

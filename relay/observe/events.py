@@ -63,6 +63,15 @@ REPORT_DROPPED = _event(
     "A delivery report or notice of ours could not be delivered: its reader hears nothing. queue_id, about.",
 )
 
+REPUTATION_CHANGED = _event(
+    "reputation.changed",
+    "A login, stream, From domain or tenant stands otherwise (REP-1, REP-2, THROTTLE-8). tenant, scope, whose, before, after, "
+    "rule, deliveries, bounces, complaints.",
+)
+REPUTATION_RELEASED = _event(
+    "reputation.released", "Mail that waited because its sender was paused leaves now. message_count."
+)
+
 # People and logins
 LOGIN_REFUSED = _event("login.refused", "A wrong password. client.")
 REQUEST_ANSWERED = _event("web.answered", "A page or an API call was answered. route, method, status, elapsed_seconds.")

@@ -35,6 +35,7 @@ POLICY = Label(
         "leaks",
         "recipients",
         "content",
+        "reputation",
         "throttle",
     ),
 )
@@ -80,7 +81,11 @@ FACTS_UNAVAILABLE = Counter(
     "zegel_facts_unavailable_total",
     "Facts that could not be had in time.",
     "Which store fails or is slow?",
-    [Label("fact", ("consents", "suppressions", "requests", "thread", "fingerprint", "leaks", "allowance"))],
+    [
+        Label(
+            "fact", ("consents", "suppressions", "requests", "thread", "fingerprint", "leaks", "standing", "allowance")
+        )
+    ],
 )
 SCAN_SECONDS = Histogram(
     "zegel_scan_seconds", "Time of a scan for leaks.", "Do attachments make senders wait (PIPE-6)?", bounds=_FAST
@@ -249,6 +254,19 @@ BOUNCE_RATIO = Gauge(
     [TENANT],
     merge="max",
 )
+OUTCOMES = Counter(
+    "zegel_outcomes_total",
+    "Deliveries that came to an end, and complaints, as they count for their senders (REP-1, REP-2).",
+    "What do providers and recipients say to our mail?",
+    [Label("outcome", ("delivered", "bounced", "unknown", "refused", "complained"))],
+)
+SENDERS = Gauge(
+    "zegel_reputation_senders",
+    "Logins, streams, From domains and the tenant itself that do not stand well.",
+    "Who is slowed down, and who waits for a person to release him?",
+    [TENANT, Label("level", ("warn", "review", "paused"))],
+    merge="max",
+)
 DNSBL_LISTED = Gauge(
     "zegel_dnsbl_listed",
     "1 while an address of ours is listed (REP-5).",
@@ -294,7 +312,7 @@ RECORDS_LOST = Counter(
     "zegel_records_lost_total",
     "Records beside the road of a message that could not be kept; the mail itself went on.",
     "Does `zegel trace` miss something, or /outbox, or the memory of threads?",
-    [Label("record", ("delivery_log", "outbox", "thread", "audit"))],
+    [Label("record", ("delivery_log", "outbox", "thread", "audit", "outcome"))],
 )
 UPKEEP_FAILURES = Counter(
     "zegel_upkeep_failures_total",

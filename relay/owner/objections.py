@@ -85,7 +85,7 @@ def add(desk: Desk, args: Args) -> Result:
     person = desk.person(owner.id, address)
     source = args.text("source", "") or desk.actor
     if reason == "bounce":
-        changed = _bounce(desk, person, scope=scope, source=source)
+        changed = keep_bounce(desk, person, scope=scope, source=source)
     else:
         changed = object_to(desk, person, scope=scope, reason=reason, event=_EVENTS[reason], source=source)
     return {"tenant": owner.name, "address": address, "scope": scope, "reason": reason, "changed": changed}
@@ -162,7 +162,8 @@ def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str
     return True
 
 
-def _bounce(desk: Desk, person: Person, *, scope: str, source: str) -> bool:
+def keep_bounce(desk: Desk, person: Person, *, source: str, scope: str = ALL) -> bool:
+    """Nobody is there: programs send nothing more to exactly this address, for 90 days (REP-3)."""
     exact = desk.keyring.subject_hashes(person_text(person.tenant_id, narrow(person.address)))
     found = suppression.standing(desk.connection, exact)
     key = next((entry.key for rows in found.values() for entry in rows if entry.reason == "bounce"), exact[0])

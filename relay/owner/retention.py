@@ -6,19 +6,28 @@ import sqlalchemy as sa
 
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
-from relay.store.schema import audit, confirm_request, consent_event, refusal_tally, suppression, tenant_told
+from relay.store.schema import (
+    audit,
+    confirm_request,
+    consent_event,
+    refusal_tally,
+    suppression,
+    tenant_told,
+    told_outcome,
+)
 
 DAY = 86_400
 BATCH_ROWS = 500  # so that an opt-out never waits behind a clean-up
 
 
 def run(desk: Desk, args: Args) -> Result:
-    """`evidence_days` (default 730), `request_days` (30), `audit_days` (1830). One batch of each.
+    """`evidence_days` (default 730), `request_days` (30), `audit_days` (1830), `outcome_days` (28). One batch of each.
 
     Answers how many rows of each kind went, and `more` where a kind had a full batch: call again then.
     """
     evidence = desk.now - args.number("evidence_days", 730, least=1) * DAY
     requests = desk.now - args.number("request_days", 30, least=7) * DAY
+    outcomes = desk.now - args.number("outcome_days", 28, least=1) * DAY
     audits = desk.now - args.number("audit_days", 1_830, least=30) * DAY
     events = consent_event.c
     old = sa.select(events.tenant_id, events.seq).where(events.evidence.is_not(None), events.at < evidence)
@@ -33,6 +42,7 @@ def run(desk: Desk, args: Args) -> Result:
             desk, suppression, sa.and_(suppression.c.expires_at > 0, suppression.c.expires_at < desk.now)
         ),
         "requests": _delete(desk, confirm_request, confirm_request.c.requested_at < requests),
+        "outcomes": _delete(desk, told_outcome, told_outcome.c.at < outcomes),
         "audit": _delete(desk, audit, audit.c.at < audits),
         "tallies": _delete(desk, refusal_tally, refusal_tally.c.first_at < desk.now - 30 * DAY),
         "digests": _delete(

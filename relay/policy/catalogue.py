@@ -29,6 +29,7 @@ ORDER = (
     "unsubscribe",
     "leaks",
     "recipients",
+    "reputation",
     "throttle",
 )
 """Default order; rulebook section 1."""

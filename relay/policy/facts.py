@@ -19,6 +19,7 @@ class Fact(StrEnum):
     THREAD = "thread"  # ThreadParent | None (CC-11)
     FINGERPRINT = "fingerprint"  # int: equal bodies of this account in 24 h, this one included (CLASS-9)
     LEAKS = "leaks"  # Findings of relay.mail.leaks: counts of what should not leave (DLP-1..8)
+    STANDING = "standing"  # Standing (REP-1, REP-2)
     ALLOWANCE = "allowance"  # Allowance (THROTTLE-1); charged or, in explain, only looked at
 
 
@@ -71,6 +72,13 @@ class ThreadParent(NamedTuple):
     seen: frozenset[str]  # lower-case addresses of this mail that the parent showed
 
 
+class Standing(NamedTuple):
+    """How the sender stands: 0 good, 1 warn, 2 review, 3 paused; and who of login, stream, domain and tenant stands so."""
+
+    level: int = 0
+    scope: str = ""  # credential | stream | domain | tenant
+
+
 class Allowance(NamedTuple):
     """Answer of the limits. Granted: `due` is when the mail may leave (now or earlier: at once). Not granted: when there
     would be room, 0.0 for not in the coming days. `limit` names what bit; `backlog` has this mail in it where it would park.
@@ -113,6 +121,10 @@ class Facts:
     @property
     def leaks(self) -> Findings:
         return self.values[Fact.LEAKS]  # type: ignore[return-value]  # as above
+
+    @property
+    def standing(self) -> Standing:
+        return self.values[Fact.STANDING]  # type: ignore[return-value]  # as above
 
     @property
     def allowance(self) -> Allowance:

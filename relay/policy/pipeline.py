@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from relay.mail.edits import Edit
-from relay.mail.envelope import MailClass, Recipient, Submission
+from relay.mail.envelope import MailClass, Recipient, Stream, Submission, Tenant
 from relay.mail.message import Message
 from relay.policy.catalogue import Catalogue, Plan, Step
 from relay.policy.facts import NO_FACTS, Fact, Facts, Unavailable
@@ -109,6 +109,11 @@ class Pipeline:
             if step.policy.name == name:
                 return step.settings
         return None
+
+    def enforces(self, name: str, tenant: Tenant, stream: Stream) -> bool:
+        """Whether the policy `name` is more than looked at for this tenant and stream."""
+        plan = self._catalogue.plan(tenant, stream)
+        return any(step.mode == "enforce" for step in (*plan.judge, *plan.admit) if step.policy.name == name)
 
     def _plan(self, mail: Submission) -> Plan:
         return self._catalogue.plan(mail.account.tenant, mail.account.credential.stream)

@@ -17,17 +17,22 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from relay.mail.envelope import Tenant
 from relay.observe.metrics import UNSUBSCRIBES
+from relay.portal import outcomes
 from relay.portal.api_body import JsonRoute
 from relay.portal.api_models import (
     ConsentAnswer,
     ConsentEvents,
     ConsentReport,
+    LimitRow,
     Lookup,
+    OutcomeReport,
     Problem,
     Removal,
     Removed,
+    StandingRow,
     Suppression,
     SuppressionReport,
+    ToldOutcomes,
     consent_report,
 )
 from relay.portal.consents import record
@@ -100,6 +105,7 @@ def create_api(site: Site) -> FastAPI:
     api.router.route_class = JsonRoute
     _add_error_answers(api)
     _add_routes(api, site)
+    _add_figures(api, site)
     return api
 
 
@@ -146,6 +152,31 @@ def _add_routes(api: FastAPI, site: Site) -> None:
         if trace is None:
             raise HTTPException(404, "no message of yours has this id")
         return _json(trace)
+
+
+def _add_figures(api: FastAPI, site: Site) -> None:
+    """What became of mail, and what follows from it."""
+
+    @api.post("/outcomes", response_model=OutcomeReport, responses={207: {"model": OutcomeReport}})
+    async def tell_outcomes(told: ToldOutcomes, tenant: Caller) -> JSONResponse:
+        """Tell of bounces and complaints that came back to you: one, or up to 500. The same told twice counts once.
+
+        Each item has its own answer: 200 all taken, 207 some, 422 none. A complaint ends advertising to that person.
+        """
+        answers = await outcomes.record(site.gateway, tenant, told.items)
+        taken, counted = sum(answer.ok for answer in answers), sum(answer.counted for answer in answers)
+        status = 200 if taken == len(answers) else 207 if taken else 422
+        return _json(OutcomeReport(counted=counted, refused=len(answers) - taken, results=answers), status)
+
+    @api.get("/reputation", response_model=list[StandingRow])
+    async def show_reputation(tenant: Caller) -> JSONResponse:
+        """How your logins, streams and From domains stand, by what became of their last 1,000 deliveries."""
+        return _json([StandingRow.model_validate(row) for row in await site.gateway.reputation(tenant)])
+
+    @api.get("/limits", response_model=list[LimitRow])
+    async def show_limits(tenant: Caller) -> JSONResponse:
+        """Every limit that your mail meets: what is allowed, used and left, how often it made mail wait."""
+        return _json([LimitRow.model_validate(row) for row in await site.gateway.limits(tenant)])
 
 
 async def _change(site: Site, tenant: Tenant, op: str, entry: Suppression | Removal) -> dict[str, Any]:
@@ -207,7 +238,9 @@ def _field(location: tuple[int | str, ...]) -> str:
     """Path of a field as people write it: `3.given_at` for the fourth item's given_at."""
     # Pydantic names the branch of "one or a list" in the path; the sender does not know those names.
     return ".".join(
-        str(part) for part in location if part not in ("body", "path", "ConsentEvent") and "[" not in str(part)
+        str(part)
+        for part in location
+        if part not in ("body", "path", "ConsentEvent", "ToldOutcome") and "[" not in str(part)
     )
 
 

@@ -110,9 +110,13 @@ def _or_misfit(value: Any, read: ValidatorFunctionWrapHandler) -> ConsentEvent |
     try:
         return read(value)  # type: ignore[no-any-return]  # of ConsentEvent
     except ValidationError as error:
-        # Never `input` or `ctx`: they repeat what was sent.
-        told = {str(item["loc"][0]) if item["loc"] else "": item["msg"] for item in error.errors(include_url=False)}
-        return Misfit([FieldError(field=field, reason=reason) for field, reason in told.items()])
+        return _misfit(error)
+
+
+def _misfit(error: ValidationError) -> Misfit:
+    # Never `input` or `ctx`: they repeat what was sent.
+    told = {str(item["loc"][0]) if item["loc"] else "": item["msg"] for item in error.errors(include_url=False)}
+    return Misfit([FieldError(field=field, reason=reason) for field, reason in told.items()])
 
 
 Items = Annotated[list[Annotated[ConsentEvent, WrapValidator(_or_misfit)]], Field(min_length=1, max_length=MAX_ITEMS)]
@@ -181,6 +185,85 @@ class Removal(WithEmail):
 
 class Removed(BaseModel):
     removed: bool
+
+
+class ToldOutcome(WithEmail):
+    """What became of one recipient of one of your messages after it had left."""
+
+    message: Annotated[
+        str,
+        Field(pattern=r"^[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{13}$", description="Its id, of `250 2.0.0 queued as <id>`."),
+    ]
+    outcome: Literal["bounced", "complained"]
+    status: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[245]\.[0-9]{1,3}\.[0-9]{1,3}$",
+            description="Of a bounce: the enhanced status (RFC 3463).",
+            examples=["5.1.1"],
+        ),
+    ] = None
+
+
+def _or_wrong(value: Any, read: ValidatorFunctionWrapHandler) -> ToldOutcome | Misfit:
+    try:
+        return read(value)  # type: ignore[no-any-return]  # of ToldOutcome
+    except ValidationError as error:
+        return _misfit(error)
+
+
+ToldItems = Annotated[list[Annotated[ToldOutcome, WrapValidator(_or_wrong)]], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class ToldOutcomes(RootModel[ToldOutcome | ToldItems]):
+    """One outcome, or a list of at most 500."""
+
+    @property
+    def items(self) -> Sequence[ToldOutcome | Misfit]:
+        return self.root if isinstance(self.root, list) else [self.root]
+
+
+class OutcomeAnswer(ItemAnswer):
+    """`counted` is false where it was told or seen before: then it changes nothing, and telling it again is safe."""
+
+    counted: bool
+
+
+class OutcomeReport(BaseModel):
+    counted: int
+    refused: int
+    results: list[OutcomeAnswer]
+
+
+class StandingRow(BaseModel):
+    """How one sender stands by his last 1,000 deliveries. Ratios are left out where there is too little to say so."""
+
+    scope: Literal["credential", "stream", "domain", "tenant"]
+    subject: str
+    level: Literal["good", "warn", "review", "paused"]
+    since: datetime | None = None
+    deliveries: int
+    bounces: int
+    complaints: int
+    bounce_ratio: float | None = None
+    complaint_ratio: float | None = None
+
+
+class LimitRow(BaseModel):
+    """One limit. `left` is 0 and `frees_at` says when there is room again while it bites; `bites_24h` is how often it made
+    mail wait. Of scope client the address is not kept, so only that is known.
+    """
+
+    scope: Literal["credential", "stream", "tenant", "domain", "client"]
+    subject: str | None = None
+    name: str | None = None
+    streams: list[str]
+    allowed: int | None = None
+    used: int | None = None
+    left: int | None = None
+    frees_at: datetime | None = None
+    set_by: Literal["operator", "config"]
+    bites_24h: int
 
 
 class Problem(BaseModel):

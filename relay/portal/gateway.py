@@ -38,6 +38,27 @@ class Notice(NamedTuple):
     link: str
 
 
+class OwnMessage(NamedTuple):
+    """A message of the delivery log: whose it was, to whom it went (addresses folded narrowly), and who has an answer."""
+
+    queue_id: str
+    credential: str
+    stream: str
+    domain: str
+    recipients: frozenset[str]
+    failed: frozenset[str]  # refused for good by a host
+    ended: frozenset[str]  # these, and who got it
+
+
+class Told(NamedTuple):
+    """What a tenant tells of one recipient of one of his messages."""
+
+    message: OwnMessage
+    address: str
+    kind: str  # bounced | complained
+    status: str  # RFC 3463; "" for a complaint
+
+
 class DirectoryView(Protocol):
     """The current snapshot of tenants; one attribute lookup or dictionary get each, no I/O."""
 
@@ -118,6 +139,22 @@ class Gateway(Protocol):
 
     async def message_trace(self, tenant: str, queue_id: str) -> dict[str, Any] | None:
         """What `zegel trace` tells of one message of this tenant; None where he has no such message."""
+        ...
+
+    async def own_messages(self, tenant: str, queue_ids: Sequence[str]) -> Mapping[str, OwnMessage]:
+        """Those of these messages that are the tenant's, by id in capitals."""
+        ...
+
+    async def tell_outcomes(self, tenant: Tenant, told: Sequence[Told]) -> list[bool]:
+        """Count what is told; whether each was new. Raises OpUnavailable."""
+        ...
+
+    async def reputation(self, tenant: Tenant) -> list[dict[str, Any]]:
+        """How the senders of a tenant stand (relay.reputation.rows). Raises OpUnavailable."""
+        ...
+
+    async def limits(self, tenant: Tenant) -> list[dict[str, Any]]:
+        """The limits that mail of this tenant meets (relay.limitbook.LimitBook.show)."""
         ...
 
     async def metrics_text(self) -> str:

@@ -43,7 +43,7 @@ DAMAGED = "the shared database is damaged, or somebody else has changed it: put 
 GONE = "the shared database was deleted or replaced: put it back under its name, from a backup if need be"
 UNREADABLE = "the shared database cannot be read: look at it and at its disk with `zegel doctor`, then do it again"
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
-IMPORT = "consent.import_rows"
+IN_CHUNKS = frozenset(("consent.import_rows", "outcome.tell", "suppression.bounced"))
 
 Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]"]
 
@@ -248,7 +248,7 @@ class Ownership:
                 days = privacy.delivery_log_days
                 await self._in_thread(forget_before, self._settings.server.data_dir / HISTORY, now - days * DAY_SECONDS)
                 months, log_days = privacy.consent_ip_months, privacy.security_log_days
-                days_kept = {"evidence_days": months * 30, "audit_days": log_days}
+                days_kept = {"evidence_days": months * 30, "audit_days": log_days, "outcome_days": days}
                 while (await self._queue("retention.run", days_kept))["more"]:
                     pass  # one batch to a commit, so that who leaves goes in between
                 await self._anchor(now)
@@ -290,21 +290,22 @@ class Ownership:
 
 
 def next_batch(waiting: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
-    """Who shares the next commit, and who waits: people who leave go first, and at most one chunk of an import goes along.
+    """Who shares the next commit, and who waits: people who leave go first, and at most one chunk of many rows goes along.
 
-    So an opt-out waits for one chunk at most, however many imports run (CONSENT-11).
+    So an opt-out waits for one chunk at most, however many imports run and bounces come (CONSENT-11).
     """
     batch: list[Waiting] = []
     rest: list[Waiting] = []
     for call in waiting:
         if call[0] in LEAVING:
             (batch if len(batch) < MAX_TOGETHER else rest).append(call)
-    imports = 0
+    chunks = 0
     for call in waiting:
         if call[0] in LEAVING:
             continue
-        imports += call[0] == IMPORT
-        if len(batch) < MAX_TOGETHER and (call[0] != IMPORT or imports == 1):
+        is_chunk = call[0] in IN_CHUNKS
+        chunks += is_chunk
+        if len(batch) < MAX_TOGETHER and (not is_chunk or chunks == 1):
             batch.append(call)
         else:
             rest.append(call)

@@ -27,6 +27,7 @@ from relay.spool.item import Fate, Item, decode_id, encode_id
 
 LIST_LIMIT = 1000
 BY_OPERATOR = "queue.held_by_operator"
+PAUSED = "reputation.paused"
 ENDED = {  # by whom, and the reason of it
     "operator": "queue.hold_refused",
     "tenant": "queue.hold_refused",
@@ -259,6 +260,26 @@ class QueueOps:
             except (Busy, Unreadable):
                 continue  # somebody has it in hand, or nobody can read it: the next round looks again
         return ended
+
+    async def release_paused(self, is_paused: Callable[[Item], bool]) -> int:
+        """Let go what waited for its sender, where he is paused no more; how many."""
+        lots = self._hand.places(held=True)
+        found = await asyncio.to_thread(lambda: [i.id for i in self._hand.opened(lots, "") if i.held == PAUSED])
+        released = 0
+
+        def change(item: Item) -> str:
+            if item.held == PAUSED and not is_paused(item):
+                item.state.update(held="")
+                return PAUSED
+            return ""
+
+        for number in found:
+            try:
+                done = await self._change(number, "released", change)
+            except (Busy, Unreadable):
+                continue  # somebody has it in hand, or nobody can read it
+            released += done is not None and done["state"] == "ready"
+        return released
 
     async def _end_of(self, number: int, seconds: Callable[[str], float]) -> float:
         item = await self._hand.look(number)

@@ -32,6 +32,7 @@ from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note
 from relay.serve.channel import Channel, OpRefused
 from relay.serve.held_ops import hold_seconds, offers
+from relay.serve.outcomes import Outcomes
 from relay.serve.queue_ops import held_since
 from relay.serve.refusals import Refusals
 from relay.settings.model import Settings
@@ -55,6 +56,7 @@ class Watch:
 
     queue: QueueFiles
     shared: SharedCounters
+    outcomes: Outcomes
 
     def __init__(
         self, settings: Settings, keyring: Keyring, trace: Trace, reporter: Reporter, clock: Clock, *, owner: Channel
@@ -209,6 +211,7 @@ class Watch:
     def concluded(
         self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, recoded: Collection[str] = ()
     ) -> None:
+        self.outcomes.saw(item, outcomes, gave_up=gave_up)
         now = self._clock.now()
         recipients = item.recipients
         rows = [

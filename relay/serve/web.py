@@ -15,26 +15,42 @@ from typing import Any
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
+from relay.clock import SystemClock
 from relay.consent.lookup import Lookup
+from relay.counters.contract import CountersUnavailable
+from relay.counters.embedded import EmbeddedCounters
+from relay.counters.many_nodes import open_shared
+from relay.counters.ring import UNKNOWN, News
 from relay.directory import Directory
 from relay.keyring import Keyring, KeyringError
+from relay.limitbook import LimitBook
+from relay.mail.envelope import Stream, Tenant
 from relay.mail.letters import confirmation
 from relay.observe import events, metrics
 from relay.observe.log import log
+from relay.policy.catalogue import Catalogue
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.portal.app import create_app
-from relay.portal.gateway import Notice, OpRefused, OpUnavailable
+from relay.portal.gateway import Notice, OpRefused, OpUnavailable, OwnMessage, Told
+from relay.portal.outcomes import own_message
 from relay.portal.server import server_config
+from relay.reputation.book import Book, Sender
+from relay.reputation.bounce import kind_of
+from relay.reputation.judge import Bounds
+from relay.reputation.rows import rows
 from relay.serve import channel as control
 from relay.serve.boot import HISTORY, Boot, control_path
 from relay.serve.channel import Channel
+from relay.serve.outcomes import WORDS, Outcomes
+from relay.serve.standings import Standings
 from relay.spool.cipher import Cipher
-from relay.spool.item import decode_id
+from relay.spool.item import decode_id, encode_id
 from relay.store import StoreUnavailable, history
 from relay.store.generation import DIRECTORY, Generation
 from relay.store.outbox import Outbox
 
 RELOAD_SECONDS = 0.5
+MEASURE_SECONDS = 5.0
 
 
 class SharedLookup:
@@ -84,15 +100,30 @@ class Gateway:
         capture = settings.delivery.mode == "capture"
         self.outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
         self._cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+        self.counters = open_shared(settings.storage, EmbeddedCounters(settings.server.data_dir))
+        self._book = Book(self.counters.windows, Bounds(**settings.reputation.model_dump()))
+        self._standings = Standings(self._book)
+        self.outcomes = Outcomes(
+            self._book,
+            channel.call,
+            SystemClock(),
+            tenant=lambda number: self.directory().tenant_by_id(number),
+            house=(settings.server.hostname, settings.web.public_url),
+        )
+        self._limits = LimitBook(Catalogue.load(settings.policies), self.counters, self._book)
 
     def directory(self) -> Directory:
         return self._directory
 
     async def follow(self) -> None:
         """Take in changes of the directory. While it cannot be read the last one holds, and it is tried again."""
+        measure_at = 0.0
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
             await self.look()
+            if time.monotonic() >= measure_at:
+                measure_at = time.monotonic() + MEASURE_SECONDS
+                await self._standings.measure(self._directory, time.time())
 
     async def look(self) -> None:
         """Take in what has changed since the last look."""
@@ -150,14 +181,55 @@ class Gateway:
         number = decode_id(queue_id)
         if number is None:
             return None
-        folder = self.settings.server.data_dir / HISTORY
-        try:
-            found = await asyncio.to_thread(history.read, folder, [number], self._cipher.open)
-        except sqlite3.Error:
-            raise OpUnavailable("history") from None
+        found = await self._history([number])
         if not found or found[0].data.get("tenant") != tenant:
             return None
         return {"id": queue_id, "events": [{"at": e.at, "event": e.word, **e.data} for e in found]}
+
+    async def own_messages(self, tenant: str, queue_ids: Sequence[str]) -> dict[str, OwnMessage]:
+        numbers = [number for queue_id in queue_ids if (number := decode_id(queue_id)) is not None]
+        found: dict[int, list[tuple[str, Mapping[str, Any]]]] = {}
+        for event in await self._history(numbers):
+            found.setdefault(event.id, []).append((event.word, event.data))
+        mine = (own_message(encode_id(number), tenant, lines) for number, lines in found.items())
+        return {one.queue_id: one for one in mine if one is not None}
+
+    async def tell_outcomes(self, tenant: Tenant, told: Sequence[Told]) -> list[bool]:
+        kinds = [kind_of(one.status, "") for one in told]
+        items = [
+            {
+                "message": one.message.queue_id,
+                "address": one.address,
+                "kind": one.kind,
+                "suppress": kind == UNKNOWN and one.message.stream != Stream.PERSONAL,
+            }
+            for one, kind in zip(told, kinds, strict=True)
+        ]
+        answers = await self._call("outcome.tell", {"tenant": tenant.name, "items": items})
+        for one, kind, answer in zip(told, kinds, answers, strict=True):
+            if answer["new"]:
+                complained = one.kind == "complained"
+                metrics.OUTCOMES.inc(("complained" if complained else WORDS[kind],))
+                sender = Sender(tenant.id, one.message.credential, one.message.stream, one.message.domain)
+                self.outcomes.tell(sender, News(complaints=1) if complained else News(late=bytes([kind])))
+        return [bool(answer["new"]) for answer in answers]
+
+    async def reputation(self, tenant: Tenant) -> list[dict[str, Any]]:
+        try:
+            return await rows(self._book, tenant, self._directory.credentials_of(tenant), time.time())
+        except CountersUnavailable as error:
+            raise OpUnavailable(error.kind) from None
+
+    async def limits(self, tenant: Tenant) -> list[dict[str, Any]]:
+        return await self._limits.show(tenant, self._directory.credentials_of(tenant), time.time())
+
+    async def _history(self, numbers: list[int]) -> list[history.Event]:
+        """What the delivery log has of these messages."""
+        folder = self.settings.server.data_dir / HISTORY
+        try:
+            return await asyncio.to_thread(history.read, folder, numbers, self._cipher.open)
+        except sqlite3.Error:
+            raise OpUnavailable("history") from None
 
     async def metrics_text(self) -> str:
         return str(await self._call("metrics.text", {}))
@@ -184,6 +256,7 @@ async def main(boot: Boot) -> None:
     gateway = Gateway(boot, keyring, channel)
     await gateway.look()
     follow = asyncio.get_running_loop().create_task(gateway.follow())
+    watchers = asyncio.gather(gateway.counters.watch(), gateway.counters.windows.follow(), gateway.outcomes.watch())
     app = create_app(gateway, boot.settings)
     sock = socket.socket(fileno=boot.sockets[0][1])
     server = uvicorn.Server(server_config(app, boot.settings.private))
@@ -193,3 +266,6 @@ async def main(boot: Boot) -> None:
     server.should_exit = True
     await asyncio.wait((serving,), timeout=boot.settings.server.drain_timeout_seconds)
     follow.cancel()
+    await gateway.outcomes.flush()
+    watchers.cancel()
+    await gateway.counters.close()

@@ -16,16 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from relay.clock import SystemClock
 from relay.consent.lookup import Lookup
-from relay.consent.subject import person_hash
-from relay.consent.token import TokenKind
-from relay.consent.token import make as make_token
+from relay.counters.contract import CountersUnavailable
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.many_nodes import open_shared
 from relay.delivery import route
 from relay.delivery.capture import Capture
 from relay.delivery.hands import Hands
 from relay.delivery.pool import Doors, PeerState, Pool
-from relay.delivery.render import Links, Signer
+from relay.delivery.render import Signer
 from relay.delivery.report import Reporter
 from relay.delivery.scheduler import Scheduler
 from relay.directory import Directory
@@ -40,11 +38,15 @@ from relay.observe.scarcity import scarcity
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
 from relay.recheck import Recheck
+from relay.reputation.book import Book
+from relay.reputation.judge import Bounds
 from relay.scan import Scan
 from relay.serve import descriptors
 from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
 from relay.serve.channel import Channel, OpRefused, connect
 from relay.serve.held_ops import HeldOps, hold_seconds
+from relay.serve.links import OwnLinks
+from relay.serve.outcomes import Outcomes
 from relay.serve.overdue import Overdue
 from relay.serve.watch import Watch
 from relay.smtp.desk import Desk, LoginLimits, place_of
@@ -52,7 +54,6 @@ from relay.smtp.front import Gate, InFlight, Limits
 from relay.smtp.listener import Listeners
 from relay.spool.cipher import Cipher
 from relay.spool.files import QueueFiles
-from relay.spool.item import Item
 from relay.store import StoreUnavailable
 from relay.store.generation import CONSENT, DIRECTORY, Generation
 from relay.store.history import History
@@ -83,6 +84,7 @@ class Worker:
         self._directory_seen = -1
         self.counters = EmbeddedCounters(data)
         self.shared = open_shared(self.settings.storage, self.counters)
+        self.book = Book(self.shared.windows, Bounds(**self.settings.reputation.model_dump()))
         self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
         self.health = Health()
@@ -106,6 +108,9 @@ class Worker:
         self.lookup = Lookup(settings.database_path, self.keyring, generation=self.generation)
         await self._follow_directory()
         self._later(self.shared.watch())
+        with contextlib.suppress(CountersUnavailable):  # then nobody is known to be paused, and mail goes on
+            await self.shared.windows.look()
+        self._later(self.shared.windows.follow())
         self.queue = QueueFiles(
             data / QUEUE,
             self.cipher,
@@ -137,9 +142,18 @@ class Worker:
         self.watch = Watch(settings, self.keyring, self.trace, self.reporter, self.clock, owner=self.channel)
         self.catalogue = Catalogue.load(settings.policies)
         self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=_record_policy)
-        signer = Signer(self._keys_for, self.clock.now, self._links)
-        self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock)
+        links = OwnLinks(self.keyring, self.lookup, settings.web.public_url)
+        signer = Signer(self._keys_for, self.clock.now, links)
+        self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock, self.book)
         self.recheck.look(self.settings.server.data_dir)
+        self.watch.outcomes = self.outcomes = Outcomes(
+            self.book,
+            self._ask,
+            self.clock,
+            tenant=lambda number: self.directory().tenant_by_id(number),
+            house=(settings.server.hostname, settings.web.public_url),
+        )
+        self._later(self.outcomes.watch())
         plans = route.plans(settings.delivery)
         self.scheduler = Scheduler(
             self.queue,
@@ -168,7 +182,7 @@ class Worker:
         workers = settings.server.workers or os.cpu_count() or 1
         threads = Threads(settings.server.data_dir, self.keyring.subject_hashes, writable=False)
         generation, scan = partial(self.generation.read, CONSENT), Scan.of(self.keyring, self.clock.monotonic)
-        counting = Counting(self.counters, self.shared)
+        counting = Counting(self.counters, self.shared, self.book)
         gather = Gather(self.lookup, threads, counting, generation=generation, scan=scan)
         house = House(
             settings.server.hostname,
@@ -213,25 +227,6 @@ class Worker:
     def _keys_for(self, domain: str, tenant: int) -> Sequence[Key]:
         return self._directory.keys_for(domain, tenant or None)
 
-    def _links(self, item: Item, recipient: str) -> Links:
-        subject = self._subject_of(item.tenant, recipient)
-        url = self.settings.web.public_url.rstrip("/")
-        purpose, tenant = item.meta["purpose"], item.tenant
-        subscriber = item.meta.get("subscriber", "")
-        unsubscribe = make_token(
-            self.keyring, TokenKind.UNSUBSCRIBE, tenant, purpose=purpose, subject_hash=subject, subscriber=subscriber
-        )
-        my = make_token(
-            self.keyring, TokenKind.MY, tenant, purpose=purpose, subject_hash=subject, subscriber=subscriber
-        )
-        return Links(f"{url}/u/{unsubscribe}", f"{url}/my/{my}")
-
-    def _subject_of(self, tenant: int, recipient: str) -> bytes:
-        try:
-            return self.lookup.person_key(tenant, recipient)
-        except sqlite3.Error:  # the current key does as well: an objection under it is found
-            return person_hash(self.keyring, tenant, recipient)
-
     # -- run --------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -257,6 +252,7 @@ class Worker:
         await self._follow_directory()
         self.recheck.look(self.settings.server.data_dir)
         self.queue.tick()
+        self.outcomes.release(self.queue_ops.release_paused)
         self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)
         if isinstance(self.pool, Pool):
@@ -273,6 +269,10 @@ class Worker:
                 log.info(events.HOLD_EXPIRED, message_count=expired)
             if isinstance(self.pool, Pool):
                 await self.overdue.sweep(self.pool.state())
+
+    async def _ask(self, op: str, args: dict[str, Any]) -> Any:
+        """The owner; a mail of our own goes into this worker's queue."""
+        return await (self.watch.submit(args) if op == "worker.submit" else self.channel.call(op, args))
 
     def _hold_seconds(self, reason: str) -> float:
         return hold_seconds(self.settings.limits, reason)
@@ -338,6 +338,7 @@ class Worker:
         self.scheduler.paused = True
         await self.pool.drain(seconds)
         await self.scheduler.drain()
+        await self.outcomes.flush()
         await self.watch.drain()
         await self.queue.stop()
         await self.history.stop()

@@ -23,6 +23,7 @@ from relay.settings.endpoint import (
     parse_ip,
     parse_smarthost,
 )
+from relay.settings.reputation import Reputation
 from relay.settings.section import FilePath, Seconds, Section, refuse
 from relay.settings.storage import Storage
 
@@ -349,6 +350,7 @@ class Settings(Section):
     delivery: Delivery = Delivery()
     limits: Limits = Limits()
     privacy: Privacy = Privacy()
+    reputation: Reputation = Reputation()
     alarms: Alarms = Alarms()
     # Raw: relay.policy.catalogue knows the policies and checks their tables.
     policies: dict[str, dict[str, Any]] = {}

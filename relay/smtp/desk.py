@@ -40,6 +40,7 @@ class Desk:
         self._intake = intake
         self._directory = directory
         self._counters = intake.gather.shared
+        self._presence = intake.gather.counters
         self._generation = intake.gather.generation
         self._clock = clock
         self._logins = logins
@@ -66,14 +67,27 @@ class Desk:
             log.info(events.LOGIN_REFUSED, client=client_ip)
             failed = await self._counters.hit(keys, LOGIN_WINDOW_SECONDS, now)
             if client_ip:
-                over = [key for key, times in zip(keys, failed, strict=True) if times >= self._logins.failures]
+                most = (self._logins.failures, self._may_fail(directory, name))
+                over = [key for key, times, few in zip(keys, failed, most, strict=True) if times >= few]
                 await self._block(over, now)
             await asyncio.sleep(min(MAX_LOGIN_DELAY_SECONDS, 0.05 * 2 ** min(max(failed), 8)))
             return self.say("session.bad_login")
         if account.tenant.suspended:
             metrics.AUTH_FAILURES.inc(("suspended",))
             return self.say("account.suspended", account)
+        if client_ip and self._is_crowded(account, client, now):
+            return self.say("session.connections_per_address", account)
         return account
+
+    def _may_fail(self, directory: Directory, name: str) -> int:
+        """How often a login may fail from one address."""
+        account = directory.account(name)
+        return (_own(account, "failed_logins_per_10_minutes") if account else 0) or self._logins.failures
+
+    def _is_crowded(self, account: Account, client: str, now: float) -> bool:
+        """More connections of this client are open than the account may have; this one is among them."""
+        own = _own(account, "connections_per_address")
+        return bool(own) and self._presence.present(f"client:{client}", now) > own
 
     async def _block(self, keys: Sequence[str], now: float) -> None:
         """Each further block within a day is twice as long."""
@@ -98,6 +112,7 @@ class Desk:
         if account is None:
             return self.say("account.suspended_open", transaction.account)
         transaction.account = account
+        transaction.own_limit = _own(account, "recipients_per_message")
         transaction.generation = self._generation()
         return self._intake.sender(self._submission(transaction, ()))
 
@@ -150,6 +165,12 @@ class Desk:
             return
         metrics.CRASHES.inc(("session",))
         log.error(events.SESSION_CRASHED, kind=type(error).__name__, place=place_of(error))
+
+
+def _own(account: Account, name: str) -> int:
+    """What an operator set for this account (`zegel limit set`); 0: nothing."""
+    credential = account.credential
+    return account.tenant.limits.strictest(name, credential.name, credential.stream.value)
 
 
 async def _now(reply: str) -> str:

@@ -57,6 +57,7 @@ class Transaction:
     is_asked: bool = False  # some RCPT was answered, if only with a refusal
     is_alone: bool = False  # who was taken takes no company (CLASS-7)
     generation: int = 0  # of the consent store when `settled` was judged
+    own_limit: int = 0  # recipients that this account may name; 0: as everybody (`Limits.max_recipients`)
 
     @property
     def mail_from(self) -> str:

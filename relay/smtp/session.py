@@ -297,9 +297,10 @@ class Session(Entrance):
         if isinstance(parsed, str):
             return self._with_reason(parsed)
         transaction.is_asked = True
-        if len(transaction.recipients) >= self.front.limits.max_recipients:
-            limit = str(self.front.limits.max_recipients)
-            return self.front.say("session.too_many_recipients", self.account, limit=limit)
+        most = transaction.own_limit or self.front.limits.max_recipients
+        if len(transaction.recipients) >= most:
+            reason = "session.recipients_per_message" if transaction.own_limit else "session.too_many_recipients"
+            return self.front.say(reason, self.account, limit=str(most))
         refusal = self.front.recipient(transaction, *parsed)
         if refusal is None:
             transaction.recipients.append(parsed[1])

@@ -156,6 +156,26 @@ policy_mode = Table(
     _time("changed_at"),
 )
 
+told_outcome = Table(
+    "told_outcome",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),  # keyed hash of message, address and what became of it
+    _tenant(),
+    Column("at", Double, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+own_limit = Table(
+    "own_limit",
+    metadata,
+    _tenant(primary_key=True),
+    Column("scope", Text, primary_key=True),  # tenant | stream | credential | domain
+    Column("subject", Text, primary_key=True),  # which of these; "" for the tenant
+    Column("name", Text, primary_key=True),
+    Column("value", _ID, nullable=False),  # 0: no limit
+    _time("changed_at"),
+)
+
 api_key = Table(
     "api_key",
     metadata,

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, Counters, Limit
+from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, Counters, CountersUnavailable, Limit
 from relay.counters.embedded import EmbeddedCounters
+from relay.counters.remote_windows import SWAP, SharedWindows
+from relay.counters.ring import BOUNCED, DELIVERED, REFUSED, UNKNOWN, News, Tally, tally
+from relay.counters.windows import Place, Windows
+from relay.counters.wire import Wire
 from tests.fakes.clock import START
-from tests.harness.counters import Driven
+from tests.harness.counters import Driven, wire_to
 from tests.harness.ports import free_ports
-from tests.harness.redis import RedisServer
+from tests.harness.redis import RedisServer, cluster, stop_all
 
 HOUR = 3600
 PERSON = Limit("messages_per_minute", "credential", "ann", 30, MINUTE, 30)
@@ -234,3 +240,172 @@ def test_reset_forgets_what_it_names_and_nothing_else(counters: Counters) -> Non
     assert counters.used(PERSON, START) == 0 and counters.used(DAILY, START) == 100
     assert counters.count("a", 600, START) == 0 and counters.blocked_until("a", START) == 0.0
     assert counters.take([(PERSON, 30)], START, park=False).granted
+
+
+# -- windows of outcomes ------------------------------------------------------------------------------------------------
+
+SHOP = Place(7, "stream:marketing")
+
+
+class Opened:
+    """`Windows` of several processes on one store: `one()` is another each time."""
+
+    def __init__(self, kind: str, folder: Path, url: str) -> None:
+        self._kind, self._folder, self._url = kind, folder, url
+        self._wires: list[Wire] = []
+
+    def one(self) -> Windows:
+        if self._kind == "embedded":
+            return EmbeddedCounters(self._folder).windows
+        self._wires.append(wire_to(self._url))
+        return SharedWindows(self._wires[-1])
+
+    async def close(self) -> None:
+        for wire in self._wires:
+            await wire.close()
+
+
+@pytest.fixture(scope="module")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    nodes = cluster(tmp_path_factory.mktemp("cluster"))
+    yield nodes
+    stop_all(nodes)
+
+
+@pytest.fixture(params=["embedded", "redis", "cluster"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
+    url = ""
+    if request.param == "cluster":
+        nodes: list[RedisServer] = request.getfixturevalue("redis_cluster")
+        for node in nodes[:3]:  # the primaries
+            node.ask("FLUSHALL")
+        url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        server.ask("FLUSHALL")
+        url = server.url
+    return Opened(request.param, tmp_path, url)
+
+
+def run(opened: Opened, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def closing() -> None:
+        try:
+            await work()
+        finally:
+            await opened.close()
+
+    asyncio.run(closing())
+
+
+def by_bounces(counted: Tally, level: int) -> int:
+    return max(level, counted.bounces // 10)
+
+
+def test_a_window_is_exact_however_many_write_and_each_change_is_seen_once(opened: Opened) -> None:
+    async def work() -> None:
+        hands = [opened.one() for _ in range(4)]
+        asked = [
+            hand.add(SHOP, News(bytes([DELIVERED] * 3 + [BOUNCED]), b"", number % 10 == 0), START, by_bounces)
+            for number in range(10)
+            for hand in hands
+        ]
+        judged = await asyncio.gather(*asked)
+        window = await opened.one().get(SHOP, START)
+        assert tally(window)[:5] == (160, 160, 40, 0, 4)
+        changes = sorted((one.before, one.window.level) for one in judged if one.before != one.window.level)
+        assert changes == [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+    run(opened, work)
+
+
+def test_a_level_and_its_marks_are_seen_by_others(opened: Opened) -> None:
+    async def work() -> None:
+        one, other = opened.one(), opened.one()
+        await other.look()
+        before = other.marks()
+        await one.add(SHOP, News(bytes(50)), START, by_bounces)
+        await other.look()
+        assert other.marks() == before and other.level(SHOP) == 0, "nothing has changed for anybody"
+        await one.add(SHOP, News(bytes([BOUNCED] * 30)), START, by_bounces)
+        await other.look()
+        assert other.level(SHOP) == 3 and other.level(SHOP._replace(tenant=8)) == 0
+        changed, released = other.marks()
+        assert changed > before[0] and released == before[1]
+        assert await other.release(SHOP, START) == 3
+        await one.look()
+        assert one.level(SHOP) == 0 and one.marks()[1] > released
+        assert tally(await one.get(SHOP, START)).total == 0
+        assert await one.release(SHOP._replace(key="nobody"), START) == 0
+
+    run(opened, work)
+
+
+def test_both_kinds_keep_the_same_window(tmp_path: Path, redis_server: RedisServer) -> None:
+    """The same history, to the last bit: bounces told later, complaints, more than a window holds."""
+    redis_server.ask("FLUSHALL")
+    history = [
+        News(bytes([DELIVERED, UNKNOWN, REFUSED] * 400), bytes([BOUNCED] * 5), 2),
+        News(b"", bytes([UNKNOWN] * 3)),
+        News(bytes(700), b"", 12),
+        News(bytes([BOUNCED] * 400), bytes([UNKNOWN])),
+    ]
+
+    async def work() -> None:
+        wire = wire_to(redis_server.url)
+        node, shared = EmbeddedCounters(tmp_path).windows, SharedWindows(wire)
+        for news in history:
+            here = (await node.add(SHOP, news, START, by_bounces)).window
+            there = (await shared.add(SHOP, news, START, by_bounces)).window
+            assert here == there and await node.get(SHOP, START) == await shared.get(SHOP, START)
+        await wire.close()
+
+    asyncio.run(work())
+
+
+def test_a_window_survives_a_restart_and_a_table_that_grows(tmp_path: Path) -> None:
+    async def work() -> None:
+        counters = EmbeddedCounters(tmp_path)
+        await counters.windows.add(SHOP, News(bytes([BOUNCED] * 12)), START, by_bounces)
+        for number in range(5000):
+            counters.hit(f"other-{number}", 600, START)
+        counters.close()
+        again = EmbeddedCounters(tmp_path)
+        assert tally(await again.windows.get(SHOP, START)).bounces == 12 and again.windows.level(SHOP) == 1
+        assert again.windows.marks()[0] == 1
+        again.close()
+
+    asyncio.run(work())
+
+
+def test_what_a_lost_answer_makes_us_repeat_is_counted_once(redis_server: RedisServer) -> None:
+    redis_server.ask("FLUSHALL")
+
+    async def work() -> None:
+        wire = wire_to(redis_server.url)
+        assert [await wire.run(SWAP, ["zegel:x"], "", "value", 60_000) for _ in range(2)] == [None, None]
+        assert await wire.run(SWAP, ["zegel:x"], "", "other", 60_000) == b"value"
+        await wire.close()
+
+    asyncio.run(work())
+
+
+def test_a_value_that_is_none_of_ours_is_not_believed(redis_server: RedisServer) -> None:
+    redis_server.ask("FLUSHALL")
+
+    async def work() -> None:
+        wire = wire_to(redis_server.url)
+        windows = SharedWindows(wire)
+        await windows.add(SHOP, News(bytes(3)), START, by_bounces)
+        (key,) = [name async for name in _keys(wire)]
+        await wire.ask("SET", key, "nonsense")
+        for work in (windows.get(SHOP, START), windows.add(SHOP, News(bytes(1)), START, by_bounces)):
+            with pytest.raises(CountersUnavailable):
+                await work
+        await wire.close()
+
+    asyncio.run(work())
+
+
+async def _keys(wire: Wire) -> AsyncIterator[bytes]:
+    for name in await wire.ask("KEYS", "zegel:*window*"):
+        yield name

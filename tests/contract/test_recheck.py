@@ -7,9 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from relay.counters.embedded import EmbeddedCounters
+from relay.counters.ring import News
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
 from relay.recheck import GOES, Recheck, Standing
+from relay.reputation.book import Book, place_of
+from relay.reputation.judge import Bounds, Level
 from relay.spool.item import Item
 from relay.store.generation import Generation
 from tests.contract.conftest import World
@@ -19,15 +23,18 @@ from tests.fakes.clock import FakeClock
 class Before:
     """A recheck over a world, with a newsletter to ann and bob."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, policies: dict[str, object] | None = None) -> None:
         self.world = world
+        self.counters = EmbeddedCounters(world.settings.server.data_dir)
         self.lookup = world.lookup()
         self.generation = Generation.open(world.settings.server.data_dir)
         clock = FakeClock(world.now)
-        pipeline = Pipeline(Catalogue.load({}))
-        self.recheck = Recheck(pipeline, self.lookup, self.generation, world.directory, clock)
+        pipeline = Pipeline(Catalogue.load(policies or {}))
+        book = Book(self.counters.windows, Bounds())
+        self.recheck = Recheck(pipeline, self.lookup, self.generation, world.directory, clock, book)
         meta = {"tenant_id": 1, "tenant": "shop", "credential": "c", "stream": "marketing", "class": "commercial"}
         meta |= {"purpose": "newsletter", "confirm": False, "from": "news@shop.example", "at": world.now}
+        meta |= {"domain": "shop.example"}
         meta["rcpt"] = [["ann@example.net", (), ""], ["bob@example.net", (), ""]]
         self.item = Item(1, meta, None, due=world.now)
 
@@ -35,7 +42,12 @@ class Before:
         found = self.recheck(self.item, [0, 1])
         return found._replace(gone=tuple(found.gone))
 
+    def pause(self, scope: str, subject: str) -> None:
+        place = place_of(1, scope, subject)
+        self.counters.windows.put(place, News(bytes(1)), self.world.now, lambda counted, level: Level.PAUSED)
+
     def close(self) -> None:
+        self.counters.close()
         self.lookup.close()
         self.generation.close()
 
@@ -66,6 +78,35 @@ def test_a_suspended_tenant_waits_and_says_so(before: Before) -> None:
     before.world.call("tenant.suspend", name="shop", reason="unpaid")
     assert before.ask() == Standing(waits="account.suspended")
     before.world.call("tenant.resume", name="shop")
+    assert before.ask() == GOES
+
+
+@pytest.mark.parametrize(
+    ("scope", "subject"), [("credential", "c"), ("stream", "marketing"), ("domain", "shop.example"), ("tenant", "")]
+)
+def test_mail_of_who_is_paused_is_held_for_a_person(before: Before, scope: str, subject: str) -> None:
+    """REP-1: also what is queued already, and the copies of a round that have not begun."""
+    assert before.ask() == GOES and before.recheck.is_fresh(before.item)
+    before.pause(scope, subject)
+    assert not before.recheck.is_fresh(before.item)
+    assert before.ask() == Standing(held="reputation.paused")
+    before.item.state["released"] = "reputation.paused"
+    assert before.ask() == GOES, "a person has let this one go"
+
+
+def test_other_mail_is_not_held_back_for_the_domain_or_the_tenant(before: Before) -> None:
+    """REP-1: a campaign stops no password reset."""
+    for scope, subject in (("domain", "shop.example"), ("tenant", ""), ("stream", "marketing")):
+        before.pause(scope, subject)
+    before.item.meta |= {"stream": "transactional", "class": "transactional", "credential": "t", "purpose": ""}
+    assert before.ask() == GOES
+    before.pause("stream", "transactional")
+    assert before.ask() == Standing(held="reputation.paused")
+
+
+def test_where_reputation_is_only_looked_at_nothing_is_held(before: Before) -> None:
+    before.pause("stream", "marketing")
+    before.world.call("policy.mode", tenant="shop", policy="reputation", mode="observe")
     assert before.ask() == GOES
 
 

@@ -13,7 +13,7 @@ from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.mail.envelope import Purpose, Tenant
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
-from relay.portal.gateway import Notice, OpRefused, OpUnavailable
+from relay.portal.gateway import Notice, OpRefused, OpUnavailable, OwnMessage, Told
 from relay.store.outbox import Outbox
 
 SHOP = Tenant(
@@ -86,6 +86,10 @@ class MemoryGateway:
         self.hits: dict[str, int] = {}
         self.traces: dict[tuple[str, str], dict[str, Any]] = {}
         self.reasons: list[str] = []
+        self.messages: dict[tuple[str, str], OwnMessage] = {}
+        self.told: set[tuple[str, Told]] = set()
+        self.standing_rows: dict[str, list[dict[str, Any]]] = {}
+        self.limit_rows: dict[str, list[dict[str, Any]]] = {}
         self._directory = MemoryDirectory()
 
     def directory(self) -> MemoryDirectory:
@@ -110,6 +114,22 @@ class MemoryGateway:
 
     async def message_trace(self, tenant: str, queue_id: str) -> dict[str, Any] | None:
         return self.traces.get((tenant, queue_id))
+
+    async def own_messages(self, tenant: str, queue_ids: Sequence[str]) -> dict[str, OwnMessage]:
+        if self.failure is not None:
+            raise self.failure
+        return {one: self.messages[tenant, one] for one in queue_ids if (tenant, one) in self.messages}
+
+    async def tell_outcomes(self, tenant: Tenant, told: Sequence[Told]) -> list[bool]:
+        new = [(tenant.name, one) not in self.told for one in told]
+        self.told |= {(tenant.name, one) for one in told}
+        return new
+
+    async def reputation(self, tenant: Tenant) -> list[dict[str, Any]]:
+        return self.standing_rows.get(tenant.name, [])
+
+    async def limits(self, tenant: Tenant) -> list[dict[str, Any]]:
+        return self.limit_rows.get(tenant.name, [])
 
     async def metrics_text(self) -> str:
         if isinstance(self.failure, OpUnavailable):

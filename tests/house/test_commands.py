@@ -81,7 +81,7 @@ def test_every_command_that_is_named_exists() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "limit show shop",
+        "limit list shop",
         "backups FILE",
         "apikey add shop --name form",
         "apikey ad shop",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,22 @@ from typing import Any
 
 import pytest
 
-from tests.harness.gateway import Gateway
+from relay.cli.demo_setup import config_text
+from tests.harness.gateway import AGREED, Gateway, consent_row
 from tests.harness.ports import free_ports
 from tests.harness.post import letter, outsiders, post
 from tests.harness.redis import RedisServer
+from tests.relay.cli.conftest import Zegel, log_as_it_was
 
+__all__ = ["log_as_it_was"]  # a command sets the log of its process
 PASSWORD = "geheim-van-redis"
+NEWS = letter(
+    "To: list@sender.example",
+    "Subject: News",
+    "List-Unsubscribe: <https://shop.example/leave/a>",
+    "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
+    body="News. Unsubscribe: https://shop.example/leave/a",
+)
 MINUTE = {"personal_messages_per_minute": 6, "tenant_messages_per_minute": 0}
 
 
@@ -121,3 +132,82 @@ def test_a_wrong_password_of_redis_degrades_and_stays_unsaid(tmp_path: Path, red
         assert "guessed-wrong" not in logged(gateway) + json.dumps(ready(gateway))
     finally:
         gateway.stop()
+
+
+def test_an_operator_sees_and_lifts_what_all_gateways_have_charged(pair: list[Gateway], redis: RedisServer) -> None:
+    """Item 1: who, what, how much is left; from any of them, and the web process shows a tenant its own."""
+    one, two = pair
+    assert [send(pair[number % 2])[:3] for number in range(7)] == ["250"] * 6 + ["450"]
+    shown = limits(two)
+    assert (shown["allowed"], shown["left"], shown["bites_24h"]) == (6, 0, 1)
+    assert shown["frees_at"] > 0
+    key = two.op("apikey.add", tenant="shop", name="dashboard")["secret"]
+    two.until(lambda: asked(two, key) is not None, 5.0, "the key is not known")
+    answer = asked(two, key)
+    assert answer is not None
+    row = next(each for each in answer if (each["scope"], each["subject"]) == ("credential", "personal"))
+    assert (row["allowed"], row["left"], row["bites_24h"], row["set_by"]) == (6, 0, 1, "config")
+    assert zegel(two)("limit", "reset", "shop", "--credential", "personal").code == 0
+    assert send(one).startswith("250"), "lifted at the other one too"
+    redis.kill()
+    failed = zegel(two)("limit", "reset", "shop", "--credential", "personal")
+    assert failed.code == 3 and "Redis does not answer" in failed.err
+
+
+def zegel(gateway: Gateway) -> Zegel:
+    config = gateway.folder / "zegel.toml"
+    config.write_text(config_text(gateway.settings))
+    return Zegel(config)
+
+
+def limits(gateway: Gateway) -> Any:
+    words = ("limit", "show", "shop", "messages_per_minute", "--credential", "personal")
+    return zegel(gateway).ask(*words)[0]
+
+
+def asked(gateway: Gateway, key: str) -> Any:
+    """The tenant's own rows over the API; None where the key is not known."""
+    request = urllib.request.Request(
+        f"{gateway.settings.web.public_url}/api/v1/limits", headers={"Authorization": f"Bearer {key}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20.0) as answer:
+            return json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        assert error.code == 401
+        return None
+
+
+def test_who_is_paused_at_one_gateway_is_paused_at_the_other_until_a_person_releases(
+    pair: list[Gateway], redis: RedisServer
+) -> None:
+    """THROTTLE-8 over two gateways; neither forgets when Redis is started again."""
+    one, two = pair
+    for gateway in pair:  # the next hop says that these do not exist; each gateway sees eight of them
+        rows = [consent_row(f"refused{number}@dest.example") for number in range(16)]
+        assert not gateway.op("consent.import_rows", tenant="shop", rows=rows)["refused"]
+    for number in range(16):
+        post(pair[number % 2], "marketing", [f"refused{number}@dest.example"], NEWS)
+    one.until(lambda: standing(one)["level"] == "paused", 10.0, "nobody was paused")
+    assert standing(two)["bounces"] == 16
+    for gateway in pair:
+        gateway.until(lambda g=gateway: held_by(g) > 0, 5.0, "the other one lets it go on")  # type: ignore[misc]
+    redis.kill()
+    redis.start()
+    for gateway in pair:
+        gateway.until(lambda g=gateway: not ready(g)["notes"], 20.0, "nobody came back")  # type: ignore[misc]
+    assert standing(two)["level"] == "paused"
+    assert zegel(two)("reputation", "release", "shop").code == 0
+    for gateway in pair:
+        gateway.until(lambda g=gateway: g.queued() == 0, 10.0, "what waited does not leave")  # type: ignore[misc]
+    assert standing(one)["level"] == "good"
+
+
+def held_by(gateway: Gateway) -> int:
+    """Mail of a campaign that one gateway holds, after one more is handed in."""
+    post(gateway, "marketing", [AGREED[0]], NEWS)
+    return int(gateway.op("queue.stats")["held"])
+
+
+def standing(gateway: Gateway) -> Any:
+    return zegel(gateway).ask("reputation", "show", "shop", "--stream", "marketing")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ import pytest
 
 from relay.counters.contract import DAY, MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
+from relay.counters.ring import tally
 from relay.counters.table import Table
+from relay.reputation.book import place_of
 from tests.fakes.clock import START
 from tests.harness.counters import Driven
 from tests.harness.redis import RedisServer
@@ -170,3 +173,59 @@ def test_a_child_after_a_fork_has_a_lock_of_its_own(tmp_path: Path) -> None:
     os.close(read)
     assert os.waitpid(child, 0)[1] == 0
     table.close()
+
+
+TELLER = f"""
+import asyncio, sys
+from pathlib import Path
+from relay.counters.embedded import EmbeddedCounters
+from relay.counters.ring import BOUNCED, DELIVERED, News
+from relay.reputation.book import Book, Sender
+from relay.reputation.judge import Bounds
+sender = Sender(7, "shop-news", "marketing", "shop.example")
+
+async def main():
+    counters = EmbeddedCounters(Path(sys.argv[1]))
+    book = Book(counters.windows, Bounds())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    changes = []
+    for number in range(250):
+        changes += await book.add(sender, News(bytes([BOUNCED if number % 5 == 0 else DELIVERED])), {START})
+        counters.hit(f"{{sys.argv[2]}}-{{number}}", 600, {START})
+    print(*(f"{{change.scope}}:{{change.before}}:{{change.after}}" for change in changes), flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_outcomes_of_four_processes_are_all_counted_and_each_change_is_one_process_s(tmp_path: Path) -> None:
+    EmbeddedCounters(tmp_path).close()
+    tellers = [
+        subprocess.Popen(
+            [sys.executable, "-c", TELLER, str(tmp_path), str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        for number in range(4)
+    ]
+    for teller in tellers:
+        assert teller.stdout is not None and teller.stdout.readline() == "ready\n"
+    for teller in tellers:
+        assert teller.stdin is not None
+        teller.stdin.write("go\n")
+        teller.stdin.flush()
+    changes = [change for teller in tellers for change in teller.communicate(timeout=60)[0].split()]
+    counters = EmbeddedCounters(tmp_path)
+    counted = tally(asyncio.run(counters.windows.get(place_of(7, "tenant", ""), START)))
+    counters.close()
+    assert counted[:4] == (1000, 1000, 200, 0)
+    by_scope: dict[str, list[str]] = {}
+    for change in changes:
+        scope, _, levels = change.partition(":")
+        by_scope.setdefault(scope, []).append(levels)
+    assert set(by_scope) == {"credential", "stream", "domain", "tenant"}
+    for told in by_scope.values():
+        assert len(told) == len(set(told)) and sorted(told)[-1].endswith(":3")

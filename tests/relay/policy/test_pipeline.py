@@ -183,7 +183,7 @@ def test_facts_are_asked_for_only_where_the_mail_needs_them() -> None:
         Fact.SUPPRESSIONS
     }
     assert pipeline.needs(confirmation) == {Fact.REQUESTS, Fact.SUPPRESSIONS}
-    assert pipeline.needs(letter, Stage.ADMIT) == {Fact.ALLOWANCE}
+    assert pipeline.needs(letter, Stage.ADMIT) == {Fact.STANDING, Fact.ALLOWANCE}
     assert pipeline.needs(newsletter, Stage.JUDGE, frozenset(["ann@example.net"])) == set()
     assert pipeline.needs(newsletter, Stage.JUDGE, frozenset(["bob@example.net"])) == {Fact.CONSENTS, Fact.SUPPRESSIONS}
 

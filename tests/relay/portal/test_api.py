@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from relay.portal.gateway import OpRefused, OpUnavailable
+from relay.portal.gateway import OpRefused, OpUnavailable, OwnMessage
 from tests.fakes.gateway import OTHER_KEY, SHOP_KEY, SUSPENDED_KEY, MemoryGateway
 from tests.fakes.portal import FORM, OwnerGateway
 
@@ -38,6 +38,9 @@ ROUTES: tuple[tuple[str, str, dict[str, Any] | None], ...] = (
     ("GET", "/api/v1/held/0R3M7K2QX9T1A/preview", None),
     ("POST", "/api/v1/held/0R3M7K2QX9T1A/release", {"recipients": "split"}),
     ("POST", "/api/v1/held/0R3M7K2QX9T1A/refuse", None),
+    ("POST", "/api/v1/outcomes", {"message": "0R3M7K2QX9T1A", "email": "ann@example.net", "outcome": "complained"}),
+    ("GET", "/api/v1/reputation", None),
+    ("GET", "/api/v1/limits", None),
 )
 
 
@@ -317,3 +320,116 @@ def test_the_event_has_every_column_of_the_import() -> None:
     from relay.portal.api_models import ConsentEvent
 
     assert set(ConsentEvent.model_fields) - {"event"} == set(COLUMNS)
+
+
+async def test_a_tenant_sees_the_limits_of_its_own_mail(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    row = {
+        "scope": "stream", "subject": "marketing", "name": "messages_per_minute", "streams": ["marketing"],
+        "allowed": 60, "used": 60, "left": 0, "frees_at": 1_790_000_000.5, "set_by": "operator", "bites_24h": 3,
+    }  # fmt: skip
+    gateway.limit_rows["shop"] = [row]
+    answer = await web.get("/api/v1/limits", headers=bearer(SHOP_KEY))
+    assert answer.status_code == 200
+    assert answer.json() == [row | {"frees_at": "2026-09-21T14:13:20.500000Z"}]
+    assert (await web.get("/api/v1/limits", headers=bearer(OTHER_KEY))).json() == []
+    assert (await web.get("/api/v1/limits")).status_code == 401
+
+
+ID = "0R3M7K2QX9T1A"
+BOUNCE = {"message": ID, "email": "Ann@Example.net", "outcome": "bounced", "status": "5.1.1"}
+
+
+def own(*, failed: frozenset[str] = frozenset()) -> OwnMessage:
+    everyone = frozenset(("ann@example.net", "bob@example.net", "eve@example.net"))
+    return OwnMessage(
+        ID, "shop-newsletter", "marketing", "shop.example", everyone, failed, everyone - {"eve@example.net"}
+    )
+
+
+async def test_a_bounce_and_a_complaint_are_counted_once(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    gateway.messages["shop", ID] = own()
+    complaint = {"message": ID.lower(), "email": "ann@example.net", "outcome": "complained"}
+    for expected in (True, False):
+        answer = await web.post("/api/v1/outcomes", json=[BOUNCE, complaint], headers=bearer(SHOP_KEY))
+        assert answer.status_code == 200
+        assert [item["counted"] for item in answer.json()["results"]] == [expected] * 2
+        assert answer.json()["counted"] == (2 if expected else 0)
+    assert "@" not in answer.text
+
+
+async def test_what_delivery_saw_fail_is_not_counted_again(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    gateway.messages["shop", ID] = own(failed=frozenset(("ann@example.net",)))
+    answer = await web.post("/api/v1/outcomes", json=BOUNCE, headers=bearer(SHOP_KEY))
+    assert (answer.status_code, answer.json()["counted"], gateway.told) == (200, 0, set())
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"message": "0R3M7K2QX9T1B"}, "message"),
+        ({"message": "short"}, "message"),
+        ({"message": "0R3M7K2QX9T1U"}, "message"),
+        ({"email": "joe@example.net"}, "email"),
+        ({"email": "eve@example.net"}, "message"),
+        ({"email": "nobody"}, "email"),
+        ({"status": "4.2.2"}, "status"),
+        ({"status": "2.0.0"}, "status"),
+        ({"status": "five"}, "status"),
+        ({"status": None}, "status"),
+        ({"outcome": "opened"}, "outcome"),
+        ({"tenant": "other"}, "tenant"),
+    ],
+)
+async def test_an_outcome_that_cannot_be_says_which_field(
+    web: httpx.AsyncClient, gateway: MemoryGateway, change: dict[str, Any], field: str
+) -> None:
+    gateway.messages["shop", ID] = own()
+    for body in ([BOUNCE | change], BOUNCE | change):
+        answer = await web.post("/api/v1/outcomes", json=body, headers=bearer(SHOP_KEY))
+        assert answer.status_code == 422
+        told = answer.json()
+        errors = told["results"][0]["errors"] if "results" in told else told["errors"]
+        assert errors[0]["field"] == field and "@" not in answer.text
+    assert gateway.told == set()
+
+
+async def test_of_the_mail_of_another_tenant_nothing_is_told(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    gateway.messages["shop", ID] = own()
+    answer = await web.post("/api/v1/outcomes", json=BOUNCE, headers=bearer(OTHER_KEY))
+    assert answer.status_code == 422 and gateway.told == set()
+    assert answer.json()["results"][0]["errors"][0]["reason"].startswith("no message of yours")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"[]", 422), (b"{", 400), (b'"bounced"', 422), (b"[1, null]", 422), (b'{"message": "x", "message": "y"}', 400)],
+)
+async def test_outcomes_that_are_no_outcomes_are_refused(web: httpx.AsyncClient, body: bytes, status: int) -> None:
+    headers = bearer(SHOP_KEY) | {"Content-Type": "application/json"}
+    assert (await web.post("/api/v1/outcomes", content=body, headers=headers)).status_code == status
+
+
+async def test_more_than_500_outcomes_or_a_megabyte_are_refused(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    gateway.messages["shop", ID] = own()
+    answer = await web.post("/api/v1/outcomes", json=[BOUNCE] * 501, headers=bearer(SHOP_KEY))
+    assert answer.status_code == 422 and gateway.told == set()
+    headers = bearer(SHOP_KEY) | {"Content-Type": "application/json"}
+    assert (await web.post("/api/v1/outcomes", content=b" " * 1_000_001, headers=headers)).status_code == 413
+
+
+async def test_outcomes_wait_while_the_owner_is_away(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    gateway.failure = OpUnavailable("history")
+    answer = await web.post("/api/v1/outcomes", json=BOUNCE, headers=bearer(SHOP_KEY))
+    assert answer.status_code == 503 and answer.headers["retry-after"]
+
+
+async def test_a_tenant_sees_how_it_stands(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    row = {
+        "scope": "stream", "subject": "marketing", "level": "paused", "since": 1_790_000_000, "deliveries": 1000,
+        "bounces": 100, "complaints": 0, "bounce_ratio": 0.1, "complaint_ratio": 0.0,
+    }  # fmt: skip
+    gateway.standing_rows["shop"] = [row]
+    assert (await web.get("/api/v1/reputation", headers=bearer(SHOP_KEY))).json() == [
+        row | {"since": "2026-09-21T14:13:20Z"}
+    ]
+    assert (await web.get("/api/v1/reputation", headers=bearer(OTHER_KEY))).json() == []

@@ -1,0 +1,138 @@
+"""`zegel limit`: how much mail may leave, who has used how much of it, and which limit bites whom."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from relay.cli.frame import Frame, command, group, tell
+from relay.cli.output import moment, show_record, show_rows
+from relay.cli.tenants import Name
+from relay.cli.trouble import DOWN, NO, WRONG_USE, Trouble
+
+if TYPE_CHECKING:
+    from relay.settings.model import Settings
+
+app = group("How much mail may leave, what is used of it, and which limit bites whom. See docs/limits.md.")
+
+LimitName = Annotated[
+    Literal[
+        "messages_per_minute",
+        "recipients_per_day",
+        "recipients_per_message",
+        "connections_per_address",
+        "failed_logins_per_10_minutes",
+    ],
+    typer.Argument(metavar="NAME", help="Which limit.", show_default=False),
+]
+Pace = Annotated[
+    Literal["messages_per_minute", "recipients_per_day"] | None,
+    typer.Argument(metavar="[NAME]", help="Only this limit."),
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Narrowed:
+    """Whose limit it is, where it is not the tenant's as a whole."""
+
+    credential: Annotated[str | None, typer.Option(metavar="USERNAME", help="Of one login.")] = None
+    stream: Annotated[Literal["marketing", "transactional", "personal"] | None, typer.Option(help="Of one stream.")] = (
+        None
+    )
+    domain: Annotated[str | None, typer.Option(metavar="DOMAIN", help="Of one From domain.")] = None
+
+    def given(self) -> dict[str, str]:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def place(self) -> tuple[str, str]:
+        """(scope, subject); ("", "") for all of the tenant's. Raises Trouble for more than one."""
+        given = self.given()
+        if len(given) > 1:
+            raise Trouble(WRONG_USE, f"name one of --{', --'.join(given)}: a limit is of one of them")
+        return next(iter(given.items()), ("", ""))
+
+
+@command(app, "show", example="zegel limit show shop --stream marketing")
+def show(frame: Frame, tenant: Name, name: Pace = None, *, narrowed: Narrowed) -> None:
+    """Show every limit of a tenant, its streams, logins and From domains: what is allowed, used and left, when it frees,
+    and how often it bit in 24 hours. Where several limits bite at once, the one that frees last is named.
+    """
+    scope, subject = narrowed.place()
+    rows = [
+        row
+        for row in _rows(frame.settings(), tenant)
+        if name in (None, row["name"]) and scope in ("", row["scope"]) and subject in ("", row["subject"])
+    ]
+    if not frame.as_json:
+        rows = [{**row, "frees_at": moment(row["frees_at"]) if row["frees_at"] else None} for row in rows]
+    columns = (
+        ("scope", "counted by"), ("subject", "whose"), ("name", "limit"), ("allowed", "allowed"), ("used", "used"),
+        ("left", "left"), ("frees_at", "frees at"), ("bites_24h", "bit in 24 h"), ("set_by", "set by"),
+    )  # fmt: skip
+    show_rows(frame, rows, columns, empty="No limit holds for this.")
+
+
+@command(app, "set", example="zegel limit set shop recipients_per_day 5000 --stream marketing")
+def change(
+    frame: Frame,
+    tenant: Name,
+    name: LimitName,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="A number; 0: no limit; default: as the config says.")],
+    *,
+    narrowed: Narrowed,
+) -> None:
+    """Set a limit of a tenant, or of one login, stream or From domain of it; in force everywhere within 2 seconds."""
+    narrowed.place()
+    if value != "default" and not re.fullmatch(r"[0-9]{1,10}", value):
+        raise Trouble(WRONG_USE, f"{value} is no number: write for instance 500, or default")
+    number = None if value == "default" else int(value)
+    done = frame.call("limit.set", tenant=tenant, name=name, value=number, **narrowed.given())
+    show_record(frame, done, title="Set")
+
+
+@command(app, "reset", example="zegel limit reset shop --credential shop-newsletter")
+def reset(frame: Frame, tenant: Name, name: Pace = None, *, narrowed: Narrowed) -> None:
+    """Lift what bites: forget what was charged to the limits of a tenant, or of one login, stream or From domain.
+
+    It is written down who did it. Mail that is parked already keeps its turn: see `zegel queue retry`.
+    """
+    scope, subject = narrowed.place()
+    settings = frame.settings()
+    told = frame.call("limit.reset", tenant=tenant, name=name, **narrowed.given())
+    count = _reset(settings, tenant, (name or "", scope, subject))
+    if not count:
+        raise Trouble(NO, "no limit holds for this: see `zegel limit show`")
+    show_record(frame, {**told, "limits": count}, title="Lifted")
+
+
+def _rows(settings: Settings, tenant: str) -> list[dict[str, Any]]:
+    from relay.cli import counting
+
+    with counting.opened(settings) as (book, directory, counters):
+        found = directory.tenant(tenant)
+        if found is None:
+            raise Trouble(NO, "there is no tenant of that name: see `zegel tenant list`")
+        rows = counting.run(counters, book.show(found, directory.credentials_of(found), time.time()))
+        if counters.note:
+            tell(Trouble(DOWN, counters.note))
+        return rows
+
+
+def _reset(settings: Settings, tenant: str, which: tuple[str, str, str]) -> int:
+    """How many limits were lifted. Raises Trouble where they lie in a Redis that does not answer."""
+    from relay.cli import counting
+    from relay.limitbook import chosen
+
+    with counting.opened(settings) as (book, directory, counters):
+        found = directory.tenant(tenant)
+        assert found is not None, "the owner knew it a moment ago"
+        rows = chosen(book.rows(found, directory.credentials_of(found)), *which)
+        count = counting.run(counters, book.reset(rows))
+        if counters.note:
+            raise Trouble(DOWN, f"{counters.note}; lift it again when `zegel doctor` finds it")
+        return count

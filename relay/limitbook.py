@@ -1,0 +1,123 @@
+"""Every limit that the mail of one tenant meets: whose it is, what is allowed, taken and left, when it frees, how often it bit.
+
+For people: `zegel limit show`, and a tenant's own rows over the API. Nothing here is on the road of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from relay.counters.contract import DAY, Limit, SharedCounters
+from relay.limits import WHOLE, Who, bite_key, limits_of, part_of
+from relay.mail.envelope import Credential, Stream, Tenant
+from relay.policy.catalogue import Catalogue
+from relay.reputation.book import Book, Sender
+
+POLICY, REPUTATION = "throttle", "reputation"
+
+
+class Row(NamedTuple):
+    """One limit as it holds for some streams of the tenant. `set_by`: operator (`zegel limit set`) or config."""
+
+    limit: Limit
+    subject: str
+    set_by: str
+    bites: str  # what its bites are counted by
+    streams: list[str]
+
+
+class LimitBook:
+    """The limits of tenants, as `catalogue` has them, over `counters`; `book` says which part of them senders have."""
+
+    def __init__(self, catalogue: Catalogue, counters: SharedCounters, book: Book) -> None:
+        self._catalogue = catalogue
+        self._book = book
+        self._counters = counters
+
+    def rows(self, tenant: Tenant, credentials: Sequence[Credential]) -> list[Row]:
+        """What is in force for the logins of a tenant and its domains, in the order of docs/limits.md."""
+        found: dict[tuple[Limit, str], Row] = {}
+        for who, settings in self._everybody(tenant, credentials):
+            percent = self._percent(tenant, who)
+            per_message, per_recipient = limits_of(settings, who, tenant.limits, percent)
+            keys = {(scope, key): subject for scope, subject, key, _ in who.scopes()}
+            for limit in (*per_message, *per_recipient):
+                if limit.scope == "credential" and not who.credential:
+                    continue
+                subject = keys[limit.scope, limit.key]
+                is_own = (limit.scope, subject, limit.name) in tenant.limits
+                set_by = "operator" if is_own else "config"
+                row = Row(limit, subject or tenant.name, set_by, bite_key(limit.scope, limit.name, who), [])
+                streams = found.setdefault((limit, subject), row).streams
+                if who.stream not in streams:
+                    streams.append(who.stream)
+        order = ("credential", "stream", "tenant", "domain", "client")
+        return sorted(found.values(), key=lambda row: (order.index(row.limit.scope), row.subject, row.limit.name))
+
+    def _everybody(self, tenant: Tenant, credentials: Sequence[Credential]) -> Iterator[tuple[Who, object]]:
+        """Everybody whose mail would meet a limit, with the settings of the policy that hold for him; none where it is off."""
+        for stream in Stream:
+            step = next((s for s in self._catalogue.plan(tenant, stream).admit if s.policy.name == POLICY), None)
+            if step is None:
+                continue
+            names = [each.name for each in credentials if each.stream is stream and not each.revoked] or [""]
+            for name in names:
+                yield Who(name, tenant.id, stream.value), step.settings
+            for domain in tenant.domains:
+                yield Who(names[0], tenant.id, stream.value, domain), step.settings
+
+    def _percent(self, tenant: Tenant, who: Who) -> int:
+        """The part of each limit that is left to who stands so (REP-1, REP-2)."""
+        level = self._book.stands(Sender(tenant.id, who.credential, who.stream, who.domain)).level
+        steps = self._catalogue.plan(tenant, Stream(who.stream)).admit
+        step = next((step for step in steps if step.policy.name == REPUTATION and step.mode == "enforce"), None)
+        return part_of(step.settings, level) if step is not None else WHOLE
+
+    async def show(self, tenant: Tenant, credentials: Sequence[Credential], now: float) -> list[dict[str, Any]]:
+        """The rows with what is taken at `now`, as the contract prints them; then how often an address of a client bit."""
+        shown = [await self._shown(row, now) for row in self.rows(tenant, credentials)]
+        for name in ("messages_per_minute", "recipients_per_day"):
+            bites = await self._counters.count(bite_key("client", name, Who("", tenant.id, "")), DAY, now)
+            if bites:
+                row: dict[str, Any] = {
+                    "scope": "client",
+                    "subject": None,
+                    "name": name,
+                    "streams": [],
+                    "allowed": None,
+                    "used": None,
+                }
+                shown.append({**row, "left": None, "frees_at": None, "set_by": "config", "bites_24h": bites})
+        return shown
+
+    async def _shown(self, row: Row, now: float) -> dict[str, Any]:
+        limit = row.limit
+        used = await self._counters.used(limit, now)
+        left = max(0, limit.amount - used)
+        return {
+            "scope": limit.scope,
+            "subject": row.subject,
+            "name": limit.name,
+            "streams": row.streams,
+            "allowed": limit.amount,
+            "used": used,
+            "left": left,
+            "frees_at": (await self._counters.room(limit, now) or None) if not left else None,
+            "set_by": row.set_by,
+            "bites_24h": await self._counters.count(row.bites, DAY, now),
+        }
+
+    async def reset(self, rows: Sequence[Row]) -> int:
+        """Forget what was charged to these limits; how many they are. What is parked keeps its turn."""
+        await self._counters.reset(*(row.limit for row in rows))
+        return len(rows)
+
+
+def chosen(rows: Sequence[Row], name: str, scope: str, subject: str) -> list[Row]:
+    """The rows of one `scope` and `subject` ("": of any), and of one `name` ("": any)."""
+    return [
+        row
+        for row in rows
+        if name in ("", row.limit.name) and scope in ("", row.limit.scope) and subject in ("", row.subject)
+    ]

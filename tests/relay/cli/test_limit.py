@@ -1,0 +1,239 @@
+"""`zegel limit`: who may send how much, what is used of it, which limit bites whom; beside a gateway and alone."""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.throttle import Settings
+from relay.cli.demo_setup import config_text
+from relay.counters.contract import DAY
+from relay.counters.embedded import EmbeddedCounters
+from relay.limits import Who, bite_key, limits_of
+from relay.mail.envelope import NO_OWN_LIMITS
+from tests.harness.gateway import Gateway
+from tests.harness.post import letter, outsiders, post
+from tests.relay.cli.conftest import Zegel
+
+PERSON = Who("shop-personal", 1, "personal")
+
+
+def row(zegel: Zegel, *words: str) -> dict[str, Any]:
+    """The one row that `limit show` has for these words."""
+    rows = zegel.ask("limit", "show", "shop", *words)
+    assert len(rows) == 1, rows
+    found: dict[str, Any] = rows[0]
+    return found
+
+
+def audited(folder: Path) -> list[str]:
+    with sqlite3.connect(f"file:{folder}/data/zegel.db?mode=ro", uri=True) as database:
+        return [name for (name,) in database.execute("SELECT op FROM audit ORDER BY id")]
+
+
+def test_every_limit_of_a_tenant_is_shown_with_who_set_it(shop: Zegel) -> None:
+    rows = shop.ask("limit", "show", "shop")
+    assert [(each["scope"], each["subject"]) for each in rows if each["name"] == "messages_per_minute"] == [
+        ("credential", "shop-newsletter"),
+        ("credential", "shop-personal"),
+        ("credential", "shop-transactional"),
+        ("stream", "marketing"),
+        ("stream", "personal"),
+        ("stream", "transactional"),
+        ("tenant", "shop"),
+        ("domain", "shop.example"),
+    ], "in the order of docs/limits.md, in which the first of equals is named"
+    person = row(shop, "messages_per_minute", "--credential", "shop-personal")
+    assert person == {
+        "scope": "credential", "subject": "shop-personal", "name": "messages_per_minute", "streams": ["personal"],
+        "allowed": 30, "used": 0, "left": 30, "frees_at": None, "set_by": "config", "bites_24h": 0,
+    }  # fmt: skip
+    assert "shop-personal" in shop("limit", "show", "shop").out
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "words"),
+    [
+        ((), ("tenant", "shop")),
+        (("--credential", "shop-personal"), ("credential", "shop-personal")),
+        (("--stream", "marketing"), ("stream", "marketing")),
+        (("--domain", "shop.example"), ("domain", "shop.example")),
+    ],
+)
+def test_what_an_operator_sets_holds_for_that_one_until_it_is_taken_back(
+    shop: Zegel, narrowed: tuple[str, ...], words: tuple[str, str]
+) -> None:
+    before = shop.ask("limit", "show", "shop")
+    done = shop.ask("limit", "set", "shop", "messages_per_minute", "7", *narrowed)
+    assert done == {"tenant": "shop", "scope": words[0], "subject": words[1], "name": "messages_per_minute", "value": 7}
+    after = shop.ask("limit", "show", "shop")
+    changed = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert [(each["scope"], each["subject"], each["allowed"], each["set_by"]) for each in changed] == [
+        (*words, 7, "operator")
+    ]
+    shop.ask("limit", "set", "shop", "messages_per_minute", "default", *narrowed)
+    assert shop.ask("limit", "show", "shop") == before
+
+
+def test_no_limit_is_a_limit_that_is_not_there(shop: Zegel) -> None:
+    shop.ask("limit", "set", "shop", "recipients_per_day", "0")
+    assert [each["scope"] for each in shop.ask("limit", "show", "shop", "recipients_per_day")] == ["credential"] * 3
+
+
+def test_what_bites_is_seen_and_lifted_and_written_down(shop: Zegel, tmp_path: Path) -> None:
+    counters = EmbeddedCounters(tmp_path / "data")
+    now = time.time()
+    pace = limits_of(Settings(), PERSON, NO_OWN_LIMITS)[0][0]
+    assert counters.take([(pace, 30)], now, park=False).granted
+    for _ in range(3):
+        assert not counters.take([(pace, 1)], now, park=False).granted
+        counters.hit(bite_key("credential", "messages_per_minute", PERSON), DAY, now)
+    shown = row(shop, "messages_per_minute", "--credential", "shop-personal")
+    assert 25 <= shown["used"] <= 30 and shown["bites_24h"] == 3
+    assert shown["left"] == 30 - shown["used"]
+    assert row(shop, "recipients_per_day", "--credential", "shop-personal")["bites_24h"] == 0
+    lifted = shop.ask("limit", "reset", "shop", "--credential", "shop-personal")
+    assert (lifted["subject"], lifted["limits"]) == ("shop-personal", 2)
+    assert row(shop, "messages_per_minute", "--credential", "shop-personal")["used"] == 0
+    assert counters.take([(pace, 30)], time.time(), park=False).granted, "and the workers see it"
+    assert audited(tmp_path)[-1] == "limit.reset"
+    counters.close()
+
+
+def test_a_full_limit_says_when_it_frees(shop: Zegel, tmp_path: Path) -> None:
+    counters = EmbeddedCounters(tmp_path / "data")
+    shop.ask("limit", "set", "shop", "recipients_per_day", "5", "--stream", "personal")
+    daily = next(
+        each
+        for each in limits_of(Settings(stream_recipients_per_day=5), PERSON, NO_OWN_LIMITS)[1]
+        if each.scope == "stream"
+    )
+    now = time.time()
+    assert counters.take([(daily, 5)], now, park=False).granted
+    shown = row(shop, "recipients_per_day", "--stream", "personal")
+    assert (shown["used"], shown["left"], shown["set_by"]) == (5, 0, "operator")
+    assert now + 23 * 3600 - 1 < shown["frees_at"] <= now + 24 * 3600 + 1
+    counters.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("set", "shop", "messages_per_minute", "many"), 2, "no number"),
+        (("set", "shop", "messages_per_minute", "5", "--stream", "personal", "--domain", "shop.example"), 2, "one of"),
+        (("set", "shop", "messages_per_minute", "5", "--credential", "nobody"), 1, "no such credential"),
+        (("set", "shop", "messages_per_minute", "5", "--domain", "other.example"), 1, "no such domain"),
+        (("set", "shop", "recipients_per_message", "5", "--domain", "shop.example"), 1, "leave --domain out"),
+        (("set", "shop", "recipients_per_message", "0"), 2, "from 1"),
+        (("set", "shop", "speed", "5"), 2, "speed"),
+        (("set", "nobody", "messages_per_minute", "5"), 1, "no tenant"),
+        (("show", "nobody"), 1, "no tenant"),
+        (("reset", "nobody"), 1, "no tenant"),
+        (("reset", "shop", "recipients_per_day", "--stream", "personal"), 1, "no limit holds"),
+    ],
+)
+def test_what_cannot_be_says_why(shop: Zegel, words: tuple[str, ...], code: int, said: str) -> None:
+    answer = shop("limit", *words)
+    assert answer.code == code, answer
+    assert said in answer.err
+
+
+# -- beside a running gateway, with two workers -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    made = Gateway(
+        tmp_path_factory.mktemp("limited"), delivery={"mode": "capture", "smarthosts": [], "tls": "required"}
+    )
+    yield made.start()
+    made.stop()
+
+
+@pytest.fixture
+def running(gateway: Gateway) -> Iterator[Zegel]:
+    config = gateway.folder / "zegel.toml"
+    config.write_text(config_text(gateway.settings))
+    zegel = Zegel(config)
+    yield zegel
+    for each in gateway.op("limit.list", tenant="shop"):
+        narrowed = [] if each["scope"] == "tenant" else [f"--{each['scope']}", each["subject"]]
+        zegel.ask("limit", "set", "shop", each["name"], "default", *narrowed)
+
+
+def _all(is_so: Callable[[], bool]) -> bool:
+    """Whichever worker answers: of eight connections each of the two has some."""
+    return all(is_so() for _ in range(8))
+
+
+def send(gateway: Gateway, recipients: int = 1) -> str:
+    return post(gateway, "personal", outsiders(recipients), letter("To: p0@party0.example", "Subject: Hallo")).reply
+
+
+def test_a_limit_holds_within_two_seconds_in_every_worker_and_is_lifted_at_once(
+    gateway: Gateway, running: Zegel
+) -> None:
+    running.ask("limit", "set", "shop", "messages_per_minute", "2", "--credential", "personal")
+    gateway.until(lambda: _all(lambda: send(gateway).startswith("450 4.7.28")), 2.0, "not in force within two seconds")
+    shown = row(running, "messages_per_minute", "--credential", "personal")
+    assert (shown["allowed"], shown["left"]) == (2, 0) and shown["bites_24h"] >= 2
+    running.ask("limit", "reset", "shop", "--credential", "personal")
+    assert send(gateway).startswith("250")
+
+
+def test_an_account_may_have_its_own_number_of_recipients(gateway: Gateway, running: Zegel) -> None:
+    running.ask("limit", "set", "shop", "recipients_per_message", "2", "--stream", "personal")
+    running.ask("limit", "set", "shop", "recipients_per_message", "9")
+
+    def third() -> str:
+        with gateway.connect() as client:
+            client.login(*gateway.logins["personal"])
+            client.ask("MAIL FROM:<info@sender.example>")
+            return [client.ask(f"RCPT TO:<p{n}@party.example>") for n in range(3)][2]
+
+    def is_strictest() -> bool:
+        reply = third()
+        return reply.startswith("452 4.5.3 [THROTTLE-1]") and "no more than 2 recipients" in reply
+
+    gateway.until(lambda: _all(is_strictest), 2.0, "not in force within two seconds")
+
+
+def test_a_login_may_have_its_own_patience_with_wrong_passwords(gateway: Gateway, running: Zegel) -> None:
+    running.ask("limit", "set", "shop", "failed_logins_per_10_minutes", "2", "--credential", "transactional")
+    name, password = gateway.logins["transactional"]
+    time_of_change = time.monotonic()
+    gateway.until(lambda: time.monotonic() - time_of_change > 0.6, 2.0, "the directory is read four times a second")
+    assert [_login(gateway, name, "wrong", "203.0.113.7")[:3] for _ in range(2)] == ["535"] * 2
+    assert _login(gateway, name, password, "203.0.113.7").startswith("454 4.7.0 [THROTTLE-10]")
+    assert _login(gateway, name, password, "203.0.113.8").startswith("235")
+    other, secret = gateway.logins["personal"]
+    assert _login(gateway, other, secret, "203.0.113.7").startswith("235"), "the address as a whole may fail more often"
+
+
+def test_an_account_may_have_its_own_number_of_connections(gateway: Gateway, running: Zegel) -> None:
+    running.ask("limit", "set", "shop", "connections_per_address", "1", "--credential", "personal")
+    name, password = gateway.logins["personal"]
+    with gateway.connect("proxy", address="203.0.113.9") as first:
+        first.reply()
+        gateway.until(
+            lambda: _login(gateway, name, password, "203.0.113.9").startswith("454 4.7.0 [SMTP-11]"),
+            2.0,
+            "not in force",
+        )
+        assert _login(gateway, name, password, "203.0.113.10").startswith("235")
+    gateway.until(lambda: _login(gateway, name, password, "203.0.113.9").startswith("235"), 5.0, "still counted")
+
+
+def _login(gateway: Gateway, name: str, password: str, address: str) -> str:
+    with gateway.connect("proxy", address=address) as client:
+        client.reply()
+        client.send(b"EHLO client.test\r\n")
+        client.reply()
+        client.send(b"AUTH PLAIN " + base64.b64encode(f"\0{name}\0{password}".encode()) + b"\r\n")
+        return str(client.reply())
