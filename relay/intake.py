@@ -7,12 +7,12 @@ commit lets the answer be 250 (OUT-1). Replies are whole SMTP replies without CR
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.gather import Gather
 from relay.limits import charges, parks
-from relay.mail.envelope import Submission
+from relay.mail.envelope import Account, Submission
 from relay.mail.leaks.findings import NOTHING, Findings
 from relay.mail.message import Malformed, Message
 from relay.mail.received import received_value
@@ -94,6 +94,7 @@ class Intake:
         self.trace = trace
         self.house = house
         self.watcher = watcher
+        self.is_barred: Callable[[Account], bool] = _nobody_is  # revoked or suspended since its message came
 
     # -- before the content -----------------------------------------------------------------------------------------
 
@@ -149,6 +150,8 @@ class Intake:
                 if ruling.mail.confirm:  # another may have been taken meanwhile, and there is room for few (CLASS-7)
                     ruling = self._judged(*self._shaped(mail, settled), settled, found)
             ruling = self.admit(ruling, allowance) if ruling.passes else ruling
+        if ruling.passes and self.is_barred(mail.account):  # a scan, or Redis, may have taken its time (THROTTLE-9)
+            return reply_line("account.suspended_open", (), language, self.house.public_url)
         message.texts = None  # every policy has read them
         if not ruling.passes:
             return self._refused(number, ruling)
@@ -299,6 +302,10 @@ def _parked_by(ruling: Ruling) -> str:
     """What the limit counts that a message waits for."""
     parked = (entry.detail for entry in ruling.trace if entry.reason == "throttle.parked")
     return dict(next(parked, ())).get("scope", "credential")
+
+
+def _nobody_is(account: Account) -> bool:
+    return False
 
 
 def _with_message(mail: Submission, message: Message) -> Submission:

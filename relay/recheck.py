@@ -23,16 +23,18 @@ NO_SESSION = SessionInfo("")
 class Standing(NamedTuple):
     """The answer: who may not get it any more, by number and reason.
 
-    `held`: why the whole mail must wait for a person; `waits`: why nobody can say now. Codes of reasons.toml.
+    `held`: why the whole mail must wait for a person; `waits`: why nobody can say now; `frozen`: it waits until its sender is
+    released. Codes of reasons.toml.
     """
 
     gone: Sequence[tuple[int, str]] = ()
     held: str = ""
     waits: str = ""
+    frozen: str = ""
 
 
 GOES = Standing()
-SUSPENDED = Standing(waits="account.suspended")
+FROZEN = Standing(frozen="account.suspended")
 NO_STORE = Standing(waits="consent.unavailable")
 
 
@@ -46,25 +48,31 @@ class Recheck:
         generation: Generation,
         directory: Callable[[], Directory],
         clock: Clock,
+        freeze_hours: float,
     ) -> None:
+        """`freeze_hours`: how long mail of a suspended account is kept, from its suspension on (THROTTLE-9)."""
         self._pipeline = pipeline
         self._lookup = lookup
         self._generation = generation
         self._directory = directory
         self._clock = clock
+        self._freeze_seconds = freeze_hours * 3600.0
 
     def __call__(self, item: Item, waiting: Sequence[int]) -> Standing:
-        """What stands in the way now. It waits for a store to be read (PIPE-3) or a suspended tenant (THROTTLE-9)."""
+        """What stands in the way now. It waits for a store to be read (PIPE-3), or frozen for a person (THROTTLE-9)."""
         directory = self._directory()
         if not directory.is_known:
             return NO_STORE
+        since = self._since(item, directory)
+        if since is not None:
+            if self._is_kept(since):
+                return FROZEN
+            return Standing([(index, "account.freeze_ended") for index in waiting])
         if item.meta["class"] == MailClass.SYSTEM:
             return GOES
         tenant = directory.tenant_by_id(item.tenant)
         if tenant is None:
             return Standing([(index, "account.gone") for index in waiting])
-        if tenant.suspended:
-            return SUSPENDED
         generation = self._generation.read(CONSENT)
         if item.generation == generation and "tries" not in item.state:  # a later try: time alone ends a consent too
             return GOES
@@ -79,10 +87,28 @@ class Recheck:
 
     def is_fresh(self, item: Item) -> bool:
         """What the last call said still holds: for copies that waited for a connection since."""
+        directory = self._directory()
+        if self._since(item, directory) is not None:
+            return False
         if item.meta["class"] == MailClass.SYSTEM:
             return True
-        tenant = self._directory().tenant_by_id(item.tenant)
-        return tenant is not None and not tenant.suspended and item.generation == self._generation.read(CONSENT)
+        return directory.tenant_by_id(item.tenant) is not None and item.generation == self._generation.read(CONSENT)
+
+    def is_frozen(self, tenant_id: int, credential: str) -> bool:
+        """Whether what was frozen for this login still is: neither released nor over its time."""
+        directory = self._directory()
+        since = directory.suspended_since(tenant_id, credential)
+        return not directory.is_known or (since is not None and self._is_kept(since))
+
+    def _since(self, item: Item, directory: Directory) -> float | None:
+        """When its sender was suspended; None where he is not, and for our own letters to him, which say so."""
+        meta = item.meta
+        if meta["class"] == MailClass.SYSTEM and not meta["purpose"]:  # a confirmation is his
+            return None
+        return directory.suspended_since(item.tenant, meta["credential"])
+
+    def _is_kept(self, since: float) -> bool:
+        return self._clock.now() < since + self._freeze_seconds
 
     def _ask(self, item: Item, account: Account, waiting: Sequence[int]) -> Standing:
         everyone = item.recipients

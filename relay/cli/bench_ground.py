@@ -129,7 +129,7 @@ class Ground:
             account=account,
             intake=Intake(pipeline, gather, _NoQueue(), Trace(history, keyring), house=house, watcher=_Nobody()),
             cipher=cipher,
-            recheck=Recheck(pipeline, lookup, generation, lambda: directory, clock),
+            recheck=Recheck(pipeline, lookup, generation, lambda: directory, clock, 72.0),
             generation=generation,
             signer=Signer(directory.keys_for, clock.now, lambda item, recipient: Links("", "")),
             policy_seconds=seconds,

@@ -154,6 +154,9 @@ class Scheduler:
         current = self.passes.get(item.id)
         waiting = self._waiting(item, current)
         standing = self._recheck(item, waiting)
+        if standing.frozen:
+            self._freeze(item, standing.frozen)
+            return []
         if standing.waits:
             self._postpone(item, waiting, standing.waits)
             return []
@@ -189,6 +192,11 @@ class Scheduler:
         item.state.update(held=reason, held_at=self.clock.now())
         self._log.concluded(item, {}, gave_up=False)
         self._write(item)
+
+    def _freeze(self, item: Item, why: str) -> None:
+        """Nothing of its sender leaves until a person says so; what is known of its pass stays (THROTTLE-9)."""
+        self._log.postponed(item, why)
+        self.spool.freeze(item)
 
     def _postpone(self, item: Item, waiting: Sequence[int], why: str) -> None:
         """Nobody can say whether it may leave: later again, less and less often, until its time is up.

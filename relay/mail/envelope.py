@@ -112,6 +112,7 @@ class Credential:
     from_addresses: tuple[str, ...] = ()
     null_sender: bool = False  # SMTP-20
     revoked: bool = False
+    suspended: bool = False  # THROTTLE-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,11 @@ class Account:
     tenant: Tenant
     credential: Credential
     purpose: Purpose | None = None
+
+    @property
+    def suspended(self) -> bool:
+        """Nothing of it is accepted or sent until a person releases its tenant or its login (THROTTLE-9)."""
+        return self.tenant.suspended or self.credential.suspended
 
 
 @dataclass(frozen=True, slots=True)

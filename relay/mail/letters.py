@@ -1,12 +1,15 @@
-"""The confirmation mail of a double opt-in: one question, one link, no advertising (CLASS-7)."""
+"""Our own letters to people: the confirmation of a double opt-in, with one question, one link and no advertising (CLASS-7), and
+why an account was suspended (THROTTLE-9).
+"""
 
 from __future__ import annotations
 
 import secrets
 import time
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from relay.mail.edits import field
 from relay.mail.envelope import Tenant
@@ -46,3 +49,27 @@ def confirmation(tenant: Tenant, purpose: str, recipient: str, link: str, *, lan
         field("Content-Transfer-Encoding", "8bit"),
     ]
     return Letter((join_head(fields) + body.replace("\n", "\r\n").encode()).decode(), domain)
+
+
+def suspension(about: Mapping[str, Any], host: str, now: float, *, hours: float) -> Letter:
+    """Tells the contact of a tenant that it, or one login of it, was suspended, and why (THROTTLE-9).
+
+    `about` is a row of the owner's `suspension.list`; its mail is kept for `hours`.
+    """
+    tongue = "nl" if about["language"] == "nl" else "en"
+    texts = _TEXTS["suspension"]
+    what = texts[f"{about['kind']}_{tongue}"].format(name=about["name"])
+    reason = texts[f"reason_{tongue}"].format(reason=about["reason"]) if about["reason"] else ""
+    body = texts[f"body_{tongue}"].format(what=what, reason=reason, hours=f"{hours:g}")
+    fields = [
+        field("From", f"Zegel <postmaster@{host}>"),
+        field("To", f"<{about['contact']}>"),
+        field("Subject", encode_words(texts[f"subject_{tongue}"])),
+        field("Date", rfc5322_date(int(now))),
+        field("Message-ID", f"<{secrets.token_hex(16)}@{host}>"),
+        field("Auto-Submitted", "auto-generated"),
+        field("MIME-Version", "1.0"),
+        field("Content-Type", "text/plain; charset=utf-8"),
+        field("Content-Transfer-Encoding", "8bit"),
+    ]
+    return Letter((join_head(fields) + body.replace("\n", "\r\n").encode()).decode(), host)

@@ -53,6 +53,11 @@ REPORT_DROPPED = _event(
 
 # People and logins
 LOGIN_REFUSED = _event("login.refused", "A wrong password. client.")
+ACCOUNT_SUSPENDED = _event(
+    "account.suspended",
+    "Nothing of it is accepted or sent until a person releases it (THROTTLE-9). tenant or credential.",
+)
+ACCOUNT_RESUMED = _event("account.released", "A person released a suspended account. tenant or credential.")
 REQUEST_ANSWERED = _event("web.answered", "A page or an API call was answered. route, method, status, elapsed_seconds.")
 
 # Processes

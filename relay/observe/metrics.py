@@ -123,6 +123,13 @@ AUTH_FAILURES = Counter(
     "Is somebody guessing passwords?",
     [Label("reason", ("wrong", "blocked", "suspended", "unavailable"))],
 )
+SUSPENDED = Gauge(
+    "zegel_suspended_accounts",
+    "Tenants and logins that are suspended.",
+    "Who waits for a person to release him (THROTTLE-9)?",
+    [Label("kind", ("tenant", "credential"))],
+    merge="max",
+)
 IN_FLIGHT_BYTES = Gauge(
     "zegel_in_flight_bytes", "Message bytes in memory.", "How near is max_in_flight_bytes, after which mail gets 452?"
 )
@@ -131,7 +138,7 @@ QUEUE_MESSAGES = Gauge(
     "zegel_queue_messages",
     "Messages in the queue.",
     "Does more come in than leaves?",
-    [Label("state", ("ready", "waiting", "in_flight"))],
+    [Label("state", ("ready", "waiting", "in_flight", "frozen"))],
 )
 QUEUE_OLDEST = Gauge(
     "zegel_queue_oldest_seconds",

@@ -80,6 +80,8 @@ def list_all(desk: Desk, args: Args) -> Result:
             "null_sender": row.null_sender,
             "created_at": row.created_at,
             "revoked_at": row.revoked_at or None,
+            "suspended": row.suspended,
+            "suspended_reason": row.suspended_reason,
         }
         for row in desk.connection.execute(query)
     ]

@@ -271,6 +271,7 @@ class Watch:
         metrics.QUEUE_MESSAGES.set(queue.ready, ("ready",))
         metrics.QUEUE_MESSAGES.set(queue.backlog.later, ("waiting",))
         metrics.QUEUE_MESSAGES.set(len(queue.in_flight), ("in_flight",))
+        metrics.QUEUE_MESSAGES.set(queue.backlog.frozen, ("frozen",))
         metrics.HELD_MESSAGES.set(len(queue.held))
         metrics.CORRUPT_ROWS.set(queue.corrupt)
         metrics.QUEUE_STOPPED.set(queue.pressure() is not None)

@@ -138,7 +138,9 @@ class Worker:
         self.catalogue = Catalogue.load(settings.policies)
         self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=_record_policy)
         signer = Signer(self._keys_for, self.clock.now, self._links)
-        self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock)
+        self.recheck = Recheck(
+            self.pipeline, self.lookup, self.generation, self.directory, self.clock, settings.limits.freeze_hours
+        )
         plans = route.plans(settings.delivery)
         self.scheduler = Scheduler(
             self.queue,
@@ -253,7 +255,7 @@ class Worker:
 
     async def _upkeep(self) -> None:
         await self._follow_directory()
-        self.queue.tick()
+        self.queue.tick(self.recheck.is_frozen)
         self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)
         if isinstance(self.pool, Pool):

@@ -43,6 +43,7 @@ class Desk:
         self._generation = intake.gather.generation
         self._clock = clock
         self._logins = logins
+        intake.is_barred = self._is_barred
 
     # -- who ------------------------------------------------------------------------------------------------------
 
@@ -70,7 +71,7 @@ class Desk:
                 await self._block(over, now)
             await asyncio.sleep(min(MAX_LOGIN_DELAY_SECONDS, 0.05 * 2 ** min(max(failed), 8)))
             return self.say("session.bad_login")
-        if account.tenant.suspended:
+        if account.suspended:
             metrics.AUTH_FAILURES.inc(("suspended",))
             return self.say("account.suspended", account)
         return account
@@ -89,7 +90,10 @@ class Desk:
         if purpose is not None and purpose.name != credential.purpose:
             name = f"{name}+{purpose.name}"
         fresh = self._directory().account(name)
-        return None if fresh is None or fresh.tenant.suspended else fresh
+        return None if fresh is None or fresh.suspended else fresh
+
+    def _is_barred(self, account: Account) -> bool:
+        return self._current(account) is None
 
     # -- envelope -------------------------------------------------------------------------------------------------
 
@@ -102,6 +106,8 @@ class Desk:
         return self._intake.sender(self._submission(transaction, ()))
 
     def recipient(self, transaction: Transaction, address: Address, recipient: Recipient) -> str | None:
+        if self._current(transaction.account) is None:
+            return self.say("account.suspended_open", transaction.account)
         mail = self._submission(transaction, (recipient,), in_company=bool(transaction.recipients))
         said = self._intake.recipient(mail, alone=transaction.is_alone)
         if said.settled:

@@ -218,7 +218,7 @@ class Gateway:
     def queued(self) -> int:
         """Messages in the queue, held ones included."""
         stats = self.op("queue.stats")
-        return int(stats["ready"] + stats["waiting"] + stats["in_flight"] + stats["held"])
+        return int(sum(stats[name] for name in ("ready", "waiting", "in_flight", "frozen", "held")))
 
     def settle(self, seconds: float = 10.0) -> None:
         """Wait until nothing is queued any more."""
