@@ -213,7 +213,13 @@ class Directory:
         result: dict[int, dict[str, Domain]] = {}
         for row in connection.execute(sa.select(schema.domain)):
             has_key = bool(_nearest(self._key_places, row.name, row.tenant_id)[1])
-            domain = Domain(row.name, verified=row.verified_at > 0, vouched=row.vouched_at > 0, has_key=has_key)
+            domain = Domain(
+                row.name,
+                verified=row.verified_at > 0,
+                vouched=row.vouched_at > 0,
+                has_key=has_key,
+                created_at=row.created_at,
+            )
             result.setdefault(row.tenant_id, {})[row.name] = domain
         return result
 
@@ -239,6 +245,8 @@ class Directory:
                 null_sender=row.null_sender,
                 revoked=row.revoked_at > 0,
                 suspended=row.suspended,
+                created_at=row.created_at,
+                warmup_behind=row.warmup_behind,
             )
             if row.suspended:
                 self._suspended[row.name] = row.suspension_at

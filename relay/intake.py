@@ -300,7 +300,7 @@ def _count(ruling: Ruling, verdict: str) -> None:
 
 def _parked_by(ruling: Ruling) -> str:
     """What the limit counts that a message waits for."""
-    parked = (entry.detail for entry in ruling.trace if entry.reason == "throttle.parked")
+    parked = (entry.detail for entry in ruling.trace if entry.reason in ("throttle.parked", "throttle.warming"))
     return dict(next(parked, ())).get("scope", "credential")
 
 
@@ -349,6 +349,8 @@ def make_item(number: int, ruling: Ruling, house: House) -> Item:
     if ruling.action is Action.HOLD:
         meta["held"] = ruling.reason
         meta["held_detail"] = dict(ruling.detail)  # fills the sentence in what the sender reads of it
+    if ruling.due > mail.now:
+        meta["turn"] = ruling.due  # until then it waits by agreement, and no delay counts (THROTTLE-1)
     if ruling.dropped:
         meta["dropped"] = [[r.address, r.notify, r.orcpt, reason] for r, reason in ruling.dropped]
     item = Item(number, meta, message.raw, due=max(ruling.due, mail.now))

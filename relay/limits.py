@@ -1,4 +1,4 @@
-"""Which limits one message is charged against (THROTTLE-1, THROTTLE-2): from settings to charges. Pure.
+"""Which limits one message is charged against (THROTTLE-1 to THROTTLE-3): from settings to charges. Pure.
 
 The numbers come from the settings of the throttle policy, which a tenant or a stream may override.
 """
@@ -6,11 +6,16 @@ The numbers come from the settings of the throttle policy, which a tenant or a s
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from functools import lru_cache
 
-from relay.counters.contract import DAY, MINUTE, Charge, Limit
-from relay.mail.envelope import Submission
+from relay.counters.cell_rate import warm_up_amount
+from relay.counters.contract import DAY, MINUTE, WARM_UP, Charge, Limit
+from relay.mail.envelope import Domain, Submission
 from relay.mail.sender import from_domain
+
+_OLD_SECONDS = 70 * DAY  # who is older has warmed up, whatever the settings
+_NORMAL = 100_000  # up to which an account warms up where no limit of a day is set
 
 
 @lru_cache(maxsize=8192)
@@ -37,7 +42,43 @@ def charges(mail: Submission, settings: object) -> list[Charge]:
     who = (account.credential.name, account.tenant.id, domain, client_key(mail.session.client_ip))
     per_message, per_recipient = _limits(settings, mail.stream.value, who)
     count = max(1, len(mail.recipients))
-    return [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
+    found = [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
+    credential = account.credential
+    for scope, name, since, behind in (
+        ("credential", credential.name, credential.created_at, credential.warmup_behind),
+        ("domain", domain, _since(account.tenant.domains, domain), 0),
+    ):
+        if since and mail.now < since + _OLD_SECONDS:
+            limit = _warm_up(settings, mail.stream.value, (scope, name, account.tenant.id, since, behind))
+            if limit is not None and _limits_still(limit, mail.now):
+                found.append((limit, count))
+    return found
+
+
+def _since(domains: Mapping[str, Domain], name: str) -> float:
+    """When the tenant got the domain that `name` is, or is under; 0.0 where it is none of his."""
+    while name:
+        if name in domains:
+            return domains[name].created_at
+        name = name.partition(".")[2]
+    return 0.0
+
+
+@lru_cache(maxsize=8192)
+def _warm_up(settings: object, stream: str, who: tuple[str, str, int, float, int]) -> Limit | None:
+    """The warm-up of a login or domain (THROTTLE-3); None where the settings want none."""
+    scope, name, tenant, since, behind = who
+    first: int = getattr(settings, "warmup_recipients", 0)
+    normal: int = getattr(settings, f"{stream}_recipients_per_day", 0)
+    if scope == "domain":
+        normal = getattr(settings, "domain_recipients_per_day", 0) or getattr(settings, "tenant_recipients_per_day", 0)
+    if not first:
+        return None
+    return Limit(WARM_UP, scope, f"w:{name}", first, DAY, normal or _NORMAL, tenant, since, behind)
+
+
+def _limits_still(limit: Limit, now: float) -> bool:
+    return warm_up_amount(limit.amount, limit.burst, limit.behind, int((now - limit.since) // DAY)) > 0
 
 
 @lru_cache(maxsize=8192)

@@ -48,6 +48,7 @@ UNLIMITED = {
     "tenant_recipients_per_day": FAR,
     "domain_messages_per_minute": FAR // 100,
     "client_messages_per_minute": FAR // 100,
+    "warmup_recipients": 0,
 }
 """Limits of the throttle policy that are counted and never reached."""
 

@@ -17,6 +17,7 @@ NANOSECONDS = 1_000_000_000
 PAST = 24  # steps of one window, the present one included
 FUTURE = 48  # steps ahead that may be reserved
 CELLS = PAST + FUTURE
+DAY_SECONDS = 86_400
 NOW = PAST - 1  # index of the present step in a row of counts
 
 
@@ -53,6 +54,17 @@ def first_room(sums: Sequence[int], amount: int, cost: int, start: int = 0) -> i
         # Every step up to `full` weighs on the window that ends there.
         step = full + 1
     return None
+
+
+def warm_up_day(since: float, now: float) -> int:
+    """Number of the day of a warm-up, from 0."""
+    return max(0, int((now - since) // DAY_SECONDS))
+
+
+def warm_up_amount(first: int, normal: int, behind: int, day: int) -> int:
+    """Units of a day: twice those of the day before, but for `behind` days; 0 from where that is `normal`: no limit."""
+    amount = first << min(max(day - behind, 0), 32)
+    return amount if amount < normal else 0
 
 
 def spread(counts: Sequence[int], amount: int, cost: int, start: int = 0) -> list[tuple[int, int]] | None:

@@ -21,6 +21,9 @@ MINUTE = 60
 DAY = 86_400
 PARK_HORIZON_SECONDS = 48 * 3600
 """How far ahead capacity may be reserved. A message that would wait longer is refused."""
+WARM_UP = "warmup_recipients_per_day"
+WARM_UP_HORIZON_SECONDS = 14 * 86_400
+"""The same for the warm-up of a new account, whose first campaign may need all of it (THROTTLE-3)."""
 
 
 class Limit(NamedTuple):
@@ -28,6 +31,10 @@ class Limit(NamedTuple):
 
     Periods under a day are a rate with room for `burst` units at once (GCRA); a day is a sliding window of 24 hourly
     counters, where `burst` means nothing (THROTTLE-1).
+
+    With `since` it is a warm-up, WARM_UP, of days that begin at that time: `amount` on the first, each day twice as many but for
+    `behind` of them, until that is `burst` or more and it limits nothing any more (THROTTLE-3). It says when a message may leave;
+    the other limits of the message are charged now, whatever it says.
     """
 
     name: str  # e.g. "messages_per_minute"
@@ -38,6 +45,8 @@ class Limit(NamedTuple):
     burst: int = 0
     tenant: int = 0
     """Whose limit it is; 0: nobody's, because it counts what several tenants do. Says where in a cluster it lies."""
+    since: float = 0.0
+    behind: int = 0
 
 
 class CountersUnavailable(Exception):

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from relay.counters.answer import NEVER, Asked, Row, ask_days, combine
-from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, PAST, cell_rate, interval_ns, step_of
+from relay.counters.answer import NEVER, Asked, Row, ask_days, ask_warm_up, combine
+from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, PAST, cell_rate, interval_ns, step_of, warm_up_day
 from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, Charge, Limit
 from relay.counters.table import EXPIRES, FIRST_CELL, KEY_BYTES, VALUES, Table
 from relay.policy.facts import Allowance
@@ -16,6 +16,7 @@ _GRANTED = Allowance(True)
 _WINDOW = struct.Struct(f"<{PAST}I")
 _ROW = struct.Struct(f"<{CELLS}I")
 CLOCKS_APART_SECONDS = 60.0
+_NO_UNITS = (0,) * CELLS
 HELD = float("inf")  # a slot that ends when it is told to, not by time
 _HORIZON_NS = PARK_HORIZON_SECONDS * NANOSECONDS
 
@@ -63,11 +64,18 @@ class EmbeddedCounters:
         now_ns = int(now * NANOSECONDS)
         rates: list[tuple[int, int]] = []
         days: list[tuple[int, int]] = []
-        for (name, scope, key, amount, period, burst, _), cost in charges:
+        for (name, scope, key, amount, period, burst, _, since, behind), cost in charges:
             place = table.find((name, scope, key))
             if place < 0 or amount <= 0:
                 return False
             _, value, head = VALUES.unpack_from(raw, place + KEY_BYTES)
+            if since:
+                day = warm_up_day(since, now)
+                cell = place // 4 + FIRST_CELL + day
+                if not head or day >= CELLS or table.cells[cell] + cost > amount << max(day - behind, 0):
+                    return False
+                days.append((cell, cost))
+                continue
             if period < DAY:
                 tat, free = cell_rate(value, now_ns, interval_ns(amount, period), burst, cost)
                 if free > now_ns:
@@ -101,6 +109,9 @@ class EmbeddedCounters:
             place = table.find(limit[:3])
             if place < 0:
                 return 0
+            if limit.since:
+                day = warm_up_day(limit.since, now)
+                return self._warm_up(place)[day] if day < CELLS else 0
             if limit.period_seconds >= DAY:
                 return self._sum(place, self._step(place, step_of(now, limit.period_seconds)))
             ahead = self._tat(place, int(now * NANOSECONDS)) - int(now * NANOSECONDS)
@@ -119,6 +130,8 @@ class EmbeddedCounters:
         for index, (limit, cost) in enumerate(charges):
             if limit.amount <= 0:
                 answers[index] = Asked(limit, NEVER)
+            elif limit.since:
+                answers[index] = ask_warm_up(limit, cost, self._warm_up(places[index]), now)
             elif limit.period_seconds >= DAY:
                 daily.append(index)
             else:
@@ -165,6 +178,11 @@ class EmbeddedCounters:
         limit = answer.limit
         if limit.period_seconds < DAY:
             VALUES.pack_into(raw, place + KEY_BYTES, answer.tat_ns / NANOSECONDS, answer.tat_ns, 0)
+            return
+        if limit.since:
+            VALUES.pack_into(raw, place + KEY_BYTES, limit.since + CELLS * DAY, 0, 1)
+            for day, units in answer.pieces:
+                self._table.cells[place // 4 + FIRST_CELL + day] += units
             return
         step = self._advance(place, step_of(now, limit.period_seconds))
         last = max(step + answer.pieces[-1][0], VALUES.unpack_from(raw, place + KEY_BYTES)[1])
@@ -223,6 +241,10 @@ class EmbeddedCounters:
         ring = self._table.cells[first : first + CELLS].tolist()
         oldest, newest = head - NOW, head + FUTURE
         return [ring[at % CELLS] if oldest <= at <= newest else 0 for at in range(step - NOW, step + FUTURE + 1)]
+
+    def _warm_up(self, place: int) -> Sequence[int]:
+        """Units of each day of a warm-up."""
+        return _ROW.unpack_from(self._table.raw, place + FIRST_CELL * 4) if place >= 0 else _NO_UNITS
 
     def _row(self, place: int, limit: Limit, now: float) -> tuple[int, list[int]]:
         step = self._step(place, step_of(now, limit.period_seconds))

@@ -238,7 +238,10 @@ def open_shared(storage: Storage, here: Counters, kind: type[ManyNodes] = ManyNo
 @lru_cache(maxsize=8192)
 def share_of(limit: Limit, share: float) -> Limit:
     """The limit that one node keeps to alone: that part of it, and at least 1, since a small limit would else stop all mail."""
-    return limit._replace(amount=_part(limit.amount, share), burst=_part(limit.burst, share))
+    amount = _part(limit.amount, share)
+    if limit.since:  # its last day is the same one
+        return limit._replace(amount=amount, burst=-(-limit.burst * amount // limit.amount))
+    return limit._replace(amount=amount, burst=_part(limit.burst, share))
 
 
 def _part(amount: int, share: float) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, PAST, interval_ns, step_of
+from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, PAST, interval_ns, step_of, warm_up_day
 from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, Charge, CountersUnavailable, Limit
 from relay.counters.table import digest_of
 from relay.counters.wire import Script, Wire
@@ -73,7 +73,7 @@ class RedisCounters:
         for limit, cost in charges:
             key, interval = _placed(limit)
             keys.append(key)
-            asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval)
+            asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval, limit.since, limit.behind)
         return _allowance(await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked)), charges)
 
     async def give(self, charges: Sequence[Charge], once: str) -> bool:
@@ -86,6 +86,8 @@ class RedisCounters:
         return bool(await self._wire.run(_GIVE, keys, *taken))
 
     async def used(self, limit: Limit, now: float) -> int:
+        if limit.since:
+            return _cells(await self._wire.ask("HGETALL", key_of(limit))).get(warm_up_day(limit.since, now), 0)
         if limit.period_seconds >= DAY:
             return await self._sum(key_of(limit), limit.period_seconds, now)
         kept = await self._wire.ask("GET", key_of(limit))

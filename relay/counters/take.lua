@@ -10,11 +10,13 @@
 -- KEYS: what was answered to this id, then one for each limit. ARGV: one string of little-endian doubles, quicker to write and read
 -- than so many arguments: charge (0: only look), now, its whole seconds and nanoseconds, park, most that may wait (0: any),
 -- earliest time to leave, milliseconds that an answer is kept, milliseconds that a key outlives its use; then of each limit:
--- amount, period in seconds, burst, units to charge, nanoseconds that one takes.
+-- amount, period in seconds, burst, units to charge, nanoseconds that one takes, and of a warm-up when it began and how many days
+-- it is behind (else 0 0). A warm-up is a hash: the units of each of its days under the day's number.
 -- Answers "granted due limit backlog": the limit is its place, from 1, or 0 where none bit; due "inf" is never.
 local DAY, PAST, FUTURE, HORIZON, NS = 86400, 24, 48, 172800, 1e9
+local WARM_UP_HORIZON = 14 * DAY
 local CELLS, NEVER = PAST + FUTURE, math.huge
-local HEAD, EACH = 9, 5
+local HEAD, EACH = 9, 7
 local asked = {struct.unpack('<' .. string.rep('d', HEAD + EACH * (#KEYS - 1)), ARGV[1])}
 local charge, now, now_s, now_n, park = asked[1] == 1, asked[2], asked[3], asked[4], asked[5] == 1
 local max_parked, wanted, keep_ms, slack_ms = asked[6], asked[7], asked[8], asked[9]
@@ -55,6 +57,28 @@ local function ask_rate(key, limit)
     answer.backlog = whole(free, limit.interval) + (math.fmod(free, limit.interval) > 0 and 1 or 0)
   end
   return answer
+end
+
+local function ask_warm_up(key, limit)
+  local units, reserved, today = {}, 0, math.max(0, whole(now - limit.since, DAY))
+  local flat = redis.call('HGETALL', key)
+  for at = 1, #flat, 2 do
+    local day, count = tonumber(flat[at]), tonumber(flat[at + 1])
+    units[day] = count
+    if day > today then reserved = reserved + count end
+  end
+  for day = today, CELLS - 1 do
+    local amount = limit.amount * 2 ^ math.min(math.max(day - limit.behind, 0), 32)
+    if amount >= limit.burst then amount = nil end
+    local there = units[day] or 0
+    if not amount or there + limit.cost <= amount then
+      local pieces = {{day, limit.cost}}
+      if day == today then return {due = 0, leaves = 0, backlog = reserved, warm = pieces} end
+      local due = limit.since + (day + (amount and there / amount or 0)) * DAY
+      return {due = due, leaves = 0, backlog = reserved + limit.cost, warm = pieces}
+    end
+  end
+  return {due = today >= CELLS and 0 or NEVER, leaves = 0, backlog = reserved}
 end
 
 local function read_day(key, limit)
@@ -208,11 +232,13 @@ for index = 1, #KEYS - 1 do
   local from = HEAD + (index - 1) * EACH
   local limit = {
     amount = asked[from + 1], period = asked[from + 2], burst = asked[from + 3], cost = asked[from + 4],
-    interval = asked[from + 5],
+    interval = asked[from + 5], since = asked[from + 6], behind = asked[from + 7],
   }
   limits[index] = limit
   if limit.amount <= 0 then
     answers[index] = {due = NEVER, leaves = 0, backlog = 0}
+  elseif limit.since > 0 then
+    answers[index] = ask_warm_up(KEYS[index + 1], limit)
   elseif limit.period >= DAY then
     local row = read_day(KEYS[index + 1], limit)
     row.index, row.limit = index, limit
@@ -229,17 +255,19 @@ for index = 1, #KEYS - 1 do
 end
 if #rows > 0 then ask_days(rows, earliest, answers) end
 
-local due, backlog, strictest = 0, 0, 1
+local due, backlog, strictest, late = 0, 0, 1, false
 for index, answer in ipairs(answers) do
   if answer.due > answers[strictest].due then strictest = index end
-  due = math.max(due, answer.due, answer.leaves)
+  local leaves = math.max(answer.due, answer.leaves)
+  due = math.max(due, leaves)
+  late = late or leaves > now + (limits[index].since > 0 and WARM_UP_HORIZON or HORIZON)
   backlog = math.max(backlog, answer.backlog)
 end
 local granted = due <= now
 if granted then
   strictest, due = 0, 0
 else
-  granted = park and due <= now + HORIZON and (backlog <= max_parked or max_parked == 0)
+  granted = park and not late and (backlog <= max_parked or max_parked == 0)
 end
 local reply = string.format('%d %.17g %d %d', granted and 1 or 0, due, strictest, backlog)
 if due == NEVER then reply = string.format('0 inf %d %d', strictest, backlog) end
@@ -253,6 +281,15 @@ for index, answer in ipairs(answers) do
   end
 end
 local kept = {reply}  -- and behind it what give.lua would take back: limit, step, units
+for index, answer in ipairs(answers) do
+  for _, piece in ipairs(answer.warm or {}) do
+    local key = KEYS[index + 1]
+    redis.call('HINCRBY', key, piece[1], piece[2])
+    local lives = math.max(0, limits[index].since + CELLS * DAY - now)
+    redis.call('PEXPIRE', key, string.format('%d', lives * 1000 + slack_ms))
+    kept[#kept + 1] = string.format('%d %d %d', index, piece[1], piece[2])
+  end
+end
 for _, row in ipairs(rows) do
   write_day(KEYS[row.index + 1], row, answers[row.index])
   for _, piece in ipairs(answers[row.index].pieces) do

@@ -204,7 +204,7 @@ class Scheduler:
         The log tells it once for each cause: a store that is down for a day must not fill it with every message's waits.
         """
         now = self.clock.now()
-        end = item.meta["at"] + self._plans(item).give_up_seconds
+        end = item.began + self._plans(item).give_up_seconds
         if now >= end:
             self.passes.setdefault(item.id, Pass()).round = dict.fromkeys(waiting, NO_ANSWER)
             self._conclude(item)
@@ -258,7 +258,7 @@ class Scheduler:
         again = not_tried(told) if any(isinstance(outcome, Deferred) for outcome in told.values()) else ()
         current.settled.update((index, outcome) for index, outcome in told.items() if index not in again)
         left = [i for i, fate in enumerate(item.fates) if fate is Fate.WAITING and i not in current.settled]
-        if left and now < item.meta["at"] + plan.give_up_seconds:
+        if left and now < item.began + plan.give_up_seconds:
             self._next_round(item, told, again, now=now)
             return
         current.settled.update((index, told.get(index, NEVER_TRIED)) for index in left)
@@ -285,7 +285,7 @@ class Scheduler:
                 item.fates[index] = Fate.FAILED
         if Fate.WAITING in item.fates:
             tries = item.state["tries"] = item.state.get("tries", 0) + 1
-            due = next_attempt(tries, item.meta["at"], now, self._plans(item), jitter=(item.id % 997) / 997)
+            due = next_attempt(tries, item.began, now, self._plans(item), jitter=(item.id % 997) / 997)
             if due is None:
                 gave_up = True
                 item.fates = [Fate.FAILED if fate is Fate.WAITING else fate for fate in item.fates]
@@ -304,10 +304,10 @@ class Scheduler:
     def _warns_until(self, item: Item, now: float) -> float:
         """The end of the delay where its sender is to be told of it, which is marked as done; else 0.0."""
         plan = self._plans(item)
-        if not warning_due(item.meta["at"], now, plan, warned=bool(item.state.get("warned"))):
+        if not warning_due(item.began, now, plan, warned=bool(item.state.get("warned"))):
             return 0.0
         item.state["warned"] = True
-        return float(item.meta["at"] + plan.give_up_seconds)
+        return float(item.began + plan.give_up_seconds)
 
     def _tell(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float) -> list[Item]:
         if item.meta["class"] == "system" and not item.meta["from"]:  # nobody is told of a report (OUT-12) but us

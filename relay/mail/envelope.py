@@ -74,6 +74,7 @@ class Domain:
     verified: bool = False
     vouched: bool = False
     has_key: bool = False  # an active DKIM key exists (DKIM-8)
+    created_at: float = 0.0  # its warm-up begins there (THROTTLE-3); 0.0: long ago
 
     @property
     def usable(self) -> bool:
@@ -113,6 +114,8 @@ class Credential:
     null_sender: bool = False  # SMTP-20
     revoked: bool = False
     suspended: bool = False  # THROTTLE-9
+    created_at: float = 0.0  # its warm-up begins there (THROTTLE-3); 0.0: long ago
+    warmup_behind: int = 0  # days of it with an alarm, after which the next allows no more
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,8 @@ class Watch:
     def _entry(self, number: int, ruling: Ruling, reply: str, stage: str) -> Entry:
         mail = ruling.mail
         waits = ruling.action is Action.HOLD
-        reason = ruling.reason or ("throttle.parked" if ruling.due else "")
+        parked = (entry.reason for entry in ruling.trace if ruling.due and entry.policy == "throttle")
+        reason = ruling.reason or next(parked, "")
         said = next((entry for entry in ruling.trace if reason and entry.reason == reason), None)
         return Entry(
             queue_id=encode_id(number) if number else "",

@@ -128,6 +128,8 @@ credential = Table(
     _text("suspended_reason"),
     _time("suspension_at"),
     _flag("suspension_told"),
+    Column("warmup_behind", Integer, nullable=False, server_default="0"),
+    _time("alarm_at"),
 )
 
 dkim_key = Table(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, Counters, Limit
+from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, WARM_UP, Counters, Limit
 from relay.counters.embedded import EmbeddedCounters
 from tests.fakes.clock import START
 from tests.harness.counters import Driven
@@ -65,6 +66,59 @@ def test_message_601_is_parked_and_leaves_in_the_next_minute(counters: Counters)
     assert dues[600] == pytest.approx(START + 0.1, abs=1e-6)
     assert dues[1199] == pytest.approx(START + 60, abs=1e-6)
     assert sorted(dues[600:]) == dues[600:]
+
+
+NEW = Limit(WARM_UP, "credential", "w:new", 50, DAY, 10_000, 7, START)
+
+
+def test_a_new_account_may_send_to_fifty_and_each_day_to_twice_as_many(counters: Counters) -> None:
+    """THROTTLE-3: day 1, recipient 51 is parked to day 2; on day 3, 200 leave; nothing is refused."""
+    dues = [counters.take([(NEW, 1)], START + HOUR, park=True).due for _ in range(400)]
+    leaves = Counter(0 if due == 0.0 else int((due - START) // DAY) for due in dues)
+    assert leaves == {0: 50, 1: 100, 2: 200, 3: 50}
+    assert sorted(dues) == dues, "in the order they came"
+    late = counters.take([(NEW, 1)], START + 4 * DAY, park=True)
+    assert late.granted and not late.due, "the next day has room of its own"
+    assert counters.used(NEW, START + 4 * DAY) == 1
+
+
+def test_a_new_account_that_is_a_person_is_told_to_wait(counters: Counters) -> None:
+    assert counters.take([(NEW, 50)], START, park=False).granted
+    refused = counters.take([(NEW, 1)], START + HOUR, park=False)
+    assert (refused.granted, refused.limit, refused.allowed, refused.due) == (False, WARM_UP, 50, START + DAY)
+    assert counters.take([(NEW, 60)], START, park=False).due == START + DAY, "more than a whole day is the next one's"
+
+
+def test_the_first_campaign_of_a_new_account_is_parked_whole(counters: Counters) -> None:
+    """20,000 recipients in messages of one: within two weeks, however the days' amounts lie."""
+    dues = [counters.take([(NEW, 10)], START, park=True).due for _ in range(2000)]
+    assert max(dues) < START + 9 * DAY and dues.count(0.0) == 5
+    full = counters.take([(NEW, 1)], START, park=True, max_parked=1000)
+    assert not full.granted and full.backlog > 1000
+
+
+def test_a_warm_up_ends_at_the_normal_limit(counters: Counters) -> None:
+    old = NEW._replace(since=START - 30 * DAY)
+    assert all(not counters.take([(old, 5_000)], START, park=True).due for _ in range(5))
+
+
+def test_a_day_with_an_alarm_allows_the_next_no_more(counters: Counters) -> None:
+    alarmed = NEW._replace(behind=1)
+    dues = [counters.take([(alarmed, 1)], START + DAY, park=True).due for _ in range(110)]
+    leaves = Counter(1 if due == 0.0 else int((due - START) // DAY) for due in dues)
+    assert leaves == {1: 50, 2: 60}
+
+
+def test_other_limits_of_a_message_are_charged_when_it_is_taken(counters: Counters) -> None:
+    """A warm-up says when it leaves; together they are all or nothing."""
+    assert counters.take([(NEW, 50), (DAILY, 50)], START, park=True).due == 0.0
+    parked = counters.take([(NEW, 50), (DAILY, 50)], START, park=True)
+    assert parked.granted and parked.due == START + DAY and parked.limit == WARM_UP
+    assert counters.used(DAILY, START) == 100
+    assert not counters.take([(NEW, 1), (DAILY, 1)], START, park=False).granted
+    assert counters.take([(NEW, 50)], START, park=True).due == pytest.approx(START + 1.5 * DAY)
+    counters.reset(NEW)
+    assert counters.used(NEW, START) == 0 and counters.take([(NEW, 50)], START, park=False).granted
 
 
 def test_a_backlog_that_grows_past_its_bound_is_refused(counters: Counters) -> None:

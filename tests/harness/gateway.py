@@ -36,6 +36,7 @@ AGREED = ("ann@dest.example", "bob@dest.example")
 PACE = {f"{scope}_messages_per_minute": 1_000_000 for scope in ("personal", "transactional", "marketing")} | {
     f"{scope}_messages_per_minute": 1_000_000 for scope in ("stream", "tenant", "domain", "client")
 }
+PACE["warmup_recipients"] = 0
 
 Table = dict[str, Any]
 

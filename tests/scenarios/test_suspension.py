@@ -93,7 +93,7 @@ def test_its_queue_freezes_and_leaves_when_a_person_releases_it(start: Start) ->
     text = told.raw.decode()
     assert told.rcpt == [f"RCPT TO:<{SENDER}> NOTIFY=NEVER"] and "was suspended" in told.head
     assert "bought list" in text and "72 hours" in text
-    assert len(gateway.op("queue.list", tenant="shop")) == 10
+    gateway.until(lambda: len(gateway.op("queue.list", tenant="shop")) == 10, 5.0, "a person must see what is frozen")
 
     gateway.signal(signal.SIGTERM)
     gateway.wait()

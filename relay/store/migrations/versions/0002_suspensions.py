@@ -1,4 +1,4 @@
-"""Suspension of one login, and when an account was suspended or released (THROTTLE-9)."""
+"""Suspension of one login, when an account was suspended or released (THROTTLE-9), and how its warm-up goes (THROTTLE-3)."""
 
 import time
 
@@ -25,12 +25,14 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("suspended_reason", sa.Text(), server_default="", nullable=False))
         batch_op.add_column(sa.Column("suspension_at", sa.Double(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("suspension_told", sa.Boolean(), server_default="0", nullable=False))
+        batch_op.add_column(sa.Column("warmup_behind", sa.Integer(), server_default="0", nullable=False))
+        batch_op.add_column(sa.Column("alarm_at", sa.Double(), server_default="0", nullable=False))
 
 
 def downgrade() -> None:
 
     with op.batch_alter_table("credential", schema=None) as batch_op:
-        for name in ("suspension_told", "suspension_at", "suspended_reason", "suspended"):
+        for name in ("alarm_at", "warmup_behind", "suspension_told", "suspension_at", "suspended_reason", "suspended"):
             batch_op.drop_column(name)
 
     with op.batch_alter_table("tenant", schema=None) as batch_op:
