@@ -5,7 +5,9 @@ exactly over all workers; the strictest one answers (THROTTLE-1, THROTTLE-2). Ma
 the pace is taken and waits for its turn, because tools lose mail on a temporary refusal; it is refused only when too much
 waits already. A person's mail over the pace gets a temporary refusal that names the limit and when it frees: the
 mail client sends it again by itself. A new login or domain begins with few recipients a day and may send twice as many each
-day, so that a stolen or bought one cannot do much (THROTTLE-3).
+day, so that a stolen or bought one cannot do much (THROTTLE-3). A login that sends far more in an hour than it ever does in a
+day looks like one with a stolen password: its mail waits for a person (THROTTLE-7). A newsletter is sudden each time and is
+not measured so: each of its recipients has agreed.
 """
 
 from collections.abc import Sequence
@@ -42,6 +44,10 @@ class Settings:
     warmup_recipients: int = option(
         50, "Recipients of a new login or domain on its first day, each day twice as many (THROTTLE-3); 0: no warm-up."
     )
+    sudden_times: int = option(
+        5, "An hour with more than so many times an average day of 14 is held (THROTTLE-7); 0: never."
+    )
+    sudden_recipients_per_hour: int = option(200, "Recipients of an hour up to which nothing is sudden (THROTTLE-7).")
     stream_recipients_per_day: int = option(0, "Recipients in 24 hours of one tenant in one stream; 0: no limit.")
     domain_recipients_per_day: int = option(0, "Recipients in 24 hours from one From domain; 0: no limit.")
     client_recipients_per_day: int = option(0, "Recipients in 24 hours from one client address; 0: no limit.")
@@ -49,6 +55,9 @@ class Settings:
 
 def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     allowance = facts.allowance
+    if allowance.granted and allowance.sudden:
+        times, least = str(settings.sudden_times), str(settings.sudden_recipients_per_hour)
+        return Verdict.hold("throttle.sudden", times=times, limit=least)
     if allowance.granted and allowance.due <= mail.now:
         return Verdict.accept()
     wait = str(max(1, -int((mail.now - allowance.due) // 1)))

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from relay.counters.cell_rate import warm_up_amount
-from relay.counters.contract import DAY, MINUTE, WARM_UP, Charge, Limit
-from relay.mail.envelope import Domain, Submission
+from relay.counters.contract import DAY, MINUTE, SUDDEN, WARM_UP, Charge, Limit
+from relay.mail.envelope import Domain, Stream, Submission
 from relay.mail.sender import from_domain
 
 _OLD_SECONDS = 70 * DAY  # who is older has warmed up, whatever the settings
+HOUR = 3600
 _NORMAL = 100_000  # up to which an account warms up where no limit of a day is set
 
 
@@ -44,6 +45,9 @@ def charges(mail: Submission, settings: object) -> list[Charge]:
     count = max(1, len(mail.recipients))
     found = [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
     credential = account.credential
+    sudden = _sudden(settings, mail.stream.value, credential.name, account.tenant.id)
+    if sudden is not None:
+        found.append((sudden, count))
     for scope, name, since, behind in (
         ("credential", credential.name, credential.created_at, credential.warmup_behind),
         ("domain", domain, _since(account.tenant.domains, domain), 0),
@@ -53,6 +57,16 @@ def charges(mail: Submission, settings: object) -> list[Charge]:
             if limit is not None and _limits_still(limit, mail.now):
                 found.append((limit, count))
     return found
+
+
+@lru_cache(maxsize=8192)
+def _sudden(settings: object, stream: str, credential: str, tenant: int) -> Limit | None:
+    """What counts for THROTTLE-7; None for a stream that is sudden by its nature, as a weekly newsletter, and where 0 is set."""
+    times: int = getattr(settings, "sudden_times", 0)
+    if not times or stream == Stream.MARKETING:
+        return None
+    least: int = getattr(settings, "sudden_recipients_per_hour", 200)
+    return Limit(SUDDEN, "credential", f"h:{credential}", least, HOUR, times, tenant)
 
 
 def _since(domains: Mapping[str, Domain], name: str) -> float:

@@ -36,6 +36,7 @@ class Asked(NamedTuple):
     backlog: int = 0
     tat_ns: int = 0
     pieces: Sequence[tuple[int, int]] = ()  # (steps ahead, units)
+    sudden: bool = False
 
 
 class Row(NamedTuple):
@@ -60,11 +61,12 @@ def combine(asked: Sequence[Asked], now: float, *, park: bool, max_parked: int) 
         due = max(due, leaves)
         is_late = is_late or leaves > now + (WARM_UP_HORIZON_SECONDS if answer.limit.since else PARK_HORIZON_SECONDS)
         backlog = max(backlog, answer.backlog)
+    sudden = any(answer.sudden for answer in asked)
     if due <= now:
-        return Allowance(True, backlog=backlog)
+        return Allowance(True, backlog=backlog, sudden=sudden)
     granted = park and not is_late and (backlog <= max_parked or not max_parked)
     limit = strictest.limit
-    return Allowance(granted, 0.0 if due == NEVER else due, limit.name, limit.scope, limit.amount, backlog)
+    return Allowance(granted, 0.0 if due == NEVER else due, limit.name, limit.scope, limit.amount, backlog, sudden)
 
 
 def ask_warm_up(limit: Limit, cost: int, units: Sequence[int], now: float) -> Asked:

@@ -22,6 +22,7 @@ DAY = 86_400
 PARK_HORIZON_SECONDS = 48 * 3600
 """How far ahead capacity may be reserved. A message that would wait longer is refused."""
 WARM_UP = "warmup_recipients_per_day"
+SUDDEN = "sudden_change"
 WARM_UP_HORIZON_SECONDS = 14 * 86_400
 """The same for the warm-up of a new account, whose first campaign may need all of it (THROTTLE-3)."""
 
@@ -35,6 +36,9 @@ class Limit(NamedTuple):
     With `since` it is a warm-up, WARM_UP, of days that begin at that time: `amount` on the first, each day twice as many but for
     `behind` of them, until that is `burst` or more and it limits nothing any more (THROTTLE-3). It says when a message may leave;
     the other limits of the message are charged now, whatever it says.
+
+    SUDDEN limits nothing: it counts, and `Allowance.sudden` says whether the last hour has more than `amount` units, and more
+    than `burst` times an average day of the 14 before this one, once 14 days are counted (THROTTLE-7).
     """
 
     name: str  # e.g. "messages_per_minute"

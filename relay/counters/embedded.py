@@ -6,13 +6,15 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from relay.counters import sudden
 from relay.counters.answer import NEVER, Asked, Row, ask_days, ask_warm_up, combine
 from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, PAST, cell_rate, interval_ns, step_of, warm_up_day
-from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, Charge, Limit
+from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, SUDDEN, Charge, Limit
 from relay.counters.table import EXPIRES, FIRST_CELL, KEY_BYTES, VALUES, Table
 from relay.policy.facts import Allowance
 
 _GRANTED = Allowance(True)
+_SUDDEN = Allowance(True, sudden=True)
 _WINDOW = struct.Struct(f"<{PAST}I")
 _ROW = struct.Struct(f"<{CELLS}I")
 CLOCKS_APART_SECONDS = 60.0
@@ -37,8 +39,9 @@ class EmbeddedCounters:
         table = self._table
         table.lock()
         try:
-            if self._take_now(charges, now):
-                return _GRANTED
+            quick = self._take_now(charges, now)
+            if quick is not None:
+                return quick
             places = [table.find(limit[:3]) for limit, _ in charges]
             if -1 in places:
                 for limit, _ in charges:
@@ -48,13 +51,16 @@ class EmbeddedCounters:
             asked = self._ask(charges, places, now, park=park)
             allowance = combine(asked, now, park=park, max_parked=max_parked)
             if allowance.granted:
-                for place, answer in zip(places, asked, strict=True):
-                    self._write(place, answer, now)
+                for place, answer, (_, cost) in zip(places, asked, charges, strict=True):
+                    if answer.limit.name == SUDDEN:
+                        sudden.write(table, place, cost, now)
+                    else:
+                        self._write(place, answer, now)
             return allowance
         finally:
             table.unlock()
 
-    def _take_now(self, charges: Sequence[Charge], now: float) -> bool:
+    def _take_now(self, charges: Sequence[Charge], now: float) -> Allowance | None:
         """Charge every limit if all have room now, nothing is reserved ahead and every slot is in step; else change nothing.
 
         The road of nearly every message, so it makes no values on the way: 6 limits in 12 microseconds instead of 30.
@@ -64,34 +70,44 @@ class EmbeddedCounters:
         now_ns = int(now * NANOSECONDS)
         rates: list[tuple[int, int]] = []
         days: list[tuple[int, int]] = []
+        counted: list[tuple[int, int]] = []
+        is_sudden = False
         for (name, scope, key, amount, period, burst, _, since, behind), cost in charges:
             place = table.find((name, scope, key))
             if place < 0 or amount <= 0:
-                return False
+                return None
+            if name == SUDDEN:
+                is_sudden = is_sudden or sudden.ask(
+                    table, place, Limit(name, scope, key, amount, period, burst), cost, now
+                )
+                counted.append((place, cost))
+                continue
             _, value, head = VALUES.unpack_from(raw, place + KEY_BYTES)
             if since:
                 day = warm_up_day(since, now)
                 cell = place // 4 + FIRST_CELL + day
                 if not head or day >= CELLS or table.cells[cell] + cost > amount << max(day - behind, 0):
-                    return False
+                    return None
                 days.append((cell, cost))
                 continue
             if period < DAY:
                 tat, free = cell_rate(value, now_ns, interval_ns(amount, period), burst, cost)
                 if free > now_ns:
-                    return False
+                    return None
                 rates.append((place, tat))
                 continue
             step = step_of(now, period)
             # Equal to its present step: written in this hour, with nothing after it, so it needs no other change than a count.
             if head != step or value != step or self._sum_at(place, step) + cost > amount:
-                return False
+                return None
             days.append((place // 4 + FIRST_CELL + step % CELLS, cost))
         for place, tat in rates:
             VALUES.pack_into(raw, place + KEY_BYTES, tat / NANOSECONDS, tat, 0)
         for cell, cost in days:
             table.cells[cell] += cost
-        return True
+        for place, cost in counted:
+            sudden.write(table, place, cost, now)
+        return _SUDDEN if is_sudden else _GRANTED
 
     def peek(self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0) -> Allowance:
         table = self._table
@@ -109,6 +125,8 @@ class EmbeddedCounters:
             place = table.find(limit[:3])
             if place < 0:
                 return 0
+            if limit.name == SUDDEN:
+                return sudden.used(table, place, now)
             if limit.since:
                 day = warm_up_day(limit.since, now)
                 return self._warm_up(place)[day] if day < CELLS else 0
@@ -130,6 +148,8 @@ class EmbeddedCounters:
         for index, (limit, cost) in enumerate(charges):
             if limit.amount <= 0:
                 answers[index] = Asked(limit, NEVER)
+            elif limit.name == SUDDEN:
+                answers[index] = Asked(limit, 0.0, sudden=sudden.ask(self._table, places[index], limit, cost, now))
             elif limit.since:
                 answers[index] = ask_warm_up(limit, cost, self._warm_up(places[index]), now)
             elif limit.period_seconds >= DAY:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from relay.counters.contract import Charge, Counters, CountersUnavailable, Limit
+from relay.counters.contract import SUDDEN, Charge, Counters, CountersUnavailable, Limit
 from relay.counters.one_node import OneNode
 from relay.observe import events, metrics
 from relay.observe.log import log
@@ -238,6 +238,8 @@ def open_shared(storage: Storage, here: Counters, kind: type[ManyNodes] = ManyNo
 @lru_cache(maxsize=8192)
 def share_of(limit: Limit, share: float) -> Limit:
     """The limit that one node keeps to alone: that part of it, and at least 1, since a small limit would else stop all mail."""
+    if limit.name == SUDDEN:
+        return limit
     amount = _part(limit.amount, share)
     if limit.since:  # its last day is the same one
         return limit._replace(amount=amount, burst=-(-limit.burst * amount // limit.amount))

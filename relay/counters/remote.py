@@ -16,8 +16,18 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, PAST, interval_ns, step_of, warm_up_day
-from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, Charge, CountersUnavailable, Limit
+from relay.counters.cell_rate import (
+    CELLS,
+    FUTURE,
+    HOUR_SPELLS,
+    NANOSECONDS,
+    PAST,
+    interval_ns,
+    spell_of,
+    step_of,
+    warm_up_day,
+)
+from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, SUDDEN, Charge, CountersUnavailable, Limit
 from relay.counters.table import digest_of
 from relay.counters.wire import Script, Wire
 from relay.policy.facts import Allowance
@@ -73,19 +83,24 @@ class RedisCounters:
         for limit, cost in charges:
             key, interval = _placed(limit)
             keys.append(key)
-            asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval, limit.since, limit.behind)
+            since = -1.0 if limit.name == SUDDEN else limit.since
+            asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval, since, limit.behind)
         return _allowance(await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked)), charges)
 
     async def give(self, charges: Sequence[Charge], once: str) -> bool:
         """Undo `take` of the same charges under the same `once`, which was granted a moment ago; False where there was none."""
         keys = [once_key(charges[0][0], once), *(key_of(limit) for limit, _ in charges)]
         taken = [
-            cost * interval_ns(limit.amount, limit.period_seconds) if limit.period_seconds < DAY else 0
+            cost * interval_ns(limit.amount, limit.period_seconds)
+            if limit.period_seconds < DAY and limit.name != SUDDEN
+            else 0
             for limit, cost in charges
         ]
         return bool(await self._wire.run(_GIVE, keys, *taken))
 
     async def used(self, limit: Limit, now: float) -> int:
+        if limit.name == SUDDEN:
+            return await self._last_hour(key_of(limit), now)
         if limit.since:
             return _cells(await self._wire.ask("HGETALL", key_of(limit))).get(warm_up_day(limit.since, now), 0)
         if limit.period_seconds >= DAY:
@@ -136,6 +151,17 @@ class RedisCounters:
         tag = slot[slot.index("{") + 1 : slot.index("}")] if "{" in slot else slot
         await self._wire.ask("SET", f"zegel:{{{tag}}}:probe", "1", "PX", 1000)
 
+    async def _last_hour(self, key: str, now: float) -> int:
+        """Units of the hour that ends now, as `relay.counters.sudden` counts them."""
+        answer = await self._wire.ask("HGETALL", key)
+        if not isinstance(answer, dict):
+            raise CountersUnavailable("WrongAnswer")
+        last = _whole(answer.get(b"l", b"0"))
+        spell = spell_of(now, last)
+        if spell < last:
+            return 0
+        return sum(_whole(answer.get(b"s%d" % at, b"0")) for at in range(spell - HOUR_SPELLS + 1, spell + 1))
+
     async def _sum(self, key: str, window_seconds: float, now: float) -> int:
         """Units in the window that ends now, as `EmbeddedCounters` counts them."""
         cells = _cells(await self._wire.ask("HGETALL", key))
@@ -185,11 +211,11 @@ def _digest(name: object) -> str:
 def _allowance(answer: object, charges: Sequence[Charge]) -> Allowance:
     """What the script says. Raises CountersUnavailable for what it never would."""
     try:
-        granted, due, place, backlog = answer.split()  # type: ignore[attr-defined]  # what is no bytes has no split
+        granted, due, place, backlog, sudden = answer.split()  # type: ignore[attr-defined]  # what is no bytes has no split
         at = int(place)
-        if granted not in (b"0", b"1") or not 0 <= at <= len(charges):
+        if granted not in (b"0", b"1") or sudden not in (b"0", b"1") or not 0 <= at <= len(charges):
             raise ValueError
-        allowance = Allowance(granted == b"1", float(due), backlog=int(backlog))
+        allowance = Allowance(granted == b"1", float(due), backlog=int(backlog), sudden=sudden == b"1")
     except (AttributeError, TypeError, ValueError):
         raise CountersUnavailable("WrongAnswer") from None
     if not at:

@@ -11,10 +11,13 @@
 -- than so many arguments: charge (0: only look), now, its whole seconds and nanoseconds, park, most that may wait (0: any),
 -- earliest time to leave, milliseconds that an answer is kept, milliseconds that a key outlives its use; then of each limit:
 -- amount, period in seconds, burst, units to charge, nanoseconds that one takes, and of a warm-up when it began and how many days
--- it is behind (else 0 0). A warm-up is a hash: the units of each of its days under the day's number.
--- Answers "granted due limit backlog": the limit is its place, from 1, or 0 where none bit; due "inf" is never.
+-- it is behind, a hash of the units of each of its days under the day's number
+-- it is behind (else 0 0; -1 0 where it only counts what is sudden, see sudden.py: a hash of `b` when that began, `l` the last spell,
+-- and the units of each spell and day under s and d with its number).
+-- Answers "granted due limit backlog sudden": the limit is its place, from 1, or 0 where none bit; due "inf" is never.
 local DAY, PAST, FUTURE, HORIZON, NS = 86400, 24, 48, 172800, 1e9
 local WARM_UP_HORIZON = 14 * DAY
+local HISTORY, SPELL, HOUR_SPELLS, DAY_SPELLS, KEPT = 14, 300, 12, 288, 400 * DAY
 local CELLS, NEVER = PAST + FUTURE, math.huge
 local HEAD, EACH = 9, 7
 local asked = {struct.unpack('<' .. string.rep('d', HEAD + EACH * (#KEYS - 1)), ARGV[1])}
@@ -79,6 +82,40 @@ local function ask_warm_up(key, limit)
     end
   end
   return {due = today >= CELLS and 0 or NEVER, leaves = 0, backlog = reserved}
+end
+
+local function ask_sudden(key, limit)
+  local flat, last, began, gone = redis.call('HGETALL', key), 0, nil, {}
+  for at = 1, #flat, 2 do
+    if flat[at] == 'l' then last = tonumber(flat[at + 1]) elseif flat[at] == 'b' then began = tonumber(flat[at + 1]) end
+  end
+  local spell, hour, before = whole(now, SPELL), limit.cost, 0
+  if spell < last and last <= spell + DAY_SPELLS then spell = last end
+  local today, stale = whole(spell, DAY_SPELLS), not began or spell < last
+  for at = 1, #flat, 2 do
+    local kind, number = string.match(flat[at], '^([sd])(%d+)$')
+    number = tonumber(number)
+    if kind == 's' and number > spell - HOUR_SPELLS then hour = hour + flat[at + 1]
+    elseif kind == 'd' and number >= today - HISTORY then
+      if number < today then before = before + flat[at + 1] end
+    elseif kind then gone[#gone + 1] = flat[at] end
+  end
+  local sudden = not stale and now - began >= HISTORY * DAY and hour > limit.amount and hour * HISTORY > limit.burst * before
+  local count = {spell = spell, today = today, stale = stale, gone = gone, cost = limit.cost}
+  return {due = 0, leaves = 0, backlog = 0, sudden = sudden, count = count}
+end
+
+local function write_sudden(key, count)
+  if count.stale then
+    redis.call('DEL', key)
+    redis.call('HSET', key, 'b', string.format('%d', math.max(1, math.floor(now))))
+  elseif #count.gone > 0 then
+    redis.call('HDEL', key, unpack(count.gone))
+  end
+  redis.call('HSET', key, 'l', string.format('%d', count.spell))
+  redis.call('HINCRBY', key, string.format('s%d', count.spell), count.cost)
+  redis.call('HINCRBY', key, string.format('d%d', count.today), count.cost)
+  redis.call('PEXPIRE', key, string.format('%d', KEPT * 1000))
 end
 
 local function read_day(key, limit)
@@ -237,6 +274,8 @@ for index = 1, #KEYS - 1 do
   limits[index] = limit
   if limit.amount <= 0 then
     answers[index] = {due = NEVER, leaves = 0, backlog = 0}
+  elseif limit.since < 0 then
+    answers[index] = ask_sudden(KEYS[index + 1], limit)
   elseif limit.since > 0 then
     answers[index] = ask_warm_up(KEYS[index + 1], limit)
   elseif limit.period >= DAY then
@@ -255,13 +294,14 @@ for index = 1, #KEYS - 1 do
 end
 if #rows > 0 then ask_days(rows, earliest, answers) end
 
-local due, backlog, strictest, late = 0, 0, 1, false
+local due, backlog, strictest, late, sudden = 0, 0, 1, false, 0
 for index, answer in ipairs(answers) do
   if answer.due > answers[strictest].due then strictest = index end
   local leaves = math.max(answer.due, answer.leaves)
   due = math.max(due, leaves)
   late = late or leaves > now + (limits[index].since > 0 and WARM_UP_HORIZON or HORIZON)
   backlog = math.max(backlog, answer.backlog)
+  if answer.sudden then sudden = 1 end
 end
 local granted = due <= now
 if granted then
@@ -269,8 +309,8 @@ if granted then
 else
   granted = park and not late and (backlog <= max_parked or max_parked == 0)
 end
-local reply = string.format('%d %.17g %d %d', granted and 1 or 0, due, strictest, backlog)
-if due == NEVER then reply = string.format('0 inf %d %d', strictest, backlog) end
+local reply = string.format('%d %.17g %d %d %d', granted and 1 or 0, due, strictest, backlog, sudden)
+if due == NEVER then reply = string.format('0 inf %d %d %d', strictest, backlog, sudden) end
 if not (charge and granted) then return reply end
 
 for index, answer in ipairs(answers) do
@@ -282,6 +322,7 @@ for index, answer in ipairs(answers) do
 end
 local kept = {reply}  -- and behind it what give.lua would take back: limit, step, units
 for index, answer in ipairs(answers) do
+  if answer.count then write_sudden(KEYS[index + 1], answer.count) end
   for _, piece in ipairs(answer.warm or {}) do
     local key = KEYS[index + 1]
     redis.call('HINCRBY', key, piece[1], piece[2])

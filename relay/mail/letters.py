@@ -61,10 +61,22 @@ def suspension(about: Mapping[str, Any], host: str, now: float, *, hours: float)
     what = texts[f"{about['kind']}_{tongue}"].format(name=about["name"])
     reason = texts[f"reason_{tongue}"].format(reason=about["reason"]) if about["reason"] else ""
     body = texts[f"body_{tongue}"].format(what=what, reason=reason, hours=f"{hours:g}")
+    return _by_the_house(about["contact"], texts[f"subject_{tongue}"], body, host=host, now=now)
+
+
+def sudden(tenant: Tenant, credential: str, host: str, now: float) -> Letter:
+    """Tells the contact of a tenant that one login suddenly sends far more, so that its mail is held (THROTTLE-7)."""
+    tongue = "nl" if tenant.language == "nl" else "en"
+    texts = _TEXTS["sudden"]
+    body = texts[f"body_{tongue}"].format(name=credential)
+    return _by_the_house(tenant.contact, texts[f"subject_{tongue}"], body, host=host, now=now)
+
+
+def _by_the_house(recipient: str, subject: str, body: str, *, host: str, now: float) -> Letter:
     fields = [
         field("From", f"Zegel <postmaster@{host}>"),
-        field("To", f"<{about['contact']}>"),
-        field("Subject", encode_words(texts[f"subject_{tongue}"])),
+        field("To", f"<{recipient}>"),
+        field("Subject", encode_words(subject)),
         field("Date", rfc5322_date(int(now))),
         field("Message-ID", f"<{secrets.token_hex(16)}@{host}>"),
         field("Auto-Submitted", "auto-generated"),

@@ -130,6 +130,12 @@ SUSPENDED = Gauge(
     [Label("kind", ("tenant", "credential"))],
     merge="max",
 )
+SIGNS = Counter(
+    "zegel_signs_total",
+    "Messages that showed a sign of abuse: a login that suddenly sends far more (THROTTLE-7), bulk in disguise (CLASS-9).",
+    "Was a password stolen, or is a newsletter sent as personal mail?",
+    [Label("sign", ("sudden_change", "bulk"))],
+)
 IN_FLIGHT_BYTES = Gauge(
     "zegel_in_flight_bytes", "Message bytes in memory.", "How near is max_in_flight_bytes, after which mail gets 452?"
 )

@@ -46,6 +46,7 @@ OPERATIONS = {
     "credential.add": Operation(credentials.add, _D),
     "credential.list": Operation(credentials.list_all),
     "credential.revoke": Operation(credentials.revoke, _D),
+    "credential.alarm": Operation(credentials.alarm, _D),
     "credential.suspend": Operation(suspensions.suspend_credential, _D),
     "credential.resume": Operation(suspensions.resume_credential, _D),
     "suspension.list": Operation(suspensions.list_all),

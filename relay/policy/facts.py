@@ -82,6 +82,7 @@ class Allowance(NamedTuple):
     scope: str = ""  # credential | tenant | client | domain | stream
     allowed: int = 0  # the number that the limit allows
     backlog: int = 0  # recipients parked for the tenant
+    sudden: bool = False  # far more than this account ever sends (THROTTLE-7)
 
 
 @dataclass(frozen=True, slots=True)

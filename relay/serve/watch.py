@@ -16,9 +16,9 @@ from relay.delivery.outcome import Deferred, Delivered, Outcome
 from relay.delivery.report import Reporter, Stamp, system_item
 from relay.delivery.scheduler import Attempt
 from relay.keyring import Keyring
-from relay.mail import notice
+from relay.mail import letters, notice
 from relay.mail.address import narrow
-from relay.mail.envelope import Submission
+from relay.mail.envelope import Account, Submission
 from relay.mail.message import Message
 from relay.mail.visible import Unreadable, reply_addresses, visible_addresses
 from relay.observe import events, metrics
@@ -38,6 +38,7 @@ from relay.trace import Trace
 
 ASKED = "recipients.ask"  # held until somebody chooses for its sender, not until a person reviews it (CC-10)
 HOUR_SECONDS = 3600.0
+SUDDEN = "throttle.sudden"
 ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 HIDES = ("to_self", "undisclosed")  # nobody saw the others, so a reply to all would show them for the first time
 RANK_NAMES = ("urgent", "bulk")  # of relay.spool.item.RANKS, for people
@@ -81,6 +82,9 @@ class Watch:
         if self._outbox is not None and waits:
             entry = self._entry(item.id, ruling, f"250 2.0.0 queued as {item.queue_id}", "data")
             self._keep(self._outbox.record_waiting, entry)
+        if ruling.reason == SUDDEN:
+            metrics.SIGNS.inc(("sudden_change",))
+            self._later(self._alarm(ruling.mail.account))
         if notes or ruling.mail.confirm or ruling.mail.stream != "marketing":
             self._later(self._after(item, ruling, notes))
 
@@ -99,6 +103,19 @@ class Watch:
         if message is not None and (is_held or hides or item.meta["class"] in ("personal", "transactional")):
             seen: Collection[str] | None = () if is_held else reply_addresses(message) if hides else None
             self._remember(item.tenant, message, len(item.recipients), seen=seen)
+
+    async def _alarm(self, account: Account) -> None:
+        """The mail of a login is held since it sends far more than ever: say so once a day (THROTTLE-7, THROTTLE-3)."""
+        tenant, name = account.tenant, account.credential.name
+        if not await self._owner.call("notice.once", {"key": f"sudden:{name}"}):
+            return
+        log.warning(events.SIGN_NOTICED, tenant=tenant.name, credential=name, reason=SUDDEN)
+        await self._owner.call("credential.alarm", {"name": name})
+        if tenant.contact:
+            letter = letters.sudden(tenant, name, self._settings.server.hostname, self._clock.now())
+            whose = {"id": tenant.id, "name": tenant.name}
+            args = {"recipient": tenant.contact, "language": tenant.language, "domain": letter.domain}
+            await self.submit({**args, "tenant": whose, "raw": letter.raw})
 
     def _remember(self, tenant: int, message: Message, readers: int, *, seen: Collection[str] | None) -> None:
         """What the readers of a message `seen` of each other (CC-11); None: everybody whom it names.

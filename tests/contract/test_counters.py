@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, WARM_UP, Counters, Limit
+from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, SUDDEN, WARM_UP, Counters, Limit
 from relay.counters.embedded import EmbeddedCounters
 from tests.fakes.clock import START
 from tests.harness.counters import Driven
@@ -119,6 +119,53 @@ def test_other_limits_of_a_message_are_charged_when_it_is_taken(counters: Counte
     assert counters.take([(NEW, 50)], START, park=True).due == pytest.approx(START + 1.5 * DAY)
     counters.reset(NEW)
     assert counters.used(NEW, START) == 0 and counters.take([(NEW, 50)], START, park=False).granted
+
+
+HABIT = Limit(SUDDEN, "credential", "h:office", 200, HOUR, 5)
+
+
+def office(counters: Counters, days: int, each: int) -> float:
+    """So many days of so much mail; when they are over."""
+    for day in range(days):
+        for hour in range(9, 17):
+            counters.take([(HABIT, each // 8)], START + day * DAY + hour * HOUR, park=False)
+    return START + days * DAY
+
+
+def test_far_more_in_an_hour_than_in_days_before_is_sudden(counters: Counters) -> None:
+    """THROTTLE-7: an account that averages 16 a day sends 250 in ten minutes, at night."""
+    night = office(counters, 15, 16) + 3 * HOUR
+    told = [counters.take([(HABIT, 1)], night + number, park=False) for number in range(250)]
+    assert all(one.granted for one in told)
+    assert [one.sudden for one in told] == [False] * 200 + [True] * 50
+    assert counters.used(HABIT, night + 250) == 250
+    assert counters.peek([(HABIT, 1)], night + 250).sudden
+    assert not counters.take([(HABIT, 1)], night + 2 * HOUR, park=False).sudden, "an hour later it is over"
+
+
+def test_what_is_much_for_one_is_usual_for_another(counters: Counters) -> None:
+    """Password resets during a sale: an hour with five ordinary days of them is still no theft."""
+    sale = office(counters, 14, 800) + 12 * HOUR
+    assert not counters.take([(HABIT, 4_000)], sale, park=False).sudden
+    assert counters.take([(HABIT, 1)], sale + 60, park=False).sudden
+
+
+def test_nothing_is_sudden_before_two_weeks_are_counted(counters: Counters) -> None:
+    """Else a store that was lost, or an upgrade, would hold everybody's mail."""
+    assert not counters.take([(HABIT, 5_000)], office(counters, 13, 16), park=False).sudden
+
+
+def test_an_account_that_was_silent_for_months_is_not_forgotten(counters: Counters) -> None:
+    office(counters, 2, 16)
+    assert counters.take([(HABIT, 201)], START + 300 * DAY, park=False).sudden
+
+
+def test_a_message_that_is_refused_is_not_counted_as_sent(counters: Counters) -> None:
+    night = office(counters, 15, 16)
+    assert counters.take([(PERSON, 30), (HABIT, 1)], night, park=False).granted
+    for _ in range(300):
+        assert not counters.take([(PERSON, 1), (HABIT, 1)], night, park=False).granted
+    assert counters.used(HABIT, night) == 1
 
 
 def test_a_backlog_that_grows_past_its_bound_is_refused(counters: Counters) -> None:

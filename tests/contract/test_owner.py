@@ -392,3 +392,21 @@ def test_the_database_is_for_its_owner_only(world: World) -> None:
 @pytest.mark.parametrize("at", [1e300, float("inf"), float("nan"), -1.0])
 def test_a_time_that_cannot_be_written_is_refused(world: World, at: float) -> None:
     assert world.refused("consent.proof", tenant="shop", address="ann@example.net", at=at) == "args.time"
+
+
+def test_an_alarm_holds_back_a_warm_up_once_a_day(world: World) -> None:
+    """THROTTLE-3: doubling each day without alarm."""
+    name = world.call("credential.add", tenant="shop", stream="personal")["name"]
+
+    def behind() -> int:
+        account = world.directory().account(name)
+        assert account is not None
+        return account.credential.warmup_behind
+
+    for _ in range(3):
+        world.call("credential.alarm", name=name)
+    assert behind() == 1
+    world.now += 86_400
+    world.call("credential.alarm", name=name)
+    assert behind() == 2
+    assert world.refused("credential.alarm", name="nobody") == "credential.unknown"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from relay.counters.contract import DAY, MINUTE, WARM_UP, Limit
+from relay.counters.contract import DAY, MINUTE, SUDDEN, WARM_UP, Limit
 from relay.counters.embedded import EmbeddedCounters
 from tests.harness.counters import Driven
 from tests.harness.redis import RedisServer
@@ -39,6 +39,7 @@ DAYS += [
         ("domain", 7, 1000, BEGIN + 3600, 0),
     )
 ]
+DAYS += [Limit(SUDDEN, "credential", name, amount, 3600, 2, 7) for name, amount in (("h", 20), ("i", 1))]
 A_YEAR = 365 * 86_400.0
 
 seconds = st.one_of(
@@ -47,6 +48,7 @@ seconds = st.one_of(
     st.integers(0, 4 * 3600).map(float),
     st.integers(0, 100).map(lambda hours: hours * 3600.0),  # to the very edge of a step
     st.floats(0, 40 * 3600),
+    st.floats(10 * 86_400, 20 * 86_400),
     st.floats(-30 * 3600, 0),  # a clock set back
     st.sampled_from([A_YEAR, -A_YEAR]),  # and one that is plainly wrong
 )
