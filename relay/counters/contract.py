@@ -94,6 +94,10 @@ class Counters(Protocol):
         """
         ...
 
+    def hits(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        """`hit` of each key, in one step. All begin with the same text in braces, which says where in a cluster they lie."""
+        ...
+
     def count(self, key: str, window_seconds: float, now: float) -> int:
         """What `hit` would return, without counting."""
         ...
@@ -138,8 +142,8 @@ class SharedCounters(Protocol):
         """
         ...
 
-    def seen(self, key: str, window_seconds: float, now: float) -> int:
-        """As `Counters.hit`, without a wait: what others have counted may be behind by what was counted in the last moment."""
+    def seen(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        """As `Counters.hits`, without a wait: what others have counted may be behind by what was counted in the last moment."""
         ...
 
     async def hit(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:

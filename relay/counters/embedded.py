@@ -289,13 +289,25 @@ class EmbeddedCounters:
         table = self._table
         table.lock()
         try:
-            place = table.claim(key, now)
-            step = self._advance(place, step_of(now, window_seconds))
-            VALUES.pack_into(table.raw, place + KEY_BYTES, (step + PAST) * window_seconds / PAST, step, step)
-            table.cells[place // 4 + FIRST_CELL + step % CELLS] += amount
-            return self._sum(place, step)
+            return self._hit(key, window_seconds, now, amount)
         finally:
             table.unlock()
+
+    def hits(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        table = self._table
+        table.lock()
+        try:
+            return [self._hit(key, window_seconds, now, 1) for key in keys]
+        finally:
+            table.unlock()
+
+    def _hit(self, key: str, window_seconds: float, now: float, amount: int) -> int:
+        table = self._table
+        place = table.claim(key, now)
+        step = self._advance(place, step_of(now, window_seconds))
+        VALUES.pack_into(table.raw, place + KEY_BYTES, (step + PAST) * window_seconds / PAST, step, step)
+        table.cells[place // 4 + FIRST_CELL + step % CELLS] += amount
+        return self._sum(place, step)
 
     def count(self, key: str, window_seconds: float, now: float) -> int:
         table = self._table

@@ -112,19 +112,22 @@ class RedisCounters:
         return max(0, -(-ahead // interval_ns(max(limit.amount, 1), limit.period_seconds)))
 
     async def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
-        return self.hits_of(await self.hit_soon(key, window_seconds, now, amount))
+        return self.hits_of(await self.hit_soon([key], window_seconds, now, amount), 1)[0]
 
-    def hit_soon(self, key: str, window_seconds: float, now: float, amount: int = 1) -> asyncio.Future[Any]:
-        """`hit` for who does not wait for it; `hits_of` reads the answer."""
+    async def hits(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        return self.hits_of(await self.hit_soon(keys, window_seconds, now), len(keys))
+
+    def hit_soon(self, keys: Sequence[str], window_seconds: float, now: float, amount: int = 1) -> asyncio.Future[Any]:
+        """`hits` for who does not wait for them; `hits_of` reads the answer."""
         arguments = (repr(window_seconds), repr(now), amount, SLACK_SECONDS * 1000)
-        return self._wire.run(_WINDOW, [key_of(key)], *arguments)
+        return self._wire.run(_WINDOW, [key_of(key) for key in keys], *arguments)
 
     @staticmethod
-    def hits_of(answer: object) -> int:
-        """What `hit_soon` was answered. Raises CountersUnavailable for what the script never would."""
-        if not isinstance(answer, list) or len(answer) != 1 or not isinstance(answer[0], int):
+    def hits_of(answer: object, count: int) -> list[int]:
+        """What `hit_soon` of so many keys was answered. Raises CountersUnavailable for what the script never would."""
+        if not isinstance(answer, list) or len(answer) != count or not all(isinstance(one, int) for one in answer):
             raise CountersUnavailable("WrongAnswer")
-        return answer[0]
+        return answer
 
     async def count(self, key: str, window_seconds: float, now: float) -> int:
         return await self._sum(key_of(key), window_seconds, now)
@@ -185,7 +188,8 @@ def _placed(limit: Limit) -> tuple[bytes, int]:
 def key_of(key: str | Limit) -> str:
     """Where a limit or a counter lies. The text in braces decides the slot: the limits of a tenant share one."""
     if isinstance(key, str):
-        return f"zegel:h:{_digest(key)}"
+        tag = key[: key.index("}") + 1] + ":" if key.startswith("{") else ""
+        return f"zegel:{tag}h:{_digest(key)}"
     return f"zegel:{{{tag_of(key)}}}" + (f":{_digest(key[:3])}" if key.tenant else "")
 
 

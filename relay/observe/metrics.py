@@ -132,7 +132,7 @@ SUSPENDED = Gauge(
 )
 SIGNS = Counter(
     "zegel_signs_total",
-    "Messages that showed a sign of abuse: a login that suddenly sends far more (THROTTLE-7), bulk in disguise (CLASS-9).",
+    "Messages with a sign of abuse: a login suddenly sends far more (THROTTLE-7), a campaign goes as personal mail (CLASS-9).",
     "Was a password stolen, or is a newsletter sent as personal mail?",
     [Label("sign", ("sudden_change", "bulk"))],
 )

@@ -17,7 +17,7 @@ class Fact(StrEnum):
     SUPPRESSIONS = "suppressions"  # Mapping[str, tuple[SuppressionEntry, ...]]
     REQUESTS = "requests"  # Mapping[str, PendingRequest | None]: double opt-in asked for (CLASS-7)
     THREAD = "thread"  # ThreadParent | None (CC-11)
-    FINGERPRINT = "fingerprint"  # int: equal bodies of this account in 24 h, this one included (CLASS-9)
+    FINGERPRINT = "fingerprint"  # int: nearly equal texts of the tenant in 24 h, with this one (CLASS-9)
     LEAKS = "leaks"  # Findings of relay.mail.leaks: counts of what should not leave (DLP-1..8)
     ALLOWANCE = "allowance"  # Allowance (THROTTLE-1); charged or, in explain, only looked at
 

@@ -85,6 +85,9 @@ class Watch:
         if ruling.reason == SUDDEN:
             metrics.SIGNS.inc(("sudden_change",))
             self._later(self._alarm(ruling.mail.account))
+        if ruling.mail.bulk and ruling.mail.stream == "personal":
+            metrics.SIGNS.inc(("bulk",))
+            self._later(self._noticed(ruling.mail.account, "classification.bulk"))
         if notes or ruling.mail.confirm or ruling.mail.stream != "marketing":
             self._later(self._after(item, ruling, notes))
 
@@ -107,15 +110,22 @@ class Watch:
     async def _alarm(self, account: Account) -> None:
         """The mail of a login is held since it sends far more than ever: say so once a day (THROTTLE-7, THROTTLE-3)."""
         tenant, name = account.tenant, account.credential.name
-        if not await self._owner.call("notice.once", {"key": f"sudden:{name}"}):
+        if not await self._noticed(account, SUDDEN):
             return
-        log.warning(events.SIGN_NOTICED, tenant=tenant.name, credential=name, reason=SUDDEN)
         await self._owner.call("credential.alarm", {"name": name})
         if tenant.contact:
             letter = letters.sudden(tenant, name, self._settings.server.hostname, self._clock.now())
             whose = {"id": tenant.id, "name": tenant.name}
             args = {"recipient": tenant.contact, "language": tenant.language, "domain": letter.domain}
             await self.submit({**args, "tenant": whose, "raw": letter.raw})
+
+    async def _noticed(self, account: Account, reason: str) -> bool:
+        """Log a sign of abuse of a login, the first time in a day."""
+        name = account.credential.name
+        is_first = bool(await self._owner.call("notice.once", {"key": f"{reason}:{name}"}))
+        if is_first:
+            log.warning(events.SIGN_NOTICED, tenant=account.tenant.name, credential=name, reason=reason)
+        return is_first
 
     def _remember(self, tenant: int, message: Message, readers: int, *, seen: Collection[str] | None) -> None:
         """What the readers of a message `seen` of each other (CC-11); None: everybody whom it names.
