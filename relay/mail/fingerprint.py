@@ -17,7 +17,7 @@ from relay.mail.message import Message
 from relay.mail.texts import read_texts
 
 MAX_NORMAL_BYTES = 2 * 1024
-MAX_WORDS = 600
+MAX_WORDS = 200
 MIN_WORDS = 5  # fewer say nothing: "thanks, see you then" is no campaign
 LONG_WORDS = 12  # fewer are alike by chance: "thank you for your message, we will answer soon"
 MAX_BELOW = 120  # words below a greeting that are signature and disclaimer, alike in everybody's mail; more are a text
@@ -25,7 +25,8 @@ MARKS = 3
 _BINS = 2 * MARKS
 _NONE = 1 << 32
 _EDGES = ".,;:!?()[]{}<>\"'*_-"
-_READ = 4 * MAX_NORMAL_BYTES
+_READ = 2 * MAX_NORMAL_BYTES
+_QUOTES_BEGIN = frozenset("-_bofvBOFV")
 # Each pattern is tried at the start of a line of bounded length, without repetition of what repeats: linear.
 _QUOTE = re.compile(
     r"-{2,}\s?(?:original message|oorspronkelijk bericht|forwarded message|doorgestuurd bericht)|begin forwarded message"
@@ -48,9 +49,12 @@ def normalise(text: str) -> bytes:
     """
     words: list[str] = []
     for word in text[:_READ].split():
-        bare = word.strip(_EDGES)
-        if bare.isalpha() and bare.islower() and len(bare) <= 40:
-            words.append(bare)
+        if not word.isalpha():
+            word = word.strip(_EDGES)
+            if not word.isalpha():
+                continue
+        if word.islower() and len(word) <= 40:
+            words.append(word)
             if len(words) >= MAX_WORDS:
                 break
     return " ".join(words).encode()[:MAX_NORMAL_BYTES]
@@ -58,7 +62,7 @@ def normalise(text: str) -> bytes:
 
 def text_of(message: Message) -> bytes:
     """The normalised text that the sender wrote; b"" for one with too few words to be counted at all."""
-    texts = read_texts(message, _READ)
+    texts = read_texts(message, 2 * _READ)
     answers = bool(message.get(b"in-reply-to") or message.get(b"references"))
     html = texts.html
     if not texts.plain and html:
@@ -79,7 +83,12 @@ def own_text(text: str, *, answers: bool) -> str:
             continue
         if bare == "--":
             break
-        if len(bare) < 300 and _QUOTE.match(bare) and (answers or len(kept) < len(lines) // 4):
+        if (
+            bare[:1] in _QUOTES_BEGIN
+            and len(bare) < 300
+            and _QUOTE.match(bare)
+            and (answers or len(kept) < len(lines) // 4)
+        ):
             break
         if len(bare) < 60 and _GREETING.match(bare):
             greeted = len(kept)

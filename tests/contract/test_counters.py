@@ -68,6 +68,14 @@ def test_message_601_is_parked_and_leaves_in_the_next_minute(counters: Counters)
     assert sorted(dues[600:]) == dues[600:]
 
 
+def test_several_keys_are_counted_in_one_step(counters: Counters) -> None:
+    keys = ["{t7}text:0:1", "{t7}text:1:2", "{t7}text:2:3"]
+    assert counters.hits(keys, DAY, START) == [1, 1, 1]
+    assert counters.hits(keys[1:], DAY, START + 1) == [2, 2]
+    assert counters.hits([keys[0], keys[2]], DAY, START + 2 * DAY) == [1, 1], "what is over is over"
+    assert counters.hit(keys[0], DAY, START + 2 * DAY) == 2
+
+
 NEW = Limit(WARM_UP, "credential", "w:new", 50, DAY, 10_000, 7, START)
 
 

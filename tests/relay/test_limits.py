@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +31,8 @@ from relay.mail.message import Message
 from tests.fakes.clock import START
 
 SETTINGS = Settings()
+MINUTELY = [f"{scope}_messages_per_minute" for scope in ("transactional", "stream", "tenant", "domain", "client")]
+MINUTELY += ["transactional_recipients_per_day", "tenant_recipients_per_day"]
 
 
 def mail(
@@ -67,3 +73,31 @@ def test_two_weeks_of_a_new_customer(tmp_path: Path) -> None:
     counters.close()
     assert [leaves[day] for day in range(6)] == pytest.approx([50, 100, 200, 400, 800, 1600])
     assert leaves[8] == 3_000, "later his own pace is the smaller one"
+
+
+@pytest.mark.parametrize(("age_days", "most"), [(400, 60.0), (1, 60.0)])
+def test_all_limits_and_signs_of_a_message_cost_little(
+    tmp_path: Path, age_days: int, most: float, record_property: Callable[[str, object], None]
+) -> None:
+    """Under 60 microseconds of CPU, embedded; the bound holds for the best of some rounds, since machines are shared."""
+    counters = EmbeddedCounters(tmp_path)
+    wide = replace(SETTINGS, warmup_recipients=20_000, **dict.fromkeys(MINUTELY, 10**9))
+    now = START + age_days * DAY
+    one = mail(now, login_at=START, domain_at=START, stream="transactional")
+    keys = [f"{{t7}}text:{number}:1" for number in range(3)]
+    spent = []
+    gc.disable()
+    try:
+        for _ in range(7):
+            start = time.process_time()
+            for _ in range(1000):
+                assert counters.take(charges(one, wide), now, park=True).granted
+                counters.hits(keys, DAY, now)
+            spent.append((time.process_time() - start) * 1000)
+    finally:
+        gc.enable()
+        counters.close()
+    figure = f"{len(charges(one, wide))} limits and signs: {min(spent):.1f} us"
+    sys.stdout.write(f"{figure}\n")
+    record_property("figures", figure)
+    assert min(spent) < most
