@@ -73,7 +73,10 @@ def text_of(message: Message) -> bytes:
 
 
 def own_text(text: str, *, answers: bool) -> str:
-    """`text` without what is not its sender's own: quoted lines, the mail that he `answers`, what stands below the greeting."""
+    """`text` without what is not its sender's own: quoted lines, the mail that he `answers`, what stands below the greeting.
+
+    A mail that answers none may say "forwarded message" above whatever it likes, so there that is its own text.
+    """
     lines = text[:_READ].splitlines()
     kept: list[str] = []
     greeted = 0
@@ -83,12 +86,7 @@ def own_text(text: str, *, answers: bool) -> str:
             continue
         if bare == "--":
             break
-        if (
-            bare[:1] in _QUOTES_BEGIN
-            and len(bare) < 300
-            and _QUOTE.match(bare)
-            and (answers or len(kept) < len(lines) // 4)
-        ):
+        if answers and bare[:1] in _QUOTES_BEGIN and len(bare) < 300 and _QUOTE.match(bare):
             break
         if len(bare) < 60 and _GREETING.match(bare):
             greeted = len(kept)

@@ -123,6 +123,11 @@ AUTH_FAILURES = Counter(
     "Is somebody guessing passwords?",
     [Label("reason", ("wrong", "blocked", "suspended", "unavailable"))],
 )
+LOGIN_ATTACKS = Counter(
+    "zegel_login_attacks_total",
+    "Times that one login got many wrong passwords from several addresses (THROTTLE-10).",
+    "Is somebody guessing the password of one account from everywhere?",
+)
 SUSPENDED = Gauge(
     "zegel_suspended_accounts",
     "Tenants and logins that are suspended.",

@@ -21,6 +21,7 @@ from relay.smtp.front import Limits, Transaction
 
 LOGIN_WINDOW_SECONDS = 600.0
 MAX_LOGIN_DELAY_SECONDS = 8.0
+ATTACK_TIMES = 3  # as many wrong passwords for one login, from wherever, as block so many addresses
 
 
 class Desk:
@@ -65,7 +66,11 @@ class Desk:
         if account is None:
             metrics.AUTH_FAILURES.inc(("wrong",))
             log.info(events.LOGIN_REFUSED, client=client_ip)
-            failed = await self._counters.hit(keys, LOGIN_WINDOW_SECONDS, now)
+            *failed, everywhere = await self._counters.hit((*keys, f"login:*:{name}"), LOGIN_WINDOW_SECONDS, now)
+            if everywhere == self._logins.failures * ATTACK_TIMES and directory.account(name) is not None:
+                # Never a block: strangers could lock a customer out.
+                metrics.LOGIN_ATTACKS.inc()
+                log.warning(events.LOGIN_ATTACKED, credential=name, failures=everywhere)
             if client_ip:
                 over = [key for key, times in zip(keys, failed, strict=True) if times >= self._logins.failures]
                 await self._block(over, now)

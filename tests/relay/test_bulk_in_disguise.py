@@ -26,7 +26,10 @@ NEWS = (
     "Beste {name}, deze maand hebben wij weer veel moois in de winkel. Kom langs en kijk rond tussen de planten, of bestel alles "
     "makkelijk thuis. Wie snel is krijgt er een mooie gieter bij. Onze medewerkers geven graag uitleg over grond en water. {word}"
 )
-RESET = "U heeft een nieuw wachtwoord aangevraagd voor uw account. Met deze link kiest u er een; hij werkt een uur. Was u dit niet, dan hoeft u niets te doen."
+RESET = (
+    "U heeft een nieuw wachtwoord aangevraagd voor uw account. Met deze link kiest u er een; hij werkt een uur. Was u dit "
+    "niet, dan hoeft u niets te doen."
+)
 DISCLAIMER = (
     "\r\n\r\nMet vriendelijke groet,\r\n{name}\r\n\r\n"
     + "Deze mail is alleen voor wie hem krijgen moet en kan vertrouwelijk zijn, stuur hem dan niet door. " * 3
@@ -81,10 +84,11 @@ def test_ordinary_mail_of_an_office_is_no_campaign(told: Told) -> None:
         assert told(thread, login=login, head="In-Reply-To: <1@x.example>\r\n") == 1
         assert told("Dank voor je bericht, ik kom er snel op terug.", login=login) == 1, "alike by chance"
         assert told("ok", login="office") == 1
-        forwarded = (
-            f"Leuk voor jou!\r\n\r\n---------- Forwarded message ----------\r\nFrom: News <n@x.example>\r\n\r\n{NEWS}"
-        )
-        assert told(forwarded, login=login) == 1
+    forwarded = (
+        f"Leuk voor jou!\r\n\r\n---------- Forwarded message ----------\r\nFrom: News <n@x.example>\r\n\r\n{NEWS}"
+    )
+    assert told(forwarded, head="References: <1@x.example>\r\n") == 1
+    assert [told(forwarded, login=f"person{number}") for number in range(3)] == [1, 2, 3], "to a friend is no campaign"
 
 
 def test_different_letters_of_a_tenant_do_not_meet(told: Told) -> None:
