@@ -320,9 +320,13 @@ for index, answer in ipairs(answers) do
     redis.call('SET', KEYS[index + 1], string.format('%d %d', s, n), 'PX', string.format('%d', lives_ms))
   end
 end
-local kept = {reply}  -- and behind it what give.lua would take back: limit, step, units
+local kept = {reply}  -- and behind it what give.lua would take back: limit, field, units
 for index, answer in ipairs(answers) do
-  if answer.count then write_sudden(KEYS[index + 1], answer.count) end
+  if answer.count then
+    write_sudden(KEYS[index + 1], answer.count)
+    kept[#kept + 1] = string.format('%d s%d %d', index, answer.count.spell, answer.count.cost)
+    kept[#kept + 1] = string.format('%d d%d %d', index, answer.count.today, answer.count.cost)
+  end
   for _, piece in ipairs(answer.warm or {}) do
     local key = KEYS[index + 1]
     redis.call('HINCRBY', key, piece[1], piece[2])

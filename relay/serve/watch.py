@@ -39,6 +39,7 @@ from relay.trace import Trace
 ASKED = "recipients.ask"  # held until somebody chooses for its sender, not until a person reviews it (CC-10)
 HOUR_SECONDS = 3600.0
 SUDDEN = "throttle.sudden"
+FEW = 20  # a letter to more is bulk by their number, which shows in it and disguises nothing
 ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 HIDES = ("to_self", "undisclosed")  # nobody saw the others, so a reply to all would show them for the first time
 RANK_NAMES = ("urgent", "bulk")  # of relay.spool.item.RANKS, for people
@@ -85,7 +86,7 @@ class Watch:
         if ruling.reason == SUDDEN:
             metrics.SIGNS.inc(("sudden_change",))
             self._later(self._alarm(ruling.mail.account))
-        if ruling.mail.bulk and ruling.mail.stream == "personal":
+        if ruling.mail.bulk and ruling.mail.stream == "personal" and len(ruling.recipients) < FEW:
             metrics.SIGNS.inc(("bulk",))
             self._later(self._noticed(ruling.mail.account, "classification.bulk"))
         if notes or ruling.mail.confirm or ruling.mail.stream != "marketing":

@@ -39,3 +39,17 @@ def test_a_login_that_suddenly_sends_far_more_is_held_and_its_tenant_told_once(s
         gateway.op("held.release", id=row["id"])
     gateway.settle()
     assert len(hop.wait(14)) == 14
+
+
+def test_a_new_account_begins_with_few_recipients_and_the_rest_waits(start: Start) -> None:
+    """THROTTLE-3: programs are parked, people are told; over both workers, and it is in the trace."""
+    gateway, hop = start(workers=2, policies={"throttle": {"warmup_recipients": 3}})
+    replies = [
+        post(gateway, "transactional", ANN, letter("To: ann@dest.example", f"Subject: {number}")) for number in range(5)
+    ]
+    assert all(one.reply.startswith("250 2.0.0") for one in replies)
+    assert len(hop.wait(3)) == 3
+    gateway.until(lambda: gateway.op("queue.stats")["waiting"] == 2, 10.0, "two wait for tomorrow")
+    gateway.until(lambda: len(gateway.op("queue.list")) == 2, 10.0, "what was sent is still there")
+    assert all(0 < row["due"] - time.time() < 2 * DAY for row in gateway.op("queue.list"))
+    assert send(gateway, "personal", 5).startswith("450 4.7.28 [THROTTLE-3]"), "the domain is as new as the logins"
