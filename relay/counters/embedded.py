@@ -286,18 +286,13 @@ class EmbeddedCounters:
     # Counts, blocks, presence
 
     def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
-        table = self._table
-        table.lock()
-        try:
-            return self._hit(key, window_seconds, now, amount)
-        finally:
-            table.unlock()
+        return self.hits([key], window_seconds, now, amount)[0]
 
-    def hits(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+    def hits(self, keys: Sequence[str], window_seconds: float, now: float, amount: int = 1) -> list[int]:
         table = self._table
         table.lock()
         try:
-            return [self._hit(key, window_seconds, now, 1) for key in keys]
+            return [self._hit(key, window_seconds, now, amount) for key in keys]
         finally:
             table.unlock()
 
