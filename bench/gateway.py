@@ -42,6 +42,7 @@ LIMITS = {
     "tenant_recipients_per_day": PER_DAY,
     "domain_messages_per_minute": PER_MINUTE,
     "client_messages_per_minute": PER_MINUTE,
+    "warmup_recipients": 0,
 }
 
 CONFIG = """\

@@ -6,24 +6,30 @@ address that bounced gets nothing from programs; a letter by a person may still 
 no mail at all: advertising is refused, anything else waits for a person of the tenant (GDPR-9). Objections, complaints
 and blocks are compared widely, `jan+nieuws@` being `jan@`; bounces exactly (CONSENT-16; the store does that).
 
+A domain that is a typing error for a mailbox provider's gets no mail of any kind: many of them belong to collectors of such mail,
+who report its sender. The refusal says what was meant (REP-4).
+
 An opt-out does not stop the one confirmation mail that the person asked for since (CLASS-7).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relay.mail.domain import meant_by
 from relay.mail.envelope import MailClass, Purpose, Stream, Submission
 from relay.policy.facts import Fact, Facts, SuppressionEntry
+from relay.policy.options import PerStream, option
 from relay.policy.verdict import DropRecipient, Stage, Verdict
 
 STAGE = Stage.JUDGE
 NEEDS = (Fact.SUPPRESSIONS, Fact.CONSENTS)
 AT_RCPT = True
+_REFUSE = PerStream.all("refuse")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    pass
+    typo_domains: PerStream = option(_REFUSE, "Typing errors as gmial.com (REP-4).", choices=("refuse", "send"))  # noqa: RUF009 a field
 
 
 def asks(mail: Submission, settings: Settings) -> Sequence[Fact]:
@@ -35,7 +41,14 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     drops: list[DropRecipient] = []
     restricted = asked_again = False
     may_be_confirmation = _may_be_confirmation(mail) and not mail.in_company
+    reads = settings.typo_domains.of(mail.stream) == "refuse"
     for recipient in mail.recipients:
+        meant = meant_by(recipient.address) if reads else ""
+        if meant and mail.message is None:
+            return Verdict.reject("suppression.typo", domain=recipient.address.rpartition("@")[2], meant=meant)
+        if meant:
+            drops.append(DropRecipient(recipient.address, "suppression.typo_dropped"))
+            continue
         standing = entries.get(recipient.address)
         if not standing:
             continue

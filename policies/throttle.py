@@ -4,7 +4,10 @@ The limits of the login, its tenant, its address and its From domain are counted
 exactly over all workers; the strictest one answers (THROTTLE-1, THROTTLE-2). Mail of programs (marketing, transactional) over
 the pace is taken and waits for its turn, because tools lose mail on a temporary refusal; it is refused only when too much
 waits already. A person's mail over the pace gets a temporary refusal that names the limit and when it frees: the
-mail client sends it again by itself.
+mail client sends it again by itself. A new login or domain begins with few recipients a day and may send twice as many each
+day, so that a stolen or bought one cannot do much (THROTTLE-3). A login that sends far more in an hour than it ever does in a
+day looks like one with a stolen password: its mail waits for a person (THROTTLE-7). A newsletter is sudden each time and is
+not measured so: each of its recipients has agreed.
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ from relay.policy.verdict import Park, Stage, Verdict
 
 STAGE = Stage.ADMIT
 NEEDS: Sequence[Fact] = (Fact.ALLOWANCE,)
+_WARM_UP = "warmup_recipients_per_day"
 _OVER = PerStream(marketing="park", transactional="park", personal="defer")
 
 
@@ -37,6 +41,13 @@ class Settings:
     domain_messages_per_minute: int = option(1_800, "Messages a minute from one From domain (THROTTLE-2).")
     client_messages_per_minute: int = option(1_800, "Messages a minute from one client address (THROTTLE-2).")
     max_parked_recipients: int = option(100_000, "Recipients of a tenant that may wait for their turn (THROTTLE-1).")
+    warmup_recipients: int = option(
+        50, "Recipients of a new login or domain on its first day, each day twice as many (THROTTLE-3); 0: no warm-up."
+    )
+    sudden_times: int = option(
+        5, "An hour with more than so many times an average day of 14 is held (THROTTLE-7); 0: never."
+    )
+    sudden_recipients_per_hour: int = option(200, "Recipients of an hour up to which nothing is sudden (THROTTLE-7).")
     stream_recipients_per_day: int = option(0, "Recipients in 24 hours of one tenant in one stream; 0: no limit.")
     domain_recipients_per_day: int = option(0, "Recipients in 24 hours from one From domain; 0: no limit.")
     client_recipients_per_day: int = option(0, "Recipients in 24 hours from one client address; 0: no limit.")
@@ -44,16 +55,22 @@ class Settings:
 
 def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     allowance = facts.allowance
+    if allowance.granted and allowance.sudden:
+        times, least = str(settings.sudden_times), str(settings.sudden_recipients_per_hour)
+        return Verdict.hold("throttle.sudden", times=times, limit=least)
     if allowance.granted and allowance.due <= mail.now:
         return Verdict.accept()
     wait = str(max(1, -int((mail.now - allowance.due) // 1)))
     if allowance.granted and settings.over.of(mail.stream) == "park":
         named = {"limit": allowance.limit, "scope": allowance.scope}
-        return Verdict.accept(Park(allowance.due), reason="throttle.parked", seconds=wait, **named)
+        reason = "throttle.warming" if allowance.limit == _WARM_UP else "throttle.parked"
+        return Verdict.accept(Park(allowance.due), reason=reason, seconds=wait, **named)
     if settings.over.of(mail.stream) == "park" and allowance.backlog > settings.max_parked_recipients:
         most = str(settings.max_parked_recipients)
         return Verdict.defer("throttle.backlog", backlog=str(allowance.backlog), limit=most)
     named = {"limit": allowance.limit, "allowed": str(allowance.allowed), "scope": allowance.scope}
     if not allowance.due:
         return Verdict.defer("throttle.never", **named)
+    if allowance.limit == _WARM_UP:
+        return Verdict.defer("throttle.warming_over", seconds=wait, **named)
     return Verdict.defer("throttle.over", seconds=wait, **named)

@@ -68,6 +68,7 @@ class Directory:
         self._with_purpose: dict[tuple[str, str], Account] = {}
         self._optins: dict[str, tuple[Tenant, Purpose]] = {}
         self._api_keys: dict[bytes, int] = {}
+        self._suspended: dict[int | str, float] = {}  # by id of the tenant or name of the login: since when
         self._key_places: dict[str, list[_KeyPlace]] = {}
         self._keys: dict[tuple[str, int | None], tuple[DkimKey, ...]] = {}
         self._nobody = _Login(keyring.current_digest_key_id, secrets.token_bytes(32), None)
@@ -98,8 +99,8 @@ class Directory:
     def authenticate(self, username: str, password: str) -> Account | None:
         """The account behind a login, or None; in the same time whether the user exists or not.
 
-        `name+purpose` chooses a purpose of the tenant. A suspended tenant authenticates: the session answers
-        `525 5.7.13` by `account.tenant.suspended` (THROTTLE-9).
+        `name+purpose` chooses a purpose of the tenant. Who is suspended authenticates: the session answers
+        `525 5.7.13` by `account.suspended` (THROTTLE-9).
         """
         name, plus, purpose = username.partition("+")
         login = self._logins.get(name, self._nobody)
@@ -131,6 +132,13 @@ class Directory:
         """The logins of a tenant that are in force, by name."""
         found = (login.credential for _, login in sorted(self._logins.items()))
         return [each for each in found if each is not None and each.tenant == tenant.name and not each.revoked]
+
+    def suspended_since(self, tenant_id: int, credential_name: str) -> float | None:
+        """When the tenant or this login of it was suspended, the first of the two; None: neither is (THROTTLE-9)."""
+        suspended = self._suspended
+        if not suspended:
+            return None
+        return min((suspended[key] for key in (tenant_id, credential_name) if key in suspended), default=None)
 
     def tenant(self, name: str) -> Tenant | None:
         return self._tenants.get(name)
@@ -186,6 +194,8 @@ class Directory:
             for row in connection.execute(sa.select(schema.tenant).order_by(schema.tenant.c.name)):
                 tenant = _tenant(row, domains, purposes, modes, settings, limits)
                 self._tenants[tenant.name] = self._by_id[tenant.id] = tenant
+                if tenant.suspended:
+                    self._suspended[tenant.id] = row.suspension_at
                 for name, purpose in tenant.purposes.items():
                     self._optins[self._optin_keys[tenant.id, name]] = (tenant, purpose)
             self._fill_logins(connection)
@@ -209,7 +219,13 @@ class Directory:
         result: dict[int, dict[str, Domain]] = {}
         for row in connection.execute(sa.select(schema.domain)):
             has_key = bool(_nearest(self._key_places, row.name, row.tenant_id)[1])
-            domain = Domain(row.name, verified=row.verified_at > 0, vouched=row.vouched_at > 0, has_key=has_key)
+            domain = Domain(
+                row.name,
+                verified=row.verified_at > 0,
+                vouched=row.vouched_at > 0,
+                has_key=has_key,
+                created_at=row.created_at,
+            )
             result.setdefault(row.tenant_id, {})[row.name] = domain
         return result
 
@@ -234,7 +250,12 @@ class Directory:
                 from_addresses=tuple(json.loads(row.from_addresses)),
                 null_sender=row.null_sender,
                 revoked=row.revoked_at > 0,
+                suspended=row.suspended,
+                created_at=row.created_at,
+                warmup_behind=row.warmup_behind,
             )
+            if row.suspended:
+                self._suspended[row.name] = row.suspension_at
             self._logins[row.name] = _Login(row.key_id, row.digest, credential)
             self._accounts[row.name] = Account(tenant, credential, tenant.purposes.get(row.purpose))
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import blake2b
 from typing import NamedTuple
+from zlib import crc32
 
 from relay.consent.lookup import Lookup
 from relay.counters.contract import NodeCounters, SharedCounters
 from relay.mail.envelope import Submission
-from relay.mail.fingerprint import text_of
+from relay.mail.fingerprint import marks_of, text_of
 from relay.mail.sender import from_domain
 from relay.mail.visible import Unreadable, visible_addresses
 from relay.observe import metrics
@@ -26,6 +26,7 @@ from relay.store.threads import Threads
 
 DAY_SECONDS = 86_400
 MAX_PARENTS = 20
+TEXT_PLACES = 1 << 17
 _REFERENCE = re.compile(rb"<[^<>\s]{1,500}>")
 Address = str
 
@@ -144,13 +145,21 @@ class Gather:
     def _fingerprint(self, mail: Submission, addresses: Sequence[Address]) -> int:
         if mail.message is None:
             return 0
-        text = text_of(mail.message)
-        if not text:
+        marks = marks_of(text_of(mail.message))
+        if not marks:
             return 1
-        key = f"text:{mail.account.credential.name}:{blake2b(text, digest_size=12).hexdigest()}"
+        # All logins of a tenant together: a newsletter in slow drips over many accounts is one. A short text is alike by chance
+        # as well, so it counts for its login only. Few enough places that no flood of texts fills the memory, and enough
+        # that strangers do not meet in them.
+        tenant = mail.account.tenant.id
+        if len(marks) == 1:
+            marks = (crc32(mail.account.credential.name.encode(), marks[0]),)
+        keys = [f"{{t{tenant}}}text:{number}:{mark % TEXT_PLACES}" for number, mark in enumerate(marks)]
         if self.dry:
-            return self.counters.count(key, DAY_SECONDS, mail.now) + 1
-        return self.shared.seen(key, DAY_SECONDS, mail.now)
+            seen = [self.counters.count(key, DAY_SECONDS, mail.now) + 1 for key in keys]
+        else:
+            seen = self.shared.seen(keys, DAY_SECONDS, mail.now)
+        return sorted(seen)[len(seen) // 2]  # most marks must agree: one alone says too little
 
 
 def _purpose(mail: Submission) -> str:

@@ -7,13 +7,13 @@ commit lets the answer be 250 (OUT-1). Replies are whole SMTP replies without CR
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.counters.contract import DAY
 from relay.gather import Gather
 from relay.limits import WHOLE, Who, bite_key, charges, parks, part_of
-from relay.mail.envelope import Submission
+from relay.mail.envelope import Account, Submission
 from relay.mail.leaks.findings import NOTHING, Findings
 from relay.mail.message import Malformed, Message
 from relay.mail.received import received_value
@@ -95,6 +95,7 @@ class Intake:
         self.trace = trace
         self.house = house
         self.watcher = watcher
+        self.is_barred: Callable[[Account], bool] = _nobody_is  # revoked or suspended since its message came
 
     # -- before the content -----------------------------------------------------------------------------------------
 
@@ -150,6 +151,8 @@ class Intake:
                 if ruling.mail.confirm:  # another may have been taken meanwhile, and there is room for few (CLASS-7)
                     ruling = self._judged(*self._shaped(mail, settled), settled, found)
             ruling = self.admit(ruling, allowance) if ruling.passes else ruling
+        if ruling.passes and self.is_barred(mail.account):  # a scan, or Redis, may have taken its time (THROTTLE-9)
+            return reply_line("account.suspended_open", (), language, self.house.public_url)
         message.texts = None  # every policy has read them
         if not ruling.passes:
             return self._refused(number, ruling)
@@ -304,7 +307,7 @@ class Intake:
         scope = said.get("scope", "credential")
         metrics.THROTTLED.inc((scope,))
         if not self.gather.dry:
-            self.gather.shared.seen(bite_key(scope, said.get("limit", ""), Who.of(mail)), DAY, mail.now)
+            self.gather.shared.seen([bite_key(scope, said.get("limit", ""), Who.of(mail))], DAY, mail.now)
 
 
 def _count(ruling: Ruling, verdict: str) -> None:
@@ -315,8 +318,12 @@ def _count(ruling: Ruling, verdict: str) -> None:
 
 def _parked_by(ruling: Ruling) -> dict[str, str]:
     """The limit that a message waits for, and what it counts."""
-    parked = (entry.detail for entry in ruling.trace if entry.reason == "throttle.parked")
+    parked = (entry.detail for entry in ruling.trace if entry.reason in ("throttle.parked", "throttle.warming"))
     return dict(next(parked, ()))
+
+
+def _nobody_is(account: Account) -> bool:
+    return False
 
 
 def _with_message(mail: Submission, message: Message) -> Submission:
@@ -360,6 +367,8 @@ def make_item(number: int, ruling: Ruling, house: House) -> Item:
     if ruling.action is Action.HOLD:
         meta["held"] = ruling.reason
         meta["held_detail"] = dict(ruling.detail)  # fills the sentence in what the sender reads of it
+    if ruling.due > mail.now:
+        meta["turn"] = ruling.due  # until then it waits by agreement, and no delay counts (THROTTLE-1)
     if ruling.dropped:
         meta["dropped"] = [[r.address, r.notify, r.orcpt, reason] for r, reason in ruling.dropped]
     item = Item(number, meta, message.raw, due=max(ruling.due, mail.now))

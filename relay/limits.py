@@ -1,4 +1,4 @@
-"""Which limits one message is charged against (THROTTLE-1, THROTTLE-2): from settings to charges. Pure.
+"""Which limits one message is charged against (THROTTLE-1 to THROTTLE-3): from settings to charges. Pure.
 
 The numbers come from the settings of the throttle policy, which a tenant or a stream may override; what an operator set
 for one login, stream, domain or tenant is stronger (`zegel limit set`).
@@ -7,14 +7,19 @@ for one login, stream, domain or tenant is stronger (`zegel limit set`).
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from relay.counters.contract import DAY, MINUTE, Charge, Limit
-from relay.mail.envelope import Account, OwnLimits, Submission
+from relay.counters.cell_rate import warm_up_amount
+from relay.counters.contract import DAY, MINUTE, SUDDEN, WARM_UP, Charge, Limit
+from relay.mail.envelope import Account, Domain, OwnLimits, Stream, Submission
 from relay.mail.sender import from_domain
 
 WHOLE = 100
+HOUR = 3600
+_OLD_SECONDS = 70 * DAY  # who is older has warmed up, whatever the settings
+_NORMAL = 100_000  # up to which an account warms up where no limit of a day is set
 
 
 class Who(NamedTuple):
@@ -74,9 +79,59 @@ def charges(mail: Submission, settings: object, percent: int = WHOLE) -> list[Ch
 
     `percent`: the part of each limit that the standing of the sender leaves him (REP-1, REP-2).
     """
-    per_message, per_recipient = limits_of(settings, Who.of(mail), mail.account.tenant.limits, percent)
+    account, who = mail.account, Who.of(mail)
+    per_message, per_recipient = limits_of(settings, who, account.tenant.limits, percent)
     count = max(1, len(mail.recipients))
-    return [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
+    found = [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
+    credential = account.credential
+    sudden = _sudden(settings, mail.stream.value, credential.name, account.tenant.id)
+    if sudden is not None:
+        found.append((sudden, count))
+    for scope, name, since, behind in (
+        ("credential", credential.name, credential.created_at, credential.warmup_behind),
+        ("domain", who.domain, _since(account.tenant.domains, who.domain), 0),
+    ):
+        if since and mail.now < since + _OLD_SECONDS:
+            limit = _warm_up(settings, mail.stream.value, (scope, name, account.tenant.id, since, behind))
+            if limit is not None and _limits_still(limit, mail.now):
+                found.append((limit, count))
+    return found
+
+
+@lru_cache(maxsize=8192)
+def _sudden(settings: object, stream: str, credential: str, tenant: int) -> Limit | None:
+    """What counts for THROTTLE-7; None for a stream that is sudden by its nature, as a weekly newsletter, and where 0 is set."""
+    times: int = getattr(settings, "sudden_times", 0)
+    if not times or stream == Stream.MARKETING:
+        return None
+    least: int = getattr(settings, "sudden_recipients_per_hour", 200)
+    return Limit(SUDDEN, "credential", f"h:{credential}", least, HOUR, times, tenant)
+
+
+def _since(domains: Mapping[str, Domain], name: str) -> float:
+    """When the tenant got the domain that `name` is, or is under; 0.0 where it is none of his."""
+    while name:
+        if name in domains:
+            return domains[name].created_at
+        name = name.partition(".")[2]
+    return 0.0
+
+
+@lru_cache(maxsize=8192)
+def _warm_up(settings: object, stream: str, who: tuple[str, str, int, float, int]) -> Limit | None:
+    """The warm-up of a login or domain (THROTTLE-3); None where the settings want none."""
+    scope, name, tenant, since, behind = who
+    first: int = getattr(settings, "warmup_recipients", 0)
+    normal: int = getattr(settings, f"{stream}_recipients_per_day", 0)
+    if scope == "domain":
+        normal = getattr(settings, "domain_recipients_per_day", 0) or getattr(settings, "tenant_recipients_per_day", 0)
+    if not first:
+        return None
+    return Limit(WARM_UP, scope, f"w:{name}", first, DAY, normal or _NORMAL, tenant, since, behind)
+
+
+def _limits_still(limit: Limit, now: float) -> bool:
+    return warm_up_amount(limit.amount, limit.burst, limit.behind, int((now - limit.since) // DAY)) > 0
 
 
 @lru_cache(maxsize=8192)

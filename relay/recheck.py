@@ -27,20 +27,31 @@ NO_SESSION = SessionInfo("")
 class Standing(NamedTuple):
     """The answer: who may not get it any more, by number and reason.
 
-    `held`: why the whole mail must wait for a person; `waits`: why nobody can say now. Codes of reasons.toml.
+    `held`: why the whole mail must wait for a person; `waits`: why nobody can say now; `frozen`: it waits until its sender is
+    released. Codes of reasons.toml.
     """
 
     gone: Sequence[tuple[int, str]] = ()
     held: str = ""
     waits: str = ""
+    frozen: str = ""
 
 
 GOES = Standing()
-SUSPENDED = Standing(waits="account.suspended")
+FROZEN = Standing(frozen="account.suspended")
 PAUSED = Standing(held="reputation.paused")
 NO_STORE = Standing(waits="consent.unavailable")
 UNRELEASED_NOTE = "restored from a backup: its queue and all marketing wait for `zegel queue release`"
 UNRELEASED = Standing(waits="restore.unreleased")
+
+
+class Terms(NamedTuple):
+    """`freeze_hours`: how long mail of a suspended account is kept, from its suspension on (THROTTLE-9). `book` tells how senders
+    stand; None: all well.
+    """
+
+    freeze_hours: float
+    book: Book | None = None
 
 
 class Recheck:
@@ -53,15 +64,14 @@ class Recheck:
         generation: Generation,
         directory: Callable[[], Directory],
         clock: Clock,
-        book: Book | None = None,
+        terms: Terms,
     ) -> None:
-        """`book` tells how senders stand; None: all well."""
         self._pipeline = pipeline
         self._lookup = lookup
         self._generation = generation
         self._directory = directory
         self._clock = clock
-        self._book = book
+        self._book, self._freeze_seconds = terms.book, terms.freeze_hours * 3600.0
         self.marketing_waits = False
         """After a restore nobody here knows who left since the backup, until the operator releases what waits."""
 
@@ -75,10 +85,15 @@ class Recheck:
         return UNRELEASED_NOTE if self.marketing_waits else ""
 
     def __call__(self, item: Item, waiting: Sequence[int]) -> Standing:
-        """What stands in the way now. It waits for a store to be read (PIPE-3) or a suspended tenant (THROTTLE-9)."""
+        """What stands in the way now. It waits for a store to be read (PIPE-3), or frozen for a person (THROTTLE-9)."""
         directory = self._directory()
         if not directory.is_known:
             return NO_STORE
+        since = self._since(item, directory)
+        if since is not None:
+            if self._is_kept(since):
+                return FROZEN
+            return Standing([(index, "account.freeze_ended") for index in waiting])
         if item.meta["class"] == MailClass.SYSTEM:
             return GOES
         if self.marketing_waits and _is_marketing(item):
@@ -86,8 +101,6 @@ class Recheck:
         tenant = directory.tenant_by_id(item.tenant)
         if tenant is None:
             return Standing([(index, "account.gone") for index in waiting])
-        if tenant.suspended:
-            return SUSPENDED
         if self._is_paused(item, tenant):
             return PAUSED
         generation = self._generation.read(CONSENT)
@@ -104,12 +117,15 @@ class Recheck:
 
     def is_fresh(self, item: Item) -> bool:
         """What the last call said still holds: for copies that waited for a connection since."""
+        directory = self._directory()
+        if self._since(item, directory) is not None:
+            return False
         if item.meta["class"] == MailClass.SYSTEM:
             return True
         if self.marketing_waits and _is_marketing(item):
             return False
-        tenant = self._directory().tenant_by_id(item.tenant)
-        if tenant is None or tenant.suspended or self._is_paused(item, tenant):
+        tenant = directory.tenant_by_id(item.tenant)
+        if tenant is None or self._is_paused(item, tenant):
             return False
         return item.generation == self._generation.read(CONSENT)
 
@@ -120,6 +136,22 @@ class Recheck:
         return is_paused(self._book, item) and self._pipeline.enforces(
             "reputation", tenant, Stream(item.meta["stream"])
         )
+
+    def is_frozen(self, tenant_id: int, credential: str) -> bool:
+        """Whether what was frozen for this login still is: neither released nor over its time."""
+        directory = self._directory()
+        since = directory.suspended_since(tenant_id, credential)
+        return not directory.is_known or (since is not None and self._is_kept(since))
+
+    def _since(self, item: Item, directory: Directory) -> float | None:
+        """When its sender was suspended; None where he is not, and for our own letters to him, which say so."""
+        meta = item.meta
+        if meta["class"] == MailClass.SYSTEM and not meta["purpose"]:  # a confirmation is his
+            return None
+        return directory.suspended_since(item.tenant, meta["credential"])
+
+    def _is_kept(self, since: float) -> bool:
+        return self._clock.now() < since + self._freeze_seconds
 
     def _ask(self, item: Item, account: Account, waiting: Sequence[int]) -> Standing:
         everyone = item.recipients

@@ -27,7 +27,7 @@ from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Note
-from relay.recheck import Recheck
+from relay.recheck import Recheck, Terms
 from relay.serve.boot import HISTORY
 from relay.settings.model import Settings
 from relay.spool.cipher import Cipher
@@ -48,6 +48,7 @@ UNLIMITED = {
     "tenant_recipients_per_day": FAR,
     "domain_messages_per_minute": FAR // 100,
     "client_messages_per_minute": FAR // 100,
+    "warmup_recipients": 0,
 }
 """Limits of the throttle policy that are counted and never reached."""
 
@@ -129,7 +130,7 @@ class Ground:
             account=account,
             intake=Intake(pipeline, gather, _NoQueue(), Trace(history, keyring), house=house, watcher=_Nobody()),
             cipher=cipher,
-            recheck=Recheck(pipeline, lookup, generation, lambda: directory, clock),
+            recheck=Recheck(pipeline, lookup, generation, lambda: directory, clock, Terms(72.0)),
             generation=generation,
             signer=Signer(directory.keys_for, clock.now, lambda item, recipient: Links("", "")),
             policy_seconds=seconds,

@@ -269,6 +269,9 @@ class _OneItem:
     def has_urgent(self) -> bool:
         return False
 
+    def freeze(self, item: Item) -> None:
+        """Nobody is suspended here."""
+
     def release(self, item: Item) -> None:
         return
 

@@ -8,9 +8,11 @@ import typer
 
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import show_record, show_rows
-from relay.cli.tenants import Name
+from relay.cli.tenants import Name, Why, whoever
 
 app = group("Logins for mail clients and tools: made here, shown once.")
+
+Username = Annotated[str, typer.Argument(metavar="USERNAME", help="As `list` shows it.", show_default=False)]
 
 
 @command(app, "add", example="zegel credential add shop --stream marketing --purpose newsletter")
@@ -43,16 +45,27 @@ def list_all(frame: Frame, tenant: Annotated[str | None, typer.Option(help="Only
     """Show logins, without their passwords."""
     columns = (
         ("name", "username"), ("tenant", "tenant"), ("stream", "stream"), ("purpose", "purpose"), ("from", "may send as"),
-        ("revoked_at", "revoked"),
+        ("suspended", "suspended"), ("revoked_at", "revoked"),
     )  # fmt: skip
     empty = "No logins yet: make one with `zegel credential add TENANT --stream ...`."
     show_rows(frame, frame.call("credential.list", tenant=tenant), columns, empty=empty)
 
 
 @command(app, "revoke", example="zegel credential revoke shop-newsletter")
-def revoke(
-    frame: Frame,
-    name: Annotated[str, typer.Argument(metavar="USERNAME", help="As `list` shows it.", show_default=False)],
-) -> None:
+def revoke(frame: Frame, name: Username) -> None:
     """End a login, within 2 seconds, for ever."""
     show_record(frame, frame.call("credential.revoke", name=name), title="Login revoked")
+
+
+@command(app, "suspend", example='zegel credential suspend shop-office --reason "password stolen"')
+def suspend(frame: Frame, name: Username, reason: Why = "") -> None:
+    """Stop a login: nothing of it is accepted or sent until `resume`; the tenant's contact is told why."""
+    show_record(
+        frame, frame.call("credential.suspend", name=name, reason=reason, by=whoever()), title="Login suspended"
+    )
+
+
+@command(app, "resume", example='zegel credential resume shop-office --reason "password changed"')
+def resume(frame: Frame, name: Username, reason: Why = "") -> None:
+    """Let a suspended login send again; what was frozen leaves."""
+    show_record(frame, frame.call("credential.resume", name=name, reason=reason, by=whoever()), title="Login released")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Annotated, Literal
 
 import typer
@@ -95,15 +96,23 @@ def change(frame: Frame, tenant: Name, properties: Properties, permissions: Perm
     show_record(frame, frame.call("tenant.set", name=tenant, **values), skip=("id",))
 
 
-@command(app, "suspend", example='zegel tenant suspend shop --reason "invoices unpaid"')
-def suspend(
-    frame: Frame, tenant: Name, reason: Annotated[str, typer.Option(help="Why; kept in the audit.")] = ""
-) -> None:
-    """Stop a tenant: nothing of it is accepted or sent until `resume`."""
-    show_record(frame, frame.call("tenant.suspend", name=tenant, reason=reason), skip=("id",))
+Why = Annotated[str, typer.Option("--reason", help="Why; the contact reads it when it stops, and the audit keeps it.")]
 
 
-@command(app, "resume", example="zegel tenant resume shop")
-def resume(frame: Frame, tenant: Name) -> None:
-    """Let a suspended tenant send again."""
-    show_record(frame, frame.call("tenant.resume", name=tenant), skip=("id",))
+@command(app, "suspend", example='zegel tenant suspend shop --reason "spam to bought addresses"')
+def suspend(frame: Frame, tenant: Name, reason: Why = "") -> None:
+    """Stop a tenant: nothing of it is accepted or sent until `resume`; its contact is told why."""
+    show_record(frame, frame.call("tenant.suspend", name=tenant, reason=reason, by=whoever()), skip=("id",))
+
+
+@command(app, "resume", example='zegel tenant resume shop --reason "list was cleaned"')
+def resume(frame: Frame, tenant: Name, reason: Why = "") -> None:
+    """Let a suspended tenant send again; what was frozen leaves."""
+    show_record(frame, frame.call("tenant.resume", name=tenant, reason=reason, by=whoever()), skip=("id",))
+
+
+def whoever() -> str:
+    """The person at the keyboard, for the audit: who became the superuser keeps his name."""
+    from relay.cli.client import name_of
+
+    return os.environ.get("SUDO_USER") or name_of(os.getuid())

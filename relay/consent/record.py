@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from relay.mail.address import parse_path
+from relay.mail.domain import meant_by
 
 REQUIRED = (
     "email", "purpose", "basis", "method", "source", "given_at", "text", "text_language",
@@ -101,6 +102,10 @@ def check(row: Mapping[str, object], rules: Rules, *, now: float) -> Record | li
         problems.append(Problem("email", f"is not an e-mail address: {parsed}"))
     elif parsed is not None and (not parsed.domain or "." not in parsed.domain or parsed.domain[0] == "["):
         problems.append(Problem("email", "is not an e-mail address with a domain name"))
+    elif parsed is not None and (meant := meant_by(parsed.domain)):
+        problems.append(
+            Problem("email", f"is at {parsed.domain}, a typing error for {meant}: ask for the address (REP-4)")
+        )
     _check_choices(values, rules, problems)
     for look in (_check_method, _check_basis, _check_sale, _check_provenance):
         look(values, times, rules, problems)

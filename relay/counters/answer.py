@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from relay.counters.cell_rate import FUTURE, NOW, PAST, first_room, spread, step_of, windows
-from relay.counters.contract import PARK_HORIZON_SECONDS, Limit
+from relay.counters.cell_rate import (
+    CELLS,
+    FUTURE,
+    NOW,
+    PAST,
+    first_room,
+    spread,
+    step_of,
+    warm_up_amount,
+    warm_up_day,
+    windows,
+)
+from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, WARM_UP_HORIZON_SECONDS, Limit
 from relay.policy.facts import Allowance
 
 NEVER = float("inf")
@@ -25,6 +36,7 @@ class Asked(NamedTuple):
     backlog: int = 0
     tat_ns: int = 0
     pieces: Sequence[tuple[int, int]] = ()  # (steps ahead, units)
+    sudden: bool = False
 
 
 class Row(NamedTuple):
@@ -41,17 +53,36 @@ def combine(asked: Sequence[Asked], now: float, *, park: bool, max_parked: int) 
     if not asked:
         return Allowance(True)
     strictest = asked[0]
-    due, backlog = 0.0, 0
+    due, backlog, is_late = 0.0, 0, False
     for answer in asked:
         if answer.due > strictest.due:
             strictest = answer
-        due = max(due, answer.due, answer.leaves)
+        leaves = max(answer.due, answer.leaves)
+        due = max(due, leaves)
+        is_late = is_late or leaves > now + (WARM_UP_HORIZON_SECONDS if answer.limit.since else PARK_HORIZON_SECONDS)
         backlog = max(backlog, answer.backlog)
+    sudden = any(answer.sudden for answer in asked)
     if due <= now:
-        return Allowance(True, backlog=backlog)
-    granted = park and due <= now + PARK_HORIZON_SECONDS and (backlog <= max_parked or not max_parked)
+        return Allowance(True, backlog=backlog, sudden=sudden)
+    granted = park and not is_late and (backlog <= max_parked or not max_parked)
     limit = strictest.limit
-    return Allowance(granted, 0.0 if due == NEVER else due, limit.name, limit.scope, limit.amount, backlog)
+    return Allowance(granted, 0.0 if due == NEVER else due, limit.name, limit.scope, limit.amount, backlog, sudden)
+
+
+def ask_warm_up(limit: Limit, cost: int, units: Sequence[int], now: float) -> Asked:
+    """The first day with room for all of `cost`; `units` are those of each day so far, the pieces are days from the first."""
+    today = warm_up_day(limit.since, now)
+    reserved = sum(units[today + 1 :])
+    for day in range(today, CELLS):
+        amount = warm_up_amount(limit.amount, limit.burst, limit.behind, day)
+        if amount and units[day] + cost > amount:
+            continue
+        if day == today:
+            return Asked(limit, 0.0, backlog=reserved, pieces=((day, cost),))
+        # As far on in that day as it is filled, so that not all leaves when it begins.
+        due = limit.since + (day + (units[day] / amount if amount else 0.0)) * DAY
+        return Asked(limit, due, backlog=reserved + cost, pieces=((day, cost),))
+    return Asked(limit, 0.0 if today >= CELLS else NEVER, backlog=reserved)
 
 
 def ask_days(rows: Sequence[Row], now: float, earliest: float, *, park: bool) -> list[Asked]:

@@ -17,6 +17,11 @@ NANOSECONDS = 1_000_000_000
 PAST = 24  # steps of one window, the present one included
 FUTURE = 48  # steps ahead that may be reserved
 CELLS = PAST + FUTURE
+DAY_SECONDS = 86_400
+HISTORY_DAYS = 14
+SPELL_SECONDS = 300
+HOUR_SPELLS, DAY_SPELLS = 12, 288
+RING = 16  # spells, and days, that a row holds
 NOW = PAST - 1  # index of the present step in a row of counts
 
 
@@ -53,6 +58,35 @@ def first_room(sums: Sequence[int], amount: int, cost: int, start: int = 0) -> i
         # Every step up to `full` weighs on the window that ends there.
         step = full + 1
     return None
+
+
+def warm_up_day(since: float, now: float) -> int:
+    """Number of the day of a warm-up, from 0."""
+    return max(0, int((now - since) // DAY_SECONDS))
+
+
+def warm_up_amount(first: int, normal: int, behind: int, day: int) -> int:
+    """Units of a day: twice those of the day before, but for `behind` days; 0 from where that is `normal`: no limit."""
+    amount = first << min(max(day - behind, 0), 32)
+    return amount if amount < normal else 0
+
+
+def spell_of(now: float, last: int) -> int:
+    """Number of the five minutes that `now` lies in; a wall clock that is set back by less than a day counts on in the `last`."""
+    spell = int(now // SPELL_SECONDS)
+    return last if spell < last <= spell + DAY_SPELLS else spell
+
+
+def last_hour(row: Sequence[int], last: int, spell: int) -> int:
+    """Units of the hour up to `spell`; `row` is as relay.counters.sudden keeps it, written until spell `last`."""
+    return sum(row[at % RING] for at in range(spell - HOUR_SPELLS + 1, min(spell, last) + 1))
+
+
+def times_over(row: Sequence[int], last: int, spell: int, hour: int, times: int) -> bool:
+    """Whether `hour` is over `times` an average of the HISTORY_DAYS before the day of `spell`."""
+    today, last_day = spell // DAY_SPELLS, last // DAY_SPELLS
+    before = sum(row[RING + at % RING] for at in range(today - HISTORY_DAYS, min(today - 1, last_day) + 1))
+    return hour * HISTORY_DAYS > times * before
 
 
 def spread(counts: Sequence[int], amount: int, cost: int, start: int = 0) -> list[tuple[int, int]] | None:

@@ -22,6 +22,10 @@ MINUTE = 60
 DAY = 86_400
 PARK_HORIZON_SECONDS = 48 * 3600
 """How far ahead capacity may be reserved. A message that would wait longer is refused."""
+WARM_UP = "warmup_recipients_per_day"
+SUDDEN = "sudden_change"
+WARM_UP_HORIZON_SECONDS = 14 * 86_400
+"""The same for the warm-up of a new account, whose first campaign may need all of it (THROTTLE-3)."""
 
 
 class Limit(NamedTuple):
@@ -29,6 +33,13 @@ class Limit(NamedTuple):
 
     Periods under a day are a rate with room for `burst` units at once (GCRA); a day is a sliding window of 24 hourly
     counters, where `burst` means nothing (THROTTLE-1).
+
+    With `since` it is a warm-up, WARM_UP, of days that begin at that time: `amount` on the first, each day twice as many but for
+    `behind` of them, until that is `burst` or more and it limits nothing any more (THROTTLE-3). It says when a message may leave;
+    the other limits of the message are charged now, whatever it says.
+
+    SUDDEN limits nothing: it counts, and `Allowance.sudden` says whether the last hour has more than `amount` units, and more
+    than `burst` times an average day of the 14 before this one, once 14 days are counted (THROTTLE-7).
     """
 
     name: str  # e.g. "messages_per_minute"
@@ -39,6 +50,8 @@ class Limit(NamedTuple):
     burst: int = 0
     tenant: int = 0
     """Whose limit it is; 0: nobody's, because it counts what several tenants do. Says where in a cluster it lies."""
+    since: float = 0.0
+    behind: int = 0
 
 
 class CountersUnavailable(Exception):
@@ -80,6 +93,10 @@ class Counters(Protocol):
 
         The window slides in 24 steps. Always call a key with the same window.
         """
+        ...
+
+    def hits(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        """`hit` of each key, in one step. All begin with the same text in braces, which says where in a cluster they lie."""
         ...
 
     def count(self, key: str, window_seconds: float, now: float) -> int:
@@ -137,8 +154,8 @@ class SharedCounters(Protocol):
         """
         ...
 
-    def seen(self, key: str, window_seconds: float, now: float) -> int:
-        """As `Counters.hit`, without a wait: what others have counted may be behind by what was counted in the last moment."""
+    def seen(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        """As `Counters.hits`, without a wait: what others have counted may be behind by what was counted in the last moment."""
         ...
 
     async def hit(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:

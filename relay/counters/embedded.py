@@ -6,17 +6,19 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from relay.counters.answer import NEVER, Asked, Row, ask_days, combine
-from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, PAST, cell_rate, interval_ns, step_of
-from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, Charge, Limit
+from relay.counters import blocks, sudden
+from relay.counters.answer import NEVER, Asked, Row, ask_days, ask_warm_up, combine
+from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, PAST, cell_rate, interval_ns, step_of, warm_up_day
+from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, SUDDEN, Charge, Limit
 from relay.counters.table import EXPIRES, FIRST_CELL, KEY_BYTES, VALUES, Table
 from relay.counters.windows import NodeWindows
 from relay.policy.facts import Allowance
 
 _GRANTED = Allowance(True)
+_SUDDEN = Allowance(True, sudden=True)
 _WINDOW = struct.Struct(f"<{PAST}I")
 _ROW = struct.Struct(f"<{CELLS}I")
-CLOCKS_APART_SECONDS = 60.0
+_NO_UNITS = (0,) * CELLS
 HELD = float("inf")  # a slot that ends when it is told to, not by time
 _HORIZON_NS = PARK_HORIZON_SECONDS * NANOSECONDS
 
@@ -38,8 +40,9 @@ class EmbeddedCounters:
         table = self._table
         table.lock()
         try:
-            if self._take_now(charges, now):
-                return _GRANTED
+            quick = self._take_now(charges, now)
+            if quick is not None:
+                return quick
             places = [table.find(limit[:3]) for limit, _ in charges]
             if -1 in places:
                 for limit, _ in charges:
@@ -49,13 +52,16 @@ class EmbeddedCounters:
             asked = self._ask(charges, places, now, park=park)
             allowance = combine(asked, now, park=park, max_parked=max_parked)
             if allowance.granted:
-                for place, answer in zip(places, asked, strict=True):
-                    self._write(place, answer, now)
+                for place, answer, (_, cost) in zip(places, asked, charges, strict=True):
+                    if answer.limit.name == SUDDEN:
+                        sudden.write(table, place, cost, now)
+                    else:
+                        self._write(place, answer, now)
             return allowance
         finally:
             table.unlock()
 
-    def _take_now(self, charges: Sequence[Charge], now: float) -> bool:
+    def _take_now(self, charges: Sequence[Charge], now: float) -> Allowance | None:
         """Charge every limit if all have room now, nothing is reserved ahead and every slot is in step; else change nothing.
 
         The road of nearly every message, so it makes no values on the way: 6 limits in 12 microseconds instead of 30.
@@ -65,27 +71,44 @@ class EmbeddedCounters:
         now_ns = int(now * NANOSECONDS)
         rates: list[tuple[int, int]] = []
         days: list[tuple[int, int]] = []
-        for (name, scope, key, amount, period, burst, _), cost in charges:
+        counted: list[tuple[int, int]] = []
+        is_sudden = False
+        for (name, scope, key, amount, period, burst, _, since, behind), cost in charges:
             place = table.find((name, scope, key))
             if place < 0 or amount <= 0:
-                return False
+                return None
+            if name == SUDDEN:
+                is_sudden = is_sudden or sudden.ask(
+                    table, place, Limit(name, scope, key, amount, period, burst), cost, now
+                )
+                counted.append((place, cost))
+                continue
             _, value, head = VALUES.unpack_from(raw, place + KEY_BYTES)
+            if since:
+                day = warm_up_day(since, now)
+                cell = place // 4 + FIRST_CELL + day
+                if not head or day >= CELLS or table.cells[cell] + cost > amount << max(day - behind, 0):
+                    return None
+                days.append((cell, cost))
+                continue
             if period < DAY:
                 tat, free = cell_rate(value, now_ns, interval_ns(amount, period), burst, cost)
                 if free > now_ns:
-                    return False
+                    return None
                 rates.append((place, tat))
                 continue
             step = step_of(now, period)
             # Equal to its present step: written in this hour, with nothing after it, so it needs no other change than a count.
             if head != step or value != step or self._sum_at(place, step) + cost > amount:
-                return False
+                return None
             days.append((place // 4 + FIRST_CELL + step % CELLS, cost))
         for place, tat in rates:
             VALUES.pack_into(raw, place + KEY_BYTES, tat / NANOSECONDS, tat, 0)
         for cell, cost in days:
             table.cells[cell] += cost
-        return True
+        for place, cost in counted:
+            sudden.write(table, place, cost, now)
+        return _SUDDEN if is_sudden else _GRANTED
 
     def peek(self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0) -> Allowance:
         table = self._table
@@ -103,6 +126,11 @@ class EmbeddedCounters:
             place = table.find(limit[:3])
             if place < 0:
                 return 0
+            if limit.name == SUDDEN:
+                return sudden.used(table, place, now)
+            if limit.since:
+                day = warm_up_day(limit.since, now)
+                return self._warm_up(place)[day] if day < CELLS else 0
             if limit.period_seconds >= DAY:
                 return self._sum(place, self._step(place, step_of(now, limit.period_seconds)))
             ahead = self._tat(place, int(now * NANOSECONDS)) - int(now * NANOSECONDS)
@@ -121,6 +149,10 @@ class EmbeddedCounters:
         for index, (limit, cost) in enumerate(charges):
             if limit.amount <= 0:
                 answers[index] = Asked(limit, NEVER)
+            elif limit.name == SUDDEN:
+                answers[index] = Asked(limit, 0.0, sudden=sudden.ask(self._table, places[index], limit, cost, now))
+            elif limit.since:
+                answers[index] = ask_warm_up(limit, cost, self._warm_up(places[index]), now)
             elif limit.period_seconds >= DAY:
                 daily.append(index)
             else:
@@ -167,6 +199,11 @@ class EmbeddedCounters:
         limit = answer.limit
         if limit.period_seconds < DAY:
             VALUES.pack_into(raw, place + KEY_BYTES, answer.tat_ns / NANOSECONDS, answer.tat_ns, 0)
+            return
+        if limit.since:
+            VALUES.pack_into(raw, place + KEY_BYTES, limit.since + CELLS * DAY, 0, 1)
+            for day, units in answer.pieces:
+                self._table.cells[place // 4 + FIRST_CELL + day] += units
             return
         step = self._advance(place, step_of(now, limit.period_seconds))
         last = max(step + answer.pieces[-1][0], VALUES.unpack_from(raw, place + KEY_BYTES)[1])
@@ -226,6 +263,10 @@ class EmbeddedCounters:
         oldest, newest = head - NOW, head + FUTURE
         return [ring[at % CELLS] if oldest <= at <= newest else 0 for at in range(step - NOW, step + FUTURE + 1)]
 
+    def _warm_up(self, place: int) -> Sequence[int]:
+        """Units of each day of a warm-up."""
+        return _ROW.unpack_from(self._table.raw, place + FIRST_CELL * 4) if place >= 0 else _NO_UNITS
+
     def _row(self, place: int, limit: Limit, now: float) -> tuple[int, list[int]]:
         step = self._step(place, step_of(now, limit.period_seconds))
         return step, self._counts(place, step)
@@ -246,16 +287,23 @@ class EmbeddedCounters:
     # Counts, blocks, presence
 
     def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
+        return self.hits([key], window_seconds, now, amount)[0]
+
+    def hits(self, keys: Sequence[str], window_seconds: float, now: float, amount: int = 1) -> list[int]:
         table = self._table
         table.lock()
         try:
-            place = table.claim(key, now)
-            step = self._advance(place, step_of(now, window_seconds))
-            VALUES.pack_into(table.raw, place + KEY_BYTES, (step + PAST) * window_seconds / PAST, step, step)
-            table.cells[place // 4 + FIRST_CELL + step % CELLS] += amount
-            return self._sum(place, step)
+            return [self._hit(key, window_seconds, now, amount) for key in keys]
         finally:
             table.unlock()
+
+    def _hit(self, key: str, window_seconds: float, now: float, amount: int) -> int:
+        table = self._table
+        place = table.claim(key, now)
+        step = self._advance(place, step_of(now, window_seconds))
+        VALUES.pack_into(table.raw, place + KEY_BYTES, (step + PAST) * window_seconds / PAST, step, step)
+        table.cells[place // 4 + FIRST_CELL + step % CELLS] += amount
+        return self._sum(place, step)
 
     def count(self, key: str, window_seconds: float, now: float) -> int:
         table = self._table
@@ -267,29 +315,10 @@ class EmbeddedCounters:
             table.done()
 
     def block(self, key: str, until: float, now: float) -> None:
-        table = self._table
-        table.lock()
-        try:
-            place = table.claim(("block", key), now)
-            until_ns = max(int(until * NANOSECONDS), self._blocked_ns(place, now))
-            VALUES.pack_into(table.raw, place + KEY_BYTES, until_ns / NANOSECONDS, until_ns, int(now))
-        finally:
-            table.unlock()
+        blocks.block(self._table, key, until, now)
 
     def blocked_until(self, key: str, now: float) -> float:
-        table = self._table
-        table.look()
-        try:
-            place = table.find(("block", key))
-            until = 0.0 if place < 0 else self._blocked_ns(place, now) / NANOSECONDS
-            return until if until > now else 0.0
-        finally:
-            table.done()
-
-    def _blocked_ns(self, place: int, now: float) -> int:
-        """The end of a block; 0 for one that a clock ahead of this one began, which would last as long as it was wrong."""
-        _, until_ns, began = VALUES.unpack_from(self._table.raw, place + KEY_BYTES)
-        return until_ns if began <= now + CLOCKS_APART_SECONDS else 0
+        return blocks.blocked_until(self._table, key, now)
 
     def enter(self, key: str, member: int, now: float) -> int:
         table = self._table

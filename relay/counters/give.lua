@@ -17,7 +17,7 @@ for index = 1, #KEYS - 1 do
     redis.call('SET', KEYS[index + 1], string.format('%d %d', s, n), 'KEEPTTL')
   end
 end
-for index, step, units in string.gmatch(kept, '\n(%d+) (%d+) (%d+)') do
+for index, step, units in string.gmatch(kept, '\n(%d+) (%w+) (%d+)') do
   local key = KEYS[index + 1]
   local there = tonumber(redis.call('HGET', key, step) or 0)
   if there > 0 then redis.call('HSET', key, step, string.format('%d', math.max(0, there - units))) end

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from relay.counters.contract import Charge, Counters, CountersUnavailable, Limit, NodeCounters
+from relay.counters.contract import SUDDEN, Charge, Counters, CountersUnavailable, Limit, NodeCounters
 from relay.counters.one_node import OneNode
 from relay.counters.windows import Windows
 from relay.observe import events, metrics
@@ -149,27 +149,31 @@ class ManyNodes:
 
     # -- signs: never waited for, since they go by hundreds --------------------------------------------------------
 
-    def seen(self, key: str, window_seconds: float, now: float) -> int:
-        here = self._here.hit(key, window_seconds, now)
+    def seen(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        here = self._here.hits(keys, window_seconds, now)
         if self._is_lost.is_set():
             return here
-        said = self._remote.hit_soon(key, window_seconds, now)
-        said.add_done_callback(partial(self._heard, key, now))
-        known, at = self._seen.get(key, (0, 0.0))
-        # What was said a step ago or more counts what is over by now.
-        return max(here, known + 1) if 0 <= now - at < window_seconds / 24 and known else here
+        said = self._remote.hit_soon(keys, window_seconds, now)
+        said.add_done_callback(partial(self._heard, keys, now))
+        found = []
+        for key, times in zip(keys, here, strict=True):
+            known, at = self._seen.get(key, (0, 0.0))
+            # What was said a step ago or more counts what is over by now.
+            is_fresh = known and 0 <= now - at < window_seconds / 24
+            found.append(max(times, known + 1) if is_fresh else times)
+        return found
 
-    def _heard(self, key: str, at: float, said: asyncio.Future[Any]) -> None:
+    def _heard(self, keys: Sequence[str], at: float, said: asyncio.Future[Any]) -> None:
         if said.cancelled():
             return
         try:
-            times = self._remote.hits_of(said.result())
+            times = self._remote.hits_of(said.result(), len(keys))
         except CountersUnavailable as error:
-            self._degrade(error, [key])
+            self._degrade(error, keys)
             return
         if len(self._seen) >= MAX_SEEN:
             self._seen.clear()
-        self._seen[key] = (times, at)
+        self._seen.update((key, (one, at)) for key, one in zip(keys, times, strict=True))
 
     # -- logins: in an outage each node counts for itself ---------------------------------------------------------
 
@@ -261,7 +265,12 @@ def open_shared(storage: Storage, here: NodeCounters, kind: type[ManyNodes] = Ma
 @lru_cache(maxsize=8192)
 def share_of(limit: Limit, share: float) -> Limit:
     """The limit that one node keeps to alone: that part of it, and at least 1, since a small limit would else stop all mail."""
-    return limit._replace(amount=_part(limit.amount, share), burst=_part(limit.burst, share))
+    if limit.name == SUDDEN:
+        return limit
+    amount = _part(limit.amount, share)
+    if limit.since:  # its last day is the same one
+        return limit._replace(amount=amount, burst=-(-limit.burst * amount // limit.amount))
+    return limit._replace(amount=amount, burst=_part(limit.burst, share))
 
 
 def _part(amount: int, share: float) -> int:

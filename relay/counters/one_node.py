@@ -30,8 +30,8 @@ class OneNode:
     def take(self, charges: Sequence[Charge], now: float, *, once: int, park: bool, max_parked: int = 0) -> Allowance:
         return self._counters.take(charges, now, park=park, max_parked=max_parked)
 
-    def seen(self, key: str, window_seconds: float, now: float) -> int:
-        return self._counters.hit(key, window_seconds, now)
+    def seen(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        return self._counters.hits(keys, window_seconds, now)
 
     async def hit(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
         return [self._counters.hit(key, window_seconds, now) for key in keys]

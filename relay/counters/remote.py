@@ -16,8 +16,18 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, PAST, interval_ns, step_of
-from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, Charge, CountersUnavailable, Limit
+from relay.counters.cell_rate import (
+    CELLS,
+    FUTURE,
+    HOUR_SPELLS,
+    NANOSECONDS,
+    PAST,
+    interval_ns,
+    spell_of,
+    step_of,
+    warm_up_day,
+)
+from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, SUDDEN, Charge, CountersUnavailable, Limit
 from relay.counters.remote_windows import SharedWindows
 from relay.counters.table import digest_of
 from relay.counters.wire import Script, Wire
@@ -75,19 +85,26 @@ class RedisCounters:
         for limit, cost in charges:
             key, interval = _placed(limit)
             keys.append(key)
-            asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval)
+            since = -1.0 if limit.name == SUDDEN else limit.since
+            asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval, since, limit.behind)
         return _allowance(await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked)), charges)
 
     async def give(self, charges: Sequence[Charge], once: str) -> bool:
         """Undo `take` of the same charges under the same `once`, which was granted a moment ago; False where there was none."""
         keys = [once_key(charges[0][0], once), *(key_of(limit) for limit, _ in charges)]
         taken = [
-            cost * interval_ns(limit.amount, limit.period_seconds) if limit.period_seconds < DAY else 0
+            cost * interval_ns(limit.amount, limit.period_seconds)
+            if limit.period_seconds < DAY and limit.name != SUDDEN
+            else 0
             for limit, cost in charges
         ]
         return bool(await self._wire.run(_GIVE, keys, *taken))
 
     async def used(self, limit: Limit, now: float) -> int:
+        if limit.name == SUDDEN:
+            return await self._last_hour(key_of(limit), now)
+        if limit.since:
+            return _cells(await self._wire.ask("HGETALL", key_of(limit))).get(warm_up_day(limit.since, now), 0)
         if limit.period_seconds >= DAY:
             return await self._sum(key_of(limit), limit.period_seconds, now)
         kept = await self._wire.ask("GET", key_of(limit))
@@ -97,19 +114,22 @@ class RedisCounters:
         return max(0, -(-ahead // interval_ns(max(limit.amount, 1), limit.period_seconds)))
 
     async def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
-        return self.hits_of(await self.hit_soon(key, window_seconds, now, amount))
+        return self.hits_of(await self.hit_soon([key], window_seconds, now, amount), 1)[0]
 
-    def hit_soon(self, key: str, window_seconds: float, now: float, amount: int = 1) -> asyncio.Future[Any]:
-        """`hit` for who does not wait for it; `hits_of` reads the answer."""
+    async def hits(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        return self.hits_of(await self.hit_soon(keys, window_seconds, now), len(keys))
+
+    def hit_soon(self, keys: Sequence[str], window_seconds: float, now: float, amount: int = 1) -> asyncio.Future[Any]:
+        """`hits` for who does not wait for them; `hits_of` reads the answer."""
         arguments = (repr(window_seconds), repr(now), amount, SLACK_SECONDS * 1000)
-        return self._wire.run(_WINDOW, [key_of(key)], *arguments)
+        return self._wire.run(_WINDOW, [key_of(key) for key in keys], *arguments)
 
     @staticmethod
-    def hits_of(answer: object) -> int:
-        """What `hit_soon` was answered. Raises CountersUnavailable for what the script never would."""
-        if not isinstance(answer, list) or len(answer) != 1 or not isinstance(answer[0], int):
+    def hits_of(answer: object, count: int) -> list[int]:
+        """What `hit_soon` of so many keys was answered. Raises CountersUnavailable for what the script never would."""
+        if not isinstance(answer, list) or len(answer) != count or not all(isinstance(one, int) for one in answer):
             raise CountersUnavailable("WrongAnswer")
-        return answer[0]
+        return answer
 
     async def count(self, key: str, window_seconds: float, now: float) -> int:
         return await self._sum(key_of(key), window_seconds, now)
@@ -136,6 +156,17 @@ class RedisCounters:
         tag = slot[slot.index("{") + 1 : slot.index("}")] if "{" in slot else slot
         await self._wire.ask("SET", f"zegel:{{{tag}}}:probe", "1", "PX", 1000)
 
+    async def _last_hour(self, key: str, now: float) -> int:
+        """Units of the hour that ends now, as `relay.counters.sudden` counts them."""
+        answer = await self._wire.ask("HGETALL", key)
+        if not isinstance(answer, dict):
+            raise CountersUnavailable("WrongAnswer")
+        last = _whole(answer.get(b"l", b"0"))
+        spell = spell_of(now, last)
+        if spell < last:
+            return 0
+        return sum(_whole(answer.get(b"s%d" % at, b"0")) for at in range(spell - HOUR_SPELLS + 1, spell + 1))
+
     async def _sum(self, key: str, window_seconds: float, now: float) -> int:
         """Units in the window that ends now, as `EmbeddedCounters` counts them."""
         cells = _cells(await self._wire.ask("HGETALL", key))
@@ -159,7 +190,8 @@ def _placed(limit: Limit) -> tuple[bytes, int]:
 def key_of(key: str | Limit) -> str:
     """Where a limit or a counter lies. The text in braces decides the slot: the limits of a tenant share one."""
     if isinstance(key, str):
-        return f"zegel:h:{_digest(key)}"
+        tag = key[: key.index("}") + 1] + ":" if key.startswith("{") else ""
+        return f"zegel:{tag}h:{_digest(key)}"
     return f"zegel:{{{tag_of(key)}}}" + (f":{_digest(key[:3])}" if key.tenant else "")
 
 
@@ -185,11 +217,11 @@ def _digest(name: object) -> str:
 def _allowance(answer: object, charges: Sequence[Charge]) -> Allowance:
     """What the script says. Raises CountersUnavailable for what it never would."""
     try:
-        granted, due, place, backlog = answer.split()  # type: ignore[attr-defined]  # what is no bytes has no split
+        granted, due, place, backlog, sudden = answer.split()  # type: ignore[attr-defined]  # what is no bytes has no split
         at = int(place)
-        if granted not in (b"0", b"1") or not 0 <= at <= len(charges):
+        if granted not in (b"0", b"1") or sudden not in (b"0", b"1") or not 0 <= at <= len(charges):
             raise ValueError
-        allowance = Allowance(granted == b"1", float(due), backlog=int(backlog))
+        allowance = Allowance(granted == b"1", float(due), backlog=int(backlog), sudden=sudden == b"1")
     except (AttributeError, TypeError, ValueError):
         raise CountersUnavailable("WrongAnswer") from None
     if not at:

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Sequence
 
 from relay.counters.cell_rate import step_of
-from relay.counters.contract import DAY, Charge, CountersUnavailable
+from relay.counters.contract import DAY, WARM_UP, Charge, CountersUnavailable
 from relay.counters.remote import RedisCounters, tag_of
 from relay.policy.facts import Allowance
 
@@ -53,7 +53,8 @@ class SlottedCounters(RedisCounters):
             granted = [group for group, answer in zip(groups, answers, strict=True) if _is_granted(answer)]
             told = _joined([answer for answer in answers if isinstance(answer, Allowance)])
             latest = told.due
-            if len(granted) == len(groups) and _agrees(groups, answers, now, latest):
+            # A warm-up says when a message leaves and not in which hour the others charge it.
+            if len(granted) == len(groups) and (told.limit == WARM_UP or _agrees(groups, answers, now, latest)):
                 return told
             await self._give_back(granted, names[0])
             for answer in answers:
@@ -101,6 +102,7 @@ def _joined(answers: Sequence[Allowance]) -> Allowance:
         granted=all(answer.granted for answer in answers),
         due=0.0 if is_never else max(answer.due for answer in answers),
         backlog=max(answer.backlog for answer in answers),
+        sudden=any(answer.sudden for answer in answers),
     )
 
 

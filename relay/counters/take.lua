@@ -10,11 +10,16 @@
 -- KEYS: what was answered to this id, then one for each limit. ARGV: one string of little-endian doubles, quicker to write and read
 -- than so many arguments: charge (0: only look), now, its whole seconds and nanoseconds, park, most that may wait (0: any),
 -- earliest time to leave, milliseconds that an answer is kept, milliseconds that a key outlives its use; then of each limit:
--- amount, period in seconds, burst, units to charge, nanoseconds that one takes.
--- Answers "granted due limit backlog": the limit is its place, from 1, or 0 where none bit; due "inf" is never.
+-- amount, period in seconds, burst, units to charge, nanoseconds that one takes, and of a warm-up when it began and how many days
+-- it is behind, a hash of the units of each of its days under the day's number
+-- it is behind (else 0 0; -1 0 where it only counts what is sudden, see sudden.py: a hash of `b` when that began, `l` the last spell,
+-- and the units of each spell and day under s and d with its number).
+-- Answers "granted due limit backlog sudden": the limit is its place, from 1, or 0 where none bit; due "inf" is never.
 local DAY, PAST, FUTURE, HORIZON, NS = 86400, 24, 48, 172800, 1e9
+local WARM_UP_HORIZON = 14 * DAY
+local HISTORY, SPELL, HOUR_SPELLS, DAY_SPELLS, KEPT = 14, 300, 12, 288, 400 * DAY
 local CELLS, NEVER = PAST + FUTURE, math.huge
-local HEAD, EACH = 9, 5
+local HEAD, EACH = 9, 7
 local asked = {struct.unpack('<' .. string.rep('d', HEAD + EACH * (#KEYS - 1)), ARGV[1])}
 local charge, now, now_s, now_n, park = asked[1] == 1, asked[2], asked[3], asked[4], asked[5] == 1
 local max_parked, wanted, keep_ms, slack_ms = asked[6], asked[7], asked[8], asked[9]
@@ -55,6 +60,62 @@ local function ask_rate(key, limit)
     answer.backlog = whole(free, limit.interval) + (math.fmod(free, limit.interval) > 0 and 1 or 0)
   end
   return answer
+end
+
+local function ask_warm_up(key, limit)
+  local units, reserved, today = {}, 0, math.max(0, whole(now - limit.since, DAY))
+  local flat = redis.call('HGETALL', key)
+  for at = 1, #flat, 2 do
+    local day, count = tonumber(flat[at]), tonumber(flat[at + 1])
+    units[day] = count
+    if day > today then reserved = reserved + count end
+  end
+  for day = today, CELLS - 1 do
+    local amount = limit.amount * 2 ^ math.min(math.max(day - limit.behind, 0), 32)
+    if amount >= limit.burst then amount = nil end
+    local there = units[day] or 0
+    if not amount or there + limit.cost <= amount then
+      local pieces = {{day, limit.cost}}
+      if day == today then return {due = 0, leaves = 0, backlog = reserved, warm = pieces} end
+      local due = limit.since + (day + (amount and there / amount or 0)) * DAY
+      return {due = due, leaves = 0, backlog = reserved + limit.cost, warm = pieces}
+    end
+  end
+  return {due = today >= CELLS and 0 or NEVER, leaves = 0, backlog = reserved}
+end
+
+local function ask_sudden(key, limit)
+  local flat, last, began, gone = redis.call('HGETALL', key), 0, nil, {}
+  for at = 1, #flat, 2 do
+    if flat[at] == 'l' then last = tonumber(flat[at + 1]) elseif flat[at] == 'b' then began = tonumber(flat[at + 1]) end
+  end
+  local spell, hour, before = whole(now, SPELL), limit.cost, 0
+  if spell < last and last <= spell + DAY_SPELLS then spell = last end
+  local today, stale = whole(spell, DAY_SPELLS), not began or spell < last
+  for at = 1, #flat, 2 do
+    local kind, number = string.match(flat[at], '^([sd])(%d+)$')
+    number = tonumber(number)
+    if kind == 's' and number > spell - HOUR_SPELLS then hour = hour + flat[at + 1]
+    elseif kind == 'd' and number >= today - HISTORY then
+      if number < today then before = before + flat[at + 1] end
+    elseif kind then gone[#gone + 1] = flat[at] end
+  end
+  local sudden = not stale and now - began >= HISTORY * DAY and hour > limit.amount and hour * HISTORY > limit.burst * before
+  local count = {spell = spell, today = today, stale = stale, gone = gone, cost = limit.cost}
+  return {due = 0, leaves = 0, backlog = 0, sudden = sudden, count = count}
+end
+
+local function write_sudden(key, count)
+  if count.stale then
+    redis.call('DEL', key)
+    redis.call('HSET', key, 'b', string.format('%d', math.max(1, math.floor(now))))
+  elseif #count.gone > 0 then
+    redis.call('HDEL', key, unpack(count.gone))
+  end
+  redis.call('HSET', key, 'l', string.format('%d', count.spell))
+  redis.call('HINCRBY', key, string.format('s%d', count.spell), count.cost)
+  redis.call('HINCRBY', key, string.format('d%d', count.today), count.cost)
+  redis.call('PEXPIRE', key, string.format('%d', KEPT * 1000))
 end
 
 local function read_day(key, limit)
@@ -208,11 +269,15 @@ for index = 1, #KEYS - 1 do
   local from = HEAD + (index - 1) * EACH
   local limit = {
     amount = asked[from + 1], period = asked[from + 2], burst = asked[from + 3], cost = asked[from + 4],
-    interval = asked[from + 5],
+    interval = asked[from + 5], since = asked[from + 6], behind = asked[from + 7],
   }
   limits[index] = limit
   if limit.amount <= 0 then
     answers[index] = {due = NEVER, leaves = 0, backlog = 0}
+  elseif limit.since < 0 then
+    answers[index] = ask_sudden(KEYS[index + 1], limit)
+  elseif limit.since > 0 then
+    answers[index] = ask_warm_up(KEYS[index + 1], limit)
   elseif limit.period >= DAY then
     local row = read_day(KEYS[index + 1], limit)
     row.index, row.limit = index, limit
@@ -229,20 +294,23 @@ for index = 1, #KEYS - 1 do
 end
 if #rows > 0 then ask_days(rows, earliest, answers) end
 
-local due, backlog, strictest = 0, 0, 1
+local due, backlog, strictest, late, sudden = 0, 0, 1, false, 0
 for index, answer in ipairs(answers) do
   if answer.due > answers[strictest].due then strictest = index end
-  due = math.max(due, answer.due, answer.leaves)
+  local leaves = math.max(answer.due, answer.leaves)
+  due = math.max(due, leaves)
+  late = late or leaves > now + (limits[index].since > 0 and WARM_UP_HORIZON or HORIZON)
   backlog = math.max(backlog, answer.backlog)
+  if answer.sudden then sudden = 1 end
 end
 local granted = due <= now
 if granted then
   strictest, due = 0, 0
 else
-  granted = park and due <= now + HORIZON and (backlog <= max_parked or max_parked == 0)
+  granted = park and not late and (backlog <= max_parked or max_parked == 0)
 end
-local reply = string.format('%d %.17g %d %d', granted and 1 or 0, due, strictest, backlog)
-if due == NEVER then reply = string.format('0 inf %d %d', strictest, backlog) end
+local reply = string.format('%d %.17g %d %d %d', granted and 1 or 0, due, strictest, backlog, sudden)
+if due == NEVER then reply = string.format('0 inf %d %d %d', strictest, backlog, sudden) end
 if not (charge and granted) then return reply end
 
 for index, answer in ipairs(answers) do
@@ -252,7 +320,21 @@ for index, answer in ipairs(answers) do
     redis.call('SET', KEYS[index + 1], string.format('%d %d', s, n), 'PX', string.format('%d', lives_ms))
   end
 end
-local kept = {reply}  -- and behind it what give.lua would take back: limit, step, units
+local kept = {reply}  -- and behind it what give.lua would take back: limit, field, units
+for index, answer in ipairs(answers) do
+  if answer.count then
+    write_sudden(KEYS[index + 1], answer.count)
+    kept[#kept + 1] = string.format('%d s%d %d', index, answer.count.spell, answer.count.cost)
+    kept[#kept + 1] = string.format('%d d%d %d', index, answer.count.today, answer.count.cost)
+  end
+  for _, piece in ipairs(answer.warm or {}) do
+    local key = KEYS[index + 1]
+    redis.call('HINCRBY', key, piece[1], piece[2])
+    local lives = math.max(0, limits[index].since + CELLS * DAY - now)
+    redis.call('PEXPIRE', key, string.format('%d', lives * 1000 + slack_ms))
+    kept[#kept + 1] = string.format('%d %d %d', index, piece[1], piece[2])
+  end
+end
 for _, row in ipairs(rows) do
   write_day(KEYS[row.index + 1], row, answers[row.index])
   for _, piece in ipairs(answers[row.index].pieces) do

@@ -154,6 +154,9 @@ class Scheduler:
         current = self.passes.get(item.id)
         waiting = self._waiting(item, current)
         standing = self._recheck(item, waiting)
+        if standing.frozen:
+            self._freeze(item, standing.frozen)
+            return []
         if standing.waits:
             self._postpone(item, waiting, standing.waits)
             return []
@@ -190,13 +193,18 @@ class Scheduler:
         self._log.concluded(item, {}, gave_up=False)
         self._write(item)
 
+    def _freeze(self, item: Item, why: str) -> None:
+        """Nothing of its sender leaves until a person says so; what is known of its pass stays (THROTTLE-9)."""
+        self._log.postponed(item, why)
+        self.spool.freeze(item)
+
     def _postpone(self, item: Item, waiting: Sequence[int], why: str) -> None:
         """Nobody can say whether it may leave: later again, less and less often, until its time is up.
 
         The log tells it once for each cause: a store that is down for a day must not fill it with every message's waits.
         """
         now = self.clock.now()
-        end = item.meta["at"] + self._plans(item).give_up_seconds
+        end = item.began + self._plans(item).give_up_seconds
         if now >= end:
             self.passes.setdefault(item.id, Pass()).round = dict.fromkeys(waiting, NO_ANSWER)
             self._conclude(item)
@@ -250,7 +258,7 @@ class Scheduler:
         again = not_tried(told) if any(isinstance(outcome, Deferred) for outcome in told.values()) else ()
         current.settled.update((index, outcome) for index, outcome in told.items() if index not in again)
         left = [i for i, fate in enumerate(item.fates) if fate is Fate.WAITING and i not in current.settled]
-        if left and now < item.meta["at"] + plan.give_up_seconds:
+        if left and now < item.began + plan.give_up_seconds:
             self._next_round(item, told, again, now=now)
             return
         current.settled.update((index, told.get(index, NEVER_TRIED)) for index in left)
@@ -277,7 +285,7 @@ class Scheduler:
                 item.fates[index] = Fate.FAILED
         if Fate.WAITING in item.fates:
             tries = item.state["tries"] = item.state.get("tries", 0) + 1
-            due = next_attempt(tries, item.meta["at"], now, self._plans(item), jitter=(item.id % 997) / 997)
+            due = next_attempt(tries, item.began, now, self._plans(item), jitter=(item.id % 997) / 997)
             if due is None:
                 gave_up = True
                 item.fates = [Fate.FAILED if fate is Fate.WAITING else fate for fate in item.fates]
@@ -296,10 +304,10 @@ class Scheduler:
     def _warns_until(self, item: Item, now: float) -> float:
         """The end of the delay where its sender is to be told of it, which is marked as done; else 0.0."""
         plan = self._plans(item)
-        if not warning_due(item.meta["at"], now, plan, warned=bool(item.state.get("warned"))):
+        if not warning_due(item.began, now, plan, warned=bool(item.state.get("warned"))):
             return 0.0
         item.state["warned"] = True
-        return float(item.meta["at"] + plan.give_up_seconds)
+        return float(item.began + plan.give_up_seconds)
 
     def _tell(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float) -> list[Item]:
         if item.meta["class"] == "system" and not item.meta["from"]:  # nobody is told of a report (OUT-12) but us

@@ -57,6 +57,20 @@ FREEMAIL = _load()
 """Domains whose users share nothing but their provider. `name.*` stands for `name` under com or a country."""
 
 
+def _load_typos() -> dict[str, str]:
+    text = files("relay.mail").joinpath("typo_domains.txt").read_text("utf-8")
+    pairs = (line.partition("#")[0].split() for line in text.splitlines())
+    return {pair[0]: pair[1] for pair in pairs if pair}
+
+
+_TYPOS = _load_typos()
+
+
+def meant_by(address: str) -> str:
+    """The provider's domain that was meant where the domain of `address` is a known typing error for it; else "" (REP-4)."""
+    return _TYPOS.get(address.rpartition("@")[2].rstrip(".").lower(), "")
+
+
 @lru_cache(maxsize=65_536)
 def is_freemail(domain: str) -> bool:
     """Whether `domain` (A-label form), or the domain it is under, is a mailbox provider's (CC-6, ID-3)."""

@@ -74,6 +74,7 @@ class Domain:
     verified: bool = False
     vouched: bool = False
     has_key: bool = False  # an active DKIM key exists (DKIM-8)
+    created_at: float = 0.0  # its warm-up begins there (THROTTLE-3); 0.0: long ago
 
     @property
     def usable(self) -> bool:
@@ -133,6 +134,9 @@ class Credential:
     from_addresses: tuple[str, ...] = ()
     null_sender: bool = False  # SMTP-20
     revoked: bool = False
+    suspended: bool = False  # THROTTLE-9
+    created_at: float = 0.0  # its warm-up begins there (THROTTLE-3); 0.0: long ago
+    warmup_behind: int = 0  # days of it with an alarm, after which the next allows no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,11 @@ class Account:
     tenant: Tenant
     credential: Credential
     purpose: Purpose | None = None
+
+    @property
+    def suspended(self) -> bool:
+        """Nothing of it is accepted or sent until a person releases its tenant or its login (THROTTLE-9)."""
+        return self.tenant.suspended or self.credential.suspended
 
 
 @dataclass(frozen=True, slots=True)

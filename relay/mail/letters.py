@@ -1,13 +1,15 @@
-"""Letters of our own to people: the confirmation of a double opt-in (CLASS-7), and how a tenant's mail stands (REP-1, REP-2)."""
+"""Letters of our own to people: the confirmation of a double opt-in, with one question and no advertising (CLASS-7), how a
+tenant's mail stands (REP-1, REP-2), and why an account was suspended (THROTTLE-9).
+"""
 
 from __future__ import annotations
 
 import secrets
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from relay.mail.edits import field
 from relay.mail.envelope import Tenant
@@ -47,18 +49,7 @@ def standing_letter(
     body: str = texts[f"body_{tongue}"].format(
         lines=told, what=texts[f"{worst}_{tongue}"].strip(), link=link, **figures
     )
-    fields = [
-        field("From", f"Zegel <postmaster@{host}>"),
-        field("To", f"<{tenant.contact}>"),
-        field("Subject", encode_words(texts[f"subject_{worst}_{tongue}"])),
-        field("Date", rfc5322_date(int(now))),
-        field("Message-ID", f"<{secrets.token_hex(16)}@{host}>"),
-        field("Auto-Submitted", "auto-generated"),
-        field("MIME-Version", "1.0"),
-        field("Content-Type", "text/plain; charset=utf-8"),
-        field("Content-Transfer-Encoding", "8bit"),
-    ]
-    return (join_head(fields) + body.replace("\n", "\r\n").encode()).decode()
+    return _by_the_house(tenant.contact, texts[f"subject_{worst}_{tongue}"], body, host=host, now=now).raw
 
 
 def confirmation(tenant: Tenant, purpose: str, recipient: str, link: str, *, language: str) -> Letter:
@@ -83,3 +74,39 @@ def confirmation(tenant: Tenant, purpose: str, recipient: str, link: str, *, lan
         field("Content-Transfer-Encoding", "8bit"),
     ]
     return Letter((join_head(fields) + body.replace("\n", "\r\n").encode()).decode(), domain)
+
+
+def suspension(about: Mapping[str, Any], host: str, now: float, *, hours: float) -> Letter:
+    """Tells the contact of a tenant that it, or one login of it, was suspended, and why (THROTTLE-9).
+
+    `about` is a row of the owner's `suspension.list`; its mail is kept for `hours`.
+    """
+    tongue = "nl" if about["language"] == "nl" else "en"
+    texts = _TEXTS["suspension"]
+    what = texts[f"{about['kind']}_{tongue}"].format(name=about["name"])
+    reason = texts[f"reason_{tongue}"].format(reason=about["reason"]) if about["reason"] else ""
+    body = texts[f"body_{tongue}"].format(what=what, reason=reason, hours=f"{hours:g}")
+    return _by_the_house(about["contact"], texts[f"subject_{tongue}"], body, host=host, now=now)
+
+
+def sudden(tenant: Tenant, credential: str, host: str, now: float) -> Letter:
+    """Tells the contact of a tenant that one login suddenly sends far more, so that its mail is held (THROTTLE-7)."""
+    tongue = "nl" if tenant.language == "nl" else "en"
+    texts = _TEXTS["sudden"]
+    body = texts[f"body_{tongue}"].format(name=credential)
+    return _by_the_house(tenant.contact, texts[f"subject_{tongue}"], body, host=host, now=now)
+
+
+def _by_the_house(recipient: str, subject: str, body: str, *, host: str, now: float) -> Letter:
+    fields = [
+        field("From", f"Zegel <postmaster@{host}>"),
+        field("To", f"<{recipient}>"),
+        field("Subject", encode_words(subject)),
+        field("Date", rfc5322_date(int(now))),
+        field("Message-ID", f"<{secrets.token_hex(16)}@{host}>"),
+        field("Auto-Submitted", "auto-generated"),
+        field("MIME-Version", "1.0"),
+        field("Content-Type", "text/plain; charset=utf-8"),
+        field("Content-Transfer-Encoding", "8bit"),
+    ]
+    return Letter((join_head(fields) + body.replace("\n", "\r\n").encode()).decode(), host)

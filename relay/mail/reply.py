@@ -27,6 +27,7 @@ _UNITS_NL = {
 }  # fmt: skip
 _TERMS = {
     "messages_per_minute": ("berichten per minuut", "messages per minute"),
+    "warmup_recipients_per_day": ("ontvangers per dag voor een nieuw account", "recipients per day for a new account"),
     "recipients_per_day": ("ontvangers per dag", "recipients per day"),
     "credential": ("inlog", "login"),
     "tenant": ("organisatie", "organisation"),

@@ -74,6 +74,19 @@ REPUTATION_RELEASED = _event(
 
 # People and logins
 LOGIN_REFUSED = _event("login.refused", "A wrong password. client.")
+ACCOUNT_SUSPENDED = _event(
+    "account.suspended",
+    "Nothing of it is accepted or sent until a person releases it (THROTTLE-9). tenant or credential.",
+)
+SIGN_NOTICED = _event(
+    "sign.noticed",
+    "A login shows a sign of abuse; at most once a day for each. tenant, credential, reason.",
+)
+ACCOUNT_RESUMED = _event("account.released", "A person released a suspended account. tenant or credential.")
+LOGIN_ATTACKED = _event(
+    "login.attacked",
+    "Many wrong passwords for one login within ten minutes, from several addresses. credential, failures.",
+)
 REQUEST_ANSWERED = _event("web.answered", "A page or an API call was answered. route, method, status, elapsed_seconds.")
 
 # Processes

@@ -128,6 +128,24 @@ AUTH_FAILURES = Counter(
     "Is somebody guessing passwords?",
     [Label("reason", ("wrong", "blocked", "suspended", "unavailable"))],
 )
+LOGIN_ATTACKS = Counter(
+    "zegel_login_attacks_total",
+    "Times that one login got many wrong passwords from several addresses (THROTTLE-10).",
+    "Is somebody guessing the password of one account from everywhere?",
+)
+SUSPENDED = Gauge(
+    "zegel_suspended_accounts",
+    "Tenants and logins that are suspended.",
+    "Who waits for a person to release him (THROTTLE-9)?",
+    [Label("kind", ("tenant", "credential"))],
+    merge="max",
+)
+SIGNS = Counter(
+    "zegel_signs_total",
+    "Messages with a sign of abuse: a login suddenly sends far more (THROTTLE-7), a campaign goes as personal mail (CLASS-9).",
+    "Was a password stolen, or is a newsletter sent as personal mail?",
+    [Label("sign", ("sudden_change", "bulk"))],
+)
 IN_FLIGHT_BYTES = Gauge(
     "zegel_in_flight_bytes", "Message bytes in memory.", "How near is max_in_flight_bytes, after which mail gets 452?"
 )
@@ -136,7 +154,7 @@ QUEUE_MESSAGES = Gauge(
     "zegel_queue_messages",
     "Messages in the queue.",
     "Does more come in than leaves?",
-    [Label("state", ("ready", "waiting", "in_flight"))],
+    [Label("state", ("ready", "waiting", "in_flight", "frozen"))],
 )
 QUEUE_OLDEST = Gauge(
     "zegel_queue_oldest_seconds",

@@ -15,6 +15,7 @@ from relay.owner.desk import Desk, Result
 from relay.owner.error import OwnerError
 from relay.store.schema import api_key, credential, tenant
 
+DAY_SECONDS = 86_400.0
 SECRET_CHARACTERS = 32  # of 62: 190 bits, beyond guessing
 _ALPHABET = string.ascii_letters + string.digits  # a leading dash would be an option to some clients
 API_PREFIX = "zk_"  # so that a secret scanner can find a leaked one
@@ -80,6 +81,8 @@ def list_all(desk: Desk, args: Args) -> Result:
             "null_sender": row.null_sender,
             "created_at": row.created_at,
             "revoked_at": row.revoked_at or None,
+            "suspended": row.suspended,
+            "suspended_reason": row.suspended_reason,
         }
         for row in desk.connection.execute(query)
     ]
@@ -99,6 +102,20 @@ def revoke(desk: Desk, args: Args) -> Result:
     desk.connection.execute(credential.update().where(credential.c.id == row.id).values(revoked_at=revoked_at))
     desk.note(name=name)
     return {"name": name, "revoked_at": revoked_at}
+
+
+def alarm(desk: Desk, args: Args) -> Result:
+    """`name`: it raised an alarm, so the next day of its warm-up allows no more (THROTTLE-3). Once a day."""
+    name = args.text("name")
+    table = credential.c
+    row = desk.connection.execute(sa.select(table.id, table.tenant_id).where(table.name == name)).first()
+    if row is None:
+        raise OwnerError("credential.unknown", "there is no such credential: see `zegel credential list`")
+    desk.tenant_id = row.tenant_id
+    statement = credential.update().where(table.id == row.id, table.alarm_at <= desk.now - DAY_SECONDS)
+    desk.connection.execute(statement.values(alarm_at=desk.now, warmup_behind=table.warmup_behind + 1))
+    desk.note(name=name)
+    return {"name": name}
 
 
 def add_api_key(desk: Desk, args: Args) -> Result:

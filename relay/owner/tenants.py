@@ -31,7 +31,7 @@ def add(desk: Desk, args: Args) -> Result:
     values = _values(args)
     desk.connection.execute(tenant.insert().values(name=name, created_at=desk.now, **values))
     desk.note(**values)
-    return _shown(desk.tenant(name))
+    return shown(desk.tenant(name))
 
 
 def change(desk: Desk, args: Args) -> Result:
@@ -43,36 +43,17 @@ def change(desk: Desk, args: Args) -> Result:
         raise OwnerError("args.missing", "nothing to set: name at least one property")
     desk.connection.execute(tenant.update().where(tenant.c.id == row.id).values(**values))
     desk.note(**values)
-    return _shown(desk.tenant(row.name))
-
-
-def suspend(desk: Desk, args: Args) -> Result:
-    """`name`, `reason`: nothing of this tenant is accepted or sent until `resume` (THROTTLE-9)."""
-    return _set_suspended(desk, args, suspended=True)
-
-
-def resume(desk: Desk, args: Args) -> Result:
-    """`name`."""
-    return _set_suspended(desk, args, suspended=False)
+    return shown(desk.tenant(row.name))
 
 
 def show(desk: Desk, args: Args) -> Result:
     """`name`."""
-    return _shown(desk.tenant(args.text("name")))
+    return shown(desk.tenant(args.text("name")))
 
 
 def list_all(desk: Desk, args: Args) -> Result:
     """No arguments."""
-    return [_shown(row) for row in desk.connection.execute(sa.select(tenant).order_by(tenant.c.name))]
-
-
-def _set_suspended(desk: Desk, args: Args, *, suspended: bool) -> Result:
-    row = desk.tenant(args.text("name"))
-    reason = args.text("reason", "") if suspended else ""
-    statement = tenant.update().where(tenant.c.id == row.id)
-    desk.connection.execute(statement.values(suspended=suspended, suspended_reason=reason))
-    desk.note(reason=reason)
-    return _shown(desk.tenant(row.name))
+    return [shown(row) for row in desk.connection.execute(sa.select(tenant).order_by(tenant.c.name))]
 
 
 def _values(args: Args) -> dict[str, object]:
@@ -92,7 +73,8 @@ def _values(args: Args) -> dict[str, object]:
     return values
 
 
-def _shown(row: TenantRow) -> dict[str, object]:
+def shown(row: TenantRow) -> dict[str, object]:
+    """A tenant as `add`, `set` and `show` answer it."""
     names = (
         "name",
         "legal_name",

@@ -17,7 +17,7 @@ class Fact(StrEnum):
     SUPPRESSIONS = "suppressions"  # Mapping[str, tuple[SuppressionEntry, ...]]
     REQUESTS = "requests"  # Mapping[str, PendingRequest | None]: double opt-in asked for (CLASS-7)
     THREAD = "thread"  # ThreadParent | None (CC-11)
-    FINGERPRINT = "fingerprint"  # int: equal bodies of this account in 24 h, this one included (CLASS-9)
+    FINGERPRINT = "fingerprint"  # int: nearly equal texts of the tenant in 24 h, with this one (CLASS-9)
     LEAKS = "leaks"  # Findings of relay.mail.leaks: counts of what should not leave (DLP-1..8)
     STANDING = "standing"  # Standing (REP-1, REP-2)
     ALLOWANCE = "allowance"  # Allowance (THROTTLE-1); charged or, in explain, only looked at
@@ -90,6 +90,7 @@ class Allowance(NamedTuple):
     scope: str = ""  # credential | tenant | client | domain | stream
     allowed: int = 0  # the number that the limit allows
     backlog: int = 0  # recipients parked for the tenant
+    sudden: bool = False  # far more than this account ever sends (THROTTLE-7)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class Overdue:
     def _is_overdue(self, item: Item, now: float) -> bool:
         if item.held or item.due > now:
             return False
-        plan, queued = self._plans(item), item.meta["at"]
+        plan, queued = self._plans(item), item.began
         if now - queued >= plan.give_up_seconds:
             return True
         return warning_due(queued, now, plan, warned=bool(item.state.get("warned")))

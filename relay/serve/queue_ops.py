@@ -98,6 +98,7 @@ class QueueOps:
             "waiting": queue.backlog.later,
             "in_flight": len(queue.in_flight),
             "held": len(queue.held),
+            "frozen": queue.backlog.frozen,
             "corrupt": queue.corrupt,
             "segments": len(queue.shelf.segments),
             "bytes": sum(segment.bytes for segment in list(queue.shelf.segments.values())),

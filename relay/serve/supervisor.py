@@ -13,8 +13,11 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from typing import Any
 
+from relay.counters.many_nodes import wire_of
+from relay.counters.suspensions import SharedSuspensions
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.observe.scarcity import scarcity
@@ -26,10 +29,12 @@ from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
 from relay.serve.digest import Digests
 from relay.serve.ownership import Ownership
 from relay.serve.sockets import PortTaken, open_sockets
+from relay.serve.suspensions import Suspensions
 from relay.serve.vitals import Vitals, measure_processes
 from relay.settings.endpoint import Endpoint
 from relay.settings.model import Settings
 from relay.smtp.desk import place_of
+from relay.store.generation import DIRECTORY, Generation
 
 RESTART_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 30.0
@@ -103,6 +108,7 @@ class Supervisor:
         self._later(Vitals(settings, self._ownership).watch(self.stopping))
         self._later(Bell(settings, self._together, self._submit).watch(self.stopping))
         self._later(Digests(settings, self._ownership.call, self._ask_workers, self._submit).watch(self.stopping))
+        self._later(self._suspensions().watch(self.stopping))
         self._later(self._ownership.upkeep(self.stopping))
         self._later(self._ownership.watch(self.stopping))
         ready = asyncio.gather(*(child.ready.wait() for child in self.children.values()))
@@ -114,6 +120,12 @@ class Supervisor:
         self._ready.set()
         self._later(notify.watch())
         notify.ready(f"{self.workers} workers serve")
+
+    def _suspensions(self) -> Suspensions:
+        storage, generation = self.settings.storage, Generation.open(self.settings.server.data_dir)
+        shared = SharedSuspensions(wire_of(storage)) if storage.redis is not None else None
+        changes = partial(generation.read, DIRECTORY)
+        return Suspensions(self.settings, self._ownership.call, self._submit, changes, shared=shared)
 
     def _make_room(self) -> None:
         """Descriptors for the connections that the config allows; the children inherit the limit."""

@@ -20,9 +20,9 @@ from relay.delivery.outcome import Deferred, Delivered, Outcome
 from relay.delivery.report import Reporter, Stamp, system_item
 from relay.delivery.scheduler import Attempt
 from relay.keyring import Keyring
-from relay.mail import notice
+from relay.mail import letters, notice
 from relay.mail.address import narrow
-from relay.mail.envelope import Submission
+from relay.mail.envelope import Account, Submission
 from relay.mail.message import Message
 from relay.mail.visible import Unreadable, reply_addresses, visible_addresses
 from relay.observe import events, metrics
@@ -45,6 +45,10 @@ from relay.store.threads import Threads
 from relay.trace import Trace
 
 ONCE_SECONDS = 2 * 86_400.0  # a name of submit is of a day
+ASKED = "recipients.ask"  # held until somebody chooses for its sender, not until a person reviews it (CC-10)
+HOUR_SECONDS = 3600.0
+SUDDEN = "throttle.sudden"
+FEW = 20  # a letter to more is bulk by their number, which shows in it and disguises nothing
 ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 HIDES = ("to_self", "undisclosed")  # nobody saw the others, so a reply to all would show them for the first time
 RANK_NAMES = ("urgent", "bulk")  # of relay.spool.item.RANKS, for people
@@ -90,6 +94,12 @@ class Watch:
         if self._outbox is not None and waits:
             entry = self._entry(item.id, ruling, f"250 2.0.0 queued as {item.queue_id}", "data")
             self._keep(self._outbox.record_waiting, entry)
+        if ruling.reason == SUDDEN:
+            metrics.SIGNS.inc(("sudden_change",))
+            self._later(self._alarm(ruling.mail.account))
+        if ruling.mail.bulk and ruling.mail.stream == "personal" and len(ruling.recipients) < FEW:
+            metrics.SIGNS.inc(("bulk",))
+            self._later(self._noticed(ruling.mail.account, "classification.bulk"))
         if notes or ruling.mail.confirm or ruling.mail.stream != "marketing":
             self._later(self._after(item, ruling, notes))
 
@@ -112,6 +122,26 @@ class Watch:
         if message is not None and (is_held or hides or item.meta["class"] in ("personal", "transactional")):
             seen: Collection[str] | None = () if is_held else reply_addresses(message) if hides else None
             self._remember(item.tenant, message, len(item.recipients), seen=seen)
+
+    async def _alarm(self, account: Account) -> None:
+        """The mail of a login is held since it sends far more than ever: say so once a day (THROTTLE-7, THROTTLE-3)."""
+        tenant, name = account.tenant, account.credential.name
+        if not await self._noticed(account, SUDDEN):
+            return
+        await self._owner.call("credential.alarm", {"name": name})
+        if tenant.contact:
+            letter = letters.sudden(tenant, name, self._settings.server.hostname, self._clock.now())
+            whose = {"id": tenant.id, "name": tenant.name}
+            args = {"recipient": tenant.contact, "language": tenant.language, "domain": letter.domain}
+            await self.submit({**args, "tenant": whose, "raw": letter.raw})
+
+    async def _noticed(self, account: Account, reason: str) -> bool:
+        """Log a sign of abuse of a login, the first time in a day."""
+        name = account.credential.name
+        is_first = bool(await self._owner.call("notice.once", {"key": f"{reason}:{name}"}))
+        if is_first:
+            log.warning(events.SIGN_NOTICED, tenant=account.tenant.name, credential=name, reason=reason)
+        return is_first
 
     def _remember(self, tenant: int, message: Message, readers: int, *, seen: Collection[str] | None) -> None:
         """What the readers of a message `seen` of each other (CC-11); None: everybody whom it names.
@@ -256,7 +286,8 @@ class Watch:
     def _entry(self, number: int, ruling: Ruling, reply: str, stage: str) -> Entry:
         mail = ruling.mail
         waits = ruling.action is Action.HOLD
-        reason = ruling.reason or ("throttle.parked" if ruling.due else "")
+        parked = (entry.reason for entry in ruling.trace if ruling.due and entry.policy == "throttle")
+        reason = ruling.reason or next(parked, "")
         said = next((entry for entry in ruling.trace if reason and entry.reason == reason), None)
         return Entry(
             queue_id=encode_id(number) if number else "",
@@ -304,6 +335,7 @@ class Watch:
         metrics.QUEUE_MESSAGES.set(queue.ready, ("ready",))
         metrics.QUEUE_MESSAGES.set(queue.backlog.later, ("waiting",))
         metrics.QUEUE_MESSAGES.set(len(queue.in_flight), ("in_flight",))
+        metrics.QUEUE_MESSAGES.set(queue.backlog.frozen, ("frozen",))
         metrics.HELD_MESSAGES.set(len(queue.held))
         metrics.CORRUPT_ROWS.set(queue.corrupt)
         metrics.QUEUE_STOPPED.set(queue.pressure() is not None)

@@ -37,7 +37,7 @@ from relay.observe.log import log
 from relay.observe.scarcity import scarcity
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
-from relay.recheck import Recheck
+from relay.recheck import Recheck, Terms
 from relay.reputation.book import Book
 from relay.reputation.judge import Bounds
 from relay.scan import Scan
@@ -144,7 +144,8 @@ class Worker:
         self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=_record_policy)
         links = OwnLinks(self.keyring, self.lookup, settings.web.public_url)
         signer = Signer(self._keys_for, self.clock.now, links)
-        self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock, self.book)
+        terms = Terms(settings.limits.freeze_hours, self.book)
+        self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock, terms)
         self.recheck.look(self.settings.server.data_dir)
         self.watch.outcomes = self.outcomes = Outcomes(
             self.book,
@@ -251,7 +252,7 @@ class Worker:
     async def _upkeep(self) -> None:
         await self._follow_directory()
         self.recheck.look(self.settings.server.data_dir)
-        self.queue.tick()
+        self.queue.tick(self.recheck.is_frozen)
         self.outcomes.release(self.queue_ops.release_paused)
         self._check_health()
         self.watch.measure(self.queue, self.gate, self.in_flight)

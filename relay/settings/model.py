@@ -296,6 +296,10 @@ class Limits(Section):
     hold_review_hours: Hours = Field(
         default=72.0, description="Time that held mail waits for a person's decision, then it is returned (PIPE-2)."
     )
+    freeze_hours: Hours = Field(
+        default=72.0,
+        description="Time that mail of a suspended account is kept, from the suspension; then it is returned (THROTTLE-9).",
+    )
     min_free_disk_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = Field(
         default=268_435_456, description="Free space in data_dir below which new mail gets 452 4.3.1."
     )

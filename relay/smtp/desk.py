@@ -21,6 +21,7 @@ from relay.smtp.front import Limits, Transaction
 
 LOGIN_WINDOW_SECONDS = 600.0
 MAX_LOGIN_DELAY_SECONDS = 8.0
+ATTACK_TIMES = 3  # as many wrong passwords for one login, from wherever, as block so many addresses
 
 
 class Desk:
@@ -44,6 +45,7 @@ class Desk:
         self._generation = intake.gather.generation
         self._clock = clock
         self._logins = logins
+        intake.is_barred = self._is_barred
 
     # -- who ------------------------------------------------------------------------------------------------------
 
@@ -65,14 +67,18 @@ class Desk:
         if account is None:
             metrics.AUTH_FAILURES.inc(("wrong",))
             log.info(events.LOGIN_REFUSED, client=client_ip)
-            failed = await self._counters.hit(keys, LOGIN_WINDOW_SECONDS, now)
+            *failed, everywhere = await self._counters.hit((*keys, f"login:*:{name}"), LOGIN_WINDOW_SECONDS, now)
+            if everywhere == self._logins.failures * ATTACK_TIMES and directory.account(name) is not None:
+                # Never a block: strangers could lock a customer out.
+                metrics.LOGIN_ATTACKS.inc()
+                log.warning(events.LOGIN_ATTACKED, credential=name, failures=everywhere)
             if client_ip:
                 most = (self._logins.failures, self._may_fail(directory, name))
                 over = [key for key, times, few in zip(keys, failed, most, strict=True) if times >= few]
                 await self._block(over, now)
             await asyncio.sleep(min(MAX_LOGIN_DELAY_SECONDS, 0.05 * 2 ** min(max(failed), 8)))
             return self.say("session.bad_login")
-        if account.tenant.suspended:
+        if account.suspended:
             metrics.AUTH_FAILURES.inc(("suspended",))
             return self.say("account.suspended", account)
         if client_ip and self._is_crowded(account, client, now):
@@ -103,7 +109,10 @@ class Desk:
         if purpose is not None and purpose.name != credential.purpose:
             name = f"{name}+{purpose.name}"
         fresh = self._directory().account(name)
-        return None if fresh is None or fresh.tenant.suspended else fresh
+        return None if fresh is None or fresh.suspended else fresh
+
+    def _is_barred(self, account: Account) -> bool:
+        return self._current(account) is None
 
     # -- envelope -------------------------------------------------------------------------------------------------
 
@@ -117,6 +126,8 @@ class Desk:
         return self._intake.sender(self._submission(transaction, ()))
 
     def recipient(self, transaction: Transaction, address: Address, recipient: Recipient) -> str | None:
+        if self._current(transaction.account) is None:
+            return self.say("account.suspended_open", transaction.account)
         mail = self._submission(transaction, (recipient,), in_company=bool(transaction.recipients))
         said = self._intake.recipient(mail, alone=transaction.is_alone)
         if said.settled:

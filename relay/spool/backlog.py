@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 SEQ_BITS = 40
 RANKS = 2
@@ -72,6 +72,7 @@ class Line:
 
 
 Place = tuple[int, int]  # rank and tenant
+Holder = tuple[int, int, str]  # rank, tenant and login
 
 
 class _Stretch:
@@ -107,7 +108,7 @@ class _Stretch:
 
 
 class Backlog:
-    """References that may leave now, in lines, and those of a later time, in buckets."""
+    """References that may leave now, in lines, those of a later time, in buckets, and those that wait for a person, frozen."""
 
     def __init__(self) -> None:
         self.lines: list[dict[int, Line]] = [{} for _ in range(RANKS)]
@@ -117,9 +118,30 @@ class Backlog:
         self._seconds: list[int] = []
         self._far: dict[int, _Stretch] = {}
         self._stretches: list[int] = []
+        self._frozen: dict[Holder, array[int]] = {}
 
     def __len__(self) -> int:
-        return self.ready + self.later
+        return self.ready + self.later + self.frozen
+
+    @property
+    def frozen(self) -> int:
+        """How many are frozen."""
+        return sum(map(len, self._frozen.values()))
+
+    def freeze(self, ref: int, holder: Holder) -> None:
+        """`ref` may not leave until `thaw`."""
+        self._frozen.setdefault(holder, array("Q")).append(ref)
+
+    def thaw(self, is_frozen: Callable[[int, str], bool]) -> int:
+        """Move to their lines what `is_frozen(tenant, login)` does not keep any more; how many messages that were."""
+        free = [holder for holder in self._frozen if not is_frozen(*holder[1:])]
+        moved = 0
+        for holder in free:
+            refs = self._frozen.pop(holder)
+            self._line(holder[0], holder[1]).extend(refs)
+            moved += len(refs)
+        self.ready += moved
+        return moved
 
     def push(self, ref: int, rank: int, tenant: int, *, due: float, now: float) -> None:
         """`ref` may leave at `due`."""
@@ -199,6 +221,8 @@ class Backlog:
         for stretch in sorted(self._far):
             for ref, _, rank, tenant in self._far[stretch]:
                 found.setdefault((rank, tenant), [array("Q")])[-1].append(ref)
+        for (rank, tenant, _), refs in self._frozen.items():
+            found.setdefault((rank, tenant), []).append(refs[:])
         return list(found.items())
 
     def discard(self, ref: int) -> tuple[Place, float] | None:
@@ -221,4 +245,10 @@ class Backlog:
             if found is not None:
                 self.later -= 1
                 return found[0], float(number * FAR_SECONDS + found[1])
+        for holder, refs in self._frozen.items():
+            if ref in refs:
+                refs.remove(ref)
+                if not refs:
+                    del self._frozen[holder]
+                return holder[:2], 0.0
         return None

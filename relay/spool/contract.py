@@ -45,6 +45,10 @@ class Spool(Protocol):
         """Give an untried message back: it may leave again at once."""
         ...
 
+    def freeze(self, item: Item) -> None:
+        """Put an untried message where `take` does not find it until its sender is released. Nothing is written."""
+        ...
+
     def pressure(self) -> str | None:
         """Why new mail must wait, as a code of reasons.toml, or None. Cheap, no I/O."""
         ...

@@ -45,9 +45,7 @@ class QueueFiles:
     def __init__(
         self, folder: Path, cipher: Cipher, clock: Clock, *, on_work: Callable[[], None], min_free_bytes: int = 0
     ) -> None:
-        self.folder = folder
-        self.clock = clock
-        self.on_work = on_work
+        self.folder, self.clock, self.on_work = folder, clock, on_work
         self.box = Box(cipher)
         self.standing = Standing(clock)
         self.storage = Storage(folder, min_free_bytes)
@@ -147,6 +145,11 @@ class QueueFiles:
     def release(self, item: Item) -> None:
         self._leave(item)
         self._stand(item)
+
+    def freeze(self, item: Item) -> None:
+        """See the contract."""
+        self._leave(item)
+        self.standing.freeze(item)
 
     def record(self, item: Item) -> asyncio.Future[None]:
         """See the contract."""
@@ -354,9 +357,9 @@ class QueueFiles:
         self.loader.refill()
         return len(rows)
 
-    def tick(self) -> None:
-        """A few times a second: what has ripened may leave; probe after a failure; keep the shelf in order (GDPR-3)."""
-        if self.backlog.ripen(self.clock.now()):
+    def tick(self, is_frozen: Callable[[int, str], bool] = lambda tenant, login: True) -> None:
+        """A few times a second: what has ripened or is frozen no more may leave; probe after a failure; tidy (GDPR-3)."""
+        if self.backlog.ripen(self.clock.now()) + self.backlog.thaw(is_frozen):
             self.loader.refill()
         self.storage.look()
         probe = self.storage.wants_probe(self.clock.monotonic())

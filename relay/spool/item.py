@@ -85,6 +85,11 @@ class Item:
         """The reason it is held for, or ""."""
         return str(self.state.get("held", self.meta.get("held", "")))
 
+    @property
+    def began(self) -> float:
+        """When its time on the road began: when it was accepted, or when its turn came where it was parked."""
+        return float(self.meta.get("turn", self.meta["at"]))
+
     def parsed(self) -> Message:
         """The message, indexed once while it is in memory. `raw` must be there."""
         if self.message is None:

@@ -136,6 +136,12 @@ class Standing:
             self._shelve(item, now)
         return True
 
+    def freeze(self, item: Item) -> None:
+        """A durable message that may not be taken until a person releases its sender (THROTTLE-9)."""
+        item.forget_body()
+        holder = (item.rank, item.tenant, item.meta["credential"])
+        self.backlog.freeze(reference(item.segment.number, item.seq), holder)
+
     def _shelve(self, item: Item, now: float) -> None:
         item.forget_body()
         ref = reference(item.segment.number, item.seq)

@@ -73,6 +73,8 @@ tenant = Table(
     ),  # of refusals, to the contact
     _flag("suspended"),
     _text("suspended_reason"),
+    _time("suspension_at"),  # of the last suspension or release: the later word counts on every gateway (THROTTLE-9)
+    _flag("suspension_told"),  # the contact has been written to
     # What this tenant may import beyond its own consents; all off until the operator says so.
     _flag("allow_third_party"),  # CONSENT-7
     _flag("allow_published"),  # CONSENT-9
@@ -125,6 +127,12 @@ credential = Table(
     Column("digest", LargeBinary, nullable=False),
     _time("created_at"),
     _time("revoked_at"),
+    _flag("suspended"),
+    _text("suspended_reason"),
+    _time("suspension_at"),
+    _flag("suspension_told"),
+    Column("warmup_behind", Integer, nullable=False, server_default="0"),
+    _time("alarm_at"),
 )
 
 dkim_key = Table(

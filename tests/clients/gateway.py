@@ -33,6 +33,7 @@ _THROTTLES = (
     "tenant_recipients_per_day",
     "domain_messages_per_minute",
     "client_messages_per_minute",
+    "warmup_recipients",
 )
 UNLIMITED = dict.fromkeys(_THROTTLES, 1_000_000_000)
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, Counters, CountersUnavailable, Limit
+from relay.counters.contract import (
+    DAY,
+    MINUTE,
+    PARK_HORIZON_SECONDS,
+    SUDDEN,
+    WARM_UP,
+    Counters,
+    CountersUnavailable,
+    Limit,
+)
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.remote_windows import SWAP, SharedWindows
 from relay.counters.ring import BOUNCED, DELIVERED, REFUSED, UNKNOWN, News, Tally, tally
@@ -71,6 +81,114 @@ def test_message_601_is_parked_and_leaves_in_the_next_minute(counters: Counters)
     assert dues[600] == pytest.approx(START + 0.1, abs=1e-6)
     assert dues[1199] == pytest.approx(START + 60, abs=1e-6)
     assert sorted(dues[600:]) == dues[600:]
+
+
+def test_several_keys_are_counted_in_one_step(counters: Counters) -> None:
+    keys = ["{t7}text:0:1", "{t7}text:1:2", "{t7}text:2:3"]
+    assert counters.hits(keys, DAY, START) == [1, 1, 1]
+    assert counters.hits(keys[1:], DAY, START + 1) == [2, 2]
+    assert counters.hits([keys[0], keys[2]], DAY, START + 2 * DAY) == [1, 1], "what is over is over"
+    assert counters.hit(keys[0], DAY, START + 2 * DAY) == 2
+
+
+NEW = Limit(WARM_UP, "credential", "w:new", 50, DAY, 10_000, 7, START)
+
+
+def test_a_new_account_may_send_to_fifty_and_each_day_to_twice_as_many(counters: Counters) -> None:
+    """THROTTLE-3: day 1, recipient 51 is parked to day 2; on day 3, 200 leave; nothing is refused."""
+    dues = [counters.take([(NEW, 1)], START + HOUR, park=True).due for _ in range(400)]
+    leaves = Counter(0 if due == 0.0 else int((due - START) // DAY) for due in dues)
+    assert leaves == {0: 50, 1: 100, 2: 200, 3: 50}
+    assert sorted(dues) == dues, "in the order they came"
+    late = counters.take([(NEW, 1)], START + 4 * DAY, park=True)
+    assert late.granted and not late.due, "the next day has room of its own"
+    assert counters.used(NEW, START + 4 * DAY) == 1
+
+
+def test_a_new_account_that_is_a_person_is_told_to_wait(counters: Counters) -> None:
+    assert counters.take([(NEW, 50)], START, park=False).granted
+    refused = counters.take([(NEW, 1)], START + HOUR, park=False)
+    assert (refused.granted, refused.limit, refused.allowed, refused.due) == (False, WARM_UP, 50, START + DAY)
+    assert counters.take([(NEW, 60)], START, park=False).due == START + DAY, "more than a whole day is the next one's"
+
+
+def test_the_first_campaign_of_a_new_account_is_parked_whole(counters: Counters) -> None:
+    """20,000 recipients in messages of one: within two weeks, however the days' amounts lie."""
+    dues = [counters.take([(NEW, 10)], START, park=True).due for _ in range(2000)]
+    assert max(dues) < START + 9 * DAY and dues.count(0.0) == 5
+    full = counters.take([(NEW, 1)], START, park=True, max_parked=1000)
+    assert not full.granted and full.backlog > 1000
+
+
+def test_a_warm_up_ends_at_the_normal_limit(counters: Counters) -> None:
+    old = NEW._replace(since=START - 30 * DAY)
+    assert all(not counters.take([(old, 5_000)], START, park=True).due for _ in range(5))
+
+
+def test_a_day_with_an_alarm_allows_the_next_no_more(counters: Counters) -> None:
+    alarmed = NEW._replace(behind=1)
+    dues = [counters.take([(alarmed, 1)], START + DAY, park=True).due for _ in range(110)]
+    leaves = Counter(1 if due == 0.0 else int((due - START) // DAY) for due in dues)
+    assert leaves == {1: 50, 2: 60}
+
+
+def test_other_limits_of_a_message_are_charged_when_it_is_taken(counters: Counters) -> None:
+    """A warm-up says when it leaves; together they are all or nothing."""
+    assert counters.take([(NEW, 50), (DAILY, 50)], START, park=True).due == 0.0
+    parked = counters.take([(NEW, 50), (DAILY, 50)], START, park=True)
+    assert parked.granted and parked.due == START + DAY and parked.limit == WARM_UP
+    assert counters.used(DAILY, START) == 100
+    assert not counters.take([(NEW, 1), (DAILY, 1)], START, park=False).granted
+    assert counters.take([(NEW, 50)], START, park=True).due == pytest.approx(START + 1.5 * DAY)
+    counters.reset(NEW)
+    assert counters.used(NEW, START) == 0 and counters.take([(NEW, 50)], START, park=False).granted
+
+
+HABIT = Limit(SUDDEN, "credential", "h:office", 200, HOUR, 5)
+
+
+def office(counters: Counters, days: int, each: int) -> float:
+    """So many days of so much mail; when they are over."""
+    for day in range(days):
+        for hour in range(9, 17):
+            counters.take([(HABIT, each // 8)], START + day * DAY + hour * HOUR, park=False)
+    return START + days * DAY
+
+
+def test_far_more_in_an_hour_than_in_days_before_is_sudden(counters: Counters) -> None:
+    """THROTTLE-7: an account that averages 16 a day sends 250 in ten minutes, at night."""
+    night = office(counters, 15, 16) + 3 * HOUR
+    told = [counters.take([(HABIT, 1)], night + number, park=False) for number in range(250)]
+    assert all(one.granted for one in told)
+    assert [one.sudden for one in told] == [False] * 200 + [True] * 50
+    assert counters.used(HABIT, night + 250) == 250
+    assert counters.peek([(HABIT, 1)], night + 250).sudden
+    assert not counters.take([(HABIT, 1)], night + 2 * HOUR, park=False).sudden, "an hour later it is over"
+
+
+def test_what_is_much_for_one_is_usual_for_another(counters: Counters) -> None:
+    """Password resets during a sale: an hour with five ordinary days of them is still no theft."""
+    sale = office(counters, 14, 800) + 12 * HOUR
+    assert not counters.take([(HABIT, 4_000)], sale, park=False).sudden
+    assert counters.take([(HABIT, 1)], sale + 60, park=False).sudden
+
+
+def test_nothing_is_sudden_before_two_weeks_are_counted(counters: Counters) -> None:
+    """Else a store that was lost, or an upgrade, would hold everybody's mail."""
+    assert not counters.take([(HABIT, 5_000)], office(counters, 13, 16), park=False).sudden
+
+
+def test_an_account_that_was_silent_for_months_is_not_forgotten(counters: Counters) -> None:
+    office(counters, 2, 16)
+    assert counters.take([(HABIT, 201)], START + 300 * DAY, park=False).sudden
+
+
+def test_a_message_that_is_refused_is_not_counted_as_sent(counters: Counters) -> None:
+    night = office(counters, 15, 16)
+    assert counters.take([(PERSON, 30), (HABIT, 1)], night, park=False).granted
+    for _ in range(300):
+        assert not counters.take([(PERSON, 1), (HABIT, 1)], night, park=False).granted
+    assert counters.used(HABIT, night) == 1
 
 
 def test_a_backlog_that_grows_past_its_bound_is_refused(counters: Counters) -> None:

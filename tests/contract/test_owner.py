@@ -316,6 +316,29 @@ def test_a_suspended_tenant_is_seen_as_such(world: World) -> None:
     assert account is not None and not account.tenant.suspended
 
 
+def test_one_login_is_suspended_and_released_with_who_and_why_in_the_audit(world: World) -> None:
+    """THROTTLE-9: also said twice; a revoked login stays revoked; what only the tenant's own login may name."""
+    made = world.call("credential.add", tenant="shop", stream="personal")
+    world.call("credential.suspend", name=made["name"], reason="stolen", by="ops")
+    first = world.directory().suspended_since(1, made["name"])
+    world.now += 60
+    world.call("credential.suspend", name=made["name"], reason="stolen, and used", by="ops")
+    assert world.directory().suspended_since(1, made["name"]) == first == pytest.approx(world.now - 60)
+    account = world.directory().authenticate(made["username"], made["password"])
+    assert account is not None and account.suspended and not account.tenant.suspended
+    (shown,) = (row for row in world.call("credential.list", tenant="shop") if row["name"] == made["name"])
+    assert shown["suspended"] is True and shown["suspended_reason"] == "stolen, and used"
+    world.call("credential.resume", name=made["name"], reason="new password", by="chef")
+    assert world.directory().suspended_since(1, made["name"]) is None
+    with world.owner._engine.connect() as connection:
+        rows = connection.execute(sa.select(schema.audit).where(schema.audit.c.op.like("credential.%m%"))).all()
+    said = {row.op: row.detail for row in rows}
+    assert "chef" in said["credential.resume"] and "new password" in said["credential.resume"]
+    assert world.refused("credential.suspend", name="nobody") == "credential.unknown"
+    world.call("credential.revoke", name=made["name"])
+    assert world.refused("credential.resume", name=made["name"]) == "credential.revoked"
+
+
 def test_the_opt_in_key_leads_to_the_purpose(world: World) -> None:
     key = world.call("purpose.list", tenant="shop")[0]["optin_key"]
     found = world.directory().optin(key)
@@ -369,3 +392,21 @@ def test_the_database_is_for_its_owner_only(world: World) -> None:
 @pytest.mark.parametrize("at", [1e300, float("inf"), float("nan"), -1.0])
 def test_a_time_that_cannot_be_written_is_refused(world: World, at: float) -> None:
     assert world.refused("consent.proof", tenant="shop", address="ann@example.net", at=at) == "args.time"
+
+
+def test_an_alarm_holds_back_a_warm_up_once_a_day(world: World) -> None:
+    """THROTTLE-3: doubling each day without alarm."""
+    name = world.call("credential.add", tenant="shop", stream="personal")["name"]
+
+    def behind() -> int:
+        account = world.directory().account(name)
+        assert account is not None
+        return account.credential.warmup_behind
+
+    for _ in range(3):
+        world.call("credential.alarm", name=name)
+    assert behind() == 1
+    world.now += 86_400
+    world.call("credential.alarm", name=name)
+    assert behind() == 2
+    assert world.refused("credential.alarm", name="nobody") == "credential.unknown"

@@ -11,7 +11,7 @@ from relay.counters.embedded import EmbeddedCounters
 from relay.counters.ring import News
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
-from relay.recheck import GOES, Recheck, Standing
+from relay.recheck import GOES, Recheck, Standing, Terms
 from relay.reputation.book import Book, place_of
 from relay.reputation.judge import Bounds, Level
 from relay.spool.item import Item
@@ -28,10 +28,10 @@ class Before:
         self.counters = EmbeddedCounters(world.settings.server.data_dir)
         self.lookup = world.lookup()
         self.generation = Generation.open(world.settings.server.data_dir)
-        clock = FakeClock(world.now)
+        self.clock = FakeClock(world.now)
         pipeline = Pipeline(Catalogue.load(policies or {}))
-        book = Book(self.counters.windows, Bounds())
-        self.recheck = Recheck(pipeline, self.lookup, self.generation, world.directory, clock, book)
+        terms = Terms(72.0, Book(self.counters.windows, Bounds()))
+        self.recheck = Recheck(pipeline, self.lookup, self.generation, world.directory, self.clock, terms)
         meta = {"tenant_id": 1, "tenant": "shop", "credential": "c", "stream": "marketing", "class": "commercial"}
         meta |= {"purpose": "newsletter", "confirm": False, "from": "news@shop.example", "at": world.now}
         meta |= {"domain": "shop.example"}
@@ -73,11 +73,29 @@ def test_who_left_meanwhile_gets_nothing(before: Before) -> None:
     assert [index for index, _ in before.ask().gone] == [1]
 
 
-def test_a_suspended_tenant_waits_and_says_so(before: Before) -> None:
-    """THROTTLE-9."""
-    before.world.call("tenant.suspend", name="shop", reason="unpaid")
-    assert before.ask() == Standing(waits="account.suspended")
-    before.world.call("tenant.resume", name="shop")
+@pytest.mark.parametrize("op", ["tenant", "credential"])
+def test_mail_of_who_is_suspended_is_frozen_for_three_days(before: Before, op: str) -> None:
+    """THROTTLE-9: kept 72 hours from the suspension, then its sender gets it back; released, it goes."""
+    name = {"tenant": "shop", "credential": "c"}[op]
+    before.world.call("credential.add", tenant="shop", stream="marketing", name="c")
+    before.world.call(f"{op}.suspend", name=name, reason="spam")
+    assert before.ask() == Standing(frozen="account.suspended")
+    assert not before.recheck.is_fresh(before.item) and before.recheck.is_frozen(1, "c")
+    assert before.recheck.is_frozen(1, "other") is (op == "tenant")
+    before.clock.advance(72 * 3600.0 - 1)
+    assert before.ask().frozen
+    before.clock.advance(1)
+    assert before.ask().gone == ((0, "account.freeze_ended"), (1, "account.freeze_ended"))
+    assert not before.recheck.is_frozen(1, "c")
+    before.world.call(f"{op}.resume", name=name)
+    assert before.ask() == GOES
+
+
+def test_a_confirmation_of_who_is_suspended_is_frozen_and_a_letter_to_him_is_not(before: Before) -> None:
+    before.world.call("tenant.suspend", name="shop")
+    before.item.meta |= {"class": "system", "confirm": True}
+    assert before.ask().frozen
+    before.item.meta |= {"purpose": "", "credential": "", "confirm": False}
     assert before.ask() == GOES
 
 

@@ -34,6 +34,7 @@ _UNLIMITED = dict.fromkeys(
         "tenant_recipients_per_day",
         "domain_messages_per_minute",
         "client_messages_per_minute",
+        "warmup_recipients",
     ),
     1_000_000_000,
 )

@@ -54,6 +54,9 @@ class Driven:
     def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
         return self._run(self.remote.hit(key, window_seconds, now, amount))  # type: ignore[no-any-return]
 
+    def hits(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
+        return self._run(self.remote.hits(keys, window_seconds, now))  # type: ignore[no-any-return]
+
     def count(self, key: str, window_seconds: float, now: float) -> int:
         return self._run(self.remote.count(key, window_seconds, now))  # type: ignore[no-any-return]
 

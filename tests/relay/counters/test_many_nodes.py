@@ -81,12 +81,12 @@ async def test_a_block_that_is_known_holds_on_without_redis(pair: Pair, tmp_path
 async def test_a_text_that_goes_out_over_two_gateways_is_one_fan_out(pair: Pair) -> None:
     one, two = pair.nodes
     for number in range(1, 50):
-        assert one.seen("text", 86_400, START) == number
+        assert one.seen(["text"], 86_400, START) == [number]
         await one.hit(["something that is answered after it"], 86_400, START)
-    assert two.seen("text", 86_400, START) == 1, "nobody has told it yet"
+    assert two.seen(["text"], 86_400, START) == [1], "nobody has told it yet"
     await two.hit(["something that is answered after it"], 86_400, START)
-    assert two.seen("text", 86_400, START) == 51
-    assert two.seen("text", 86_400, START + 2 * 3600) == 3, "what was told two hours ago says little of now"
+    assert two.seen(["text"], 86_400, START) == [51]
+    assert two.seen(["text"], 86_400, START + 2 * 3600) == [3], "what was told two hours ago says little of now"
 
 
 async def test_each_worker_keeps_to_the_share_and_a_small_limit_to_one(pair: Pair) -> None:

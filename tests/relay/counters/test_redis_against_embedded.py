@@ -11,11 +11,12 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from relay.counters.contract import DAY, MINUTE, Limit
+from relay.counters.contract import DAY, MINUTE, SUDDEN, WARM_UP, Limit
 from relay.counters.embedded import EmbeddedCounters
 from tests.harness.counters import Driven
 from tests.harness.redis import RedisServer
 
+BEGIN = 1_767_225_600.0
 # Amounts that do not divide a minute as well: intervals are then rounded down, in both.
 RATES = [
     Limit("messages_per_minute", scope, name, amount, MINUTE, burst, tenant)
@@ -31,7 +32,14 @@ DAYS = [
     Limit("recipients_per_day", scope, name, amount, DAY, 0, 7)
     for scope, name, amount in (("tenant", "a", 20), ("credential", "b", 50), ("stream", "c", 13))
 ]
-BEGIN = 1_767_225_600.0
+DAYS += [
+    Limit(WARM_UP, scope, "w", amount, DAY, normal, 7, since, behind)
+    for scope, amount, normal, since, behind in (
+        ("credential", 20, 100, BEGIN - 1000.1, 1),
+        ("domain", 7, 1000, BEGIN + 3600, 0),
+    )
+]
+DAYS += [Limit(SUDDEN, "credential", name, amount, 3600, 2, 7) for name, amount in (("h", 20), ("i", 1))]
 A_YEAR = 365 * 86_400.0
 
 seconds = st.one_of(
@@ -40,6 +48,7 @@ seconds = st.one_of(
     st.integers(0, 4 * 3600).map(float),
     st.integers(0, 100).map(lambda hours: hours * 3600.0),  # to the very edge of a step
     st.floats(0, 40 * 3600),
+    st.floats(10 * 86_400, 20 * 86_400),
     st.floats(-30 * 3600, 0),  # a clock set back
     st.sampled_from([A_YEAR, -A_YEAR]),  # and one that is plainly wrong
 )

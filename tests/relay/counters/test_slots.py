@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from relay.counters.contract import DAY, MINUTE, Charge, Limit
+from relay.counters.contract import DAY, MINUTE, SUDDEN, WARM_UP, Charge, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.remote import key_of, tag_of
 from relay.counters.slots import SlottedCounters
@@ -73,6 +73,27 @@ def test_rates_in_many_slots_are_answered_as_in_one_table(
             assert [slotted.used(limit, now) for limit in RATES] == [embedded.used(limit, now) for limit in RATES]
             event("granted" if answer.granted else "refused")
         embedded.close()
+
+
+SUDDENLY = Limit(SUDDEN, "credential", "h:office", 5, 3600, 5, 7)
+NEW = Limit(WARM_UP, "credential", "w:office", 3, DAY, 100, 7, float(BEGIN))
+
+
+def test_signs_are_given_back_where_another_slot_refuses(slotted: Driven, running_redis: RedisServer) -> None:
+    """Else a tool that is told to wait would look like a thief."""
+    running_redis.ask("FLUSHALL")
+    both: list[Charge] = [(SUDDENLY, 1), (NEW, 1), (RATES[1], 1)]
+    granted = [slotted.take(both, BEGIN, park=False).granted for _ in range(10)]
+    assert granted == [True] * 3 + [False] * 7
+    assert slotted.used(SUDDENLY, BEGIN) == 3 and slotted.used(NEW, BEGIN) == 3
+
+
+def test_a_warm_up_parks_over_slots_and_the_others_charge_now(slotted: Driven, running_redis: RedisServer) -> None:
+    running_redis.ask("FLUSHALL")
+    charges: list[Charge] = [(SUDDENLY, 2), (NEW, 2), (DAYS[0], 2), (DAYS[1], 2)]
+    dues = [slotted.take(charges, BEGIN, park=True) for _ in range(4)]
+    assert [one.due for one in dues] == [0.0, *(BEGIN + DAY * (1 + filled / 6) for filled in (0, 2, 4))]
+    assert all(one.granted for one in dues) and slotted.used(DAYS[1], BEGIN) == slotted.used(SUDDENLY, BEGIN) == 8
 
 
 mails = st.tuples(

@@ -26,6 +26,7 @@ from relay.serve.overdue import Overdue
 from relay.serve.queue_ops import QueueOps
 from relay.spool.cipher import Cipher
 from relay.spool.files import QueueFiles
+from relay.spool.hand import Hand
 from relay.spool.item import Item
 from tests.fakes.clock import FakeClock
 
@@ -464,3 +465,60 @@ async def test_who_ends_a_message_between_two_rounds_keeps_what_the_host_said(de
         assert text.count("Action: failed") == 2 and GONE.reply in text
     else:
         assert desk.scheduler.take() is None
+
+
+async def test_what_is_frozen_stands_still_and_costs_nothing_until_its_sender_is_released(desk: Desk) -> None:
+    """THROTTLE-9: not asked about again, not written, in nobody's way; then it leaves, or its sender hears that it does not."""
+    items = [await desk.commit() for _ in range(100)]
+    desk.answers.standing = Standing(frozen="account.suspended")
+    assert await desk.take() is None
+    assert desk.queue.backlog.frozen == 100 and desk.answers.asked == 100
+    assert [why for why, _ in desk.waits] == ["account.suspended"] * 100
+    await desk.wait_for(71 * HOUR)
+    assert await desk.take() is None and desk.answers.asked == 100
+    assert len({item.id for item in Hand(desk.queue).opened(Hand(desk.queue).places(held=False), "shop")}) == 100
+    picked = await Hand(desk.queue).pick(items[0].id)
+    assert picked is not None and desk.queue.backlog.frozen == 99
+    desk.queue.release(picked)
+
+    desk.answers.standing = GOES
+    desk.queue.tick(lambda tenant, login: (tenant, login) != (1, "c"))
+    left = {attempt.item.id async for attempt in _all(desk)}
+    assert left == {item.id for item in items} and desk.queue.backlog.frozen == 0
+
+
+async def test_frozen_mail_whose_time_is_over_goes_back(desk: Desk) -> None:
+    await desk.commit()
+    desk.answers.standing = Standing(frozen="account.suspended")
+    assert await desk.take() is None
+    desk.answers.standing = Standing([(0, "account.freeze_ended")])
+    desk.queue.tick(lambda tenant, login: False)
+    await desk.queue.loader.idle()
+    assert desk.scheduler.take() is None
+    await desk.settle()
+    desk.answers.standing = GOES
+    text = report_of(await desk.take())
+    assert "Action: failed" in text and "/why/THROTTLE-9" in text
+
+
+async def test_a_freeze_in_the_middle_of_a_message_repeats_nobody(desk: Desk) -> None:
+    """Copies that wait for a connection do not leave; those that left are not sent again."""
+    item = await desk.commit(5, split=True)
+    first = await desk.take()
+    assert first is not None
+    desk.answers.fresh, desk.answers.standing = False, Standing(frozen="account.suspended")
+    assert desk.scheduler.take() is None
+    first.done([OK])
+    await desk.settle()
+    assert await desk.take() is None and desk.queue.backlog.frozen == 1
+    desk.answers.fresh, desk.answers.standing = True, GOES
+    desk.queue.tick(lambda tenant, login: False)
+    left = [attempt.recipients[0].address async for attempt in _all(desk)]
+    assert sorted(left) == sorted(recipient.address for recipient in item.recipients[1:])
+
+
+async def _all(desk: Desk) -> AsyncIterator[Attempt]:
+    """Every attempt there is, each delivered."""
+    while (attempt := await desk.take()) is not None:
+        attempt.done([OK])
+        yield attempt

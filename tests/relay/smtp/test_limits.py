@@ -158,6 +158,17 @@ def test_failed_logins_of_one_ipv6_network_count_together(tight: Gateway) -> Non
         assert client.login(*tight.logins["personal"]).startswith("235")
 
 
+def test_guesses_at_one_login_from_everywhere_ring_and_lock_nobody_out(tight: Gateway) -> None:
+    """THROTTLE-10: account-wide only an alarm."""
+    for number in range(9):
+        with tight.connect("proxy", address=f"198.51.100.{number + 20}") as client:
+            assert client.login("mailserver", "nonsense").startswith("535 5.7.8")
+    tight.until(lambda: tight.metric("zegel_login_attacks_total") == 1.0, 5.0, "nobody is told")
+    assert '"credential":"mailserver"' in (tight.folder / "gateway.log").read_text()
+    with tight.connect("proxy", address="198.51.100.99") as client:
+        assert client.login(*tight.logins["mailserver"]).startswith("235")
+
+
 @pytest.mark.parametrize(
     ("address", "key"),
     [

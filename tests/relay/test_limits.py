@@ -1,0 +1,103 @@
+"""From settings to charges, over two weeks in a moment (THROTTLE-3)."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from policies.throttle import Settings
+from relay.counters.contract import DAY, WARM_UP
+from relay.counters.embedded import EmbeddedCounters
+from relay.limits import charges
+from relay.mail.envelope import (
+    Account,
+    Credential,
+    Domain,
+    Envelope,
+    Recipient,
+    SessionInfo,
+    Stream,
+    Submission,
+    Tenant,
+)
+from relay.mail.message import Message
+from tests.fakes.clock import START
+
+SETTINGS = Settings()
+MINUTELY = [f"{scope}_messages_per_minute" for scope in ("transactional", "stream", "tenant", "domain", "client")]
+MINUTELY += ["transactional_recipients_per_day", "tenant_recipients_per_day"]
+
+
+def mail(
+    now: float, *, login_at: float = START, domain_at: float = 0.0, rcpt: int = 1, stream: str = "marketing"
+) -> Submission:
+    tenant = Tenant(7, "shop", domains={"shop.example": Domain("shop.example", verified=True, created_at=domain_at)})
+    credential = Credential("news", "news", "shop", Stream(stream), created_at=login_at)
+    everyone = tuple(Recipient(f"p{number}@x.example") for number in range(rcpt))
+    message = Message.split(b"From: info@news.shop.example\r\n\r\nHi\r\n")
+    assert isinstance(message, Message)
+    return Submission(Account(tenant, credential), Envelope("", everyone), SessionInfo(""), now, message)
+
+
+def warm_ups(made: Submission, settings: Settings = SETTINGS) -> list[tuple[str, int]]:
+    return [(limit.scope, limit.amount) for limit, _ in charges(made, settings) if limit.name == WARM_UP]
+
+
+def test_who_is_new_warms_up_and_who_is_not_pays_nothing_for_it() -> None:
+    assert warm_ups(mail(START)) == [("credential", 50)]
+    assert warm_ups(mail(START, domain_at=START - 5)) == [("credential", 50), ("domain", 50)], "also under a subdomain"
+    assert warm_ups(mail(START + 10 * DAY)) == [("credential", 50)] and not warm_ups(mail(START + 11 * DAY))
+    assert not warm_ups(mail(START + 8 * DAY, stream="personal")), "10,000 a day is reached sooner"
+    assert not warm_ups(mail(START, login_at=0.0)) and not warm_ups(mail(START), Settings(warmup_recipients=0))
+    assert warm_ups(mail(START), replace(SETTINGS, warmup_recipients=500)) == [("credential", 500)]
+
+
+def test_two_weeks_of_a_new_customer(tmp_path: Path) -> None:
+    """He tries 100,000 every day; what leaves doubles each day, the rest waits or is told to wait."""
+    counters = EmbeddedCounters(tmp_path)
+    leaves: Counter[int] = Counter()
+    for day in range(14):
+        now = START + day * DAY + 1
+        for _ in range(300):
+            asked = charges(mail(now, rcpt=10), SETTINGS)
+            allowance = counters.take(asked, now, park=True, max_parked=1_000)
+            if allowance.granted:
+                leaves[int((max(allowance.due, now) - START) // DAY)] += 10
+    counters.close()
+    assert [leaves[day] for day in range(6)] == pytest.approx([50, 100, 200, 400, 800, 1600])
+    assert leaves[8] == 3_000, "later his own pace is the smaller one"
+
+
+@pytest.mark.parametrize(("age_days", "most"), [(400, 60.0), (1, 60.0)])
+def test_all_limits_and_signs_of_a_message_cost_little(
+    tmp_path: Path, age_days: int, most: float, record_property: Callable[[str, object], None]
+) -> None:
+    """Under 60 microseconds of CPU, embedded; the bound holds for the best of some rounds, since machines are shared."""
+    counters = EmbeddedCounters(tmp_path)
+    wide = replace(SETTINGS, warmup_recipients=20_000, **dict.fromkeys(MINUTELY, 10**9))
+    now = START + age_days * DAY
+    one = mail(now, login_at=START, domain_at=START, stream="transactional")
+    keys = [f"{{t7}}text:{number}:1" for number in range(3)]
+    spent = []
+    gc.disable()
+    try:
+        for _ in range(7):
+            start = time.process_time()
+            for _ in range(1000):
+                assert counters.take(charges(one, wide), now, park=True).granted
+                counters.hits(keys, DAY, now)
+            spent.append((time.process_time() - start) * 1000)
+    finally:
+        gc.enable()
+        counters.close()
+    figure = f"{len(charges(one, wide))} limits and signs: {min(spent):.1f} us"
+    sys.stdout.write(f"{figure}\n")
+    record_property("figures", figure)
+    assert min(spent) < most
