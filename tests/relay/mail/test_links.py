@@ -7,7 +7,7 @@ import time
 import pytest
 
 from relay.mail.links import find_way_out, links, plain_links
-from relay.mail.signals import body_signals, confirm_blemishes
+from relay.mail.signals import body_signals, text_blemishes
 from relay.mail.texts import Texts
 
 # html, shown
@@ -101,5 +101,5 @@ def test_hostile_text_costs_no_more_than_its_length(name: str) -> None:
     started = time.process_time()
     find_way_out(Texts(text, text))
     body_signals(Texts(text, text))
-    confirm_blemishes(Texts(text, text))
+    text_blemishes(Texts(text, text))
     assert time.process_time() - started < 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.mail.message import Message
-from relay.mail.signals import BODY_SIGNALS, HEAD_SIGNALS, body_signals, confirm_blemishes, head_signals
+from relay.mail.signals import BODY_SIGNALS, HEAD_SIGNALS, body_signals, head_signals, text_blemishes
 from relay.mail.texts import Texts
 
 PRICE = [
@@ -65,9 +65,9 @@ def test_four_different_products_are_a_shop_window_and_three_are_not() -> None:
 
 def test_a_shop_in_the_host_name_is_no_shop_link_of_a_confirmation() -> None:
     good = Texts('<a href="https://shop.example/optin/confirm/abc">Ja</a>', "")
-    assert confirm_blemishes(good) == set()
-    assert confirm_blemishes(Texts("", "https://shop.example/product/4")) == {"shop_link"}
-    assert confirm_blemishes(Texts('<p style="background-image:url(x)">Ja</p>', "")) == {"image"}
+    assert text_blemishes(good) == set()
+    assert text_blemishes(Texts("", "https://shop.example/product/4")) == {"shop_link"}
+    assert text_blemishes(Texts('<p style="background-image:url(x)">Ja</p>', "")) == {"image"}
 
 
 def test_a_pixel_needs_two_redirect_links() -> None:
