@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from relay.mail.flat import flat
 from relay.mail.links import NEAR, OPT_OUT_WORDS, links, plain_links
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import Part, structure
@@ -126,13 +127,26 @@ def body_signals(texts: Texts) -> frozenset[str]:
         found.add("tracking")
     if any(_word_at_link(both, word) for word in OPT_OUT_WORDS):
         found.add("opt_out_word")
-    if any(word in both for word in _DISCOUNT_WORDS) or _has_price(both):
+    if _has_word(both, _DISCOUNT_WORDS) or _has_price(both):
         found.add("price")
     if len({target for target in targets if _is_shop_link(target, _SHOP_HOSTS)}) > 3:
         found.add("shop_links")
-    if any(word in both for word in _SURVEY_WORDS):
+    if _has_word(both, _SURVEY_WORDS):
         found.add("survey")
+    if html and not found.issuperset(("price", "survey")):
+        found |= _as_read(flat(html))
     return frozenset(found)
+
+
+def _as_read(lines: str) -> set[str]:
+    """The marks that HTML keeps apart: an entity, a tag or a line end stands between the words."""
+    words = lines.replace("\n", " ")
+    found = {"price"} if _has_word(words, _DISCOUNT_WORDS) or _has_price(lines) else set()
+    return found | ({"survey"} if _has_word(words, _SURVEY_WORDS) else set())
+
+
+def _has_word(text: str, words: tuple[str, ...]) -> bool:
+    return any(word in text for word in words)
 
 
 def confirm_blemishes(message: Message) -> frozenset[str]:

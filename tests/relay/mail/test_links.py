@@ -90,6 +90,13 @@ HOSTILE = {
     "percent": "korting " * 4000 + "%" * (SIZE // 2),
     "amounts": "nu € " * (SIZE // 5),
     "digits": "1" * SIZE + "%",
+    "inline tags that never close": "<b " * (SIZE // 3),
+    "quotes that never close": "<b \"<b '" * (SIZE // 8),
+    "quotes in quotes": "<a '\"<a \"' " * (SIZE // 11),
+    "comments that never close": "<!--" * (SIZE // 4),
+    "comments": "<!-- -->" * (SIZE // 8),
+    "entities": "&euro;&#0;&" * (SIZE // 11),
+    "digits of an entity": "&#" + "0" * (SIZE // 2) + "9" * (SIZE // 2),
     "redirects": '<a href="https://t.example/click/aaaaaaaaa">' * (SIZE // 45),
 }
 
