@@ -35,8 +35,8 @@ def flat(html: str) -> str:
     return text
 
 
-def comments(html: str) -> Iterator[tuple[int, int]]:
-    """`(start, end)` of every comment. One that is never closed is none: a reader may show it."""
+def comments(html: str, *, unclosed: bool = False) -> Iterator[tuple[int, int]]:
+    """`(start, end)` of every comment; of one that is never closed only where asked: some readers show it."""
     start = html.find("<!--")
     while start >= 0:
         inside = start + 4
@@ -45,6 +45,8 @@ def comments(html: str) -> Iterator[tuple[int, int]]:
         else:
             end = html.find("-->", inside) + 3
             if end < 3:
+                if unclosed:
+                    yield start, len(html)
                 return
         yield start, end
         start = html.find("<!--", end)
