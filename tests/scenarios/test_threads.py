@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 
-from tests.harness.gateway import SENDER
+from tests.harness.gateway import SENDER, Gateway
 from tests.harness.post import letter, outsiders, post
 from tests.scenarios.conftest import Start
 from tests.scenarios.test_copies import ASK, remembered
@@ -48,6 +50,43 @@ def test_who_was_named_by_a_mail_that_is_held_was_shown_to_nobody(start: Start) 
     told = [message.head for message in hop.wait(3) if message.mail.startswith("MAIL FROM:<>")]
     answered = {match[1] for head in told if (match := re.search(r"In-Reply-To: <(\w+)@", head))}
     assert answered == {"first", "again"}
+
+
+def test_who_was_named_and_not_written_to_saw_nobody(start: Start) -> None:
+    """Two letters to a colleague name fifteen outsiders, who got neither: they do not know of each other."""
+    gateway, hop = start()
+    people = outsiders(15)
+    for name, named in (("a", people[:9]), ("b", people[9:])):
+        fields = (listed("To", named), f"Subject: {name}", f"Message-ID: <{name}@sender.example>")
+        assert post(gateway, "personal", ["boss@sender.example"], letter(*fields)).queue_id
+    gateway.until(lambda: remembered(gateway) == 2, 5.0, "the letters were not remembered")
+    answer = letter(listed("To", people), "Subject: again", "References: <a@sender.example> <b@sender.example>")
+    assert post(gateway, "personal", people, answer).queue_id
+    assert hop.until(lambda: sum("Subject: again" in message.head for message in hop.wait(0)) == len(people))
+    copies = [message.head for message in hop.wait(0) if "Subject: again" in message.head]
+    assert [len(exposed(head)) for head in copies] == [1] * len(people)
+
+
+def test_a_letter_that_comes_in_parts_showed_its_readers_to_each_other(start: Start) -> None:
+    """A server in front sends one message for each domain of its readers: all of them got it, whatever came last."""
+    gateway, hop = start()
+    people = outsiders(15)
+    for name, named in (("a", people[:9]), ("b", people[9:])):
+        fields = (listed("To", named), f"Subject: {name}", f"Message-ID: <{name}@sender.example>")
+        for part in (named[:4], named[4:]):
+            assert post(gateway, "personal", part, letter(*fields)).queue_id
+    gateway.until(lambda: shown(gateway) == len(people), 5.0, "the letters were not remembered")
+    answer = letter(listed("To", people), "Subject: again", "References: <a@sender.example> <b@sender.example>")
+    assert post(gateway, "personal", people, answer).queue_id
+    assert hop.until(lambda: any("Subject: again" in message.head for message in hop.wait(0)))
+    heads = [message.head for message in hop.wait(0) if "Subject: again" in message.head]
+    assert {len(exposed(head)) for head in heads} == {len(people)}
+
+
+def shown(gateway: Gateway) -> int:
+    """Addresses in thread memory, each as often as there are messages that showed it."""
+    with closing(sqlite3.connect(f"file:{gateway.folder}/data/threads.db?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT coalesce(sum(length(shown)), 0) / 8 FROM thread").fetchone()[0])
 
 
 def test_an_answer_field_of_two_hundred_goes_with_the_rest(start: Start) -> None:
