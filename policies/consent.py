@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from relay.mail.envelope import MailClass, Purpose, Stream, Submission
 from relay.mail.signals import confirm_blemishes
-from relay.mail.texts import read_texts
 from relay.policy.facts import ConsentState, Fact, Facts, PendingRequest
 from relay.policy.options import option
 from relay.policy.verdict import DropRecipient, Stage, Verdict
@@ -101,7 +100,7 @@ def _soft_optin(mail: Submission, purpose: Purpose, state: ConsentState, entity:
 
 
 def _confirmation(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
-    blemishes = confirm_blemishes(read_texts(mail.message)) if mail.message is not None else frozenset()
+    blemishes = confirm_blemishes(mail.message) if mail.message is not None else frozenset()
     if blemishes:
         return Verdict.reject("consent.confirm_advertising", signals=", ".join(sorted(blemishes)))
     reasons = [(r.address, _request(mail.now, facts.requests.get(r.address), settings)) for r in mail.recipients]

@@ -8,6 +8,7 @@ people can see is looked for in the text, and demanded where the tenant chose th
 mail needs none of this and gets none of it (UNSUB-17).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.mail.edits import Edit
@@ -15,7 +16,7 @@ from relay.mail.envelope import MailClass, Submission
 from relay.mail.links import find_way_out
 from relay.mail.listfields import Pair, list_id, opt_out_pair
 from relay.mail.message import Message
-from relay.mail.placeholders import has_placeholder
+from relay.mail.placeholders import WAY_OUT, has_placeholder
 from relay.mail.texts import read_texts
 from relay.policy.facts import Facts
 from relay.policy.options import option
@@ -46,10 +47,11 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     if verdict.reason and not verdict.changes:
         return verdict
     changes = list(verdict.changes)
-    if mail.purpose is not None and has_placeholder(message):
+    is_filled = mail.purpose is not None and has_placeholder(message)
+    if is_filled:
         changes.append(Edit("placeholders", "", "", "UNSUB-16"))
-    elif settings.visible_link != "off":
-        note = _visible(message, pair)
+    if settings.visible_link != "off":
+        note = _visible(message, (*pair.uris, WAY_OUT) if is_filled else pair.uris)
         if note is not None and note.reason == "unsubscribe.visible_link_missed" and settings.visible_link == "enforce":
             return Verdict.reject("unsubscribe.no_visible_link")
         changes += [note] if note is not None else []
@@ -82,9 +84,8 @@ def _own_pair(mail: Submission, message: Message, reason: str, rule: str) -> Ver
     return Verdict.accept(*edits, Edit("unsubscribe", "List-Unsubscribe", named, rule), reason=reason)
 
 
-def _visible(message: Message, pair: Pair) -> Note | None:
-    texts = read_texts(message)
-    way_out = find_way_out(texts, pair.uris)
+def _visible(message: Message, uris: Sequence[str]) -> Note | None:
+    way_out = find_way_out(read_texts(message), uris)
     if not (way_out.html or (way_out.html is None and way_out.plain)):
         return Note("warn", "unsubscribe.visible_link_missed")
     if way_out.html and way_out.plain is False and not way_out.plain_has_link:

@@ -9,10 +9,12 @@ for one screen width only, and then the link is there after all.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from relay.mail.flat import comments
 from relay.mail.texts import Texts
 
 OPT_OUT_WORDS = (
@@ -44,6 +46,8 @@ MAX_TAG = 4_000  # characters of a tag with its attributes
 _HREF = re.compile(r"""href\s{0,20}=\s{0,20}(?:"([^"<>]*)"|'([^'<>]*)'|([^\s"'<>]+))""")
 _PLAIN_URL = re.compile(r"https?://[^\s<>\"']{3,}")
 _AT_DOMAIN = re.compile(r"@[\w-]{1,63}\.[\w.-]{1,100}")
+_WORDS = re.compile(r">([^<]++)")
+_UNREAD = ("style", "script", "title", "template")
 _NAME = re.compile(r"[a-z][a-z0-9]{0,30}")
 _HIDES = (
     re.compile(r"display\s{0,9}:\s{0,9}none"),
@@ -95,9 +99,38 @@ def _in_html(lower: str, uris: list[str]) -> bool:
     page = _Page(lower)
     for uri in uris:
         for place in _places(lower, uri.replace("&", "&amp;")) or _places(lower, uri):
-            if page.shows(place):
+            if _is_offered(page, place):
                 return True
     return any(_leads_out(page, place) for word in OPT_OUT_WORDS for place in _places(lower, word))
+
+
+def _is_offered(page: _Page, place: int) -> bool:
+    """Whether the address at `place` is that of a link with something to click on, or stands in the text (UNSUB-10)."""
+    lower = page.lower
+    if not page.shows(place):
+        return False
+    tag = lower.rfind("<", max(0, place - MAX_TAG), place)
+    end = lower.find(">", place, place + MAX_TAG)
+    if tag < 0 or lower.find(">", tag, place) >= 0:
+        return True
+    if (
+        end < 0
+        or not lower.startswith(("<a ", "<a\t", "<a\r", "<a\n", "<area", "<form"), tag)
+        or not _is_href(lower, tag, place)
+    ):
+        return False
+    if not lower.startswith("<a", tag) or lower.startswith("<area", tag):
+        return True
+    close = lower.find("</a", end)
+    close = min(len(lower) if close < 0 else close, end + MAX_TAG)
+    if page.shows_some(lower.find("<img", end, close)):
+        return True
+    return any(match[1].strip() and page.shows(match.start(1)) for match in _WORDS.finditer(lower, end, close))
+
+
+def _is_href(lower: str, tag: int, place: int) -> bool:
+    """Whether what stands at `place` is the value of href or action, not of another attribute."""
+    return lower[tag:place].rstrip("\"' \t\r\n").endswith(("href=", "href =", "action=", "action ="))
 
 
 def _leads_out(page: _Page, place: int) -> bool:
@@ -122,7 +155,9 @@ def _is_link(lower: str, anchor: int) -> bool:
     if match is None:
         return False
     target = (match[1] or match[2] or match[3] or "").strip()
-    return len(target) > 1 and not target.startswith(("#", "javascript:"))
+    return len(target) > 1 and not target.startswith(
+        ("#", "javascript:", "{{")
+    )  # a placeholder leads nowhere by itself
 
 
 def _in_plain(lower: str, uris: list[str]) -> bool:
@@ -146,7 +181,7 @@ def _places(lower: str, word: str) -> list[int]:
 
 
 class _Page:
-    """An HTML text in lower case and the stretches of it that an inline style hides, found when first asked for."""
+    """An HTML text in lower case and the stretches of it that nobody sees, found when first asked for."""
 
     __slots__ = ("_hidden", "lower")
 
@@ -156,12 +191,43 @@ class _Page:
 
     def shows(self, place: int) -> bool:
         if self._hidden is None:
-            self._hidden = [
-                stretch
-                for pattern in (*_HIDES, _GROUNDED)
-                for stretch in _hidden_by(self.lower, pattern, needs_same_colour=pattern is _GROUNDED)
-            ]
-        return not any(start <= place < end for start, end in self._hidden)
+            self._hidden = _merged(
+                [*_styled_away(self.lower), *comments(self.lower, unclosed=True), *_unread(self.lower)]
+            )
+        at = bisect_right(self._hidden, (place, len(self.lower)))
+        return not at or place >= self._hidden[at - 1][1]
+
+    def shows_some(self, place: int) -> bool:
+        """The same for what `find` gave."""
+        return place >= 0 and self.shows(place)
+
+
+def _merged(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """In order, those that overlap as one."""
+    result: list[tuple[int, int]] = []
+    for start, end in sorted(stretches):
+        if result and start <= result[-1][1]:
+            result[-1] = result[-1][0], max(result[-1][1], end)
+        else:
+            result.append((start, end))
+    return result
+
+
+def _styled_away(lower: str) -> Iterator[tuple[int, int]]:
+    for pattern in (*_HIDES, _GROUNDED):
+        yield from _hidden_by(lower, pattern, needs_same_colour=pattern is _GROUNDED)
+
+
+def _unread(lower: str) -> Iterator[tuple[int, int]]:
+    """Elements that are no text of the page."""
+    for name in _UNREAD:
+        start = lower.find(f"<{name}")
+        while start >= 0:
+            end = lower.find(f"</{name}", start)
+            if end < 0:
+                break
+            yield start, end
+            start = lower.find(f"<{name}", end)
 
 
 def _hidden_by(lower: str, pattern: re.Pattern[str], *, needs_same_colour: bool) -> Iterator[tuple[int, int]]:

@@ -74,8 +74,16 @@ class Part(NamedTuple):
         return decode_words(self.params.get("name", "").encode())
 
     @property
+    def is_saved(self) -> bool:
+        """Content-Disposition calls it an attachment. A name alone says nothing about a text: readers show it."""
+        for name, raw in self.head:
+            if name == b"content-disposition":
+                return value_of(raw)[:10].lower() == b"attachment"
+        return False
+
+    @property
     def is_attachment(self) -> bool:
-        """Meant to be saved rather than read: Content-Disposition says so, or it has a name."""
+        """A file by its own words: Content-Disposition says so, or it has a name. A text may be shown all the same."""
         for name, raw in self.head:
             if name == b"content-disposition":
                 return value_of(raw)[:10].lower() == b"attachment" or bool(self.filename)

@@ -1,9 +1,9 @@
 """`{{zegel_unsubscribe}}` and `{{zegel_my}}` in the text of a mail, replaced by the links of one copy (UNSUB-16). Pure.
 
-Theory of operation. Only text parts are looked into that nobody signed or encrypted (MSG-6). A body is cut once into
-pieces around the marks; each copy is those pieces joined with its own links. In plain and quoted-printable parts only the
-mark's own octets change, also where a soft line break or an `=7B` lies in it; a base64 part that holds a mark is encoded
-anew from its changed content.
+Theory of operation. Only text parts are looked into that a reader shows and nobody signed or encrypted (MSG-6). A body is
+cut once into pieces around the marks; each copy is those pieces joined with its own links. In plain and quoted-printable
+parts only the mark's own octets change, also where a soft line break or an `=7B` lies in it; a base64 part that holds a
+mark is encoded anew from its changed content.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 from relay.mail.message import Field, Malformed, Message
 from relay.mail.mime import Part, structure
+from relay.mail.texts import shown_parts
 from relay.mail.words import loose_base64
 
 NAMES = ("unsubscribe", "my")
+WAY_OUT = "{{zegel_unsubscribe}}"
 MARKS = tuple(f"{{{{zegel_{name}}}}}".encode() for name in NAMES)
 
-_TEXT = ("text/plain", "text/html")
 _WIDE = ("utf-16", "utf-32")
 _CODECS = {"utf-16": ("utf-16-le", "utf-16-be"), "utf-32": ("utf-32-le", "utf-32-be")}
 _PLAIN = re.compile(rb"\{\{zegel_(?:(unsubscribe)|(my))\}\}")
@@ -100,8 +101,8 @@ def template(fields: list[Field], body: bytes) -> Template | None:
 
 def _found(raw: bytes, parts: Sequence[Part]) -> Iterator[tuple[int, int, Piece]]:
     """`(start, end, what goes there)` of every place, in order."""
-    for part in parts:
-        if part.content_type not in _TEXT or part.signed:
+    for part in shown_parts(parts):
+        if part.signed:
             continue
         if part.encoding == "base64":
             coded = _coded(part, raw)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 
+from relay.mail.flat import flat
 from relay.mail.links import NEAR, OPT_OUT_WORDS, links, plain_links
-from relay.mail.message import Message
-from relay.mail.texts import Texts
+from relay.mail.message import Malformed, Message
+from relay.mail.mime import Part, structure
+from relay.mail.texts import Texts, read_texts
 
 HEAD_SIGNALS = ("list_unsubscribe", "list_id", "campaign_header", "precedence", "feedback_id", "marketing_mailer")
 BODY_SIGNALS = ("tracking", "opt_out_word", "price", "shop_links", "survey")
@@ -89,6 +91,9 @@ _REDIRECT = re.compile(
 )
 _PIXEL_SIZE = re.compile(r"""\b(?:width|height)\s{0,5}[=:]\s{0,5}["']?[01](?:px)?(?![\d.%])""")
 MAX_PIXELS = 200  # images looked at
+_DRAWN = ("<img", "background-image", "<image", "<svg", "<picture", "<video", "<object", "<embed")
+_GROUND = re.compile(r"background\s{0,5}(?:=|:[^;\"'<>]{0,100}url)")
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".bmp", ".avif", ".heic")
 
 
 def head_signals(message: Message) -> frozenset[str]:
@@ -122,20 +127,44 @@ def body_signals(texts: Texts) -> frozenset[str]:
         found.add("tracking")
     if any(_word_at_link(both, word) for word in OPT_OUT_WORDS):
         found.add("opt_out_word")
-    if any(word in both for word in _DISCOUNT_WORDS) or _has_price(both):
+    if _has_word(both, _DISCOUNT_WORDS) or _has_price(both):
         found.add("price")
     if len({target for target in targets if _is_shop_link(target, _SHOP_HOSTS)}) > 3:
         found.add("shop_links")
-    if any(word in both for word in _SURVEY_WORDS):
+    if _has_word(both, _SURVEY_WORDS):
         found.add("survey")
+    if html and not found.issuperset(("price", "survey")):
+        found |= _as_read(flat(html))
     return frozenset(found)
 
 
-def confirm_blemishes(texts: Texts) -> frozenset[str]:
-    """What a confirmation mail may not hold (CLASS-7): images, shop links, prices, surveys."""
+def _as_read(lines: str) -> set[str]:
+    """The marks that HTML keeps apart: an entity, a tag or a line end stands between the words."""
+    words = lines.replace("\n", " ")
+    found = {"price"} if _has_word(words, _DISCOUNT_WORDS) or _has_price(lines) else set()
+    return found | ({"survey"} if _has_word(words, _SURVEY_WORDS) else set())
+
+
+def _has_word(text: str, words: tuple[str, ...]) -> bool:
+    return any(word in text for word in words)
+
+
+def confirm_blemishes(message: Message) -> frozenset[str]:
+    """What a confirmation mail may not hold (CLASS-7): images, in the text or beside it, shop links, prices, surveys."""
+    made = structure(message)
+    has_picture = not isinstance(made, Malformed) and any(_is_picture(part) for part in made.leaves)
+    return text_blemishes(read_texts(message)) | ({"image"} if has_picture else frozenset())
+
+
+def _is_picture(part: Part) -> bool:
+    return part.content_type.startswith("image/") or part.filename.lower().endswith(_PICTURES)
+
+
+def text_blemishes(texts: Texts) -> frozenset[str]:
+    """Those of them that stand in the text."""
     found = set(body_signals(texts) & {"price", "survey", "tracking"})
     html = texts.html.lower()
-    if "<img" in html or "background-image" in html:
+    if any(mark in html for mark in _DRAWN) or _GROUND.search(html):
         found.add("image")
     targets = links(html) + plain_links(texts.plain.lower())
     if any(_is_shop_link(target) for target in targets):

@@ -8,6 +8,7 @@ from selectolax.lexbor import LexborHTMLParser
 
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import Part, decode_text, walk
+from relay.mail.texts import HTML, shown_parts
 
 MAX_CHARS = 20_000
 MAX_OCTETS = 4 * MAX_CHARS + 4  # a character is four octets at most
@@ -30,15 +31,17 @@ def previews(raw: bytes) -> list[Preview]:
     message = Message.split(raw)
     if isinstance(message, Malformed) or not message.body:
         return []
-    leaves = [part for part in walk(message) if not part.is_container]
-    return [_preview(part, raw) for part in leaves[:MAX_SHOWN_PARTS]]
+    parts = tuple(walk(message))
+    shown = {part.start for part in shown_parts(parts)}  # as the policies read it
+    leaves = [part for part in parts if not part.is_container]
+    return [_preview(part, raw, part.start in shown) for part in leaves[:MAX_SHOWN_PARTS]]
 
 
-def _preview(part: Part, raw: bytes) -> Preview:
+def _preview(part: Part, raw: bytes, is_shown: bool) -> Preview:
     size = part.end - part.start
-    if part.is_attachment or part.content_type not in ("text/plain", "text/html", "text/calendar", ""):
+    if not is_shown and (part.is_attachment or part.content_type not in ("text/calendar", "")):
         return Preview(part.content_type, size, "", False, False)
-    is_html = part.content_type == "text/html"
+    is_html = part.content_type in HTML
     text = decode_text(part, raw, MAX_HTML_OCTETS if is_html else MAX_OCTETS)
     if is_html:
         text = html_text(text)

@@ -85,7 +85,7 @@ class Watch:
         self._count(ruling)
         mail = ruling.mail
         if ruling.action is Action.REJECT and mail.message is not None:
-            self._remember(mail.account.tenant.id, mail.message, len(mail.recipients), seen=())
+            self._remember(mail.account.tenant.id, mail.message, [], readers=len(mail.recipients))
 
     def accepted(self, item: Item, ruling: Ruling, notes: Sequence[Note]) -> None:
         if ruling.action is Action.HOLD or ruling.dropped:
@@ -120,8 +120,10 @@ class Watch:
         is_held, hides = ruling.action is Action.HOLD, any(edit.kind in HIDES for edit in ruling.edits)
         message = ruling.mail.message
         if message is not None and (is_held or hides or item.meta["class"] in ("personal", "transactional")):
-            seen: Collection[str] | None = () if is_held else reply_addresses(message) if hides else None
-            self._remember(item.tenant, message, len(item.recipients), seen=seen)
+            everybody = reply_addresses(message) if hides else visible_addresses(message)
+            got = {narrow(recipient.address) for recipient in item.recipients}
+            shown = [] if is_held or isinstance(everybody, Unreadable) else sorted(everybody & got)
+            self._remember(item.tenant, message, shown, readers=len(item.recipients))
 
     async def _alarm(self, account: Account) -> None:
         """The mail of a login is held since it sends far more than ever: say so once a day (THROTTLE-7, THROTTLE-3)."""
@@ -143,20 +145,19 @@ class Watch:
             log.warning(events.SIGN_NOTICED, tenant=account.tenant.name, credential=name, reason=reason)
         return is_first
 
-    def _remember(self, tenant: int, message: Message, readers: int, *, seen: Collection[str] | None) -> None:
-        """What the readers of a message `seen` of each other (CC-11); None: everybody whom it names.
+    def _remember(self, tenant: int, message: Message, shown: Sequence[str], *, readers: int) -> None:
+        """Who of the readers of a message saw each other (CC-11): whom it names and who got it as well.
 
-        Where nobody got it that is nobody, or a refused mail would pay for the exposure of the next one.
-
-        A mail that showed nobody is remembered too: an unknown parent would double the numbers for its replies.
+        Whoever is only named has not seen the others; and where nobody got it, a refused mail would pay for the exposure of
+        the next one. A mail that showed nobody is remembered too: an unknown parent would double the numbers for its replies.
         """
         reference = message.get(b"message-id")
         if not reference:
             return
-        shown = visible_addresses(message)
-        if isinstance(shown, Unreadable) or max(len(shown), readers) < THREAD_WORTH:
+        named = visible_addresses(message)
+        if isinstance(named, Unreadable) or max(len(named), readers) < THREAD_WORTH:
             return
-        key, hashes = self._threads.entry(tenant, reference, [narrow(a) for a in (shown if seen is None else seen)])
+        key, hashes = self._threads.entry(tenant, reference, shown)
         self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now()})
 
     async def _notice(self, item: Item, note: Note, mail: Submission) -> None:

@@ -1,7 +1,7 @@
-"""Thread memory: which addresses a message that went out showed, as keyed hashes, for 90 days (CC-11).
+"""Thread memory: who got a message and was shown in it, as keyed hashes, for 90 days (CC-11).
 
-A reply-all to a mail whose addresses everybody has already seen exposes nobody anew. A mail that hid its readers from each
-other, or did not leave, is remembered as one that showed nobody. The owner writes; workers read.
+A reply-all to people who all got the mail that it answers, and saw each other in it, exposes nobody anew. A mail that hid
+its readers from each other, or did not leave, is remembered as one that showed nobody. The owner writes; workers read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 KEEP_SECONDS = 90 * 86_400.0
 FILE = "threads.db"
 MAX_PARENTS = 20
+MAX_SHOWN = 10_000  # addresses of one message; with more it begins anew
 _MESSAGE_ID = re.compile(rb"<[^<>\s]{1,500}>")
 
 
@@ -50,10 +51,16 @@ class Threads:
         return key, [self._hashes(tenant_id, address)[0] for address in shown]
 
     def remember(self, key: int, shown: Sequence[int], at: float) -> None:
-        """Owner only. A message that showed nobody takes nothing from what one of the same name did. Raises sqlite3.Error."""
+        """Owner only. What messages of one name showed adds up: programs send one in parts. Raises sqlite3.Error."""
         assert self._db is not None
-        word = "REPLACE" if shown else "IGNORE"
-        self._db.execute(f"INSERT OR {word} INTO thread VALUES(?,?,?)", (key, at, array("q", shown).tobytes()))
+        row = self._db.execute("SELECT at, shown FROM thread WHERE key=?", (key,)).fetchone()
+        if row is not None:
+            if not shown:
+                return
+            known = array("q")
+            known.frombytes(row[1])
+            shown = sorted({*known, *shown}) if len(known) < MAX_SHOWN and row[0] >= at - KEEP_SECONDS else shown
+        self._db.execute("INSERT OR REPLACE INTO thread VALUES(?,?,?)", (key, at, array("q", shown).tobytes()))
 
     def forget(self, now: float) -> int:
         """Owner only: drop what is older than 90 days; how many."""

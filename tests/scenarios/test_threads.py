@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 
-from tests.harness.gateway import SENDER
+from tests.harness.gateway import SENDER, Gateway
+from tests.harness.moody import Moody
 from tests.harness.post import letter, outsiders, post
 from tests.scenarios.conftest import Start
-from tests.scenarios.test_copies import ASK, remembered
+from tests.scenarios.test_copies import ASK, policy_mode, remembered
 
 NAMED = 200
 
@@ -48,6 +51,44 @@ def test_who_was_named_by_a_mail_that_is_held_was_shown_to_nobody(start: Start) 
     told = [message.head for message in hop.wait(3) if message.mail.startswith("MAIL FROM:<>")]
     answered = {match[1] for head in told if (match := re.search(r"In-Reply-To: <(\w+)@", head))}
     assert answered == {"first", "again"}
+
+
+def test_who_was_named_and_not_written_to_saw_nobody(start: Start) -> None:
+    """A letter to a colleague names fifteen outsiders, who did not get it: they do not know of each other."""
+    gateway, hop = start()
+    people = outsiders(15)
+    policy_mode(gateway, hop, "observe")
+    parent = letter(listed("To", people), "Subject: parent", "Message-ID: <parent@sender.example>")
+    assert post(gateway, "personal", ["boss@sender.example"], parent).queue_id
+    gateway.until(lambda: remembered(gateway) == 1, 5.0, "the letter was not remembered")
+    assert replied_to_all(gateway, hop, people) == {1}
+
+
+def test_a_letter_that_comes_in_parts_showed_its_readers_to_each_other(start: Start) -> None:
+    """A server in front sends one message for each domain of its readers: all of them got it, whatever came last."""
+    gateway, hop = start()
+    people = outsiders(15)
+    policy_mode(gateway, hop, "observe")
+    parent = letter(listed("To", people), "Subject: parent", "Message-ID: <parent@sender.example>")
+    for part in (people[:8], people[8:]):
+        assert post(gateway, "personal", part, parent).queue_id
+    gateway.until(lambda: shown(gateway) == len(people), 5.0, "the letter was not remembered")
+    assert replied_to_all(gateway, hop, people) == {len(people)}
+
+
+def replied_to_all(gateway: Gateway, hop: Moody, people: list[str]) -> set[int]:
+    """How many addresses each copy of a reply to all shows once the policy is in force."""
+    policy_mode(gateway, hop, "enforce")
+    answer = letter(listed("To", people), "Subject: again", "In-Reply-To: <parent@sender.example>")
+    assert post(gateway, "personal", people, answer).queue_id
+    assert hop.until(lambda: any("Subject: again" in message.head for message in hop.wait(0)))
+    return {len(exposed(message.head)) for message in hop.wait(0) if "Subject: again" in message.head}
+
+
+def shown(gateway: Gateway) -> int:
+    """Addresses in thread memory, each as often as there are messages that showed it."""
+    with closing(sqlite3.connect(f"file:{gateway.folder}/data/threads.db?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT coalesce(sum(length(shown)), 0) / 8 FROM thread").fetchone()[0])
 
 
 def test_an_answer_field_of_two_hundred_goes_with_the_rest(start: Start) -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from relay.mail.links import find_way_out, links, plain_links
-from relay.mail.signals import body_signals, confirm_blemishes
+from relay.mail.signals import body_signals, text_blemishes
 from relay.mail.texts import Texts
 
 # html, shown
@@ -41,6 +41,12 @@ VISIBLE = [
     ('<br style="display:none"/><a href="https://x.example/u">afmelden</a>', True),
     ("<style>p {display:none}</style><a href='https://x.example/u'>afmelden</a>", True),
     ('<div style="display:none"><a href="https://x.example/u">afmelden</a>', False),
+    ('<!-- <a href="https://x.example/u">afmelden</a> -->', False),
+    ('<!-- <a href="https://x.example/u">afmelden</a>', False),
+    ('<!-- hier onder --><a href="https://x.example/u">afmelden</a><!-- einde -->', True),
+    ('<!--[if !mso]><!--><a href="https://x.example/u">afmelden</a><!--<![endif]-->', True),
+    ('<template><a href="https://x.example/u">afmelden</a></template>', False),
+    ('<a href="{{link}}">afmelden</a>', False),
 ]
 
 
@@ -90,6 +96,15 @@ HOSTILE = {
     "percent": "korting " * 4000 + "%" * (SIZE // 2),
     "amounts": "nu € " * (SIZE // 5),
     "digits": "1" * SIZE + "%",
+    "inline tags that never close": "<b " * (SIZE // 3),
+    "quotes that never close": "<b \"<b '" * (SIZE // 8),
+    "quotes in quotes": "<a '\"<a \"' " * (SIZE // 11),
+    "comments that never close": "<!--" * (SIZE // 4),
+    "comments": "<!-- -->" * (SIZE // 8),
+    "entities": "&euro;&#0;&" * (SIZE // 11),
+    "digits of an entity": "&#" + "0" * (SIZE // 2) + "9" * (SIZE // 2),
+    "comments around words": "<!-- -->afmelden" * (SIZE // 16),
+    "links around words": '<a href="https://x.example/u">' * (SIZE // 30) + "afmelden",
     "redirects": '<a href="https://t.example/click/aaaaaaaaa">' * (SIZE // 45),
 }
 
@@ -99,7 +114,7 @@ def test_hostile_text_costs_no_more_than_its_length(name: str) -> None:
     """MSG-11: each of these would take minutes with an expression that goes back. Processor time, so load does not count."""
     text = HOSTILE[name]
     started = time.process_time()
-    find_way_out(Texts(text, text))
+    find_way_out(Texts(text, text), ["https://x.example/u"])
     body_signals(Texts(text, text))
-    confirm_blemishes(Texts(text, text))
+    text_blemishes(Texts(text, text))
     assert time.process_time() - started < 1.0

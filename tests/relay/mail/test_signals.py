@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.mail.message import Message
-from relay.mail.signals import BODY_SIGNALS, HEAD_SIGNALS, body_signals, confirm_blemishes, head_signals
+from relay.mail.signals import BODY_SIGNALS, HEAD_SIGNALS, body_signals, head_signals, text_blemishes
 from relay.mail.texts import Texts
 
 PRICE = [
@@ -30,6 +30,37 @@ PRICE = [
 def test_a_price_is_advertising_only_when_it_is_praised(text: str, advertises: bool) -> None:
     assert ("price" in body_signals(Texts("", text))) is advertises
     assert ("price" in body_signals(Texts(f"<p>{text}</p>", ""))) is advertises
+
+
+AS_WRITTEN = [
+    ("<p>Nu voor maar &euro; 9,99</p>", "price"),
+    ("<p>Vanaf &euro;&nbsp;9,99</p>", "price"),
+    ("<p>Vanaf <b>€ 9,99</b></p>", "price"),
+    ("<p>Vanaf<br><b style='a>b'>&#x20AC; 9,99</b></p>", "price"),
+    ("<p>only <span class=x>&dollar;5</span></p>", "price"),
+    ("<p>20% <b>korting</b></p>", "price"),
+    ("<p><B>20%</B>\r\n  <i>extra</i> korting</p>", "price"),
+    ("20&#37; korting", "price"),
+    ("20&#0000000000000000000037; korting", "price"),
+    ("20&nbsp;% korting", "price"),
+    ("20% kor&shy;ting", "price"),
+    ("20% <!-- > --> korting", "price"),
+    ("gebruik de <b>korting</b>scode", "price"),
+    ("<p>beoordeel&nbsp;ons</p>", "survey"),
+    ("<p>Beoordeel\r\n   ons</p>", "survey"),
+    ("<p>beoordeel<br>ons</p>", "survey"),
+    ("<p>b&#69;oordeel <a href='https://x.example'>ons</a></p>", "survey"),
+    ("<table><tr><td>Nu</td><td>&euro; 12,50</td></tr></table>", None),
+    ("<tr><td>Korting</td><td>&euro; 0,00</td></tr><tr><td>BTW</td><td>21%</td></tr>", None),
+    ("Korting &euro; 0,00<br>BTW 21%", None),
+    ("<p>Totaal &euro;&nbsp;121,00</p>", None),
+    (f"&#{'9' * 4_400};", None),
+]
+
+
+@pytest.mark.parametrize(("html", "signal"), AS_WRITTEN)
+def test_html_is_read_as_it_is_shown(html: str, signal: str | None) -> None:
+    assert body_signals(Texts(html, "")) == ({signal} if signal else set())
 
 
 @pytest.mark.parametrize(
@@ -65,9 +96,9 @@ def test_four_different_products_are_a_shop_window_and_three_are_not() -> None:
 
 def test_a_shop_in_the_host_name_is_no_shop_link_of_a_confirmation() -> None:
     good = Texts('<a href="https://shop.example/optin/confirm/abc">Ja</a>', "")
-    assert confirm_blemishes(good) == set()
-    assert confirm_blemishes(Texts("", "https://shop.example/product/4")) == {"shop_link"}
-    assert confirm_blemishes(Texts('<p style="background-image:url(x)">Ja</p>', "")) == {"image"}
+    assert text_blemishes(good) == set()
+    assert text_blemishes(Texts("", "https://shop.example/product/4")) == {"shop_link"}
+    assert text_blemishes(Texts('<p style="background-image:url(x)">Ja</p>', "")) == {"image"}
 
 
 def test_a_pixel_needs_two_redirect_links() -> None:

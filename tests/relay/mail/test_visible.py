@@ -154,6 +154,11 @@ def test_texts_leave_attachments_out_and_stop_at_their_limit() -> None:
         (["Content-Type: text/html", "Content-Transfer-Encoding: base64"], "PGE+e3t6ZWdlbF9teX19PC9hPg==", True),
         (["Content-Type: application/pdf"], "{{zegel_my}}", False),
         (
+            ["Content-Type: multipart/mixed; boundary=b"],
+            "--b\r\n\r\ndag\r\n--b\r\nContent-Disposition: attachment\r\n\r\n{{zegel_my}}\r\n--b--",
+            False,
+        ),
+        (
             ["Content-Type: multipart/signed; boundary=b"],
             "--b\r\n\r\n{{zegel_my}}\r\n--b\r\nContent-Type: application/pgp-signature\r\n\r\nx\r\n--b--",
             False,
