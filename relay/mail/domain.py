@@ -23,6 +23,15 @@ def to_ascii(domain: str) -> str | None:
         return None
 
 
+def with_a_labels(address: str) -> str:
+    """`address` in A-labels where that makes all of it ASCII, so that a host without SMTPUTF8 takes it; else as given."""
+    if address.isascii():
+        return address
+    local, at, domain = address.rpartition("@")
+    name = to_ascii(domain) if local.isascii() else None
+    return f"{local}{at}{name}" if at and name else address
+
+
 @cache
 def _extractor() -> TLDExtract:
     # Imported late: it pulls in an HTTP client, 0.1 s that most commands never need. No URL and no cache folder: it

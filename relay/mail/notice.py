@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import NamedTuple
 
+from relay.mail.domain import with_a_labels
 from relay.mail.dsn import MESSAGE_ID
 from relay.mail.edits import field
 from relay.mail.message import Message, join_head
@@ -63,7 +64,7 @@ def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str
     body: str = texts[f"body_{tongue}"].format(**words)
     fields = [
         field("From", f"Zegel <postmaster@{stamp.host}>"),
-        field("To", f"<{sender}>"),
+        field("To", f"<{with_a_labels(sender)}>"),
         field("Subject", encode_words(texts[f"subject_{tongue}"])),
         field("Date", rfc5322_date(int(stamp.now))),
         field("Message-ID", f"<{stamp.id}@{stamp.host}>"),

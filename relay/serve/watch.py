@@ -18,6 +18,7 @@ from relay.delivery.scheduler import Attempt
 from relay.keyring import Keyring
 from relay.mail import notice
 from relay.mail.address import narrow
+from relay.mail.domain import with_a_labels
 from relay.mail.envelope import Submission
 from relay.mail.message import Message
 from relay.mail.visible import Unreadable, reply_addresses, visible_addresses
@@ -143,7 +144,7 @@ class Watch:
 
     async def submit(self, args: dict[str, Any]) -> dict[str, str]:
         """A mail of our own from the portal or the CLI (confirmation, digest): durable when this returns."""
-        tenant = args["tenant"]
+        tenant, recipient = args["tenant"], with_a_labels(args["recipient"])
         number = self.queue.next_id()
         meta = {
             "tenant_id": tenant["id"],
@@ -153,8 +154,8 @@ class Watch:
             "class": "system",
             "purpose": args.get("purpose", ""),
             "from": "",
-            "rcpt": [[args["recipient"], ["NEVER"], ""]],
-            "utf8": not args["recipient"].isascii(),
+            "rcpt": [[recipient, ["NEVER"], ""]],
+            "utf8": not recipient.isascii(),
             "edits": [],
             "domain": args.get("domain", ""),
             "language": args.get("language", "nl"),

@@ -66,3 +66,14 @@ def test_a_subject_is_text_whatever_it_holds(subject: str, shown: str) -> None:
 
 def test_a_message_id_that_is_none_is_not_answered() -> None:
     assert letter("recipients.split", reference="<a b>")["In-Reply-To"] is None
+
+
+def test_who_writes_from_an_internationalised_domain_is_written_to_in_a_labels() -> None:
+    """So that a host without SMTPUTF8 takes it; a local part that is not ASCII has no such form."""
+    about = About("0R3M7K2QX9T1A", 1.0, None, 3)
+    for sender, to in (
+        ("jan@bücher.example", b"jan@xn--bcher-kva.example"),
+        ("käthe@s.example", "käthe@s.example".encode()),
+    ):
+        raw = build("recipients.split", sender, about, STAMP, language="en", url="https://gw.example/")
+        assert b"\r\nTo: <" + to + b">\r\n" in raw
