@@ -57,6 +57,13 @@ def org_domain(domain: str) -> str:
     return ".".join(name.rsplit(".", 2)[-2:])  # a suffix that the list lacks is one label (its rule "*")
 
 
+@lru_cache(maxsize=4_096)
+def is_public_suffix(domain: str) -> bool:
+    """Whether everybody may register names under `domain` (A-label form), as under co.uk; by the same list."""
+    found = _extractor().extract_str(domain.lower().rstrip("."))
+    return bool(found.suffix) and not found.domain
+
+
 def _load() -> frozenset[str]:
     text = files("relay.mail").joinpath("freemail.txt").read_text("utf-8")
     return frozenset(name for line in text.splitlines() if (name := line.partition("#")[0].strip()))

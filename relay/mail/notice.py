@@ -79,6 +79,11 @@ def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str
     return join_head(fields) + body.replace("\n", "\r\n").encode("utf-8", "replace")
 
 
+def is_automatic(message: Message) -> bool:
+    """Nobody wrote it by hand, so nobody reads a letter about it (RFC 3834 section 2): it may start a loop."""
+    return (message.get(b"auto-submitted") or b"").strip().lower().startswith(b"auto-")
+
+
 def _moment(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} (UTC)"
 

@@ -21,6 +21,7 @@ from relay.mail.address import narrow
 from relay.mail.domain import with_a_labels
 from relay.mail.envelope import Submission
 from relay.mail.message import Message
+from relay.mail.notice import is_automatic
 from relay.mail.visible import Unreadable, reply_addresses, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
@@ -125,7 +126,7 @@ class Watch:
             )
             return
         sender = item.meta["from"]
-        if not sender:
+        if not sender or (mail.message is not None and is_automatic(mail.message)):
             return
         waits = note.kind == "held"
         key = {"key": f"{item.tenant}:{narrow(sender)}"}
