@@ -86,7 +86,7 @@ def test_a_worker_that_hangs_is_told_of_and_a_reload_replaces_it(gateway: Gatewa
     began = time.monotonic()
     answer = gateway._ask("queue.list", {})
     assert f"(process {pid}) does not answer" in answer["error"] and time.monotonic() - began < 10.0
-    write_pair(gateway.certificate, gateway.key, days=60)
+    write_pair(gateway.certificate, gateway.key)
     gateway.signal(signal.SIGHUP)
     becomes(gateway, "zegel_reload_refused", 1, 20.0)
     becomes(gateway, "zegel_reload_refused", 0, 30.0)
