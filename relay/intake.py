@@ -16,6 +16,7 @@ from relay.limits import WHOLE, Who, bite_key, charges, parks, part_of
 from relay.mail.envelope import Account, Submission
 from relay.mail.leaks.findings import NOTHING, Findings
 from relay.mail.message import Malformed, Message
+from relay.mail.placeholders import HEAVY_BYTES, has_placeholder
 from relay.mail.received import received_value
 from relay.mail.reply import REASONS, reply_line
 from relay.mail.sender import from_domain
@@ -140,6 +141,8 @@ class Intake:
             return reply_line(pressure, (), language, self.house.public_url)
         if is_heavy(message):
             await asyncio.to_thread(visible_addresses, message)
+        if message.size > HEAVY_BYTES:
+            await asyncio.to_thread(has_placeholder, message)
         number = self.queue.next_id()
         generation = self.gather.generation()
         mail = _with_message(mail, message)

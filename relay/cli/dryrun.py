@@ -29,16 +29,18 @@ from relay.intake import House, Intake
 from relay.keyring import Keyring
 from relay.mail.address import parse_path
 from relay.mail.envelope import Account, Envelope, Recipient, SessionInfo, Submission
-from relay.mail.message import Malformed, Message
-from relay.mail.reply import rule_of
+from relay.mail.message import Malformed, Message, is_utf8
+from relay.mail.reply import reply_line, rule_of
 from relay.observe.log import configure
 from relay.policy.catalogue import Catalogue
 from relay.policy.facts import Allowance
 from relay.policy.pipeline import Pipeline
-from relay.policy.ruling import Ruling
+from relay.policy.ruling import Ruling, TraceEntry
 from relay.policy.verdict import Action, Note
 from relay.scan import Scan
 from relay.settings.model import Settings
+from relay.smtp.data import fault
+from relay.smtp.line_ends import LineEnds
 from relay.spool.item import Item
 from relay.store.threads import Threads
 from relay.trace import Trace
@@ -58,10 +60,10 @@ def explain_mail(settings: Settings, asked: Asked, raw: bytes) -> dict[str, Any]
                 WRONG_USE, f"there is no credential {asked.credential!r} in force: see `zegel credential list`"
             )
         listener = _Listener()
-        submission = _submission(account, asked)
+        submission = _submission(account, asked, raw)
         counters = open_shared(settings.storage, _Looking(data), _LookingAfar)
         intake = _intake(settings, keyring, listener, counters)
-        return asyncio.run(_and_close(_judge(intake, listener, submission, raw), counters))
+        return asyncio.run(_and_close(_judge(intake, listener, submission, raw, settings), counters))
 
 
 async def _and_close(work: Coroutine[Any, Any, dict[str, Any]], counters: OneNode | ManyNodes) -> dict[str, Any]:
@@ -73,17 +75,18 @@ async def _and_close(work: Coroutine[Any, Any, dict[str, Any]], counters: OneNod
         await counters.close()
 
 
-def _submission(account: Account, asked: Asked) -> Submission:
-
+def _submission(account: Account, asked: Asked, raw: bytes) -> Submission:
+    """As a client would hand it in: with SMTPUTF8 where an address or the head needs it, each mailbox once."""
+    mailboxes: dict[str, Recipient] = {}
     for address in (*asked.rcpt_to, *([asked.mail_from] if asked.mail_from else [])):
         wrong = parse_path(address)
         if isinstance(wrong, str):
             raise Trouble(WRONG_USE, f"{address!r} is not an address: {wrong}")
-    envelope = Envelope(
-        asked.mail_from,
-        tuple(Recipient(address) for address in dict.fromkeys(asked.rcpt_to)),
-        smtputf8=not (asked.mail_from + "".join(asked.rcpt_to)).isascii(),
-    )
+        if address in asked.rcpt_to:
+            mailboxes.setdefault(wrong.mailbox, Recipient(address))
+    head = raw.partition(b"\r\n\r\n")[0]
+    is_wide = not (asked.mail_from + "".join(asked.rcpt_to)).isascii() or (not head.isascii() and is_utf8(head))
+    envelope = Envelope(asked.mail_from, tuple(mailboxes.values()), smtputf8=is_wide)
     return Submission(account, envelope, SessionInfo(asked.client_ip), time.time(), purpose=account.purpose)
 
 
@@ -156,25 +159,31 @@ class _Listener:
         return self.ruling
 
 
-async def _judge(intake: Intake, listener: _Listener, mail: Submission, raw: bytes) -> dict[str, Any]:
+async def _judge(
+    intake: Intake, listener: _Listener, mail: Submission, raw: bytes, settings: Settings
+) -> dict[str, Any]:
     """MAIL, each RCPT, then the message, as a session does it. The message is judged for everybody where nobody is left,
     so that the trace is whole; the answer is then that of RCPT.
     """
-    stops = _before_data(intake, listener, mail)
+    if mail.session.client_ip in settings.line_ends_mended:
+        raw = LineEnds().mend(raw)
+    stops = _before_data(intake, listener, mail, settings.limits.max_recipients)
     left = tuple(recipient for recipient in mail.recipients if recipient.address not in stops)
     listener.forget()
+    if left and (stop := _at_the_door(intake, mail, raw, settings)) is not None:
+        return _refused_unread(stop, stops, mail)
     await intake.submit(replace(mail, envelope=mail.envelope._replace(recipients=left or mail.recipients)), raw)
     if listener.ruling is None:
         return _malformed(intake, mail, raw)
     house, language = intake.house, mail.account.tenant.language
     verdict = listener.ruling.as_json(language, house.public_url)
-    gone = [_outcome(address, stop.ruling) for address, stop in stops.items()]
+    gone = [stop.outcome(address) for address, stop in stops.items()]
     if left:
         verdict["recipients"] = gone + cast("list[Any]", verdict["recipients"])
     else:
         first = next(iter(stops.values()))
-        verdict |= {"action": first.ruling.action.word, "reply": first.reply, "recipients": gone}
-    verdict["policies"] = _merge(cast("list[Any]", verdict["policies"]), [stop.ruling for stop in stops.values()])
+        verdict |= {"action": first.action.word, "reply": first.reply, "recipients": gone}
+    verdict["policies"] = _merge(cast("list[Any]", verdict["policies"]), [*stops.values()])
     return verdict
 
 
@@ -182,37 +191,67 @@ class _Stop(NamedTuple):
     """A refusal before the message: of the sender, or of one recipient."""
 
     reply: str
-    ruling: Ruling
+    action: Action
+    reason: str
+    trace: tuple[TraceEntry, ...] = ()
+
+    @staticmethod
+    def of(reply: str, ruling: Ruling) -> _Stop:
+        return _Stop(reply, ruling.action, ruling.reason, tuple(ruling.trace))
+
+    def outcome(self, address: str) -> dict[str, str]:
+        return {"address": address, "action": self.action.word, "rule": rule_of(self.reason), "reason": self.reason}
 
 
-def _before_data(intake: Intake, listener: _Listener, mail: Submission) -> dict[str, _Stop]:
+def _said(intake: Intake, mail: Submission, reason: str, **detail: int) -> _Stop:
+    """What the session answers by itself, before any policy is asked."""
+    words = [(name, str(value)) for name, value in detail.items()]
+    reply = reply_line(reason, words, mail.account.tenant.language, intake.house.public_url)
+    return _Stop(reply, Action.DEFER if reply.startswith("4") else Action.REJECT, reason)
+
+
+def _at_the_door(intake: Intake, mail: Submission, raw: bytes, settings: Settings) -> _Stop | None:
+    """What the session refuses a whole message for (SMTP-5, SMTP-8, SMTP-24)."""
+    most = settings.limits.max_message_bytes
+    if len(raw) > most:
+        return _said(intake, mail, "session.too_big", limit=most)
+    wrong = fault(raw)
+    return _said(intake, mail, wrong) if wrong else None
+
+
+def _refused_unread(stop: _Stop, stops: dict[str, _Stop], mail: Submission) -> dict[str, Any]:
+    """The verdict on a message that no policy sees."""
+    recipients = [stops.get(one.address, stop).outcome(one.address) for one in mail.recipients]
+    verdict = {"action": stop.action.word, "reply": stop.reply, "recipients": recipients}
+    return {**verdict, "policies": _merge([], [*stops.values()]), "headers_after": []}
+
+
+def _before_data(intake: Intake, listener: _Listener, mail: Submission, most: int) -> dict[str, _Stop]:
     """Who is refused at MAIL or RCPT, by address."""
     reply = intake.sender(replace(mail, envelope=mail.envelope._replace(recipients=())))
     if reply is not None:
-        stop = _Stop(reply, listener.heard())
+        stop = _Stop.of(reply, listener.heard())
         return {recipient.address: stop for recipient in mail.recipients}
     stops: dict[str, _Stop] = {}
     alone = False
     for number, recipient in enumerate(mail.recipients):
+        if number - len(stops) >= most:
+            stops[recipient.address] = _said(intake, mail, "session.too_many_recipients", limit=most)
+            continue
         envelope = mail.envelope._replace(recipients=(recipient,))
         said = intake.recipient(replace(mail, envelope=envelope, in_company=number > len(stops)), alone=alone)
         alone = alone or said.alone
         if said.refusal is not None:
-            stops[recipient.address] = _Stop(said.refusal, listener.heard())
+            stops[recipient.address] = _Stop.of(said.refusal, listener.heard())
     return stops
 
 
-def _outcome(address: str, ruling: Ruling) -> dict[str, str]:
-
-    return {"address": address, "action": ruling.action.word, "rule": rule_of(ruling.reason), "reason": ruling.reason}
-
-
-def _merge(entries: list[dict[str, Any]], refusals: list[Ruling]) -> list[dict[str, Any]]:
+def _merge(entries: list[dict[str, Any]], refusals: list[_Stop]) -> list[dict[str, Any]]:
     """The trace of the message, with what a policy said at MAIL or RCPT where that was stronger."""
 
     merged = {entry["policy"]: entry for entry in entries}
-    for ruling in refusals:
-        for step in ruling.trace:
+    for stop in refusals:
+        for step in stop.trace:
             known = merged.get(step.policy)
             if step.action > (Action[known["action"].upper()] if known else Action.ACCEPT):
                 merged[step.policy] = step.as_json()

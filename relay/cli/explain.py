@@ -38,7 +38,11 @@ def explain(
     rcpt_to: RcptTo,
     client_ip: ClientIp = "127.0.0.1",
 ) -> None:
-    """Tell what would become of a mail, and which policy says so. Nothing is sent. Exits 1 where it would not be taken."""
+    """Tell what would become of a mail, and which policy says so. Nothing is sent. Exits 1 where it would not be taken.
+
+    SMTPUTF8 counts as announced where an address or the head is UTF-8, as a client would do it. Lines that end in LF alone are
+    read as lines of a file.
+    """
     from relay.cli.dryrun import explain_mail
     from relay.cli.output import print_json
     from relay.cli.verdicts import show_verdict

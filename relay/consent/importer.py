@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -110,11 +111,27 @@ def _json_lines(file: io.BufferedIOBase) -> Iterator[_Line]:
             yield _Line(number, _json_row(number, text), done)
 
 
+class _Twice(Exception):
+    """An object has a key that stands in it twice: one reader takes the first value and another the last."""
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise _Twice
+    return made
+
+
 def _json_row(number: int, text: bytes) -> dict[str, object] | Refusal:
     if len(text) >= MAX_LINE_BYTES:
         return Refusal(number, "", "the line is too long")
     try:
         row = orjson.loads(text)
+        json.loads(text.decode(), object_pairs_hook=_once)
+    except _Twice:
+        return Refusal(number, "", "the line names the same key twice: write each once")
+    except RecursionError:
+        return Refusal(number, "", "the line is nested too deeply: an object with texts")
     except orjson.JSONDecodeError as error:
         reason = _NOT_UTF8 if "UTF-8" in str(error) or "surrogate" in str(error) else "is not JSON"
         return Refusal(number, "", f"the line {reason}")

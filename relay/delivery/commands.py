@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-import idna
-
 from relay.delivery.content import Content
 from relay.delivery.job import Features, Job
 from relay.delivery.outcome import Failed
+from relay.mail.domain import with_a_labels
 from relay.mail.envelope import Recipient
 
 MAX_PATH_OCTETS = 320  # local part 64, @, domain 255 (RFC 5321 section 4.5.3.1)
@@ -71,15 +70,8 @@ def is_address(address: str) -> bool:
 
 def path_of(address: str, features: Features) -> str | None:
     """The address as it goes to this peer; without SMTPUTF8 a domain becomes A-labels and a wide local part has no way (None)."""
-    if features.smtputf8 or address.isascii():
-        return address
-    local, _, domain = address.rpartition("@")
-    if not local.isascii():
-        return None
-    try:
-        return f"{local}@{idna.encode(domain, uts46=True).decode('ascii')}"
-    except (idna.IDNAError, UnicodeError):
-        return None
+    path = address if features.smtputf8 else with_a_labels(address)
+    return path if features.smtputf8 or path.isascii() else None
 
 
 def _mail_line(job: Job, sender: str, content: Content, *, features: Features, wide: bool) -> bytes:

@@ -13,6 +13,7 @@ from relay.delivery.outcome import Deferred, Failed
 from relay.dkim.sign import Signer as Key
 from relay.dkim.sign import body_hash, sign
 from relay.mail import edits
+from relay.mail.domain import with_a_labels
 from relay.mail.edits import PER_COPY, Edit
 from relay.mail.message import Field, Malformed, join_head
 from relay.mail.placeholders import Template, template
@@ -76,7 +77,7 @@ def render(
     fields, links = base.fields, None
     for edit in plan:
         if edit.kind == "to_self":
-            fields = edits.show_only(fields, recipient)
+            fields = edits.show_only(fields, with_a_labels(recipient))
         elif edit.kind in PER_COPY:
             links = links or signer.links(item, recipient)
             if edit.kind == "unsubscribe":

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from relay.clock import Clock
 from relay.delivery.outcome import Delivered, Failed, Outcome, Scope
 from relay.mail import dsn
+from relay.mail.domain import with_a_labels
 from relay.mail.envelope import Recipient
 from relay.mail.reply import REASONS
 from relay.mail.words import decode_words
@@ -129,6 +130,7 @@ class Stamp(NamedTuple):
 
 def system_item(stamp: Stamp, about: Item, recipient: str, raw: bytes) -> Item:
     """A message of our own for the queue: null return path, no reports about it, the tenant's language kept."""
+    recipient = with_a_labels(recipient)
     meta = {
         "tenant_id": about.meta["tenant_id"],
         "tenant": about.meta["tenant"],

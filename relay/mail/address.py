@@ -58,6 +58,11 @@ class Address(NamedTuple):
     text: str  # as given, and delivered so (CONSENT-16)
 
     @property
+    def mailbox(self) -> str:
+        """The one mailbox that is meant, whatever the case of the domain and its form: who names it twice gets one copy."""
+        return f"{self.local}@{self.domain}"
+
+    @property
     def key(self) -> str:
         """What the address is compared by: the same as `narrow(text)`."""
         return f"{_fold(self.local)}@{self.domain}"
@@ -92,7 +97,7 @@ def _parse_path(text: str) -> Address | str:
     if not local:
         return "the address has no part before the @"
     if not all(map(_is_visible, text)):
-        return "the address holds a blank or control character"
+        return "the address holds a blank, a control character or one that nobody sees: type it anew"
     local = _local(local)
     if not local:
         return "the part before the @ is not valid"
@@ -109,7 +114,7 @@ def _parse_path(text: str) -> Address | str:
 def _is_visible(character: str) -> bool:
     if " " <= character <= "~":
         return True
-    return unicodedata.category(character) not in ("Cc", "Cs", "Zs", "Zl", "Zp")
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")
 
 
 def _local(text: str) -> str:

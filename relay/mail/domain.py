@@ -23,6 +23,15 @@ def to_ascii(domain: str) -> str | None:
         return None
 
 
+def with_a_labels(address: str) -> str:
+    """`address` in A-labels where that makes all of it ASCII, so that a host without SMTPUTF8 takes it; else as given."""
+    if address.isascii():
+        return address
+    local, at, domain = address.rpartition("@")
+    name = to_ascii(domain) if local.isascii() else None
+    return f"{local}{at}{name}" if at and name else address
+
+
 @cache
 def _extractor() -> TLDExtract:
     # Imported late: it pulls in an HTTP client, 0.1 s that most commands never need. No URL and no cache folder: it
@@ -46,6 +55,13 @@ def org_domain(domain: str) -> str:
     if found.suffix:
         return f"{found.domain}.{found.suffix}" if found.domain else name
     return ".".join(name.rsplit(".", 2)[-2:])  # a suffix that the list lacks is one label (its rule "*")
+
+
+@lru_cache(maxsize=4_096)
+def is_public_suffix(domain: str) -> bool:
+    """Whether everybody may register names under `domain` (A-label form), as under co.uk; by the same list."""
+    found = _extractor().extract_str(domain.lower().rstrip("."))
+    return bool(found.suffix) and not found.domain
 
 
 def _load() -> frozenset[str]:

@@ -18,6 +18,7 @@ from importlib import resources
 from quopri import encodestring
 from typing import NamedTuple
 
+from relay.mail.domain import with_a_labels
 from relay.mail.edits import field
 from relay.mail.envelope import Recipient
 from relay.mail.message import Message, join_head
@@ -122,7 +123,7 @@ def _head(original: Original, told: Sequence[Fate], stamp: Stamp, *, texts: _Tex
     foremost = next(name for name in ("failed", "delayed", "relayed", "delivered") if name in actions)
     fields = [
         field("From", f"Mail Delivery System <mailer-daemon@{stamp.host}>"),
-        field("To", f"<{original.mail_from}>"),
+        field("To", f"<{with_a_labels(original.mail_from)}>"),
         field("Subject", texts.of("subject", foremost)),
         field("Date", _date(stamp.now)),
         field("Message-ID", f"<{stamp.id}@{stamp.host}>"),

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
+from relay.mail.domain import with_a_labels
 from relay.mail.edits import field
 from relay.mail.envelope import Tenant
 from relay.mail.message import join_head
@@ -60,11 +61,11 @@ def confirmation(tenant: Tenant, purpose: str, recipient: str, link: str, *, lan
     title = ((known.title_nl if tongue == "nl" else known.title_en) if known else "") or purpose
     sender = (known.controller if known else "") or tenant.legal_name or tenant.name
     domain = next((d.name for d in tenant.domains.values() if d.usable and d.has_key), "")
-    local = f"no-answer@{domain}" if domain else tenant.contact or "postmaster@localhost"
+    local = f"no-answer@{domain}" if domain else with_a_labels(tenant.contact) or "postmaster@localhost"
     body = texts[f"body_{tongue}"].format(title=title, sender=sender, link=link)
     fields = [
         field("From", f"{encode_words(sender)} <{local}>"),
-        field("To", f"<{recipient}>"),
+        field("To", f"<{with_a_labels(recipient)}>"),
         field("Subject", encode_words(texts[f"subject_{tongue}"].format(title=title))),
         field("Date", rfc5322_date(int(time.time()))),
         field("Message-ID", f"<{secrets.token_hex(16)}@{domain or 'localhost'}>"),

@@ -35,7 +35,10 @@ class Malformed(NamedTuple):
 class Message:
     """One message: `raw` whole, `fields` of its header block, `body` as a view without a copy."""
 
-    __slots__ = ("_is_ascii", "author_domain", "body_start", "fields", "raw", "structure", "texts", "visible")
+    __slots__ = (
+        *("_is_ascii", "author_domain", "body_start", "fields", "has_placeholder"),
+        *("raw", "structure", "texts", "visible"),
+    )
 
     def __init__(self, raw: bytes, fields: list[Field], body_start: int) -> None:
         self.raw = raw
@@ -43,6 +46,7 @@ class Message:
         self.body_start = body_start
         self._is_ascii: bool | None = None
         self.author_domain: str | None = None  # kept by relay.mail.sender.from_domain
+        self.has_placeholder: bool | None = None  # kept by relay.mail.placeholders.has_placeholder
         self.structure: object = None  # kept by relay.mail.mime.structure, which several policies ask
         self.texts: object = None  # kept by relay.mail.texts.read_texts, until the message is judged
         self.visible: object = None  # kept by relay.mail.visible.visible_addresses

@@ -19,7 +19,7 @@ from relay.mail.words import decode, decode_words, loose_base64
 
 MAX_DEPTH = 30  # MSG-2
 MAX_PARTS = 2_000  # MSG-2
-MAX_FALSE_DELIMITERS = 100_000  # lines that begin like a delimiter and are none, before the walk gives up
+MAX_FALSE_DELIMITERS = 20_000  # lines that begin like a delimiter and are none, before the walk gives up
 
 _TYPE = re.compile(r"[ \t\r\n]*+([^\s;/()\"]++)[ \t]*+/[ \t]*+([^\s;()\"]++)")
 _PARAMETER = re.compile(

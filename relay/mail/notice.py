@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import NamedTuple
 
+from relay.mail.domain import with_a_labels
 from relay.mail.dsn import MESSAGE_ID
 from relay.mail.edits import field
 from relay.mail.message import Message, join_head
@@ -72,7 +73,7 @@ def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str
     body: str = texts[f"body_{tongue}"].format(**words)
     fields = [
         field("From", f"Zegel <postmaster@{stamp.host}>"),
-        field("To", f"<{sender}>"),
+        field("To", f"<{with_a_labels(sender)}>"),
         field("Subject", encode_words(texts[f"subject_{tongue}"])),
         field("Date", rfc5322_date(int(stamp.now))),
         field("Message-ID", f"<{stamp.id}@{stamp.host}>"),
@@ -90,6 +91,11 @@ def build(reason: str, sender: str, about: About, stamp: Stamp, *, language: str
 def _choice(way: str, link: str, tongue: str) -> str:
     """One thing that the sender may choose, and the link for it. The link alone changes nothing: its page has a button."""
     return f"{_TEXTS['choice'][f'{way}_{tongue}']}\n{link}?choice={way}&lang={tongue}"
+
+
+def is_automatic(message: Message) -> bool:
+    """Nobody wrote it by hand, so nobody reads a letter about it (RFC 3834 section 2): it may start a loop."""
+    return (message.get(b"auto-submitted") or b"").strip().lower().startswith(b"auto-")
 
 
 def _moment(seconds: float) -> str:

@@ -3,7 +3,8 @@
 Theory of operation. Only text parts are looked into that a reader shows and nobody signed or encrypted (MSG-6). A body is
 cut once into pieces around the marks; each copy is those pieces joined with its own links. In plain and quoted-printable
 parts only the mark's own octets change, also where a soft line break or an `=7B` lies in it; a base64 part that holds a
-mark is encoded anew from its changed content.
+mark is encoded anew from its changed content. Long bodies are searched in windows, so that a thread that does it never
+holds up the others for long; a mark that soft line breaks stretch over more than MAX_MARK_BYTES is none.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from typing import NamedTuple
 from relay.mail.message import Field, Malformed, Message
 from relay.mail.mime import Part, structure
 from relay.mail.texts import shown_parts
-from relay.mail.words import loose_base64
+from relay.mail.words import loose_pieces
 
+HEAVY_BYTES = 256 * 1024  # of a message: more is looked through beside the loop
+MAX_MARK_BYTES = 1024
+WINDOW_BYTES = 64 * 1024
 NAMES = ("unsubscribe", "my")
 WAY_OUT = "{{zegel_unsubscribe}}"
 MARKS = tuple(f"{{{{zegel_{name}}}}}".encode() for name in NAMES)
 
 _WIDE = ("utf-16", "utf-32")
+_LONGEST_MARK = 4 * max(map(len, MARKS))
 _CODECS = {"utf-16": ("utf-16-le", "utf-16-be"), "utf-32": ("utf-32-le", "utf-32-be")}
 _PLAIN = re.compile(rb"\{\{zegel_(?:(unsubscribe)|(my))\}\}")
 _QUOTED_HINTS = (b"{{", b"{=", b"=7B", b"=7b")
@@ -77,9 +82,11 @@ class Template:
 
 
 def has_placeholder(message: Message) -> bool:
-    """Whether an unsigned text part asks for the copy's own links."""
-    made = structure(message)
-    return not isinstance(made, Malformed) and any(True for _ in _found(message.raw, made.parts))
+    """Whether an unsigned text part asks for the copy's own links. Looked for once for a message."""
+    if message.has_placeholder is None:
+        made = structure(message)
+        message.has_placeholder = not isinstance(made, Malformed) and any(True for _ in _found(message.raw, made.parts))
+    return message.has_placeholder
 
 
 def template(fields: list[Field], body: bytes) -> Template | None:
@@ -110,20 +117,34 @@ def _found(raw: bytes, parts: Sequence[Part]) -> Iterator[tuple[int, int, Piece]
                 yield part.start, part.end, coded
             continue
         is_quoted = part.encoding == "quoted-printable"
-        hints = _QUOTED_HINTS if is_quoted else (b"{{zegel_",)
-        if any(raw.find(hint, part.start, part.end) >= 0 for hint in hints):
-            for match in (_QUOTED if is_quoted else _PLAIN).finditer(raw, part.start, part.end):
-                yield match.start(), match.end(), Slot((match.lastindex or 1) - 1, is_quoted)
+        for match in _marks(raw, part.start, part.end, is_quoted=is_quoted):
+            yield match.start(), match.end(), Slot((match.lastindex or 1) - 1, is_quoted)
+
+
+def _marks(raw: bytes, start: int, end: int, *, is_quoted: bool) -> Iterator[re.Match[bytes]]:
+    hints, pattern = (_QUOTED_HINTS, _QUOTED) if is_quoted else ((b"{{zegel_",), _PLAIN)
+    while start < end:
+        window = start + WINDOW_BYTES
+        seen = min(window + MAX_MARK_BYTES, end)
+        if any(raw.find(hint, start, seen) >= 0 for hint in hints):
+            for match in pattern.finditer(raw, start, seen):
+                if match.start() < window:
+                    window = max(window, match.end())
+                    yield match
+        start = window
 
 
 def _coded(part: Part, raw: bytes) -> Coded | None:
-    body = raw[part.start : part.end]
-    content = loose_base64(body)
     charset = part.params.get("charset", "").lower()
     wide = next((name for name in _WIDE if charset.startswith(name)), "")
-    for codec in _CODECS.get(wide, ("ascii",)):
-        if any(mark.decode().encode(codec) in content for mark in MARKS):
-            return Coded(content, codec, body.endswith(b"\r\n"))
+    marks = {mark.decode().encode(codec): codec for codec in _CODECS.get(wide, ("ascii",)) for mark in MARKS}
+    tail = b""
+    for piece in loose_pieces(raw, part.start, part.end):
+        for mark, codec in marks.items():
+            if mark in tail + piece:
+                content = b"".join(loose_pieces(raw, part.start, part.end))
+                return Coded(content, codec, raw[part.end - 2 : part.end] == b"\r\n")
+        tail = (tail + piece)[-_LONGEST_MARK:]
     return None
 
 

@@ -10,18 +10,22 @@ import binascii
 import codecs
 import re
 from base64 import b64encode
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 
 from relay.mail.edits import BadValue
 
 MAX_WORD = 75  # RFC 2047 section 2
+PIECE_BYTES = 64 * 1024
+MAX_WORDS = 2_500  # as many as an address list that is read can hold (MAX_DIVIDERS of relay.mail.address)
 
 # The text may hold blanks, which the RFC forbids and mail programs read all the same.
 _WORD = re.compile(rb"=\?([^?\s]{1,64}+)\?([bBqQ])\?([^?\r\n]*+)\?=")
 _GAP = re.compile(rb"[ \t\r\n]++")
 _SEPARATOR = re.compile(rb"[\s,;<>]")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
-_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]++")
+_NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _Q_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # RFC 2047 section 5 (3)
 
@@ -60,14 +64,14 @@ def decode(raw: bytes, charset: str = "") -> str:
 def decode_words(value: bytes) -> str:
     """Text of an unfolded header value with its encoded-words decoded; linear in the length.
 
-    Blanks between two encoded-words vanish (RFC 2047 section 6.2).
+    Blanks between two encoded-words vanish (RFC 2047 section 6.2). What stands behind MAX_WORDS of them is left as it is.
     """
     if b"=?" not in value:
         return decode(value)
     result: list[str] = []
     position = 0
     charset, octets = "", bytearray()  # of the words not yet turned into text: one character may span two words
-    for match in _WORD.finditer(value):
+    for match in islice(_WORD.finditer(value), MAX_WORDS):
         between = value[position : match.start()]
         name = match[1].partition(b"*")[0].decode("latin-1").lower()  # RFC 2231 section 5: charset*language
         if octets and (name != charset or not (between == b"" or _GAP.fullmatch(between))):
@@ -123,15 +127,32 @@ def _goes_on(has_at: bool, text: bytes) -> bool:
 def _octets(encoding: bytes, text: bytes) -> bytes:
     if encoding in b"bB":
         return loose_base64(text)
-    return _HEX.sub(lambda m: bytes((int(m[1], 16),)), text.replace(b"_", b" "))
+    if b"=" not in text:
+        return text.replace(b"_", b" ")
+    return _HEX.sub(_octet, text.replace(b"_", b" "))
+
+
+def _octet(match: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(match[1].decode("ascii"))
 
 
 def loose_base64(text: bytes) -> bytes:
-    """Octets of base64 text, whatever stands between the letters and however it ends."""
-    letters = _NOT_BASE64.sub(b"", text)
+    """Octets of base64 text, whatever stands between the letters and however it ends. For a long text see `loose_pieces`."""
+    letters = text.translate(None, _NOT_BASE64)
     if len(letters) % 4 == 1:
         letters = letters[:-1]
     return binascii.a2b_base64(letters + b"=" * (-len(letters) % 4))
+
+
+def loose_pieces(raw: bytes | memoryview, start: int, end: int) -> Iterator[bytes]:
+    """The same of `raw[start:end]` in pieces of up to PIECE_BYTES, so that other threads can run between them."""
+    left = b""
+    for at in range(start, end, PIECE_BYTES):
+        letters = left + bytes(raw[at : min(at + PIECE_BYTES, end)]).translate(None, _NOT_BASE64)
+        whole = len(letters) // 4 * 4
+        left = letters[whole:]
+        yield binascii.a2b_base64(letters[:whole])
+    yield loose_base64(left)
 
 
 def encode_words(text: str) -> str:

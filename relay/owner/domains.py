@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.mail.address import is_freemail
+from relay.mail.domain import is_public_suffix
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -26,6 +27,11 @@ def add(desk: Desk, args: Args) -> Result:
     name = args.domain("domain")
     if is_freemail(name):
         raise OwnerError("domain.freemail", "that is a mailbox provider's domain; nobody sends as it from here (ID-3)")
+    if is_public_suffix(name):
+        text = (
+            "names under that domain belong to many owners (a public suffix): add the domain that the tenant registered"
+        )
+        raise OwnerError("domain.public_suffix", text)
     vouched = args.flag("vouched")
     row = _row(desk, owner, name)
     if row is None:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from relay.consent import token as tokens
 from relay.limits import client_key
+from relay.mail.address import parse_path
 from relay.mail.envelope import Purpose, Tenant
 from relay.portal.gateway import DirectoryView, Notice, OpRefused, OpUnavailable, purpose_title, sender_title
 from relay.portal.pages import Site
@@ -118,10 +119,12 @@ async def _posted_address(request: Request) -> str | None:
         return None
     if len(values) != 1 or not isinstance(values[0], str) or len(values[0]) > MAX_EMAIL_CHARS:
         return None
+    address = values[0].strip()
     try:
-        return validate_email(values[0].strip(), check_deliverability=False).normalized
+        validate_email(address, check_deliverability=False)
     except EmailNotValidError:
         return None
+    return None if isinstance(parse_path(address), str) else address  # as given (CONSENT-16)
 
 
 async def _request(site: Site, request: Request, optin: OptIn, address: str) -> None:

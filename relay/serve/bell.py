@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from relay.clock import Clock, SystemClock
+from relay.mail.domain import with_a_labels
 from relay.mail.edits import field
 from relay.mail.message import join_head
 from relay.mail.received import rfc5322_date
@@ -83,7 +84,7 @@ class Letter(NamedTuple):
             lines += [f"    What it means and what to do: {RUNBOOK}{change.condition.name.lower()}", ""]
         fields = [
             field("From", f"Zegel <postmaster@{self.host}>"),
-            field("To", f"<{recipient}>"),
+            field("To", f"<{with_a_labels(recipient)}>"),
             field("Subject", encode_words(self.subject)),
             field("Date", rfc5322_date(int(self.at))),
             field("Message-ID", f"<{self.id}.{secrets.token_hex(4)}@{self.host}>"),

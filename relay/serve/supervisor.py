@@ -41,6 +41,9 @@ STEADY_SECONDS = 30.0
 BIND_AGAIN_SECONDS = 0.2
 START_TRIES = 3
 SNAPSHOT_SECONDS = 1.0
+RELOAD_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+OF_ALL = frozenset(("queue.stats", "queue.list", "held.list"))
 WEB = -1
 
 
@@ -58,6 +61,7 @@ class Child:
         self.channel: Channel | None = None
         self.ready = asyncio.Event()
         self.snapshot: metrics.Snapshot | None = None
+        self.must_reload = False  # it was asked for while this one started
         self.state = "missing"  # one of relay.serve.vitals.STATES
 
 
@@ -259,13 +263,30 @@ class Supervisor:
 
     async def _reload_certificates(self) -> bool:
         """Whether a worker refused its pair."""
-        refused = False
-        for child in self.children.values():
-            if child.channel is not None and child.place != WEB:
-                for problem in await child.channel.call("worker.reload"):
-                    refused = True
-                    log.error(events.RELOAD_REFUSED, problem=problem)
-        return refused
+        workers = [child for child in self.children.values() if child.place != WEB]
+        problems = [problem for told in await asyncio.gather(*map(self._reloaded, workers)) for problem in told]
+        for problem in problems:
+            log.error(events.RELOAD_REFUSED, problem=problem)
+        return bool(problems)
+
+    async def _reloaded(self, child: Child) -> list[str]:
+        """What one worker could not take. One that does not answer is replaced, since it would go on with what is old.
+
+        A worker that starts at this moment may have read the old files: it is asked as soon as it has said hello.
+        """
+        process = child.process
+        if child.channel is None:
+            child.must_reload = True
+            return []
+        try:
+            problems: list[str] = await child.channel.call("worker.reload", timeout=RELOAD_SECONDS)
+        except (OpUnavailable, OpRefused):
+            child.must_reload = True  # for its successor, and then nothing is refused any more
+            if process is not None and process is child.process and process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            return [f"worker {child.place} did not answer and is replaced; its successor reads what is new"]
+        return problems
 
     # -- control socket -----------------------------------------------------------------------------------------------
 
@@ -281,6 +302,9 @@ class Supervisor:
             child = self.children[int(args["place"])]
             child.channel = channel
             child.ready.set()
+            if child.must_reload:
+                child.must_reload = False
+                self._later(self._reload())
             return {}
         if op == "metrics.text":
             return metrics.merge(self._snapshots(), self._base)
@@ -355,14 +379,32 @@ class Supervisor:
 
     async def _ask_workers(self, op: str, args: dict[str, Any]) -> Any:
         """Ask every worker and join the answers: sums for stats, one list for lists, else the one that has it."""
-        channels = [c.channel for c in self.children.values() if c.channel is not None and c.place != WEB]
-        answers = await asyncio.gather(*(channel.call(op, args) for channel in channels))
+        answers = await self._answers(op, args)
         if op == "queue.stats":
             return {key: sum(answer[key] for answer in answers) for key in (answers[0] if answers else {})}
         if op in ("queue.list", "held.list", "held.page"):
             joined = sorted((row for answer in answers for row in answer), key=lambda row: str(row["id"]))
             return joined[: int(args.get("limit", 100))]
         return next((answer for answer in answers if answer is not None), None)
+
+    async def _answers(self, op: str, args: dict[str, Any]) -> list[Any]:
+        """Of all workers. One that hangs stops a command for one message only where no other has that message."""
+        workers = [child for child in self.children.values() if child.channel is not None and child.place != WEB]
+        asked = (child.channel.call(op, args, timeout=ANSWER_SECONDS) for child in workers if child.channel is not None)
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        silent: list[Child] = []
+        for child, answer in zip(workers, told, strict=True):
+            if isinstance(answer, OpUnavailable):
+                silent.append(child)
+            elif isinstance(answer, BaseException):
+                raise answer
+        answers = [answer for answer in told if not isinstance(answer, OpUnavailable)]
+        is_found = op not in OF_ALL and any(answer is not None for answer in answers)
+        if silent and not is_found:
+            which = ", ".join(f"{child.place} (process {child.process.pid})" for child in silent if child.process)
+            text = f"worker {which} does not answer, and its mail cannot be seen; try again, or end that process"
+            raise OpUnavailable(op, f"{text}: another takes its place")
+        return answers
 
     def _later(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -22,8 +22,10 @@ from relay.delivery.scheduler import Attempt
 from relay.keyring import Keyring
 from relay.mail import letters, notice
 from relay.mail.address import narrow
+from relay.mail.domain import with_a_labels
 from relay.mail.envelope import Account, Submission
 from relay.mail.message import Message
+from relay.mail.notice import is_automatic
 from relay.mail.visible import Unreadable, reply_addresses, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
@@ -168,7 +170,7 @@ class Watch:
             )
             return
         sender = item.meta["from"]
-        if not sender:
+        if not sender or (mail.message is not None and is_automatic(mail.message)):
             return
         waits = note.kind == "held"
         key = {"key": f"{item.tenant}:{narrow(sender)}"}
@@ -204,7 +206,7 @@ class Watch:
 
         Where `once` names it, it is queued for the first who asks on any gateway of the same counters; else `id` is "".
         """
-        tenant, once = args["tenant"], args.get("once", "")
+        tenant, once, recipient = args["tenant"], args.get("once", ""), with_a_labels(args["recipient"])
         if once and (await self.shared.hit([once], ONCE_SECONDS, self._clock.now()))[0] > 1:
             return {"id": ""}
         number = self.queue.next_id()
@@ -216,8 +218,8 @@ class Watch:
             "class": "system",
             "purpose": args.get("purpose", ""),
             "from": "",
-            "rcpt": [[args["recipient"], ["NEVER"], ""]],
-            "utf8": not args["recipient"].isascii(),
+            "rcpt": [[recipient, ["NEVER"], ""]],
+            "utf8": not recipient.isascii(),
             "edits": [],
             "domain": args.get("domain", ""),
             "language": args.get("language", "nl"),

@@ -6,8 +6,9 @@ makes the whole message refused (SMTP-5), whatever other servers would have made
 
 from __future__ import annotations
 
-from relay.mail.lines import has_dot_line
+from relay.mail.lines import has_bare_line_end, has_dot_line
 
+BARE_LINE_END = "session.bare_newline"
 END = b"\r\n.\r\n"
 
 
@@ -17,6 +18,13 @@ def find_end(buffer: bytearray, scanned: int) -> int:
     A buffer that starts with `.` CR LF is an empty message: its mark starts at -2, told as index 0 by `cut`.
     """
     return buffer.find(END, max(0, scanned - 4))
+
+
+def fault(raw: bytes) -> str:
+    """The reason to refuse a whole message for an octet that no message may hold, or "" (SMTP-5, SMTP-24)."""
+    if has_bare_line_end(raw):
+        return BARE_LINE_END
+    return "message.nul" if b"\0" in raw else ""
 
 
 def unstuff(data: bytes) -> bytes:

@@ -53,6 +53,7 @@ class Transaction:
     session: SessionInfo
     mail: MailCommand
     recipients: list[Recipient] = field(default_factory=list)
+    mailboxes: set[str] = field(default_factory=set)  # of `recipients`: each gets one copy however often it is named
     settled: set[str] = field(default_factory=set)
     is_asked: bool = False  # some RCPT was answered, if only with a refusal
     is_alone: bool = False  # who was taken takes no company (CLASS-7)
@@ -62,6 +63,11 @@ class Transaction:
     @property
     def mail_from(self) -> str:
         return self.mail.address.text if self.mail.address else ""
+
+    def add(self, address: Address, recipient: Recipient) -> None:
+        """One RCPT that was answered with 250."""
+        self.recipients.append(recipient)
+        self.mailboxes.add(address.mailbox)
 
     def envelope(self) -> Envelope:
         mail = self.mail

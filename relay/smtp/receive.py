@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 
 from relay.mail.envelope import Account
-from relay.mail.lines import has_bare_line_end
 from relay.smtp import data
 from relay.smtp.connection import TIMED_OUT, Connection, Lost
 from relay.smtp.front import Front, InFlight, Transaction
@@ -58,10 +57,11 @@ class Receiving(Connection):
     async def _submit(self, transaction: Transaction, raw: bytes) -> str:
         self.expect_nothing()
         try:
-            if has_bare_line_end(raw):
+            wrong = data.fault(raw)
+            if wrong == data.BARE_LINE_END:
                 return self.bare_line_end(transaction.account)
-            if b"\0" in raw:
-                return self.front.say("message.nul", transaction.account)
+            if wrong:
+                return self.front.say(wrong, transaction.account)
             return await self.front.message(transaction, raw)
         finally:
             self._reset()
@@ -70,7 +70,7 @@ class Receiving(Connection):
         """The refusal of a CR or LF that stands alone; the session ends, since what follows cannot be trusted (SMTP-5)."""
         self._quit = True
         self.front.count("protocol_error_550")
-        return self.front.say("session.bare_newline", account)
+        return self.front.say(data.BARE_LINE_END, account)
 
     def _too_big(self, transaction: Transaction) -> str:
         return self.front.say("session.too_big", transaction.account, limit=str(self.front.limits.max_message_bytes))

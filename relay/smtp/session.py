@@ -13,13 +13,16 @@ import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from relay.mail.envelope import SessionInfo
+from relay.mail.address import Address
+from relay.mail.envelope import Recipient, SessionInfo
 from relay.smtp.connection import MAX_LINE, Lost
 from relay.smtp.entrance import Entrance, Reply
 from relay.smtp.front import Front, Gate, InFlight, Listens, Transaction
 from relay.smtp.proxy import BadProxyHeader, read_header
 from relay.smtp.receive import NO_RECIPIENTS
 from relay.smtp.syntax import mail_command, rcpt_command
+
+RECIPIENT_OK = "250 2.1.5 Recipient OK"
 
 _BURST = 200  # commands of one client in a turn of the loop; the others come next
 _ERRORS = frozenset(("454", "500", "501", "502", "503", "504", "530", "535", "538", "555"))
@@ -297,23 +300,28 @@ class Session(Entrance):
         if isinstance(parsed, str):
             return self._with_reason(parsed)
         transaction.is_asked = True
+        address, recipient = parsed
+        if address.mailbox in transaction.mailboxes:
+            return RECIPIENT_OK
         most = transaction.own_limit or self.front.limits.max_recipients
         if len(transaction.recipients) >= most:
             reason = "session.recipients_per_message" if transaction.own_limit else "session.too_many_recipients"
             return self.front.say(reason, self.account, limit=str(most))
-        refusal = self.front.recipient(transaction, *parsed)
+        refusal = self.front.recipient(transaction, address, recipient)
         if refusal is None:
-            transaction.recipients.append(parsed[1])
-            return "250 2.1.5 Recipient OK"
+            transaction.add(address, recipient)
+            return RECIPIENT_OK
         if isinstance(refusal, str):
             return refusal
-        return self._rcpt_later(transaction, parsed[1], refusal)
+        return self._rcpt_later(transaction, address, recipient, refusal)
 
-    async def _rcpt_later(self, transaction: Transaction, recipient: Any, refusal: Awaitable[str | None]) -> str:
+    async def _rcpt_later(
+        self, transaction: Transaction, address: Address, recipient: Recipient, refusal: Awaitable[str | None]
+    ) -> str:
         reply = await refusal
         if reply is None:
-            transaction.recipients.append(recipient)
-        return reply or "250 2.1.5 Recipient OK"
+            transaction.add(address, recipient)
+        return reply or RECIPIENT_OK
 
     def _data(self, argument: bytes) -> Reply:
         if argument:

@@ -64,6 +64,8 @@ def test_a_refused_call_changes_nothing_and_says_what_to_do(world: World) -> Non
     assert world.refused("credential.add", tenant="shop", stream="personal", purpose="offers") == "credential.purpose"
     assert world.refused("consent.give", tenant="shop", email="ann@example.net") == "consent.incomplete"
     assert world.refused("domain.add", tenant="shop", domain="gmail.com") == "domain.freemail"
+    for suffix in ("co.uk", "CO.UK", "github.io"):
+        assert world.refused("domain.add", tenant="shop", domain=suffix, vouched=True) == "domain.public_suffix"
     assert _rows(world) == before
 
 

@@ -58,6 +58,28 @@ def test_500_copies_each_with_its_own_token_and_signature(start: Start) -> None:
     assert all(verified(copy.raw, gateway.settings) for copy in copies)
 
 
+def test_a_split_reaches_an_internationalised_domain_through_a_host_without_smtputf8(start: Start) -> None:
+    """CC-8: the address of our own To is in A-labels, as that of the envelope."""
+    gateway, hop = start(hop=Moody(offers=("PIPELINING", "8BITMIME")))
+    people = [*outsiders(11), "jan@bücher.example"]
+    mail = letter("To: " + ",\r\n ".join(people).replace("bücher", "xn--bcher-kva"), "Subject: many")
+    assert post(gateway, "personal", people, mail, mail=["SMTPUTF8"]).queue_id
+    assert hop.until(lambda: len(recipients(hop, "many")) == 12, 20.0)
+    (his,) = [copy for copy in arrived(hop, "Subject: many") if "jan@" in copy.rcpt[0]]
+    assert his.rcpt == ["RCPT TO:<jan@xn--bcher-kva.example>"] and "To: jan@xn--bcher-kva.example" in his.head
+
+
+def test_a_mailbox_that_is_named_again_gets_one_copy(start: Start) -> None:
+    """The domain's case and its form make no other mailbox; the local part's case may."""
+    gateway, hop = start()
+    people = outsiders(12)
+    again = [people[0], people[0].upper().replace("P0@", "p0@"), people[1].replace("p1@", "P1@")]
+    assert post(gateway, "personal", [*people, *again], letter("To: " + ", ".join(people), "Subject: many")).queue_id
+    assert hop.until(lambda: len(recipients(hop, "many")) == 13, 20.0)
+    gateway.settle()
+    assert sorted(recipients(hop, "many")) == sorted(f"RCPT TO:<{address}>" for address in [*people, again[2]])
+
+
 def test_a_restart_in_the_middle_repeats_no_copy(start: Start) -> None:
     gateway, hop = start(hop=Moody(answer=slowly))
     people = outsiders(120)

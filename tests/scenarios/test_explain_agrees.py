@@ -102,6 +102,50 @@ def test_explain_says_what_the_gateway_says(gateway: Gateway, mail: dict[str, ob
         assert stopped == refused.keys()
 
 
+HEAD = b"From: info@sender.example\r\nTo: ann@dest.example\r\nSubject: x\r\n"
+MANY = tuple(f"p{number}@dest.example" for number in range(501))
+
+
+@pytest.mark.parametrize(
+    ("raw", "to"),
+    [
+        (HEAD + b"\r\na\0b\r\n", PEOPLE[:1]),
+        (HEAD + b"\r\na\rb\r\n", PEOPLE[:1]),
+        (HEAD + b"\r\n" + b"hello hello\r\n" * 2_200_000, PEOPLE[:1]),
+        (HEAD + "X-Name: Ján\r\n\r\nHello.\r\n".encode(), PEOPLE[:1]),
+        (HEAD + b"X-Name: J\xe1n\r\n\r\nHello.\r\n", PEOPLE[:1]),
+        (HEAD + b"\r\nHello.\r\n", MANY),
+        (HEAD + b"\r\nHello.\r\n", (MANY[0], MANY[0], "p0@DEST.example", *MANY[1:500])),
+    ],
+    ids=[
+        "NUL",
+        "bare CR",
+        "size",
+        "UTF-8 head",
+        "Latin-1 head",
+        "501st recipient",
+        "500 mailboxes and two named again",
+    ],
+)
+def test_explain_refuses_what_the_session_refuses(gateway: Gateway, raw: bytes, to: tuple[str, ...]) -> None:
+    """SMTP-5, SMTP-8, SMTP-10, SMTP-24; a client announces SMTPUTF8 where the head is UTF-8."""
+    told = explain_mail(gateway.settings, Asked(gateway.logins["personal"][0], "info@sender.example", to), raw)
+    stopped = {entry["address"]: entry["reason"] for entry in told["recipients"] if entry["action"] == "reject"}
+    stopped |= {entry["address"]: entry["reason"] for entry in told["recipients"] if entry["action"] == "defer"}
+    refused: set[str] = set()
+    with gateway.connect() as client:
+        assert client.login(*gateway.logins["personal"]).startswith("235")
+        assert client.ask("MAIL FROM:<info@sender.example>" + (" SMTPUTF8" if "Ján".encode() in raw else "")) == (
+            "250 2.1.0 Sender OK"
+        )
+        refused = {address for address in to if not client.ask(f"RCPT TO:<{address}>").startswith("250")}
+        client.ask("DATA")
+        client.send(raw + b".\r\n")
+        reply = client.reply()
+    assert QUEUED.sub("queued", told["reply"]) == QUEUED.sub("queued", reply)
+    assert bool(refused or reply[0] != "2") == bool(stopped) and refused <= stopped.keys()
+
+
 def test_explain_and_the_gateway_name_consent_for_another_list(gateway: Gateway) -> None:
     """CONSENT-4: ann agreed to the newsletter, the login is for the offers; a stranger agreed to nothing (CONSENT-1)."""
     mail = {"login": "offers", "sender": "info@sender.example", "author": "info@sender.example", "shown": 0}

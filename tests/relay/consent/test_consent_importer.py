@@ -178,3 +178,11 @@ def test_lines_that_end_as_on_old_machines_are_refused_with_the_remedy() -> None
     rows, refused = _read(_csv(ANN, end="\r"))
     assert rows == []
     assert refused == [(1, "", "the first row is not CSV: end each row with a line feed")]
+
+
+def test_a_line_that_names_a_key_twice_is_refused() -> None:
+    """One reader would take the first value and another the last."""
+    twice = b'{"email": "ann@example.net", "email": "bob@example.net"}\n'
+    rows, refused = _read(b'{"email": "ann@example.net"}\n' + twice)
+    assert rows == [(1, "ann@example.net")]
+    assert refused == [(2, "", "the line names the same key twice: write each once")]

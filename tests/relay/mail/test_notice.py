@@ -9,7 +9,7 @@ from email.message import EmailMessage
 import pytest
 
 from relay.mail.message import Message
-from relay.mail.notice import About, Stamp, build
+from relay.mail.notice import About, Stamp, build, is_automatic
 
 STAMP = Stamp("gw.example", 1_790_000_000.0, "id1")
 RAW = "To: ann@dest.example\r\nSubject: {}\r\nMessage-ID: {}\r\n\r\nDag.\r\n"
@@ -75,3 +75,23 @@ def test_a_subject_is_text_whatever_it_holds(subject: str, shown: str) -> None:
 
 def test_a_message_id_that_is_none_is_not_answered() -> None:
     assert letter("recipients.split", reference="<a b>")["In-Reply-To"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "automatic"),
+    [("auto-replied", True), ("Auto-Generated; x=y", True), ("auto-notified", True), ("no", False), ("", False)],
+)
+def test_automatic_mail_is_known(value: str, automatic: bool) -> None:
+    message = Message.split(f"Auto-Submitted: {value}\r\n\r\nDag.\r\n".encode())
+    assert isinstance(message, Message) and is_automatic(message) is automatic
+
+
+def test_who_writes_from_an_internationalised_domain_is_written_to_in_a_labels() -> None:
+    """So that a host without SMTPUTF8 takes it; a local part that is not ASCII has no such form."""
+    about = About("0R3M7K2QX9T1A", 1.0, None, 3)
+    for sender, to in (
+        ("jan@bücher.example", b"jan@xn--bcher-kva.example"),
+        ("käthe@s.example", "käthe@s.example".encode()),
+    ):
+        raw = build("recipients.split", sender, about, STAMP, language="en", url="https://gw.example/")
+        assert b"\r\nTo: <" + to + b">\r\n" in raw

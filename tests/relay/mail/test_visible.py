@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import time
 
@@ -10,7 +11,7 @@ import pytest
 from relay.mail.address import MAX_DIVIDERS, dividers
 from relay.mail.displayname import named_domains
 from relay.mail.message import Malformed, Message
-from relay.mail.placeholders import has_placeholder
+from relay.mail.placeholders import WINDOW_BYTES, has_placeholder, template
 from relay.mail.texts import read_texts
 from relay.mail.visible import Unreadable, audience, own_addresses, visible_addresses
 
@@ -167,3 +168,32 @@ def test_texts_leave_attachments_out_and_stop_at_their_limit() -> None:
 )
 def test_placeholders_are_seen_where_they_may_be_filled(head: list[str], body: str, asked: bool) -> None:
     assert has_placeholder(mail(*head, body=body)) is asked
+
+
+@pytest.mark.parametrize("encoding", ["7bit", "quoted-printable", "base64"])
+@pytest.mark.parametrize("at", range(WINDOW_BYTES - 25, WINDOW_BYTES + 3))
+def test_a_mark_is_found_wherever_it_stands_in_a_long_body(encoding: str, at: int) -> None:
+    """Also across two of the windows in which it is looked for."""
+    mark = "{{zegel=\r\n_=75nsubscribe}}" if encoding == "quoted-printable" else "{{zegel_unsubscribe}}"
+    head = ("Content-Type: text/plain", f"Content-Transfer-Encoding: {encoding}")
+    if encoding == "base64":
+        body = base64.encodebytes(b"x" * (at * 3 // 4 + at % 3) + mark.encode() + b"x" * 999).decode()
+    else:
+        body = "x" * at + mark + "y" * WINDOW_BYTES + mark
+    message = mail(*head, body=body.replace("\r\n", "\n").replace("\n", "\r\n"))
+    assert has_placeholder(message)
+    made = template(message.fields, message.raw[message.body_start :])
+    assert made is not None
+    filled = made.fill(("https://g/u", "https://g/my"))
+    filled = base64.b64decode(filled) if encoding == "base64" else filled
+    assert filled.count(b"https:") == (1 if encoding == "base64" else 2)
+    assert b"zegel" not in filled
+
+
+@pytest.mark.parametrize("piece", ["{=\r\n", "{{zegel_unsubscrib=\r\n", "{{zegel_my}=\r\n=7D" + "x\r\n"])
+def test_half_marks_cost_what_their_length_says(piece: str) -> None:
+    body = piece * (2_000_000 // len(piece))
+    message = mail("Content-Type: text/html", "Content-Transfer-Encoding: quoted-printable", body=body)
+    started = time.thread_time()
+    assert has_placeholder(message) is piece.endswith("x\r\n")
+    assert time.thread_time() - started < 1.0

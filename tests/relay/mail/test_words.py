@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.mail.edits import BadValue, field
-from relay.mail.words import codec_of, decode, decode_words, encode_words
+from relay.mail.words import (
+    MAX_WORDS,
+    PIECE_BYTES,
+    codec_of,
+    decode,
+    decode_words,
+    encode_words,
+    loose_base64,
+    loose_pieces,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +46,12 @@ from relay.mail.words import codec_of, decode, decode_words, encode_words
 )
 def test_words_are_read_tolerantly(value: bytes, text: str) -> None:
     assert decode_words(value) == text
+
+
+def test_no_more_words_are_decoded_than_a_head_can_need() -> None:
+    """MSG-11: a Subject of 240 kB holds 12,000 of them."""
+    word = b"=?utf-8?q?=C3=A9?= "
+    assert decode_words(word * (MAX_WORDS + 2)) == "é" * MAX_WORDS + " " + (word * 2).decode()
 
 
 @pytest.mark.parametrize(
@@ -75,3 +90,11 @@ def test_what_is_written_is_read_back_by_us_and_by_the_standard_library(text: st
     if "=?" in written:
         assert str(make_header(decode_header(written))) == text
         field("Subject", written)  # fit for a header
+
+
+@given(st.binary(max_size=400), st.integers(0, 40), st.integers(0, 40))
+def test_base64_in_pieces_reads_as_it_does_whole(text: bytes, before: int, behind: int) -> None:
+    raw = b"A" * before + text + b"=" + b"B" * behind
+    assert b"".join(loose_pieces(raw, before, before + len(text))) == loose_base64(text)
+    many = text * (PIECE_BYTES // max(1, len(text)) + 2)
+    assert b"".join(loose_pieces(many, 0, len(many))) == loose_base64(many)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from relay.mail.letters import confirmation
 from relay.portal.gateway import OpRefused, OpUnavailable
 from relay.portal.optin import CLIENT_LIMIT
 from tests.fakes.gateway import MemoryGateway, portal_settings
@@ -31,7 +32,7 @@ async def test_a_sign_up_becomes_consent_only_by_the_button_behind_the_mail(
     assert started.status_code == 202
     (notice,) = owned.notices
     assert (notice.kind, notice.tenant, notice.purpose) == ("optin.confirm", "shop", "newsletter")
-    assert (notice.recipient, notice.language) == ("Ann@example.net", "en")
+    assert (notice.recipient, notice.language) == ("Ann@Example.net", "en")
     link = urlsplit(notice.link)
     path = f"{link.path}?{link.query}"
     page = await owned_web.get(path, headers=HTML)
@@ -63,6 +64,20 @@ async def test_a_confirmation_lifts_an_earlier_objection_of_the_same_person(
     assert (await owned_web.post(f"{link.path}?{link.query}")).status_code == 200
     assert owned.lookup.suppressions(tenant.id, ["ann@example.net"], purpose="newsletter")["ann@example.net"] == ()
     assert owned.lookup.suppressions(tenant.id, ["ann@example.net"], purpose="offers")["ann@example.net"] != ()
+
+
+@pytest.mark.parametrize("given", ["jan@xn--bcher-kva.example", "jan@bücher.example", "Jan@Example.net"])
+async def test_mail_goes_to_the_address_as_it_was_given(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway, given: str
+) -> None:
+    """CONSENT-16; and the letter can leave through a host without SMTPUTF8."""
+    await owned_web.post(f"/optin/{form_key(owned)}", data={"email": given})
+    (notice,) = owned.notices
+    assert notice.recipient == given
+    tenant = owned.directory().tenant("shop")
+    assert tenant is not None
+    raw = confirmation(tenant, "newsletter", given, notice.link, language="en").raw
+    assert f"\r\nTo: <{given.replace('bücher', 'xn--bcher-kva')}>\r\n" in raw
 
 
 @pytest.mark.parametrize(

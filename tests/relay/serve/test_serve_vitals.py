@@ -68,6 +68,34 @@ def test_the_certificate_in_force_is_measured_not_the_file(gateway: Gateway) -> 
     gateway.until(lambda: gateway.metric(ENDS) - time.time() > 59 * DAY, SEEN_SECONDS, "the new one is not in force")
 
 
+def shown(gateway: Gateway) -> set[bytes]:
+    """The certificates that twenty connections see, which come to all workers."""
+    seen = set()
+    for _ in range(20):
+        with gateway.connect("implicit") as client:
+            seen.add(client.certificate)
+    return seen
+
+
+def test_a_worker_that_hangs_is_told_of_and_a_reload_replaces_it(gateway: Gateway) -> None:
+    """None goes on with the old certificate, and nothing waits for it for long."""
+    becomes(gateway, 'zegel_processes{kind="worker",state="running"}', 2)
+    before = shown(gateway)
+    pid = next(each["pid"] for each in gateway.op("metrics.live")["processes"] if each["kind"] == "worker")
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    answer = gateway._ask("queue.list", {})
+    assert f"(process {pid}) does not answer" in answer["error"] and time.monotonic() - began < 10.0
+    write_pair(gateway.certificate, gateway.key)
+    gateway.signal(signal.SIGHUP)
+    becomes(gateway, "zegel_reload_refused", 1, 20.0)
+    becomes(gateway, "zegel_reload_refused", 0, 30.0)
+    becomes(gateway, 'zegel_processes{kind="worker",state="running"}', 2)
+    after = shown(gateway)
+    assert len(after) == 1 and not after & before
+    assert "did not answer and is replaced" in (gateway.folder / "gateway.log").read_text()
+
+
 def test_a_key_that_dns_shows_otherwise_is_counted(gateway: Gateway) -> None:
     becomes(gateway, "zegel_dkim_mismatched_keys", 1)
 
