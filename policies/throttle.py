@@ -17,6 +17,8 @@ from relay.policy.verdict import Park, Stage, Verdict
 
 STAGE = Stage.ADMIT
 NEEDS: Sequence[Fact] = (Fact.ALLOWANCE,)
+_SHARE_SECONDS = 900
+"""When to try again at the latest while this node keeps to its share: the whole limit may be back by then."""
 _OVER = PerStream(marketing="park", transactional="park", personal="defer")
 
 
@@ -50,6 +52,10 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     if allowance.granted and settings.over.of(mail.stream) == "park":
         named = {"limit": allowance.limit, "scope": allowance.scope}
         return Verdict.accept(Park(allowance.due), reason="throttle.parked", seconds=wait, **named)
+    if allowance.is_share:
+        soon = str(min(int(wait), _SHARE_SECONDS) if allowance.due else _SHARE_SECONDS)
+        named = {"limit": allowance.limit, "allowed": str(allowance.allowed), "scope": allowance.scope}
+        return Verdict.defer("throttle.shared_out", seconds=soon, **named)
     if settings.over.of(mail.stream) == "park" and allowance.backlog > settings.max_parked_recipients:
         most = str(settings.max_parked_recipients)
         return Verdict.defer("throttle.backlog", backlog=str(allowance.backlog), limit=most)

@@ -257,6 +257,11 @@ LIMITS_DEGRADED = Gauge(
     "Do limits hold for all nodes together, or for each alone?",
     merge="max",
 )
+LIMITS_DEGRADATIONS = Counter(
+    "zegel_limits_degradations_total",
+    "Times that a worker could no longer ask Redis.",
+    "Does Redis come and go, each time too briefly to be seen?",
+)
 LIMITS_SECONDS = Histogram(
     "zegel_limits_seconds",
     "Time for Redis to charge the limits of a message.",

@@ -82,6 +82,7 @@ class Allowance(NamedTuple):
     scope: str = ""  # credential | tenant | client | domain | stream
     allowed: int = 0  # the number that the limit allows
     backlog: int = 0  # recipients parked for the tenant
+    is_share: bool = False  # `allowed` is this node's part of the limit, while it cannot ask the others
 
 
 @dataclass(frozen=True, slots=True)
