@@ -115,7 +115,13 @@ SMTP_EVENTS = Counter(
     "zegel_smtp_events_total",
     "What happens in SMTP sessions; protocol errors by reply code.",
     "Is a client broken, or somebody probing?",
-    [Label("event", re.compile(r"session|starttls|refused_connection|bad_proxy_header|protocol_error_[45][0-9]{2}"))],
+    [
+        Label(
+            "event",
+            re.compile(r"session|starttls|refused_connection|bad_proxy_header|protocol_error_[45][0-9]{2}"),
+            known=("session", "starttls", "refused_connection", "bad_proxy_header"),
+        )
+    ],
 )
 AUTH_FAILURES = Counter(
     "zegel_auth_failures_total",
@@ -230,7 +236,7 @@ BOUNCE_RATIO = Gauge(
 )
 DNSBL_LISTED = Gauge(
     "zegel_dnsbl_listed",
-    "1 while an address of ours is listed (REP-5).",
+    "1 while an address of ours is listed (REP-5). Nothing sets it yet.",
     "Are we blocked?",
     [Label("zone", _NAME)],
     merge="max",

@@ -34,7 +34,7 @@ def signature(secret: str, at: int, body: bytes) -> str:
 
 
 def post(url: str, secret: str, body: bytes, *, at: int, key: str) -> None:
-    """Returns when the other side has said 2xx; follows nobody elsewhere. `key` is the same for every try. Raises Away or Refused."""
+    """Returns when the other side itself has said 2xx. `key` is the same for every try. Raises Away or Refused."""
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "zegel",

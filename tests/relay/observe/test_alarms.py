@@ -182,7 +182,6 @@ def test_each_tenant_is_told_apart() -> None:
             "ZegelCertificateEndsSoon",
             {"certificate_expires_timestamp_seconds": [[["submission"], START + 13 * 86_400]]},
         ),
-        ("ZegelListed", {"dnsbl_listed": [[["bl.example"], 1]]}),
         ("ZegelTenantComplaints", {"complaint_ratio": [[["shop"], 0.001]]}),
     ],
 )
