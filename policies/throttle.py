@@ -21,6 +21,8 @@ from relay.policy.verdict import Park, Stage, Verdict
 STAGE = Stage.ADMIT
 NEEDS: Sequence[Fact] = (Fact.ALLOWANCE,)
 _WARM_UP = "warmup_recipients_per_day"
+_SHARE_SECONDS = 900
+"""When to try again at the latest while this node keeps to its share: the whole limit may be back by then."""
 _OVER = PerStream(marketing="park", transactional="park", personal="defer")
 
 
@@ -65,6 +67,10 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
         named = {"limit": allowance.limit, "scope": allowance.scope}
         reason = "throttle.warming" if allowance.limit == _WARM_UP else "throttle.parked"
         return Verdict.accept(Park(allowance.due), reason=reason, seconds=wait, **named)
+    if allowance.is_share:
+        soon = str(min(int(wait), _SHARE_SECONDS) if allowance.due else _SHARE_SECONDS)
+        named = {"limit": allowance.limit, "allowed": str(allowance.allowed), "scope": allowance.scope}
+        return Verdict.defer("throttle.shared_out", seconds=soon, **named)
     if settings.over.of(mail.stream) == "park" and allowance.backlog > settings.max_parked_recipients:
         most = str(settings.max_parked_recipients)
         return Verdict.defer("throttle.backlog", backlog=str(allowance.backlog), limit=most)

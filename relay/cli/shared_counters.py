@@ -1,4 +1,4 @@
-"""What `zegel doctor` looks at where gateways share their counters: is Redis there, does it take writes, will it remember."""
+"""What `zegel doctor` looks at where gateways share their counters: is Redis there, can it be charged, will it remember."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def counters(settings: Settings) -> list[Finding]:
 async def _look(settings: Settings, place: str) -> list[Finding]:
     from relay.counters.contract import CountersUnavailable
     from relay.counters.many_nodes import wire_of
+    from relay.counters.remote import RedisCounters
 
     wire = wire_of(settings.storage)
     try:
-        await wire.ask("SET", "zegel:probe", "1", "PX", 1000)
-        told = [ok("counters", f"{place} takes writes")]
+        await RedisCounters(wire).probe("doctor")
+        told = [ok("counters", f"{place} takes charges")]
         if (
             settings.storage.redis is not None and settings.storage.redis.kind != "cluster"
         ):  # there, each node has its own answer
@@ -44,7 +45,7 @@ async def _look(settings: Settings, place: str) -> list[Finding]:
         return told
     except CountersUnavailable as error:
         remedy = _REMEDIES.get(error.kind, "See that it runs, and that this machine reaches it")
-        return [wrong("counters", f"{place} does not take writes ({error.kind}); each node limits for itself", remedy)]
+        return [wrong("counters", f"{place} does not take charges ({error.kind}); each node limits for itself", remedy)]
     finally:
         await wire.close()
 

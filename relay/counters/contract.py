@@ -62,6 +62,10 @@ class CountersUnavailable(Exception):
         self.kind = kind
 
 
+DAMAGED_KEY = "DamagedKey"
+"""The `kind` that concerns one key and not the counters: it holds what nobody of ours has written."""
+
+
 Charge = tuple[Limit, int]
 """A limit and how many units of it."""
 

@@ -6,19 +6,29 @@ its workers share, against a share of each limit. So no mail waits for a Redis t
 nodes that know nothing of each other let through at most `share` times their number more than the limit. What the node has
 counted stays counted, so a Redis that comes and goes does not give the share again each time.
 
-A degraded process asks again by itself, with a write to where the failure was, and goes back when that is answered. What was
-counted meanwhile stays with the node; Redis does not learn of it.
+A degraded process asks again by itself, with a charge of nothing where the failure was, and goes back when that is answered.
+What was counted meanwhile stays with the node; Redis does not learn of it. A key that somebody else has damaged concerns what
+it counts, and only that is answered by the node.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from relay.counters.contract import SUDDEN, Charge, Counters, CountersUnavailable, Limit, NodeCounters
+from relay.counters.contract import (
+    DAMAGED_KEY,
+    DAY,
+    SUDDEN,
+    Charge,
+    Counters,
+    CountersUnavailable,
+    Limit,
+    NodeCounters,
+)
 from relay.counters.one_node import OneNode
 from relay.counters.windows import Windows
 from relay.observe import events, metrics
@@ -36,6 +46,8 @@ LOOK_SECONDS = 2.0
 MAX_SEEN = 20_000
 STEADY_SECONDS = 10.0
 """Who was back for so long has recovered; before that the waits go on where they were."""
+DAMAGE_TOLD_SECONDS = 60.0
+"""How often the log says that a key is damaged, which every mail of a tenant may meet."""
 
 
 class ManyNodes:
@@ -54,6 +66,7 @@ class ManyNodes:
         self._seen: dict[str, tuple[int, float]] = {}  # what all nodes have counted, and when they said so
         self._next = 0  # of ASK_AGAIN_SECONDS
         self._steady_at = 0.0  # on the clock of the loop
+        self._damage_told_at = float("-inf")
         metrics.LIMITS_DEGRADED.set(0.0)
 
     @property
@@ -68,7 +81,7 @@ class ManyNodes:
         return f"Redis does not answer ({self._why}), so this node keeps to {self._share:g} of each limit"
 
     async def look(self) -> None:
-        """Find out whether Redis takes writes, as a session would."""
+        """Find out whether Redis charges, as a session would."""
         try:
             await self._remote.probe("probe")
         except CountersUnavailable as error:
@@ -101,11 +114,14 @@ class ManyNodes:
             await asyncio.gather(*(self._remote.probe(key) for key in self._failed_at))
         except CountersUnavailable as error:
             self._why = error.kind
-            return False
+            return error.kind == DAMAGED_KEY
         return True
 
     def _degrade(self, error: CountersUnavailable, at: Sequence[str | Limit]) -> None:
         """`at`: what was asked; in a cluster another part may be well."""
+        if error.kind == DAMAGED_KEY:
+            self._tell_damage(at)
+            return
         if self._is_lost.is_set():
             return  # another question of the same batch
         self._failed_at, self._why = at, error.kind
@@ -115,7 +131,15 @@ class ManyNodes:
         self._next = self._next if is_flapping else 0
         self._is_lost.set()
         metrics.LIMITS_DEGRADED.set(1.0)
+        metrics.LIMITS_DEGRADATIONS.inc()
         log.error(events.LIMITS_DEGRADED, kind=error.kind, share=self._share)
+
+    def _tell_damage(self, at: Sequence[str | Limit]) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._damage_told_at >= DAMAGE_TOLD_SECONDS:
+            self._damage_told_at = now
+            tenant = next((key.tenant for key in at if isinstance(key, Limit) and key.tenant), 0)
+            log.error(events.LIMITS_DAMAGED, tenant=tenant)
 
     # -- limits ---------------------------------------------------------------------------------------------------
 
@@ -134,8 +158,7 @@ class ManyNodes:
             else:
                 metrics.LIMITS_SECONDS.observe(asyncio.get_running_loop().time() - begun)
                 return allowance
-        shares = [(share_of(limit, self._share), cost) for limit, cost in charges]
-        return self._here.take(shares, now, park=park, max_parked=_part(max_parked, self._share))
+        return self._by_share(self._here.take, charges, now, park, max_parked)
 
     async def peek(self, charges: Sequence[Charge], now: float, *, park: bool, max_parked: int = 0) -> Allowance:
         """What `take` would answer now, without charging."""
@@ -144,8 +167,25 @@ class ManyNodes:
                 return await self._remote.peek(charges, now, park=park, max_parked=max_parked)
             except CountersUnavailable as error:
                 self._degrade(error, [limit for limit, _ in charges])
+        return self._by_share(self._here.peek, charges, now, park, max_parked)
+
+    def _by_share(
+        self, ask: Callable[..., Allowance], charges: Sequence[Charge], now: float, park: bool, max_parked: int
+    ) -> Allowance:
+        """What this node answers alone. What is larger than its share of a day and not than the limit would be parked for days,
+        for an outage of minutes: it is put off.
+        """
         shares = [(share_of(limit, self._share), cost) for limit, cost in charges]
-        return self._here.peek(shares, now, park=park, max_parked=_part(max_parked, self._share))
+        for (limit, cost), (share, _) in zip(charges, shares, strict=True):
+            if limit.period_seconds >= DAY and not limit.since and share.amount < cost <= limit.amount:
+                return Allowance(False, limit=limit.name, scope=limit.scope, allowed=share.amount, is_share=True)
+        told = ask(shares, now, park=park, max_parked=_part(max_parked, self._share))
+        if told.granted:
+            return told
+        for limit, cost in charges:
+            if (limit.name, limit.scope) == (told.limit, told.scope) and cost > limit.amount:
+                return told._replace(allowed=limit.amount)  # the whole limit has no room for it either
+        return told._replace(is_share=True)
 
     # -- signs: never waited for, since they go by hundreds --------------------------------------------------------
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from relay.clock import SystemClock
 from relay.counters.cell_rate import (
     CELLS,
     FUTURE,
@@ -27,7 +28,17 @@ from relay.counters.cell_rate import (
     step_of,
     warm_up_day,
 )
-from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, SUDDEN, Charge, CountersUnavailable, Limit
+from relay.counters.contract import (
+    DAMAGED_KEY,
+    DAY,
+    MINUTE,
+    PARK_HORIZON_SECONDS,
+    SUDDEN,
+    WARM_UP_HORIZON_SECONDS,
+    Charge,
+    CountersUnavailable,
+    Limit,
+)
 from relay.counters.remote_windows import SharedWindows
 from relay.counters.table import digest_of
 from relay.counters.wire import Script, Wire
@@ -38,6 +49,12 @@ ANSWER_KEPT_SECONDS = 60
 SLACK_SECONDS = 600
 _TAKE, _GIVE, _WINDOW, _BLOCK = (Script(f"{name}.lua") for name in ("take", "give", "window", "block"))
 _UNTIL_DIGITS = 20
+_FURTHEST_SECONDS = WARM_UP_HORIZON_SECONDS + ANSWER_KEPT_SECONDS
+"""No message is parked for longer; an answer may be repeated a moment later."""
+_NOBODY = -1
+"""The tenant of probes that are nobody's."""
+_AN_AGE_SECONDS = 10 * 365 * DAY
+_MOST_UNITS = 2**53
 _ANSWER_KEPT_MS, _SLACK_MS = ANSWER_KEPT_SECONDS * 1000.0, SLACK_SECONDS * 1000.0
 
 
@@ -87,7 +104,7 @@ class RedisCounters:
             keys.append(key)
             since = -1.0 if limit.name == SUDDEN else limit.since
             asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval, since, limit.behind)
-        return _allowance(await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked)), charges)
+        return _allowance(await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked)), charges, now)
 
     async def give(self, charges: Sequence[Charge], once: str) -> bool:
         """Undo `take` of the same charges under the same `once`, which was granted a moment ago; False where there was none."""
@@ -151,10 +168,23 @@ class RedisCounters:
                 await self._wire.ask("DEL", _block_key(key))
 
     async def probe(self, key: str | Limit) -> None:
-        """Raises CountersUnavailable unless `key` could be charged now: reading alone also works on a replica."""
+        """Raises CountersUnavailable unless `key` could be charged now, by doing all that a charge does, beside it: reading alone
+        also works on a replica, and writing alone with a login that may run no script.
+        """
         slot = key_of(key)
         tag = slot[slot.index("{") + 1 : slot.index("}")] if "{" in slot else slot
-        await self._wire.ask("SET", f"zegel:{{{tag}}}:probe", "1", "PX", 1000)
+        tenant = key.tenant if isinstance(key, Limit) and key.tenant else _NOBODY
+        minute = Limit("probe", "minute", "", 1, MINUTE, 1, tenant)
+        charges = [(minute, 0), (Limit("probe", "day", "", 1, DAY, 0, tenant), 0)]
+        written = self._wire.ask("SET", f"zegel:{{{tag}}}:probe", "1", "PX", 1000)
+        forgotten = self._wire.ask("DEL", once_key(minute, "probe"))
+        charged = self._take(True, charges, SystemClock.now(), ("probe", False, 0, 0.0))
+        answers = await asyncio.gather(written, forgotten, charged, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        if answers[2] != Allowance(True):
+            raise CountersUnavailable("WrongAnswer")
 
     async def _last_hour(self, key: str, now: float) -> int:
         """Units of the hour that ends now, as `relay.counters.sudden` counts them."""
@@ -214,7 +244,7 @@ def _digest(name: object) -> str:
     return urlsafe_b64encode(digest_of(name)).decode().rstrip("=")
 
 
-def _allowance(answer: object, charges: Sequence[Charge]) -> Allowance:
+def _allowance(answer: object, charges: Sequence[Charge], now: float) -> Allowance:
     """What the script says. Raises CountersUnavailable for what it never would."""
     try:
         granted, due, place, backlog, sudden = answer.split()  # type: ignore[attr-defined]  # what is no bytes has no split
@@ -222,6 +252,8 @@ def _allowance(answer: object, charges: Sequence[Charge]) -> Allowance:
         if granted not in (b"0", b"1") or sudden not in (b"0", b"1") or not 0 <= at <= len(charges):
             raise ValueError
         allowance = Allowance(granted == b"1", float(due), backlog=int(backlog), sudden=sudden == b"1")
+        if not _is_possible(allowance, at, now):
+            raise ValueError
     except (AttributeError, TypeError, ValueError):
         raise CountersUnavailable("WrongAnswer") from None
     if not at:
@@ -231,16 +263,27 @@ def _allowance(answer: object, charges: Sequence[Charge]) -> Allowance:
     return allowance._replace(due=due_or_never, limit=limit.name, scope=limit.scope, allowed=limit.amount)
 
 
+def _is_possible(told: Allowance, at: int, now: float) -> bool:
+    """Whether the script could say so at `now`: a time that is none would park mail for ever, or put it off for years."""
+    if not 0 <= told.backlog < _MOST_UNITS:
+        return False
+    if told.granted:
+        return told.due == 0 if not at else 0 < told.due <= now + _FURTHEST_SECONDS
+    return at > 0 and (told.due == float("inf") or now < told.due <= now + _AN_AGE_SECONDS)
+
+
 def _tat(kept: object) -> int:
     parts = kept.split() if isinstance(kept, bytes) else []
     if len(parts) != 2:
-        raise CountersUnavailable("WrongAnswer")
+        raise CountersUnavailable(DAMAGED_KEY)
     return _whole(parts[0]) * NANOSECONDS + _whole(parts[1])
 
 
 def _whole(text: object) -> int:
-    if not isinstance(text, bytes) or not text.isdigit():
+    if not isinstance(text, bytes):
         raise CountersUnavailable("WrongAnswer")
+    if not text.isdigit():
+        raise CountersUnavailable(DAMAGED_KEY)
     return int(text)
 
 

@@ -6,12 +6,14 @@ a cluster one to each node), one batch on it at a time, and no answer can be tak
 
 A connection that was lost is made again once, at once, and the batch repeated: whoever restarts a balancer need not notice.
 What is charged in it names its id, so it is charged once. Everything else (no answer in time, an answer that says no) fails the
-batch and drops the connection, with whatever may still come over it.
+batch and drops the connection, with whatever may still come over it. A batch without an answer also fails what waits behind it,
+which would wait as long again for nothing. A key that holds what is not ours fails who asked for it, and nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha1
 from pathlib import Path
@@ -20,15 +22,18 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionLost
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
-from relay.counters.contract import CountersUnavailable
+from relay.counters.contract import DAMAGED_KEY, CountersUnavailable
 from relay.settings.redis_url import RedisUrl
 
 MAX_TOGETHER = 128
+_DAMAGED = re.compile("WRONGTYPE|attempt to |bad argument|not an integer")
+"""What Redis and Lua say of a key of another type, and of one with another content than ours."""
 Client = Any  # Redis or RedisCluster: both make pipelines
 Connect = Callable[[], Awaitable[Client]]
 
@@ -90,7 +95,10 @@ class Wire:
             except asyncio.CancelledError:
                 await self._give_up(batch, "Closed")
                 raise
-            except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+            except (NoAnswer, TimeoutError) as error:
+                behind, self._waiting = self._waiting, []
+                await self._give_up([*batch, *behind], type(error).__name__)
+            except (RedisError, RedisClusterException, OSError) as error:
                 await self._give_up(batch, type(error).__name__)
             except Exception as error:  # a library that stumbles over a wrong answer: as good as none
                 await self._give_up(batch, f"Unexpected {type(error).__name__}")
@@ -131,7 +139,9 @@ class Wire:
     async def _settle(self, batch: Sequence[_Asked], answers: Sequence[Any]) -> None:
         wrong = False
         for asked, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, Exception):
+            if isinstance(answer, ResponseError) and _DAMAGED.search(str(answer)):
+                _fail(asked, DAMAGED_KEY)
+            elif isinstance(answer, Exception):
                 wrong = True
                 _fail(asked, type(answer).__name__)
             elif not asked.answer.done():
@@ -196,15 +206,33 @@ async def _single(url: RedisUrl, options: dict[str, Any]) -> Client:
 
 
 async def _by_sentinel(url: RedisUrl, options: dict[str, Any]) -> Client:
-    """Asks the Sentinels each time: after a failure there may be another primary."""
+    """Asks the Sentinels each time: after a failure there may be another primary. All at once, and the first who names one is
+    believed, so that a Sentinel which is silent costs nothing.
+    """
     asking = {name: value for name, value in options.items() if name not in ("username", "password")}
-    sentinels = Sentinel(list(url.hosts), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]  # redis-py
+    asked = [asyncio.ensure_future(_primary(sentinel, url.service, asking)) for sentinel in url.hosts]
     try:
-        host, port = await sentinels.discover_master(url.service)
+        for answer in asyncio.as_completed(asked):
+            try:
+                host, port = await answer
+            except (RedisError, OSError):
+                continue
+            return Redis(host=host, port=port, db=url.database, **options)
+        raise MasterNotFoundError(url.service)
     finally:
-        for sentinel in sentinels.sentinels:
-            await sentinel.aclose()
-    return Redis(host=host, port=port, db=url.database, **options)
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def _primary(sentinel: tuple[str, int], service: str, options: dict[str, Any]) -> tuple[str, int]:
+    """Where one Sentinel sees the primary."""
+    one = Sentinel([sentinel], sentinel_kwargs=options)  # type: ignore[no-untyped-call]  # redis-py
+    try:
+        host, port = await one.discover_master(service)
+    finally:
+        await one.sentinels[0].aclose()
+    return host, port
 
 
 async def _cluster(url: RedisUrl, options: dict[str, Any]) -> Client:

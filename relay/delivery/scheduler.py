@@ -311,8 +311,13 @@ class Scheduler:
 
     def _tell(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float) -> list[Item]:
         if item.meta["class"] == "system" and not item.meta["from"]:  # nobody is told of a report (OUT-12) but us
-            if gave_up or any(isinstance(outcome, Failed) for outcome in outcomes.values()):
+            is_lost = gave_up or any(isinstance(outcome, Failed) for outcome in outcomes.values())
+            if item.meta.get("alarm"):  # an alarm about its own letter would be a letter again
+                if is_lost or any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
+                    metrics.ALARMS.inc(("mail", "lost" if is_lost else "told"))
+            elif is_lost:
                 metrics.REPORTS_LOST.inc()
+            if is_lost:
                 log.error(events.REPORT_DROPPED, queue_id=item.queue_id, about=item.meta.get("about", ""))
             return []
         return self._report(item, outcomes, gave_up=gave_up, until=until) if outcomes else []

@@ -17,6 +17,10 @@ from relay.observe import metrics
 from relay.observe.registry import Snapshot
 
 DAY = 86_400.0
+QUIET_SECONDS = 300.0
+"""What is away for less has not ended: it flaps."""
+AGAIN_SECONDS = 3600.0
+"""One alarm begins and ends once in that time, for who is told."""
 Labels = tuple[str, ...]
 Form = Literal["above", "at_least", "is", "rises", "peaks", "ends_within", "below_twice"]
 Past = Iterable[tuple[float, Snapshot]]
@@ -46,6 +50,8 @@ class Change(NamedTuple):
     state: State
     value: float
     since: float
+    times: int = 0
+    """How often it came back and was not told, since too little time had passed."""
 
 
 def _load() -> Iterator[Condition]:
@@ -69,6 +75,9 @@ class Alarms:
         self._past: deque[tuple[float, Snapshot]] = deque()
         self._since: dict[tuple[str, str], float] = {}
         self._told: dict[tuple[str, str], float] = {}
+        self._gone: dict[tuple[str, str], float] = {}  # since when what was told is quiet
+        self._begun: dict[tuple[str, str], float] = {}  # when it was last told that it began
+        self._again: dict[tuple[str, str], list[float]] = {}  # when it began since then and was not told
 
     def look(self, at: float, numbers: Snapshot) -> list[Change]:
         """What began, goes on for `repeat_seconds` more, or is over, at `at` (wall clock)."""
@@ -76,10 +85,10 @@ class Alarms:
         changes = []
         for condition in CONDITIONS:
             values = _values(condition, at, numbers, self._past)
-            for key in [key for key in self._since if key[0] == condition.name and key[1] not in values]:
-                since = self._since.pop(key)
-                if self._told.pop(key, None) is not None:
-                    changes.append(Change(condition, key[1], "over", 0.0, since))
+            for key in [key for key in {**self._since, **self._begun} if key[0] == condition.name]:
+                change = None if key[1] in values else self._rest(condition, key, at)
+                if change is not None:
+                    changes.append(change)
             for labels, value in values.items():
                 change = self._ring(condition, labels, value, at)
                 if change is not None:
@@ -89,11 +98,42 @@ class Alarms:
     def _ring(self, condition: Condition, labels: str, value: float, at: float) -> Change | None:
         key = condition.name, labels
         since = self._since.setdefault(key, at)
+        self._gone.pop(key, None)
         told = self._told.get(key)
         if at - since < condition.patience * 60 or (told is not None and at - told < self._repeat):
             return None
+        if told is None and at - self._begun.get(key, float("-inf")) < AGAIN_SECONDS:
+            again = self._again.setdefault(key, [])
+            if since not in again[-1:]:
+                again.append(since)
+            return None
         self._told[key] = at
-        return Change(condition, labels, "begun" if told is None else "ongoing", value, since)
+        if told is not None:
+            return Change(condition, labels, "ongoing", value, since)
+        self._begun[key] = at
+        return Change(condition, labels, "begun", value, since, self._missed(key, since))
+
+    def _rest(self, condition: Condition, key: tuple[str, str], at: float) -> Change | None:
+        """Over when it has been quiet for a while; and what came back too soon to be told is told when its hour is over."""
+        since = self._since.get(key)
+        if key in self._told and since is not None:
+            if at - self._gone.setdefault(key, at) < QUIET_SECONDS:
+                return None
+            for kept in (self._since, self._told, self._gone):
+                del kept[key]
+            return Change(condition, key[1], "over", 0.0, since)
+        self._since.pop(key, None)
+        if at - self._begun.get(key, at) < AGAIN_SECONDS:
+            return None
+        self._begun.pop(key, None)
+        if key not in self._again:
+            return None
+        began = self._again[key][0]
+        return Change(condition, key[1], "over", 0.0, began, self._missed(key, at))
+
+    def _missed(self, key: tuple[str, str], since: float) -> int:
+        """How often it began before `since` without being told."""
+        return len([began for began in self._again.pop(key, []) if began != since])
 
     def _remember(self, at: float, numbers: Snapshot) -> None:
         """Keep what conditions look back at, for as long as the longest of them does."""

@@ -112,6 +112,10 @@ LIMITS_DEGRADED = _event(
     "Redis does not answer as it should: this worker keeps to its node's share of the limits. kind, share.",
 )
 LIMITS_RECOVERED = _event("limits.recovered", "Redis answers again, and counts the limits of all nodes.")
+LIMITS_DAMAGED = _event(
+    "limits.damaged",
+    "A key in Redis holds what no gateway wrote: what it counts is limited by this node alone. At most once a minute. tenant.",
+)
 LIMITS_CONFINED = _event(
     "limits.confined",
     "Redis counts for all nodes, but the database is this node's own: for tests, since an opt-out is known to one node.",

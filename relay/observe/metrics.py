@@ -120,7 +120,13 @@ SMTP_EVENTS = Counter(
     "zegel_smtp_events_total",
     "What happens in SMTP sessions; protocol errors by reply code.",
     "Is a client broken, or somebody probing?",
-    [Label("event", re.compile(r"session|starttls|refused_connection|bad_proxy_header|protocol_error_[45][0-9]{2}"))],
+    [
+        Label(
+            "event",
+            re.compile(r"session|starttls|refused_connection|bad_proxy_header|protocol_error_[45][0-9]{2}"),
+            known=("session", "starttls", "refused_connection", "bad_proxy_header"),
+        )
+    ],
 )
 AUTH_FAILURES = Counter(
     "zegel_auth_failures_total",
@@ -287,7 +293,7 @@ SENDERS = Gauge(
 )
 DNSBL_LISTED = Gauge(
     "zegel_dnsbl_listed",
-    "1 while an address of ours is listed (REP-5).",
+    "1 while an address of ours is listed (REP-5). Nothing sets it yet.",
     "Are we blocked?",
     [Label("zone", _NAME)],
     merge="max",
@@ -313,6 +319,11 @@ LIMITS_DEGRADED = Gauge(
     "1 while a worker cannot ask Redis and keeps to its node's share of the limits.",
     "Do limits hold for all nodes together, or for each alone?",
     merge="max",
+)
+LIMITS_DEGRADATIONS = Counter(
+    "zegel_limits_degradations_total",
+    "Times that a worker could no longer ask Redis.",
+    "Does Redis come and go, each time too briefly to be seen?",
 )
 LIMITS_SECONDS = Histogram(
     "zegel_limits_seconds",

@@ -27,6 +27,8 @@ class Label(NamedTuple):
 
     name: str
     values: Values
+    known: tuple[str, ...] = ()
+    """Of a pattern, the values that are there from the start: an increase from nothing to 500 is none for Prometheus."""
 
     def admits(self, value: str) -> bool:
         if isinstance(self.values, tuple):
@@ -50,8 +52,7 @@ class Metric:
 
     def _known(self) -> list[tuple[str, ...]]:
         """Every series whose labels are all known beforehand, so that it reads 0 and not nothing."""
-        values = [label.values for label in self.labels]
-        return list(product(*values)) if all(isinstance(each, tuple) for each in values) else []  # type: ignore[arg-type]  # tuples
+        return list(product(*(each.values if isinstance(each.values, tuple) else each.known for each in self.labels)))
 
     def _admit(self, labels: tuple[str, ...]) -> tuple[str, ...]:
         """The series that `labels` are counted in, seen for the first time."""

@@ -91,6 +91,7 @@ class Allowance(NamedTuple):
     allowed: int = 0  # the number that the limit allows
     backlog: int = 0  # recipients parked for the tenant
     sudden: bool = False  # far more than this account ever sends (THROTTLE-7)
+    is_share: bool = False  # `allowed` is this node's part of the limit, while it cannot ask the others
 
 
 @dataclass(frozen=True, slots=True)

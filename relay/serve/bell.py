@@ -7,7 +7,9 @@ none of the others; what cannot be told after the last try is counted and logged
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +28,7 @@ from relay.observe.alarms import Alarms, Change
 from relay.observe.log import log
 from relay.observe.registry import Snapshot
 from relay.serve.channel import OpRefused, OpUnavailable
-from relay.serve.webhook import Away, Refused, post
+from relay.serve.webhook import TIMEOUT_SECONDS, Away, Refused, post
 from relay.settings.load import secret
 from relay.settings.model import Settings
 from relay.smtp.desk import place_of
@@ -35,6 +37,7 @@ LOOK_SECONDS = 15.0
 PAUSES = (5.0, 30.0, 120.0, 600.0, 1800.0)
 """Between one try and the next, in seconds."""
 MOST_LETTERS = 100
+STOPPED = "the gateway stops"
 RUNBOOK = "docs/operating.md#"
 
 Submit = Callable[[dict[str, Any]], Awaitable[object]]
@@ -68,6 +71,7 @@ class Letter(NamedTuple):
                 "says": change.condition.says,
                 "value": change.value,
                 "since": change.since,
+                "times": change.times,
                 "runbook": RUNBOOK + change.condition.name.lower(),
             }
             for change in self.changes
@@ -78,9 +82,10 @@ class Letter(NamedTuple):
         """A whole message, which no out-of-office answers."""
         lines = []
         for change in self.changes:
+            again = f", {change.times} more times since the last letter about it" if change.times else ""
             of = f" ({change.labels})" if change.labels else ""
             lines += [f"{change.state}, {change.condition.severity}: {change.condition.says}{of}", ""]
-            lines += [f"    {change.condition.name} since {_moment(change.since)}, value {change.value:g}"]
+            lines += [f"    {change.condition.name} since {_moment(change.since)}, value {change.value:g}{again}"]
             lines += [f"    What it means and what to do: {RUNBOOK}{change.condition.name.lower()}", ""]
         fields = [
             field("From", f"Zegel <postmaster@{self.host}>"),
@@ -123,16 +128,23 @@ class Bell:
 
     async def watch(self, stopping: asyncio.Event) -> None:
         """Look and tell until the gateway stops."""
-        async with asyncio.TaskGroup() as tasks:
-            carriers = [tasks.create_task(self._carry(line)) for line in self._lines]
-            while not stopping.is_set():
-                try:
-                    self.look()
-                except Exception as error:  # who looks must go on looking, or nobody hears of anything any more
-                    _crashed(error)
-                await asyncio.sleep(LOOK_SECONDS)
-            for carrier in carriers:
-                carrier.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                carriers = [tasks.create_task(self._carry(line)) for line in self._lines]
+                while not stopping.is_set():
+                    try:
+                        self.look()
+                    except Exception as error:  # who looks must go on looking, or nobody hears of anything any more
+                        _crashed(error)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_SECONDS):
+                            await stopping.wait()
+                for carrier in carriers:
+                    carrier.cancel()
+        finally:
+            for line in self._lines:
+                while not line.letters.empty():
+                    _lost(line, line.letters.get_nowait(), STOPPED)
 
     def look(self) -> None:
         """Judge the numbers of now; what changed goes into the log and into every line."""
@@ -154,6 +166,9 @@ class Bell:
             letter = await line.letters.get()
             try:
                 await self.tell(line, letter)
+            except asyncio.CancelledError:
+                _lost(line, letter, STOPPED)
+                raise
             except Exception as error:  # a bug in one letter must not end the line
                 _crashed(error)
                 _lost(line, letter, type(error).__name__)
@@ -171,25 +186,69 @@ class Bell:
                 why = str(error) if isinstance(error, Away) else type(error).__name__
                 await asyncio.sleep(pause)
             else:
-                metrics.ALARMS.inc((line.way, "told"))
+                if line.way != "mail":  # that is in our own queue now: whoever delivers it counts it
+                    metrics.ALARMS.inc((line.way, "told"))
                 return
         _lost(line, letter, why)
 
     async def _post(self, letter: Letter) -> None:
-        assert self._settings.webhook_secret_file is not None
-        try:
-            key = await asyncio.to_thread(secret, self._settings.webhook_secret_file)
-        except OSError as error:
-            raise Away(type(error).__name__) from None
-        body, at = letter.as_json(), int(self._clock.now())
-        await asyncio.to_thread(post, self._settings.webhook_url, key, body, at=at, key=letter.id)
+        file, at = self._settings.webhook_secret_file, int(self._clock.now())
+        assert file is not None
+
+        def send() -> None:
+            try:
+                key = secret(file)
+            except OSError as error:
+                raise Away(type(error).__name__) from None
+            post(self._settings.webhook_url, key, letter.as_json(), at=at, key=letter.id)
+
+        await _aside(send)
 
     async def _mail(self, recipient: str, letter: Letter) -> None:
         raw = letter.as_mail(recipient)
         nobody = {"id": 0, "name": ""}  # of the house, and of no tenant
         await self._submit(
-            {"tenant": nobody, "recipient": recipient, "language": "en", "domain": self._host, "raw": raw}
+            {
+                "tenant": nobody,
+                "recipient": recipient,
+                "language": "en",
+                "domain": self._host,
+                "raw": raw,
+                "alarm": True,
+            }
         )
+
+
+async def _aside(work: Callable[[], None]) -> None:
+    """Run it in a thread that nobody waits for at the end, unlike those of the event loop. Raises Away where it takes too long:
+    then a name server, or one address of many after the other, does not answer.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: Exception | None) -> None:
+        if done.done():
+            return  # nobody waits any more
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        outcome: Exception | None = None
+        try:
+            work()
+        except Exception as error:
+            outcome = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=run, name="zegel-webhook", daemon=True).start()
+    try:
+        async with asyncio.timeout(3 * TIMEOUT_SECONDS):
+            await done
+    except TimeoutError:
+        raise Away("TimeoutError") from None
 
 
 def _lost(line: Line, letter: Letter, why: str) -> None:

@@ -225,6 +225,8 @@ class Watch:
             "language": args.get("language", "nl"),
             "at": self._clock.now(),
         }
+        if args.get("alarm"):
+            meta["alarm"] = True  # counted by what becomes of it, and no reason for another alarm
         raw = args["raw"].encode("utf-8")
         item = Item(number, meta, raw, due=0.0)
         try:

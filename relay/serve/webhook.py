@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
-import urllib.error
-import urllib.request
-from email.message import Message
-from typing import IO
+import socket
+import threading
+from urllib.parse import urlsplit
 
 TIMEOUT_SECONDS = 10.0
+"""For each step of connecting, and then for the rest in all."""
 AGAIN = frozenset((408, 425, 429))
 """Of the 4xx, those that ask for another try."""
 
@@ -27,18 +27,6 @@ class Refused(Exception):
     """It does not want this; another try would end the same way."""
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """What is signed for one address goes to no other."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
-    ) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
-
-
 def signature(secret: str, at: int, body: bytes) -> str:
     """The value of X-Zegel-Signature."""
     digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
@@ -46,21 +34,51 @@ def signature(secret: str, at: int, body: bytes) -> str:
 
 
 def post(url: str, secret: str, body: bytes, *, at: int, key: str) -> None:
-    """Returns when the other side has said 2xx. `key` is the same for every try. Raises Away or Refused."""
+    """Returns when the other side itself has said 2xx. `key` is the same for every try. Raises Away or Refused."""
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "zegel",
         "Idempotency-Key": key,
         "X-Zegel-Signature": signature(secret, at, body),
     }
-    request = urllib.request.Request(url, data=body, headers=headers, method="POST")
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
     try:
-        with _OPENER.open(request, timeout=TIMEOUT_SECONDS):
-            return
-    except urllib.error.HTTPError as error:
-        error.close()
-        if 300 <= error.code < 500 and error.code not in AGAIN:
-            raise Refused(f"HTTP {error.code}") from None
-        raise Away(f"HTTP {error.code}") from None
+        connection.connect()
+        with _Deadline(connection.sock) as deadline:
+            connection.request("POST", target, body, headers)
+            code = connection.getresponse().status
+        if deadline.is_over:
+            raise Away("TimeoutError")
     except (OSError, http.client.HTTPException) as error:
         raise Away(type(error).__name__) from None
+    finally:
+        connection.close()
+    if code >= 300:
+        raise Refused(f"HTTP {code}") if code < 500 and code not in AGAIN else Away(f"HTTP {code}")
+
+
+class _Deadline:
+    """Cuts a connection that is not done in time: a time-out of a socket begins anew with every octet that drips in."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._timer = threading.Timer(TIMEOUT_SECONDS, self._cut)
+        self._timer.daemon = True
+        self.is_over = False
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _cut(self) -> None:
+        self.is_over = True
+        try:
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # below TLS, which another thread is using
+        except OSError:
+            pass  # it has ended by itself

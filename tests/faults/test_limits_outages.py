@@ -208,9 +208,9 @@ def test_sentinels_fail_over(ground: Ground) -> None:
     ground.servers += [*sentinels, *servers]
     hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
     gateways = ground.begin(f"redis+sentinel://{hosts}/counters")
+    begun = gateways.total("granted")  # before: what is charged from now on, the replica may not hear of
     servers[1].pause()
     servers[0].ask("CLIENT", "KILL", "TYPE", "replica")  # it cannot connect again while it stands still
-    begun = gateways.total("granted")
     gateways.until(lambda nodes: sum(node["granted"] for node in nodes) > begun + 300, "nothing passes")
     servers[0].kill()
     gateways.all_degraded()

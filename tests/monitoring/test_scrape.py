@@ -28,7 +28,6 @@ MAY_BE_EMPTY = {
     "zegel_bounce_ratio": REPUTATION,
     "zegel_complaint_ratio": REPUTATION,
     "zegel_reputation_senders": REPUTATION,
-    "zegel_dnsbl_listed": "set by the look at blocklists (REP-5), which asks DNS",
 }
 EXPECTED_ALERTS = {"ZegelProcessDied"}  # a worker is killed
 AFTER_KILL_SECONDS = 60.0

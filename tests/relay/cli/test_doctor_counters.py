@@ -39,14 +39,14 @@ def test_the_node_own_counters_are_not_looked_at() -> None:
 @pytest.mark.parametrize(
     ("options", "states", "word"),
     [
-        (["--appendonly", "yes"], ["ok"], "takes writes"),
+        (["--appendonly", "yes"], ["ok"], "takes charges"),
         (["--appendonly", "no"], ["ok", "warn"], "a restart forgets"),
         (
             ["--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"],
             ["ok", "warn"],
             "is full",
         ),
-        (["--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"], ["ok"], "takes writes"),
+        (["--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"], ["ok"], "takes charges"),
         (["--replicaof", "127.0.0.1", "1"], ["wrong"], "ReadOnlyError"),
         (["--requirepass", "geheim"], ["wrong"], "AuthenticationError"),
         (None, ["wrong"], "ConnectionError"),

@@ -13,6 +13,7 @@ import pytest
 from relay.counters.contract import DAY, MINUTE, CountersUnavailable, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.many_nodes import ManyNodes, open_shared, share_of
+from relay.policy.facts import Allowance
 from relay.settings.storage import Storage
 from tests.fakes.clock import START
 from tests.harness.ports import free_ports
@@ -98,6 +99,20 @@ async def test_each_worker_keeps_to_the_share_and_a_small_limit_to_one(pair: Pai
         granted = [(await node.take([(daily, 1)], START, once=n, park=False)).granted for n in range(3)]
         assert granted == [True, False, False]
     assert share_of(LIMIT._replace(amount=0), 0.3).amount == 0, "a limit of nothing stays one"
+
+
+async def test_who_is_over_the_share_and_not_over_the_limit_is_put_off_for_a_while(pair: Pair) -> None:
+    """Neither told that there is no room for days, nor parked for them."""
+    daily, one = Limit("recipients_per_day", "credential", "c:7", 40, DAY, 0, 7), pair.nodes[0]
+    one._degrade(CountersUnavailable("ConnectionError"), [LIMIT])
+    for park in (False, True):
+        told = await one.take([(LIMIT, 1), (daily, 15)], START, once=1, park=park)
+        assert told == Allowance(False, limit=daily.name, scope="credential", allowed=12, is_share=True)
+    assert (await one.take([(daily, 12)], START, once=2, park=False)).granted, "what was put off has cost nothing"
+    told = await one.take([(daily, 1)], START, once=3, park=False)
+    assert told.is_share and told.due == START + 86_400
+    told = await one.peek([(daily, 41)], START, park=False)
+    assert (told.granted, told.allowed, told.is_share) == (False, 40, False), "the whole limit has no room for it"
 
 
 async def test_a_redis_that_is_away_at_the_start_is_found_when_it_comes(tmp_path: Path) -> None:

@@ -211,6 +211,23 @@ async def test_a_report_that_fails_is_told_to_the_operator(desk: Desk, capsys: p
     assert [(line["about"], line["queue_id"]) for line in said] == [(item.queue_id, report.item.queue_id)]
 
 
+@pytest.mark.parametrize(("outcome", "counted"), [(GONE, "lost"), (OK, "told")])
+async def test_an_alarm_counts_by_what_became_of_it_and_is_no_lost_report(
+    desk: Desk, outcome: Outcome, counted: str
+) -> None:
+    """A lost report is an alarm; were a lost alarm one as well, there would be a letter for each letter, for ever."""
+    before, reports = dict(metrics.ALARMS.values), metrics.REPORTS_LOST.values[()]
+    item = await desk.commit()
+    item.meta |= {"class": "system", "from": "", "alarm": True}
+    attempt = await desk.take()
+    assert attempt is not None
+    attempt.done([outcome])
+    await desk.settle()
+    risen = {key: value - before[key] for key, value in metrics.ALARMS.values.items() if value != before[key]}
+    assert risen == {("mail", counted): 1}
+    assert metrics.REPORTS_LOST.values[()] == reports and await desk.take() is None
+
+
 async def test_copies_that_were_not_begun_go_back_and_the_delivered_ones_stay_delivered(desk: Desk) -> None:
     item = await desk.commit(ROUND, split=True)
     for _ in range(10):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import email
 import email.policy
 import hashlib
@@ -9,6 +11,9 @@ import hmac
 import json
 import os
 import signal
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,7 @@ import pytest
 from relay.observe import metrics
 from relay.observe.alarms import CONDITIONS, Change
 from relay.observe.registry import Snapshot
+from relay.serve import webhook
 from relay.serve.bell import MOST_LETTERS, Bell, Letter
 from relay.serve.channel import OpUnavailable
 from relay.serve.webhook import signature
@@ -175,6 +181,64 @@ async def test_what_changes_at_one_look_is_one_letter_and_the_line_is_bounded(tm
         numbers["zegel_crashes_total"] = [[[f"place{number}"], 1]]
         one.look()
     assert one._lines[0].letters.full() and count("webhook", "lost") == before + 5
+
+
+@contextlib.contextmanager
+def dripping() -> Iterator[tuple[str, threading.Event]]:
+    """A webhook that answers an octet at a time and never ends, and whether it was asked."""
+    asked, over = threading.Event(), threading.Event()
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+
+        def drip() -> None:
+            came, _ = door.accept()
+            with came, contextlib.suppress(OSError):
+                came.recv(65_536)
+                came.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                asked.set()
+                while not over.wait(0.1):
+                    came.sendall(b"a")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{door.getsockname()[1]}", asked
+        over.set()
+        thread.join(10.0)
+
+
+def test_a_webhook_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "TIMEOUT_SECONDS", 0.5)
+    with dripping() as (url, asked), pytest.raises(webhook.Away, match="TimeoutError"):
+        webhook.post(url, KEY, b"{}", at=1, key="id1")
+    assert asked.is_set()
+
+
+def test_who_stops_does_not_wait_for_a_webhook_and_counts_its_letters(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The end of the event loop included, which waits for its own threads."""
+    numbers: Snapshot = {"zegel_store_usable": [[[], 1]]}
+    before = count("webhook", "lost")
+
+    async def work(url: str, asked: threading.Event) -> float:
+        one, stopping = bell(tmp_path, url, numbers=numbers), asyncio.Event()
+        one.look()
+        for place in ("web", "session"):
+            numbers.setdefault("zegel_crashes_total", []).append([[place], 1])
+            one.look()
+        watching = asyncio.create_task(one.watch(stopping))
+        await asyncio.to_thread(asked.wait, 10.0)
+        stopping.set()
+        began = time.monotonic()
+        await watching
+        return began
+
+    with dripping() as (url, asked):
+        began = asyncio.run(work(url, asked))
+        assert asked.is_set() and time.monotonic() - began < webhook.TIMEOUT_SECONDS / 2
+    assert count("webhook", "lost") == before + 2
+    assert capfd.readouterr().err.count("the gateway stops") == 2
 
 
 def test_a_gateway_tells_of_itself_by_mail_and_webhook(tmp_path: Path) -> None:
