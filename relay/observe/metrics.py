@@ -11,40 +11,25 @@ import re
 from relay.observe.exposition import Base
 from relay.observe.exposition import merge as merge_snapshots
 from relay.observe.exposition import together as together_snapshots
+from relay.observe.labels import (
+    FAST,
+    NAME,
+    OUTCOME,
+    POLICY,
+    PROVIDER,
+    RULE,
+    SIZES,
+    SLOW,
+    STREAM,
+    SUBJECT,
+    TENANT,
+    TINY,
+    VERDICT,
+)
 from relay.observe.registry import AnyMetric, Counter, Gauge, Histogram, Label, Snapshot
 
 __all__ = ["CATALOGUE", "Base", "Snapshot", "merge", "snapshot", "together"]
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_SLOW = (0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400, 432_000)
-_TINY = (0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.05)
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-STREAM = Label("stream", ("marketing", "transactional", "personal"))
-VERDICT = Label("verdict", ("accept", "hold", "defer", "reject"))
-RULE = Label("rule", re.compile(r"[A-Z]{2,12}-[0-9]{1,3}"))
-POLICY = Label(
-    "policy",
-    (
-        "identity",
-        "classification",
-        "suppression",
-        "consent",
-        "unsubscribe",
-        "leaks",
-        "recipients",
-        "content",
-        "reputation",
-        "throttle",
-    ),
-)
-# Groups of destinations (THROTTLE-5); with a smarthost there is one.
-PROVIDER = Label("provider", ("smarthost", "capture"))
-OUTCOME = Label("outcome", ("delivered", "deferred", "failed"))
-TENANT = Label("tenant", _NAME)
-# The enhanced status's second number, in words (RFC 3463 section 2); "security" is 5.7.x, a block by policy (FB-3).
-SUBJECT = Label("subject", ("address", "mailbox", "system", "network", "protocol", "content", "security", "other"))
 
 MESSAGES = Counter(
     "zegel_messages_total",
@@ -56,7 +41,7 @@ TENANT_MESSAGES = Counter(
     "zegel_tenant_messages_total",
     "Messages of each tenant answered at the end of data.",
     "Who sends how much, and who is refused?",
-    [TENANT, VERDICT],
+    [TENANT, TINY, VERDICT],
 )
 REFUSALS = Counter("zegel_refusals_total", "Refusals by rule.", "Which rule stops mail, and since when?", [RULE])
 RECIPIENTS = Counter(
@@ -66,10 +51,10 @@ RECIPIENTS = Counter(
     [Label("outcome", ("accepted", "refused", "dropped"))],
 )
 ACCEPT_SECONDS = Histogram(
-    "zegel_accept_seconds", "Time from the end of data to the reply.", "Do senders wait?", bounds=_FAST
+    "zegel_accept_seconds", "Time from the end of data to the reply.", "Do senders wait?", bounds=FAST
 )
 POLICY_SECONDS = Histogram(
-    "zegel_policy_seconds", "Time a policy takes to decide.", "Which policy is slow?", [POLICY], bounds=_TINY
+    "zegel_policy_seconds", "Time a policy takes to decide.", "Which policy is slow?", [POLICY], bounds=TINY
 )
 POLICY_BYPASS = Counter(
     "zegel_policy_bypass_total",
@@ -88,7 +73,7 @@ FACTS_UNAVAILABLE = Counter(
     ],
 )
 SCAN_SECONDS = Histogram(
-    "zegel_scan_seconds", "Time of a scan for leaks.", "Do attachments make senders wait (PIPE-6)?", bounds=_FAST
+    "zegel_scan_seconds", "Time of a scan for leaks.", "Do attachments make senders wait (PIPE-6)?", bounds=FAST
 )
 LEAKS = Counter(
     "zegel_leaks_total",
@@ -210,7 +195,7 @@ SPOOL_BATCH = Histogram(
     "zegel_spool_batch_messages",
     "Messages that shared one durable commit.",
     "Do sessions share syncs under load?",
-    bounds=_SIZES,
+    bounds=SIZES,
 )
 SPOOL_FAILURES = Counter("zegel_spool_failures_total", "Commits that failed.", "Is the disk full or failing?")
 
@@ -237,7 +222,7 @@ REPORTS_LOST = Counter(
     "Do senders hear what became of their mail?",
 )
 DELIVERY_SECONDS = Histogram(
-    "zegel_delivery_seconds", "Time from acceptance to the final outcome.", "How long is mail under way?", bounds=_SLOW
+    "zegel_delivery_seconds", "Time from acceptance to the final outcome.", "How long is mail under way?", bounds=SLOW
 )
 NEXT_HOPS_FAILING = Gauge(
     "zegel_next_hops_failing",
@@ -295,7 +280,7 @@ DNSBL_LISTED = Gauge(
     "zegel_dnsbl_listed",
     "1 while an address of ours is listed (REP-5). Nothing sets it yet.",
     "Are we blocked?",
-    [Label("zone", _NAME)],
+    [Label("zone", NAME)],
     merge="max",
 )
 UNSUBSCRIBES = Counter(
@@ -312,7 +297,7 @@ STAGE_CPU_SECONDS = Counter(
     [Label("stage", ("receive", "parse", "gather", "judge", "commit", "claim", "render", "sign", "send", "record"))],
 )
 LOOP_LAG = Histogram(
-    "zegel_loop_lag_seconds", "How late the event loop runs.", "Does something block a worker?", bounds=_FAST
+    "zegel_loop_lag_seconds", "How late the event loop runs.", "Does something block a worker?", bounds=FAST
 )
 LIMITS_DEGRADED = Gauge(
     "zegel_limits_degraded",
@@ -329,7 +314,7 @@ LIMITS_SECONDS = Histogram(
     "zegel_limits_seconds",
     "Time for Redis to charge the limits of a message.",
     "Does Redis, or the way to it, hold up mail?",
-    bounds=_FAST,
+    bounds=FAST,
 )
 STORE_USABLE = Gauge(
     "zegel_store_usable",

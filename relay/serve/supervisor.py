@@ -26,6 +26,7 @@ from relay.serve import descriptors, notify
 from relay.serve.bell import Bell
 from relay.serve.boot import Boot, control_path
 from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
+from relay.serve.children import Child, reload_certificates
 from relay.serve.digest import Digests
 from relay.serve.ownership import Ownership
 from relay.serve.sockets import PortTaken, open_sockets
@@ -41,7 +42,6 @@ STEADY_SECONDS = 30.0
 BIND_AGAIN_SECONDS = 0.2
 START_TRIES = 3
 SNAPSHOT_SECONDS = 1.0
-RELOAD_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 OF_ALL = frozenset(("queue.stats", "queue.list", "held.list"))
 WEB = -1
@@ -49,20 +49,6 @@ WEB = -1
 
 class StartFailed(Exception):
     """A process of the gateway cannot start; the text says which, the log says why."""
-
-
-class Child:
-    """One place: the process in it, its channel, and the metrics of those before it."""
-
-    def __init__(self, place: int, sockets: list[tuple[int, int]]) -> None:
-        self.place = place
-        self.sockets = sockets
-        self.process: asyncio.subprocess.Process | None = None
-        self.channel: Channel | None = None
-        self.ready = asyncio.Event()
-        self.snapshot: metrics.Snapshot | None = None
-        self.must_reload = False  # it was asked for while this one started
-        self.state = "missing"  # one of relay.serve.vitals.STATES
 
 
 class Supervisor:
@@ -255,38 +241,11 @@ class Supervisor:
         notify.reloading()
         refused = True
         try:
-            refused = await self._reload_certificates()
+            refused = await reload_certificates([child for child in self.children.values() if child.place != WEB])
         finally:  # or systemd would take it for reloading for ever
             notify.ready("Certificates were refused, see the log" if refused else f"{self.workers} workers serve")
         metrics.RELOAD_REFUSED.set(float(refused))
         log.info(events.RELOADED)
-
-    async def _reload_certificates(self) -> bool:
-        """Whether a worker refused its pair."""
-        workers = [child for child in self.children.values() if child.place != WEB]
-        problems = [problem for told in await asyncio.gather(*map(self._reloaded, workers)) for problem in told]
-        for problem in problems:
-            log.error(events.RELOAD_REFUSED, problem=problem)
-        return bool(problems)
-
-    async def _reloaded(self, child: Child) -> list[str]:
-        """What one worker could not take. One that does not answer is replaced, since it would go on with what is old.
-
-        A worker that starts at this moment may have read the old files: it is asked as soon as it has said hello.
-        """
-        process = child.process
-        if child.channel is None:
-            child.must_reload = True
-            return []
-        try:
-            problems: list[str] = await child.channel.call("worker.reload", timeout=RELOAD_SECONDS)
-        except (OpUnavailable, OpRefused):
-            child.must_reload = True  # for its successor, and then nothing is refused any more
-            if process is not None and process is child.process and process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-            return [f"worker {child.place} did not answer and is replaced; its successor reads what is new"]
-        return problems
 
     # -- control socket -----------------------------------------------------------------------------------------------
 

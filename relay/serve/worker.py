@@ -88,8 +88,7 @@ class Worker:
         self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
         self.health = Health()
-        self._is_stale = False
-        self._is_blind = False
+        self._is_stale = self._is_blind = False
         self.stopping = asyncio.Event()
         self._ticks = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -147,13 +146,11 @@ class Worker:
         terms = Terms(settings.limits.freeze_hours, self.book)
         self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock, terms)
         self.recheck.look(self.settings.server.data_dir)
-        self.watch.outcomes = self.outcomes = Outcomes(
-            self.book,
-            self._ask,
-            self.clock,
-            tenant=lambda number: self.directory().tenant_by_id(number),
-            house=(settings.server.hostname, settings.web.public_url),
+        house = settings.server.hostname, settings.web.public_url
+        self.outcomes = Outcomes(
+            self.book, self._ask, self.clock, tenant=lambda number: self.directory().tenant_by_id(number), house=house
         )
+        self.watch.outcomes = self.outcomes
         self._later(self.outcomes.watch())
         plans = route.plans(settings.delivery)
         self.scheduler = Scheduler(
