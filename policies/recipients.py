@@ -1,18 +1,16 @@
 """Outsiders do not see each other's address.
 
-What counts is what readers see: every address in To, Cc, Resent-To and Resent-Cc, in a Reply-To with several, and inside
-names (CC-1, -2, -7, -19), less the sender's own, and the guests of an invitation (CC-13). People of one organisation may see
-each other; users of a mailbox provider are each their own party (CC-5, -6). Advertising and bulk mail may show one outsider at
-most; letters and service mail earn a warning from 5 and action from 10 outsiders of two or more parties (CC-3). For a sensitive
-audience the limit is always 2 and every reader gets a copy of their own (CC-4). A letter or service mail that answers one in
-which all its readers saw each other is no exposure; one that answers a mail not known here doubles the numbers for letters.
-Neither opens a door to advertising or bulk service mail (CC-11). A list address in To is one address (CC-14).
+Counted is what readers see: all addresses in To, Cc, Resent-To and Resent-Cc, in a Reply-To with several, and inside names (CC-1,
+-2, -7, -19), less the sender's own, and the guests of an invitation (CC-13). People of one organisation may see each other; users
+of a mailbox provider are parties of their own (CC-5, -6). Advertising and bulk mail may show one outsider at most; letters and
+service mail earn a warning from 5 and action from 10 outsiders of two or more parties (CC-3). For a sensitive audience 2 is the
+limit (CC-4). A letter or service mail that answers one in which all its readers saw each other exposes nobody; one that answers a
+mail not known here doubles the numbers for letters. Neither opens a door to advertising or bulk service mail (CC-11).
 
-What happens: a copy for each (CC-8), hidden recipients (CC-9), the mail waits for its sender's choice (CC-10), or a refusal. The
-sender is told (CC-18) and each case is kept as a near miss, or as an incident where this policy only observes (CC-20). A
-signature over the addresses cannot be mended and is refused, and so is as much in Reply-To, which stays; an encrypted mail
-waits for a person (CC-12). The guests of an invitation stand in its content: its sender is asked, and advertising is refused
-(CC-13). Signatures by others that the change breaks are renamed (CC-17).
+Then: a copy for each (CC-8), hidden recipients (CC-9), a question to the sender (CC-10) or a refusal; he is told (CC-18), and it
+is kept as a near miss, or an incident where this policy observes (CC-20). A signature over the addresses cannot be mended and is
+refused, and so is as much in Reply-To, which stays; encrypted mail waits for a person (CC-12). Guests stand in the content: the
+sender is asked, advertising refused (CC-13). A list address counts once (CC-14). Signatures by others that break are renamed (CC-17).
 """
 
 from collections.abc import Sequence
@@ -78,9 +76,9 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     count = len(strangers.addresses)
     if not reaches(strangers, settings.bulk_act_from):
         return Verdict.accept()
-    strict = mail.mail_class is MailClass.COMMERCIAL or mail.bulk or mail.account.tenant.sensitive_audience
-    # A letter to all of a large thread is bulk by its number alone, and shows nobody anew.
-    campaign = mail.mail_class is MailClass.COMMERCIAL or (mail.bulk and mail.mail_class is not MailClass.PERSONAL)
+    is_ad = mail.mail_class is MailClass.COMMERCIAL
+    strict = is_ad or mail.bulk or mail.account.tenant.sensitive_audience
+    campaign = is_ad or (mail.bulk and mail.mail_class is not MailClass.PERSONAL)
     warn_from, act_from = settings.warn_from, settings.bulk_act_from if strict else settings.act_from
     if not campaign and asks(mail, settings):
         if facts.thread is not None and strangers.addresses <= facts.thread.seen:

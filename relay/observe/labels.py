@@ -1,4 +1,4 @@
-"""What several metrics share: labels and what they may hold (OPS-1), bounds of buckets in seconds and in numbers."""
+"""Labels that several metrics have, and what they may hold (OPS-1)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from relay.observe.registry import Label
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
-FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-SLOW = (0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400, 432_000)
-TINY = (0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.05)
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 STREAM = Label("stream", ("marketing", "transactional", "personal"))
 VERDICT = Label("verdict", ("accept", "hold", "defer", "reject"))

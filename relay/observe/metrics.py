@@ -8,24 +8,11 @@ from __future__ import annotations
 
 import re
 
+from relay.observe.buckets import FAST, SIZES, SLOW, TINY
 from relay.observe.exposition import Base
 from relay.observe.exposition import merge as merge_snapshots
 from relay.observe.exposition import together as together_snapshots
-from relay.observe.labels import (
-    FAST,
-    NAME,
-    OUTCOME,
-    POLICY,
-    PROVIDER,
-    RULE,
-    SIZES,
-    SLOW,
-    STREAM,
-    SUBJECT,
-    TENANT,
-    TINY,
-    VERDICT,
-)
+from relay.observe.labels import NAME, OUTCOME, POLICY, PROVIDER, RULE, STREAM, SUBJECT, TENANT, VERDICT
 from relay.observe.registry import AnyMetric, Counter, Gauge, Histogram, Label, Snapshot
 
 __all__ = ["CATALOGUE", "Base", "Snapshot", "merge", "snapshot", "together"]
@@ -41,7 +28,7 @@ TENANT_MESSAGES = Counter(
     "zegel_tenant_messages_total",
     "Messages of each tenant answered at the end of data.",
     "Who sends how much, and who is refused?",
-    [TENANT, TINY, VERDICT],
+    [TENANT, VERDICT],
 )
 REFUSALS = Counter("zegel_refusals_total", "Refusals by rule.", "Which rule stops mail, and since when?", [RULE])
 RECIPIENTS = Counter(
