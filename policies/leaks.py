@@ -82,6 +82,8 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     if not said:
         return Verdict.accept()
     action, detector, count = max(said, key=lambda one: one[0])  # the first of the strongest
+    if detector == "unreadable" and found.crashes:
+        action = min(action, Action.HOLD)  # nothing of ours that breaks refuses for good
     reason = f"leaks.{detector}"
     if settings.portal and detector == "address_file":
         reason += "_portal"

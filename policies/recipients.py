@@ -10,7 +10,7 @@ mail not known here doubles the numbers for letters. Neither opens a door to adv
 Then: a copy for each (CC-8), hidden recipients (CC-9), a question to the sender (CC-10) or a refusal; he is told (CC-18), and it
 is kept as a near miss, or an incident where this policy observes (CC-20). A signature over the addresses cannot be mended and is
 refused, and so is as much in Reply-To, which stays; encrypted mail waits for a person (CC-12). Guests stand in the content: the
-sender is asked, advertising refused (CC-13). A list address counts once (CC-14). Signatures by others that break are renamed (CC-17).
+sender is asked, advertising refused (CC-13). A list address is one (CC-14). Signatures by others that break are renamed (CC-17).
 """
 
 from collections.abc import Sequence
