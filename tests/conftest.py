@@ -88,7 +88,7 @@ LONG = (
     "tests/relay/serve",
     "tests/relay/cli",
 )
-AS_ONE = ("tests/corpus", "tests/clients")  # share one gateway and what crossed it
+AS_ONE = ("tests/corpus", "tests/clients", "tests/bench")  # share one gateway and what crossed it, or built programs
 
 
 @pytest.hookimpl(trylast=True)

@@ -89,6 +89,8 @@ class EmbeddedCounters:
                 cell = place // 4 + FIRST_CELL + day
                 if not head or day >= CELLS or table.cells[cell] + cost > amount << max(day - behind, 0):
                     return None
+                if any(table.cells[cell + 1 : cell + CELLS - day]):
+                    return None
                 days.append((cell, cost))
                 continue
             if period < DAY:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from relay.clock import SystemClock
+from relay.counters.blocks import CLOCKS_APART_SECONDS
 from relay.counters.cell_rate import (
     CELLS,
     FUTURE,
@@ -154,12 +155,16 @@ class RedisCounters:
     async def block(self, key: str, until: float, now: float) -> None:
         until_ns = f"{int(until * NANOSECONDS):0{_UNTIL_DIGITS}d}"
         kept_ms = max(0, int((until - now) * 1000)) + SLACK_SECONDS * 1000
-        await self._wire.run(_BLOCK, [_block_key(key)], until_ns, kept_ms)
+        await self._wire.run(_BLOCK, [_block_key(key)], until_ns, kept_ms, int(now), int(CLOCKS_APART_SECONDS))
 
     async def blocked_until(self, key: str, now: float) -> float:
         kept = await self._wire.ask("GET", _block_key(key))
-        until = 0.0 if kept is None else _whole(kept) / NANOSECONDS
-        return until if until > now else 0.0
+        if kept is None:
+            return 0.0
+        until_ns, _, began = kept.partition(b" ") if isinstance(kept, bytes) else (kept, b"", b"")
+        is_sound = _whole(began or b"0") <= now + CLOCKS_APART_SECONDS  # else a clock that was ahead began it
+        until = _whole(until_ns) / NANOSECONDS
+        return until if is_sound and until > now else 0.0
 
     async def reset(self, *keys: str | Limit) -> None:
         for key in keys:

@@ -30,7 +30,7 @@ def test_the_stages_add_up_and_nothing_is_left(tmp_path: Path) -> None:
     whole = [stage for stage in found["stages"] if not stage["of"]]
     names = {stage["name"] for stage in whole}
     assert abs(found["total_microseconds"] - sum(stage["microseconds"] for stage in whole)) < 1.0
-    assert all(stage["microseconds"] > 0 for stage in found["stages"])
+    assert not [stage for stage in found["stages"] if stage["microseconds"] <= 0]
     assert {stage["of"] for stage in found["stages"]} - {""} <= names
     policies = {stage["name"] for stage in found["stages"] if stage["of"] == "judge the content"}
     assert {"consent", "identity", "content"} <= policies

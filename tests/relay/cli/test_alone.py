@@ -198,6 +198,7 @@ def foreign() -> Iterator[Zegel]:
     base = Path(tempfile.mkdtemp(prefix="zegel-foreign-"))
     base.chmod(0o755)
     (base / "zegel.toml").write_text(CONFIG)
+    (base / "zegel.toml").chmod(0o644)  # whatever umask another test left
     made = Zegel(base / "zegel.toml")
     made.ask("tenant", "add", "shop")
     for path in (base, *base.rglob("*")):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from relay.cli.shared_counters import counters as doctor
-from relay.counters.contract import DAY, MINUTE, PARK_HORIZON_SECONDS, CountersUnavailable, Limit
+from relay.counters.contract import DAY, MINUTE, WARM_UP_HORIZON_SECONDS, CountersUnavailable, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.many_nodes import ManyNodes, open_shared
 from relay.counters.remote import RedisCounters
@@ -27,7 +27,7 @@ from tests.harness.redis import RedisServer, stop_all, watched_pair
 LIMIT = Limit("messages_per_minute", "tenant", "t:7", 6000, MINUTE, 6000, 7)
 DAILY = Limit("recipients_per_day", "tenant", "t:7", 1000, DAY, 0, 7)
 OTHER = Limit("messages_per_minute", "tenant", "t:8", 6000, MINUTE, 6000, 8)
-LATEST = START + PARK_HORIZON_SECONDS
+LATEST = START + WARM_UP_HORIZON_SECONDS
 RIGHTS = ("~zegel:*", "+@read", "+@write", "+@connection", "+info")
 
 
@@ -97,8 +97,10 @@ async def test_an_answer_that_the_script_never_gives_is_none(liar: Liar) -> None
     lies += [b"1 0 1 0", b"1 %d 0 0" % (START + 9), b"0 0 1 0", b"1 0 0 " + b"9" * 400, b"2 0 0 0", b"", b"1 0 0"]
     try:
         for liar.says in good:
+            liar.says += b" 0"  # nothing sudden
             await remote.peek(charges, START, park=True)
-        for liar.says in lies:
+        for lie in (*lies, b"1 0 0 0", b"1 0 0 0 2", b"1 0 0 0 x"):
+            liar.says = lie + b" 0" if lie in lies else lie
             with pytest.raises(CountersUnavailable, match="WrongAnswer"):
                 await remote.take(charges, START, once="1", park=True)
     finally:
