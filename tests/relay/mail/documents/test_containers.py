@@ -60,6 +60,7 @@ MAIL = b"Subject: x\r\nContent-Type: text/csv; name=k.csv\r\nContent-Transfer-En
         ("a.docx", made.packed({"word/document.xml": "<a/>", "word/embeddings/Sheet1.xlsx": BOOK})),
         ("a.pptx", made.packed({"ppt/presentation.xml": "<a/>", "ppt/embeddings/w.xlsx": BOOK})),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_lies_in_a_container_is_read(name: str, content: bytes) -> None:
     found = inspect(content, "", name)
@@ -83,6 +84,7 @@ def test_what_lies_in_a_container_is_read(name: str, content: bytes) -> None:
             "unsupported",
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",  # archives hold the time at which they were made
 )
 def test_what_cannot_be_opened_is_told(content: bytes, why: str) -> None:
     found = inspect(content, "", "bestand")
