@@ -219,7 +219,7 @@ def test_sentinels_fail_over(ground: Ground) -> None:
     gateways.all_recovered()
     gateways.use_up()
     lost = gateways.total("granted") - gateways.total("local") - DAILY.amount
-    assert 250 < lost <= charged, "the test wants a gap"
+    assert 0 < lost <= charged, "the test wants a gap"
     check(gateways, charged - begun + IN_FLIGHT, f"failed over by Sentinels, {lost} of the gap passed again")
 
 
