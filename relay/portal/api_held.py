@@ -22,7 +22,7 @@ from relay.portal.gateway import OpRefused, OpUnavailable
 from relay.portal.held_pages import page_of
 from relay.portal.pages import Site
 
-LOG_WAITS = (0.0, 0.3, 0.6)  # seconds: the delivery log is written twice a second
+LOG_WAITS = (0.0, 0.3, 0.6, 1.2, 2.4)  # seconds: the delivery log is written twice a second, on a busy machine less often
 GONE = "no message of yours that is held has this id"
 NO_STORE = "no-store"
 
