@@ -22,7 +22,7 @@ from relay.portal.gateway import OpRefused, OpUnavailable
 from relay.portal.held_pages import page_of
 from relay.portal.pages import Site
 
-LOG_WAITS = (0.0, 0.3, 0.6, 1.2, 2.4)  # seconds: the delivery log is written twice a second, on a busy machine less often
+LOG_WAITS = (0.0, 0.3, 0.6, 1.2)  # seconds: the delivery log is written twice a second, or later
 GONE = "no message of yours that is held has this id"
 NO_STORE = "no-store"
 
@@ -174,14 +174,10 @@ async def _decided_before(site: Site, tenant: Tenant, number: str) -> tuple[str,
     for wait in LOG_WAITS:
         await asyncio.sleep(wait)
         trace = await site.gateway.message_trace(tenant.name, number)
-        if trace is None:
-            return None
-        words = [event for event in trace["events"] if event["event"] in ("held", "released", "refused")]
-        if not words:
-            return None
-        last = words[-1]
-        if last["event"] != "held":
-            return last["event"], last.get("way")
+        events = trace["events"] if trace is not None else ()  # what was held a moment ago may not be in it either
+        words = [event for event in events if event["event"] in ("held", "released", "refused")]
+        if words and words[-1]["event"] != "held":
+            return words[-1]["event"], words[-1].get("way")
     return None
 
 
