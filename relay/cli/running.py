@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from relay.observe.log import configure
 from relay.serve.supervisor import Supervisor
+from relay.serve.zygote import Zygote
 from relay.settings.model import Settings
 
 
@@ -20,8 +21,10 @@ def run(
     """
     configure(settings)
     os.umask(0o077)  # whatever is made here is for its owner only
+    zygote = Zygote()
+    zygote.fork()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serving(Supervisor(settings), greet, meanwhile))
+        runner.run(serving(Supervisor(settings, zygote), greet, meanwhile))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

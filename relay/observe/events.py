@@ -94,6 +94,9 @@ CHILD_ENDED = _event("child.ended", "A worker or the web process ended unasked a
 CHILD_FAILED = _event(
     "child.failed", "The disk or the machine kept a worker or the web process from its work; it ends. place, why."
 )
+ZYGOTE_STARTED = _event(
+    "zygote.started", "The process that others are forked from had ended, or never was: a new one is there."
+)
 RELOADED = _event("settings.reloaded", "SIGHUP was carried out.")
 RELOAD_REFUSED = _event("settings.refused", "Part of a reload was refused; what was in force stays. problem.")
 DIRECTORY_STALLED = _event(

@@ -161,24 +161,26 @@ async def _decide(site: Site, tenant: Tenant, queue_id: str, choice: str) -> Dec
             raise _trouble(refused) from None
     if done.get("id"):
         return Decision(id=number, state=state, recipients=way, changed=True)
-    before = await _decided_before(site, tenant, number)
-    if before is None:
-        raise _trouble(why) if why is not None and why.code == "busy" else HTTPException(404, GONE)
+    is_his, before = await _decided_before(site, tenant, number)
+    if before is None:  # that somebody is at it is told to whom it concerns
+        raise _trouble(why) if is_his and why is not None and why.code == "busy" else HTTPException(404, GONE)
     if before != (state, way):
         raise HTTPException(409, f"this message was {before[0]} already: nothing has changed")
     return Decision(id=number, state=state, recipients=way, changed=False)
 
 
-async def _decided_before(site: Site, tenant: Tenant, number: str) -> tuple[str, str | None] | None:
-    """What was decided on a message of the tenant, and how; None where nothing was, or it is not his."""
+async def _decided_before(site: Site, tenant: Tenant, number: str) -> tuple[bool, tuple[str, str | None] | None]:
+    """Whether it is a message of the tenant; what was decided on it, and how, or None where nothing was."""
+    is_his = False
     for wait in LOG_WAITS:
         await asyncio.sleep(wait)
         trace = await site.gateway.message_trace(tenant.name, number)
+        is_his = trace is not None
         events = trace["events"] if trace is not None else ()  # what was held a moment ago may not be in it either
         words = [event for event in events if event["event"] in ("held", "released", "refused")]
         if words and words[-1]["event"] != "held":
-            return words[-1]["event"], words[-1].get("way")
-    return None
+            return True, (words[-1]["event"], words[-1].get("way"))
+    return is_his, None
 
 
 def _trouble(refused: OpRefused) -> Exception:

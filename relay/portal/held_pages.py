@@ -22,10 +22,10 @@ from relay.consent import token as tokens
 from relay.mail.envelope import Tenant
 from relay.mail.notice import REFUSE
 from relay.mail.reply import REASONS
+from relay.portal.explained import rules
 from relay.portal.gateway import OpRefused
 from relay.portal.pages import HERE, Site
 from relay.portal.sanitise import clean
-from relay.portal.why import rules
 
 ENDINGS = frozenset(("released", "refused", "deleted"))
 FIELDS = ("from", "to", "cc", "reply-to", "date", "subject")

@@ -17,10 +17,10 @@ from starlette.exceptions import HTTPException
 from relay.mail.message import Malformed, Message
 from relay.mail.words import decode_words
 from relay.portal.diff import compare
+from relay.portal.explained import rules
 from relay.portal.gateway import OutboxView
 from relay.portal.pages import Site
 from relay.portal.preview import previews
-from relay.portal.why import rules
 from relay.store.outbox import VERDICTS, Entry, Stored
 
 PAGE_ENTRIES = 50

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,22 +19,24 @@ MAX_SOCKET_PATH = 100  # sun_path holds 108 octets
 
 
 class Boot(NamedTuple):
-    """What the supervisor writes to a child's standard input: one JSON line."""
+    """What the supervisor tells a child: settings and place as JSON, its sockets as descriptors beside it."""
 
     settings: Settings
     place: int  # number of the worker's place, 0 up; the web process has none
     sockets: list[tuple[int, int]]  # (index of the listener in settings, descriptor)
 
     def dump(self) -> bytes:
-        data = {"settings": self.settings.model_dump(mode="json"), "place": self.place, "sockets": self.sockets}
-        return orjson.dumps(data) + b"\n"
+        listeners = [index for index, _ in self.sockets]
+        data = {"settings": self.settings.model_dump(mode="json"), "place": self.place, "listeners": listeners}
+        return orjson.dumps(data)
 
 
-def read_boot() -> Boot:
-    """What `Boot.dump` wrote, from standard input."""
-    data: dict[str, Any] = orjson.loads(sys.stdin.buffer.readline())
+def read_boot(told: int, sockets: list[int]) -> Boot:
+    """What `Boot.dump` wrote into the file `told`, which is closed; `sockets` are this process's descriptors of the same."""
+    with open(told, "rb") as file:
+        data: dict[str, Any] = orjson.loads(file.read())
     settings = Settings.model_validate_json(orjson.dumps(data["settings"]))
-    return Boot(settings, data["place"], [(index, fd) for index, fd in data["sockets"]])
+    return Boot(settings, data["place"], list(zip(data["listeners"], sockets, strict=True)))
 
 
 def control_path(settings: Settings) -> Path:

@@ -1,4 +1,4 @@
-"""The entry of every child process: `python -m relay.serve.child`, told what to be on standard input."""
+"""The entry of every child process, which the zygote has forked."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from relay.keyring import Keyring
 from relay.observe import events
 from relay.observe.log import configure, log
 from relay.observe.scarcity import scarcity
-from relay.serve.boot import Boot, read_boot
+from relay.serve.boot import Boot
 
 
-def main() -> None:
+def main(boot: Boot) -> None:
     """Run as what the supervisor says. Exit code 0 after a drain, 1 when it could not start."""
     os.umask(0o077)  # whatever is made here is for its owner only
-    boot = read_boot()
     keyring = Keyring.open(boot.settings.server.keys_dir, create=False)
     configure(boot.settings, hash_address=lambda address: keyring.subject_hash("log\0" + address.lower()).hex()[:12])
     gc.set_threshold(50_000, 20, 50)  # a message makes hundreds of objects and no cycles
@@ -51,7 +50,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:  # stated as optional: the standard loop does the same, slower
         return None
     return uvloop.new_event_loop
-
-
-if __name__ == "__main__":
-    main()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.serve.channel import Channel, OpRefused, OpUnavailable
+from relay.serve.zygote import Process
 
 RELOAD_SECONDS = 5.0
 
@@ -19,7 +20,7 @@ class Child:
     def __init__(self, place: int, sockets: list[tuple[int, int]]) -> None:
         self.place = place
         self.sockets = sockets
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: Process | None = None
         self.channel: Channel | None = None
         self.ready = asyncio.Event()
         self.snapshot: metrics.Snapshot | None = None

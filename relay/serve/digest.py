@@ -16,7 +16,7 @@ from relay.clock import Clock, SystemClock
 from relay.mail import digest
 from relay.observe import events, metrics
 from relay.observe.log import log
-from relay.portal.why import rules
+from relay.portal.explained import rules
 from relay.serve.channel import OpRefused, OpUnavailable
 from relay.serve.refusals import letter_args, rule_for
 from relay.settings.model import Settings

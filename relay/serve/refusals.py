@@ -18,7 +18,7 @@ from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action
-from relay.portal.why import rules
+from relay.portal.explained import rules
 from relay.serve.channel import Channel, OpRefused, OpUnavailable
 from relay.settings.model import Settings
 

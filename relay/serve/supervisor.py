@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from functools import partial
 from typing import Any
 
@@ -32,6 +31,7 @@ from relay.serve.ownership import Ownership
 from relay.serve.sockets import PortTaken, open_sockets
 from relay.serve.suspensions import Suspensions
 from relay.serve.vitals import Vitals, measure_processes
+from relay.serve.zygote import UNKNOWN, Zygote
 from relay.settings.endpoint import Endpoint
 from relay.settings.model import Settings
 from relay.smtp.desk import place_of
@@ -54,8 +54,10 @@ class StartFailed(Exception):
 class Supervisor:
     """One gateway. Call `start`, then `run`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, zygote: Zygote | None = None) -> None:
+        """`zygote` as it was forked before there was a loop; without one a program is started for it."""
         self.settings = settings
+        self._zygote = zygote or Zygote()
         self.workers = settings.server.workers or os.cpu_count() or 1
         self.children: dict[int, Child] = {}
         self.stopping = asyncio.Event()
@@ -165,6 +167,7 @@ class Supervisor:
                     process.kill()
         for task in list(self._tasks):
             task.cancel()
+        self._zygote.close()
         self._server.close()
         control_path(self.settings).unlink(missing_ok=True)
         self._ownership.release()
@@ -177,9 +180,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while not self.stopping.is_set():
             began = loop.time()
-            await self._spawn(child)
-            assert child.process is not None
-            code = await child.process.wait()
+            code = await self._run(child)
             child.channel = None
             if child.snapshot is not None:
                 self._base.add(child.snapshot)
@@ -198,21 +199,20 @@ class Supervisor:
                 return
             await asyncio.sleep(RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)])
 
-    async def _spawn(self, child: Child) -> None:
-        descriptors = tuple(fd for _, fd in child.sockets)
-        child.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "relay.serve.child", stdin=asyncio.subprocess.PIPE, pass_fds=descriptors
-        )
-        assert child.process.stdin is not None
-        with contextlib.suppress(ConnectionError):
-            child.process.stdin.write(Boot(self.settings, child.place, child.sockets).dump())
-            await child.process.stdin.drain()
-            child.process.stdin.close()
+    async def _run(self, child: Child) -> int:
+        """One life of it; its exit code."""
+        try:
+            child.process = await self._zygote.spawn(Boot(self.settings, child.place, child.sockets))
+        except OSError as error:  # no process or no memory to be had: tried again like one that ended
+            log.error(events.CHILD_FAILED, place=child.place, why=f"{type(error).__name__}: {error}"[:200])
+            return UNKNOWN
+        return await child.process.wait()
 
     async def _collect(self) -> None:
         """Keep every worker's last metrics, for the scrape and for the day it dies."""
         while True:
             await asyncio.sleep(SNAPSHOT_SECONDS)
+            self._zygote.reap_orphans()
             for child in self.children.values():
                 child.state = await self._snapshot(child)
             workers = [child.state for child in self.children.values() if child.place != WEB]

@@ -41,7 +41,7 @@ async def test_kills_at_random_moments(world: World, sink: Sink, capsys: pytest.
     for number in range(KILLS):
         await clients.acknowledge(dice.randint(1, 60))
         await asyncio.sleep(dice.random() * 0.2)
-        children = world.children()
+        children = world.every_child()
         kills.append(time.monotonic())
         if number % 4 == 3 or not children:
             strays += children

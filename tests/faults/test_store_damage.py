@@ -24,6 +24,7 @@ from tests.faults.disk import Disk
 from tests.harness.client import Client, Closed
 from tests.harness.gateway import MESSAGE, PACE, SENDER, Gateway, _Places, consent_row
 from tests.harness.moody import Moody
+from tests.harness.processes import children
 from tests.harness.web import ask
 
 PEOPLE = [f"p{number}@dest.example" for number in range(2_000)]
@@ -91,8 +92,7 @@ class Shop:
 
     def children(self) -> set[int]:
         assert self.gateway.process is not None
-        pid = self.gateway.process.pid
-        return {int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+        return set(children(self.gateway.process.pid))
 
     def log(self) -> str:
         return (self.gateway.folder / "gateway.log").read_text()

@@ -9,8 +9,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -19,7 +17,9 @@ from typing import Any, NamedTuple
 from relay.keyring import Keyring
 from relay.owner import Owner
 from relay.settings.model import Settings
+from tests.harness import processes
 from tests.harness.ports import free_port
+from tests.harness.stable import STABLE, Forked
 
 REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -59,7 +59,7 @@ class World:
         self.data = data or folder / "data"
         self.port, self.web, self.sink_port = free_port(), free_port(), sink_port
         self.min_free_bytes = min_free_bytes
-        self.process: subprocess.Popen[str] | None = None
+        self.process: Forked | None = None
         self.login = self._set_up()
 
     def settings(self, workers: int) -> Settings:
@@ -96,19 +96,12 @@ class World:
 
     async def start(self, workers: int) -> None:
         """Returns when every process is ready; AssertionError when it does not come up."""
-        path = self.folder / "settings.json"
-        path.write_text(self.settings(workers).model_dump_json())
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.harness.serve", str(path)],
-                cwd=REPOSITORY,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self.process.stdout is not None
+            self.process = STABLE.start(log.fileno())
+        self.process.stdin.write(self.settings(workers).model_dump_json().encode() + b"\n")
+        self.process.stdin.close()
         line = await asyncio.wait_for(asyncio.to_thread(self.process.stdout.readline), START_SECONDS)
-        assert line == "ready\n", f"the gateway did not start: {self.log()[-3000:]}"
+        assert line == b"ready\n", f"the gateway did not start: {self.log()[-3000:]}"
 
     def reasons(self) -> list[str]:
         """Why it is not ready, as it says itself."""
@@ -121,14 +114,15 @@ class World:
     def children(self) -> list[int]:
         """Workers and the web process."""
         assert self.process is not None
-        try:
-            text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        except OSError:
-            return []
-        return [int(number) for number in text.split()]
+        return processes.children(self.process.pid)
+
+    def every_child(self) -> list[int]:
+        """The zygote too."""
+        assert self.process is not None
+        return self.children() + processes.zygotes(self.process.pid)
 
     def kill_supervisor(self) -> None:
-        assert self.process is not None and self.process.stdout is not None
+        assert self.process is not None
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
@@ -141,14 +135,13 @@ class World:
         process = self.process
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait, 60.0)
-        assert process.stdout is not None
         process.stdout.close()
         self.process = None
 
     async def freeze(self) -> None:
         """Stop every process where it stands, as a power cut does; returns when none of its threads runs any more."""
         assert self.process is not None
-        pids = [self.process.pid, *self.children()]
+        pids = [self.process.pid, *self.every_child()]
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
@@ -158,7 +151,7 @@ class World:
 
     def crash(self) -> list[int]:
         """Kill everything at once; the numbers of what was killed."""
-        killed = self.children()
+        killed = self.every_child()
         self.kill_supervisor()
         for pid in killed:
             kill(pid)

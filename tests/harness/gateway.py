@@ -7,12 +7,10 @@ know of it, it asks as an operator would: over SMTP, over the control socket, by
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -28,9 +26,9 @@ from tests.harness.certificates import write_pair
 from tests.harness.client import Client
 from tests.harness.ports import free_port
 from tests.harness.sink import Sink
+from tests.harness.stable import STABLE, Forked
 
 START_SECONDS = 60.0
-ROOT = Path(__file__).parents[2]
 SENDER = "info@sender.example"
 AGREED = ("ann@dest.example", "bob@dest.example")
 PACE = {f"{scope}_messages_per_minute": 1_000_000 for scope in ("personal", "transactional", "marketing")} | {
@@ -62,7 +60,7 @@ class Gateway:
         write_pair(self.certificate, self.key)
         self.doors: dict[str, Door] = {}
         self.logins: dict[str, tuple[str, str]] = {}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
         self.descriptors = 0  # that its processes may have, each; 0 is as many as the tests
         self.settings = self._settings(workers, changes)
         assert not clashes(self.settings), clashes(self.settings)
@@ -146,15 +144,7 @@ class Gateway:
         """Returns when every worker and the web process serve."""
         log = (self.folder / "gateway.log").open("ab")
         with log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.harness.run"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'harness' / 'site'}"},
-            )
-        assert self.process.stdin is not None and self.process.stdout is not None
+            self.process = STABLE.start(log.fileno())
         if self.descriptors:  # it waits for its settings and has begun nothing
             limits = (self.descriptors // 2, self.descriptors)
             resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, limits)
@@ -173,7 +163,7 @@ class Gateway:
 
     def wait(self, seconds: float = 30.0) -> int:
         """Its exit code, when it has ended."""
-        assert self.process is not None and self.process.stdout is not None
+        assert self.process is not None
         code = self.process.wait(seconds)
         self.process.stdout.close()
         return code

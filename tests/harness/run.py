@@ -5,14 +5,18 @@ Says `ready` when it serves.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 from relay.observe.log import configure
 from relay.settings.model import Settings
-from tests.harness.serve import serve
+from tests.harness.serve import run
 
-if __name__ == "__main__":
+
+def main() -> None:
     given = Settings.model_validate_json(sys.stdin.buffer.readline())
     configure(given)
-    asyncio.run(serve(given))
+    run(given)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,11 +10,19 @@ import sys
 from pathlib import Path
 
 from relay.serve.supervisor import Supervisor
+from relay.serve.zygote import Zygote
 from relay.settings.model import Settings
 
 
-async def serve(settings: Settings) -> None:
-    supervisor = Supervisor(settings)
+def run(settings: Settings) -> None:
+    """As `zegel serve` does."""
+    zygote = Zygote()
+    zygote.fork()
+    asyncio.run(serve(settings, zygote))
+
+
+async def serve(settings: Settings, zygote: Zygote) -> None:
+    supervisor = Supervisor(settings, zygote)
     await supervisor.start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -22,4 +30,4 @@ async def serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Settings.model_validate_json(Path(sys.argv[1]).read_bytes())))
+    run(Settings.model_validate_json(Path(sys.argv[1]).read_bytes()))

@@ -16,6 +16,7 @@ import pytest
 
 from tests.harness.certificates import write_pair
 from tests.harness.gateway import MESSAGE, PACE, Gateway
+from tests.harness.processes import children
 from tests.monitoring.files import alerts, rules
 from tests.monitoring.prometheus import Prometheus
 from tests.monitoring.test_dashboards import PANELS
@@ -88,17 +89,11 @@ class Load:
                 pass
 
 
-def children(gateway: Gateway) -> list[int]:
-    """Process ids of the workers and the web process."""
-    assert gateway.process is not None
-    pid = gateway.process.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def worker_of(gateway: Gateway) -> int:
     """A process that listens for mail."""
+    assert gateway.process is not None
     web = gateway.settings.web.endpoint.port
-    for pid in children(gateway):
+    for pid in children(gateway.process.pid):
         if not listens(pid, web):
             return pid
     raise AssertionError("no worker is there")

@@ -19,7 +19,7 @@ import pytest
 from relay.backup import sealed
 from relay.cli.demo_setup import config_text
 from relay.spool.segment import LARGE_BYTES
-from tests.harness.gateway import MESSAGE, PACE, ROOT, SENDER, Gateway, consent_row
+from tests.harness.gateway import MESSAGE, PACE, SENDER, Gateway, consent_row
 from tests.harness.moody import Moody
 from tests.harness.post import mail
 from tests.relay.cli.conftest import Zegel
@@ -273,7 +273,7 @@ def test_a_restore_that_is_killed_at_any_move_is_finished_by_the_next(
 def run(gateway: Gateway, *words: str | Path) -> subprocess.Popen[bytes]:
     command(gateway)
     line = [sys.executable, "-m", "relay", *map(str, words), "-c", str(gateway.folder / "zegel.toml"), "--json"]
-    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(line, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_kills_in_the_middle_of_either_leave_nothing_behind(start: Start, elsewhere: Any, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.harness.gateway import Gateway, consent_row
 from tests.harness.moody import Moody
 from tests.harness.oracle import verified
 from tests.harness.post import letter, outsiders, post
+from tests.harness.processes import children
 from tests.harness.sink import Arrived
 from tests.scenarios.conftest import Start
 
@@ -106,11 +107,6 @@ def test_a_killed_worker_repeats_only_what_was_in_doubt(start: Start) -> None:
     gateway.settle(20.0)
     twice = len(recipients(hop, "many")) - 120
     assert twice <= IN_DOUBT, "only what was on its way when the worker died"
-
-
-def children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(word) for word in file.read().split()]
 
 
 def test_placeholders_are_filled_wherever_a_reader_sees_them_and_never_in_signed_parts(start: Start) -> None:

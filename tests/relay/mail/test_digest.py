@@ -9,7 +9,7 @@ from email.message import EmailMessage
 import pytest
 
 from relay.mail.digest import Count, Reader, Rule, Stamp, Waiting, digest, first_refusal
-from relay.portal.why import rules
+from relay.portal.explained import rules
 
 STAMP = Stamp("gw.example", 1_790_000_000.0, "id1", "https://gw.example")
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 import relay.mail
+from relay.portal.explained import rules
 from relay.portal.pages import HERE, pick_language
-from relay.portal.why import rules
 
 TEXTS = tomllib.loads((HERE / "texts.toml").read_text("utf-8"))
 REASONS = tomllib.loads((Path(relay.mail.__file__).parent / "reasons.toml").read_text("utf-8"))

@@ -1,0 +1,269 @@
+"""Where workers and the web process come from: a process with everything loaded that forks them on request.
+
+Theory of operation. Loading the program takes a second of processor time; a fork takes milliseconds, and what was
+loaded is in memory once. The supervisor has threads and a loop, and must not fork itself: so before it has either it
+forks the zygote, which has neither and never will. On request (one datagram with the descriptors that the child needs)
+the zygote forks twice and the one in between ends, so that the child belongs to the supervisor, the nearest "subreaper":
+it lives on when the zygote dies, and its end is known to the supervisor, by its pidfd. A zygote that has died is replaced by a
+new program, `python -m relay.serve.zygote`. It ends when the supervisor does: its end of the socket pair is closed then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
+
+from relay.observe import events
+from relay.observe.log import log
+from relay.serve.boot import Boot, read_boot
+from relay.serve.descriptors import raise_limit
+
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
+NAME = "zegel-zygote"
+ANSWER_SECONDS = 30.0
+MOST_DESCRIPTORS = 253  # SCM_MAX_FD of Linux, of any one message
+OF_THE_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+UNKNOWN = 255  # the exit code of a process whose end somebody else has taken
+
+
+class Process:
+    """A child: like `asyncio.subprocess.Process`, without pipes. Make it in a running loop, of a process that is no other's."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._descriptor = os.pidfd_open(pid)
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        self._loop.add_reader(self._descriptor, self._collect)
+
+    def _collect(self) -> None:
+        """It has ended: take its exit code, below 0 where a signal ended it."""
+        self._loop.remove_reader(self._descriptor)
+        self.returncode = UNKNOWN
+        with contextlib.suppress(ChildProcessError):
+            found = os.waitid(os.P_PIDFD, self._descriptor, os.WEXITED)
+            if found is not None:
+                self.returncode = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        os.close(self._descriptor)
+        if not self._ended.done():
+            self._ended.set_result(self.returncode)
+
+    async def wait(self) -> int:
+        """Its exit code, when it has ended."""
+        return await asyncio.shield(self._ended)
+
+    def terminate(self) -> None:
+        """Ask it to drain. Raises ProcessLookupError where it has ended."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it. Raises ProcessLookupError where it has ended."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.returncode is not None:
+            raise ProcessLookupError(self.pid)
+        signal.pidfd_send_signal(self._descriptor, number)
+
+
+class Zygote:
+    """The supervisor's end. `fork` it before there are threads and a loop; without that the first `spawn` starts a program."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._pid = 0
+        self._one_at_a_time = asyncio.Lock()
+        self._ours: dict[int, Process] = {}
+
+    def fork(self) -> None:
+        """Raises OSError. Returns in the supervisor only."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # or what is in them would be said by every child again
+        self._pid = os.fork()
+        if self._pid == 0:
+            ours.close()
+            end(partial(_serve, theirs))
+        theirs.close()
+        self._socket = ours
+
+    def _start(self) -> socket.socket:
+        """As a program of its own. Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            theirs.set_inheritable(True)
+            command = [sys.executable, "-m", "relay.serve.zygote", str(theirs.fileno())]
+            self._pid = os.posix_spawn(sys.executable, command, os.environ)
+        log.info(events.ZYGOTE_STARTED)
+        return ours
+
+    async def spawn(self, boot: Boot) -> Process:
+        """A new child with the sockets of `boot`. Raises OSError where no process can be had."""
+        become_subreaper()
+        async with self._one_at_a_time:
+            try:
+                pid = await self._ask(boot)
+            except OSError:  # it has ended, or hangs
+                self._give_up()
+                pid = await self._ask(boot)
+            if pid < 0:
+                raise OSError(-pid, os.strerror(-pid))
+            process = Process(pid)
+        self._ours = {one.pid: one for one in (*self._ours.values(), process) if one.returncode is None}
+        return process
+
+    async def _ask(self, boot: Boot) -> int:
+        if self._socket is None:
+            self._socket = self._start()
+        self._socket.setblocking(False)
+        _ask(self._socket, boot)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            answer = await asyncio.get_running_loop().sock_recv(self._socket, 16)
+        if not answer:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        return int(answer)
+
+    def reap_orphans(self) -> None:
+        """What dead children leave behind comes to the supervisor and would stay in the process table for ever."""
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                known = self._ours.get(found.si_pid)
+                if known is not None and known.returncode is None:
+                    return  # its pidfd tells of it in a moment
+                os.waitpid(found.si_pid, 0)
+
+    def _give_up(self) -> None:
+        """One that hangs must not fork late, when another has."""
+        if self._socket is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+        self.close()
+
+    def close(self) -> None:
+        """The zygote ends; its children do not."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def become_subreaper() -> None:
+    """Children whose parent ends become this process's own (prctl(2)); else they go to process 1, which waits for them."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _call_it(name: str) -> None:
+    """What `ps -o comm`, `top` and `pgrep` call this process: 15 octets at most."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def _ask(zygote: socket.socket, boot: Boot) -> None:
+    """Send the request. What the child is told goes as a file of any size that is on no disk."""
+    told = os.memfd_create("zegel-boot", os.MFD_CLOEXEC)
+    try:
+        with open(told, "wb", closefd=False) as file:
+            file.write(boot.dump())
+        os.lseek(told, 0, os.SEEK_SET)
+        socket.send_fds(zygote, [b"child"], [told, *(fd for _, fd in boot.sockets)])
+    finally:
+        os.close(told)
+
+
+def _serve(asked: socket.socket) -> None:
+    """The zygote's whole life."""
+    _call_it(NAME)
+    for number in OF_THE_SUPERVISOR:  # a terminal and systemd signal every process; this one ends with the supervisor
+        signal.signal(number, signal.SIG_IGN)
+    raise_limit()
+    _load()
+    gc.collect()
+    gc.freeze()  # what is loaded stays where it is, in pages that all share
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(asked, 16, MOST_DESCRIPTORS)
+        if not data:
+            return
+        asked.send(str(_number_of_new(asked, descriptors)).encode())
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _load() -> None:
+    """All that a child needs, web framework included."""
+    from relay.serve import child, web, worker
+
+    assert child and web and worker
+
+
+def _number_of_new(asked: socket.socket, descriptors: list[int]) -> int:
+    """Fork a child that is the supervisor's; below 0 it is what the system says against it (errno)."""
+    known, tell = os.pipe()
+    try:
+        between = os.fork()
+        if between == 0:
+            os.close(known)
+            _between(asked, descriptors, tell)
+        os.waitpid(between, 0)  # from here on the child is the supervisor's
+        return int(os.read(known, 16) or -errno.EAGAIN)
+    except OSError as error:
+        return -(error.errno or errno.EAGAIN)
+    finally:
+        os.close(known)
+        os.close(tell)
+
+
+def _between(asked: socket.socket, descriptors: list[int], tell: int) -> NoReturn:
+    """In the first fork: fork the child, tell its number, end."""
+    try:
+        child = os.fork()
+    except OSError as error:
+        child = -(error.errno or errno.EAGAIN)
+    if child == 0:
+        os.close(tell)
+        asked.close()
+        end(partial(_live, descriptors))
+    os.write(tell, str(child).encode())
+    os._exit(0)
+
+
+def _live(descriptors: list[int]) -> None:
+    """The child's whole life, as `relay.serve.child` says."""
+    from relay.serve import child
+
+    for number in OF_THE_SUPERVISOR:
+        signal.signal(number, signal.SIG_DFL)
+    told, *sockets = descriptors
+    boot = read_boot(told, sockets)
+    _call_it("zegel-web" if boot.place < 0 else f"zegel-worker-{boot.place}")
+    child.main(boot)
+
+
+def end(life: Callable[[], None]) -> NoReturn:
+    """Live it and leave without a way back into the program that forked: no handler, no `finally` of its runs twice."""
+    code = 1
+    try:
+        life()
+        code = 0
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    end(partial(_serve, socket.socket(fileno=int(sys.argv[1]))))
