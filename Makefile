@@ -15,7 +15,7 @@ run: setup-run  ## the gateway in demo mode: SMTP 127.0.0.1:2525, web 127.0.0.1:
 	$(PY) -m relay demo $(ARGS)
 
 test: setup  ## every test, in JOBS processes at once
-	$(PY) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup  ## format, lint, types, import layers, house rules
 	$(PY) -m ruff format --check relay policies tests bench

@@ -92,20 +92,28 @@ AS_ONE = ("tests/corpus", "tests/clients", "tests/bench")  # share one gateway a
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of several processes one runs all tests of a file, with what they share; long ones come first."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones first, after all that shuffles."""
 
     def place(item: pytest.Item) -> int:
         folders = (index for index, folder in enumerate(LONG) if item.nodeid.startswith(folder + "/"))
         return next(folders, len(LONG))
 
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    items.sort(key=place)
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = next((folder for folder in AS_ONE if file.startswith(folder + "/")), file)
-        item.add_marker(pytest.mark.xdist_group(group))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Of several processes one runs all tests of a file, with what they share. (Marks for groups need what pytest 9 has not.)"""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((folder for folder in AS_ONE if file.startswith(folder + "/")), file)
+
+    return ByFile(config, log)
 
 
 LOG = structlog.get_config()
