@@ -117,7 +117,9 @@ def gap(note: Restored) -> list[str]:
         f"Of the {lost} from {moment(note.cut_at)} to {moment(note.restored_at)} nothing is known here:",
         "  - who opted out or complained in that time is not known, and would get marketing again: enter those people first,",
         "    from your sending tool, web shop and mailboxes, with `zegel suppression add` or `zegel consent withdraw`;",
-        f"  - what was delivered in that time is not known: of the {note.messages} restored messages those will arrive twice.",
+        f"  - what was delivered in that time is not known: of the {note.messages} restored messages those will arrive twice;",
+        "  - logins, API keys and tenants that were revoked or suspended in that time are valid again, a stolen password too:",
+        "    end them before you start it, with `zegel credential revoke`, `zegel apikey revoke` or `zegel tenant suspend`.",
     ]
 
 

@@ -43,7 +43,7 @@ MAX_LINKS = 500
 MAX_SHOWN = 200  # characters of where a link leads
 MAX_ELEMENTS = 10_000  # elements within elements, and ends of none, cost their square by the rules of HTML
 _EDGES = (re.compile(r"<[a-zA-Z]"), re.compile(r"</[a-zA-Z]"))
-# What parsers open again in every cell and paragraph until it is closed: three alike at most, so without attributes all are alike.
+# What parsers open again in every cell and paragraph until it is closed. Of those alike it is three at most, so attributes go.
 _REOPENED = re.compile(r"<(b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s/][^>]*+>?", re.IGNORECASE)
 
 

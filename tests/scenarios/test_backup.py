@@ -152,6 +152,7 @@ def test_a_backup_under_load_is_put_back_elsewhere(start: Start, elsewhere: Any,
     # Told of the gap, the operator enters who left meanwhile, and lets it go.
     refused = zegel("queue", "release")
     assert refused.code == 2 and "nothing is known here" in refused.out and "opted out" in refused.out
+    assert "a stolen password too" in refused.out, "what was revoked since the backup is valid again"
     zegel.ask("suppression", "add", "shop", "told@dest.example")
     released = zegel.ask("queue", "release", "--yes")
     assert released["messages"] == made["messages"]
