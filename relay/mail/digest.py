@@ -52,10 +52,11 @@ class Count(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Held mail that nobody has decided on: how many, and when the first goes back (epoch seconds)."""
+    """Held mail that nobody has decided on: how many, when the first goes back (epoch seconds), and whether there is `more`."""
 
     number: int
     until: float
+    more: bool = False
 
 
 class Stamp(NamedTuple):
@@ -81,11 +82,10 @@ def digest(reader: Reader, counts: Sequence[Count], waiting: Waiting, stamp: Sta
         lines.append(_wrapped(texts[f"line_{tongue}"].format(**words, link=_link(stamp, count.rule))))
     said = ""
     if waiting.number:
-        text = texts[f"{'one' if waiting.number == 1 else 'waiting'}_{tongue}"]
-        said = (
-            _wrapped(text.format(number=waiting.number, until=_moment(waiting.until), host=stamp.host, url=stamp.url))
-            + "\n"
-        )
+        kind = "more" if waiting.more else "one" if waiting.number == 1 else "waiting"
+        text = texts[f"{kind}_{tongue}"]
+        when = _moment(waiting.until)
+        said = _wrapped(text.format(number=waiting.number, until=when, host=stamp.host, url=stamp.url))
     body = texts[f"body_{tongue}"].format(
         tenant=reader.title,
         name=reader.name,
