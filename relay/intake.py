@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from relay.counters.contract import DAY
+from relay.counters.contract import DAY, SUDDEN
 from relay.gather import Gather
 from relay.limits import WHOLE, Who, bite_key, charges, parks, part_of
 from relay.mail.envelope import Account, Submission
@@ -298,6 +298,8 @@ class Intake:
         _count(ruling, "hold" if word == "held" else "accept")
         if word == "parked":
             self._bit(ruling.mail, _parked_by(ruling))
+        elif ruling.reason == "throttle.sudden":
+            self._seen_to_bite(ruling.mail, "credential", SUDDEN)
         metrics.RECIPIENTS.inc(("accepted",), len(ruling.recipients))
         if ruling.dropped:
             metrics.RECIPIENTS.inc(("dropped",), len(ruling.dropped))
@@ -309,8 +311,11 @@ class Intake:
         """A limit made mail wait: counted for the metrics, and for who asks which limit bites whom."""
         scope = said.get("scope", "credential")
         metrics.THROTTLED.inc((scope,))
+        self._seen_to_bite(mail, scope, said.get("limit", ""))
+
+    def _seen_to_bite(self, mail: Submission, scope: str, name: str) -> None:
         if not self.gather.dry:
-            self.gather.shared.seen([bite_key(scope, said.get("limit", ""), Who.of(mail))], DAY, mail.now)
+            self.gather.shared.seen([bite_key(scope, name, Who.of(mail))], DAY, mail.now)
 
 
 def _count(ruling: Ruling, verdict: str) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from relay.counters.contract import DAY, Limit, SharedCounters
-from relay.limits import WHOLE, Who, bite_key, limits_of, part_of
-from relay.mail.envelope import Credential, Stream, Tenant
+from relay.counters.contract import DAY, SUDDEN, WARM_UP, Limit, SharedCounters
+from relay.limits import WHOLE, Who, allowed_today, bite_key, limits_of, part_of, signs_of
+from relay.mail.envelope import Account, Credential, Stream, Tenant
 from relay.policy.catalogue import Catalogue
 from relay.reputation.book import Book, Sender
 
 POLICY, REPUTATION = "throttle", "reputation"
+AT_THE_DOOR = ("recipients_per_message", "connections_per_address", "failed_logins_per_10_minutes")
 
 
 class Row(NamedTuple):
@@ -35,17 +36,19 @@ class LimitBook:
         self._book = book
         self._counters = counters
 
-    def rows(self, tenant: Tenant, credentials: Sequence[Credential]) -> list[Row]:
+    def rows(self, tenant: Tenant, credentials: Sequence[Credential], now: float) -> list[Row]:
         """What is in force for the logins of a tenant and its domains, in the order of docs/limits.md."""
         found: dict[tuple[Limit, str], Row] = {}
-        for who, settings in self._everybody(tenant, credentials):
+        for account, domain, settings in self._everybody(tenant, credentials):
+            who = Who.at(account, domain)
             percent = self._percent(tenant, who)
             per_message, per_recipient = limits_of(settings, who, tenant.limits, percent)
             keys = {(scope, key): subject for scope, subject, key, _ in who.scopes()}
-            for limit in (*per_message, *per_recipient):
+            for limit in (*per_message, *per_recipient, *signs_of(settings, account, domain, now)):
                 if limit.scope == "credential" and not who.credential:
                     continue
-                subject = keys[limit.scope, limit.key]
+                own = domain if limit.scope == "domain" else who.credential
+                subject = keys.get((limit.scope, limit.key), own)
                 is_own = (limit.scope, subject, limit.name) in tenant.limits
                 set_by = "operator" if is_own else "config"
                 row = Row(limit, subject or tenant.name, set_by, bite_key(limit.scope, limit.name, who), [])
@@ -55,17 +58,20 @@ class LimitBook:
         order = ("credential", "stream", "tenant", "domain", "client")
         return sorted(found.values(), key=lambda row: (order.index(row.limit.scope), row.subject, row.limit.name))
 
-    def _everybody(self, tenant: Tenant, credentials: Sequence[Credential]) -> Iterator[tuple[Who, object]]:
-        """Everybody whose mail would meet a limit, with the settings of the policy that hold for him; none where it is off."""
+    def _everybody(self, tenant: Tenant, credentials: Sequence[Credential]) -> Iterator[tuple[Account, str, object]]:
+        """Everybody whose mail would meet a limit and from which domain, with the settings that hold for him; none where the
+        policy is off.
+        """
         for stream in Stream:
             step = next((s for s in self._catalogue.plan(tenant, stream).admit if s.policy.name == POLICY), None)
             if step is None:
                 continue
-            names = [each.name for each in credentials if each.stream is stream and not each.revoked] or [""]
-            for name in names:
-                yield Who(name, tenant.id, stream.value), step.settings
+            people = [each for each in credentials if each.stream is stream and not each.revoked]
+            accounts = [Account(tenant, each) for each in people or [Credential("", "", tenant.name, stream)]]
+            for account in accounts:
+                yield account, "", step.settings
             for domain in tenant.domains:
-                yield Who(names[0], tenant.id, stream.value, domain), step.settings
+                yield accounts[0], domain, step.settings
 
     def _percent(self, tenant: Tenant, who: Who) -> int:
         """The part of each limit that is left to who stands so (REP-1, REP-2)."""
@@ -76,7 +82,10 @@ class LimitBook:
 
     async def show(self, tenant: Tenant, credentials: Sequence[Credential], now: float) -> list[dict[str, Any]]:
         """The rows with what is taken at `now`, as the contract prints them; then how often an address of a client bit."""
-        shown = [await self._shown(row, now) for row in self.rows(tenant, credentials)]
+        shown = [await self._shown(row, now) for row in self.rows(tenant, credentials, now)]
+        shown += [
+            _at_the_door(tenant, *key, value) for key, value in sorted(tenant.limits.items()) if key[2] in AT_THE_DOOR
+        ]
         for name in ("messages_per_minute", "recipients_per_day"):
             bites = await self._counters.count(bite_key("client", name, Who("", tenant.id, "")), DAY, now)
             if bites:
@@ -85,25 +94,26 @@ class LimitBook:
                     "subject": None,
                     "name": name,
                     "streams": [],
-                    "allowed": None,
-                    "used": None,
+                    "set_by": "config",
                 }
-                shown.append({**row, "left": None, "frees_at": None, "set_by": "config", "bites_24h": bites})
+                shown.append({**row, **_NOT_COUNTED, "allowed": None, "bites_24h": bites})
         return shown
 
     async def _shown(self, row: Row, now: float) -> dict[str, Any]:
         limit = row.limit
         used = await self._counters.used(limit, now)
-        left = max(0, limit.amount - used)
+        # What is sudden hangs on the days before: there is no number that is allowed.
+        allowed = None if limit.name == SUDDEN else allowed_today(limit, now) if limit.name == WARM_UP else limit.amount
+        left = None if allowed is None else max(0, allowed - used)
         return {
             "scope": limit.scope,
             "subject": row.subject,
             "name": limit.name,
             "streams": row.streams,
-            "allowed": limit.amount,
+            "allowed": allowed,
             "used": used,
             "left": left,
-            "frees_at": (await self._counters.room(limit, now) or None) if not left else None,
+            "frees_at": (await self._counters.room(limit, now) or None) if left == 0 else None,
             "set_by": row.set_by,
             "bites_24h": await self._counters.count(row.bites, DAY, now),
         }
@@ -114,10 +124,23 @@ class LimitBook:
         return len(rows)
 
 
+_NOT_COUNTED = {"used": None, "left": None, "frees_at": None}
+
+
+def _at_the_door(tenant: Tenant, scope: str, subject: str, name: str, value: int) -> dict[str, Any]:
+    """What an operator set of the limits that come before a message; nothing is used up of them."""
+    row = {"scope": scope, "subject": subject or tenant.name, "name": name, "streams": [], "allowed": value}
+    return {**row, **_NOT_COUNTED, "set_by": "operator", "bites_24h": 0}
+
+
 def chosen(rows: Sequence[Row], name: str, scope: str, subject: str) -> list[Row]:
-    """The rows of one `scope` and `subject` ("": of any), and of one `name` ("": any)."""
+    """The rows of one `scope` and `subject` ("": of any), and of one `name`; "": of any but SUDDEN, whose history would be
+    forgotten unasked.
+    """
     return [
         row
         for row in rows
-        if name in ("", row.limit.name) and scope in ("", row.limit.scope) and subject in ("", row.subject)
+        if (row.limit.name == name or (not name and row.limit.name != SUDDEN))
+        and scope in ("", row.limit.scope)
+        and subject in ("", row.subject)
     ]

@@ -83,18 +83,25 @@ def charges(mail: Submission, settings: object, percent: int = WHOLE) -> list[Ch
     per_message, per_recipient = limits_of(settings, who, account.tenant.limits, percent)
     count = max(1, len(mail.recipients))
     found = [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
-    credential = account.credential
-    sudden = _sudden(settings, mail.stream.value, credential.name, account.tenant.id)
-    if sudden is not None:
-        found.append((sudden, count))
+    for limit in signs_of(settings, account, who.domain, mail.now):
+        found.append((limit, count))
+    return found
+
+
+def signs_of(settings: object, account: Account, domain: str, now: float) -> list[Limit]:
+    """What is counted with the limits because it shows abuse: sudden change (THROTTLE-7), and warm-ups (THROTTLE-3)."""
+    credential, tenant = account.credential, account.tenant
+    stream = credential.stream.value
+    sudden = _sudden(settings, stream, credential.name, tenant.id)
+    found = [sudden] if sudden is not None else []
     for scope, name, since, behind in (
         ("credential", credential.name, credential.created_at, credential.warmup_behind),
-        ("domain", who.domain, _since(account.tenant.domains, who.domain), 0),
+        ("domain", domain, _since(tenant.domains, domain), 0),
     ):
-        if since and mail.now < since + _OLD_SECONDS:
-            limit = _warm_up(settings, mail.stream.value, (scope, name, account.tenant.id, since, behind))
-            if limit is not None and _limits_still(limit, mail.now):
-                found.append((limit, count))
+        if since and now < since + _OLD_SECONDS:
+            limit = _warm_up(settings, stream, (scope, name, tenant.id, since, behind))
+            if limit is not None and allowed_today(limit, now):
+                found.append(limit)
     return found
 
 
@@ -130,8 +137,9 @@ def _warm_up(settings: object, stream: str, who: tuple[str, str, int, float, int
     return Limit(WARM_UP, scope, f"w:{name}", first, DAY, normal or _NORMAL, tenant, since, behind)
 
 
-def _limits_still(limit: Limit, now: float) -> bool:
-    return warm_up_amount(limit.amount, limit.burst, limit.behind, int((now - limit.since) // DAY)) > 0
+def allowed_today(limit: Limit, now: float) -> int:
+    """What a warm-up allows on its present day; 0 where it is over."""
+    return warm_up_amount(limit.amount, limit.burst, limit.behind, int((now - limit.since) // DAY))
 
 
 @lru_cache(maxsize=8192)

@@ -78,9 +78,11 @@ def is_sqlite(path: Path) -> bool:
 
 
 def file_blocks(path: Path) -> Iterator[bytes]:
-    """The octets of a file."""
+    """The octets of a file, as many as it has now: one that somebody writes to may grow faster than it is read."""
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
+        left = os.fstat(file.fileno()).st_size
+        while block := file.read(min(BLOCK_BYTES, left)):
+            left -= len(block)
             yield block
 
 

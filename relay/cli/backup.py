@@ -52,6 +52,7 @@ def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) 
     require_folder(settings.server.data_dir)
     if not settings.database_path.exists():
         raise Trouble(NO, f"{settings.database_path} does not exist: there is nothing to back up")
+    _require_outside(settings, file)
     secret = _passphrase(frame, passphrase_file, new=True)
     _many_files()
     # The owner of the folder comes last: the file is ours, and he may not be able to read the program.
@@ -116,7 +117,9 @@ def gap(note: Restored) -> list[str]:
         f"Of the {lost} from {moment(note.cut_at)} to {moment(note.restored_at)} nothing is known here:",
         "  - who opted out or complained in that time is not known, and would get marketing again: enter those people first,",
         "    from your sending tool, web shop and mailboxes, with `zegel suppression add` or `zegel consent withdraw`;",
-        f"  - what was delivered in that time is not known: of the {note.messages} restored messages those will arrive twice.",
+        f"  - what was delivered in that time is not known: of the {note.messages} restored messages those will arrive twice;",
+        "  - logins, API keys and tenants that were revoked or suspended in that time are valid again, a stolen password too:",
+        "    end them before you start it, with `zegel credential revoke`, `zegel apikey revoke` or `zegel tenant suspend`.",
     ]
 
 
@@ -133,6 +136,14 @@ def _require_embedded(settings: Settings) -> None:
         )
     if settings.database_path.parent != settings.server.data_dir:
         raise Trouble(WRONG_USE, f"storage.database lies outside of {settings.server.data_dir}: write a name within it")
+
+
+def _require_outside(settings: Settings, file: Path) -> None:
+    """A backup within what it copies would copy itself, and each the one before."""
+    place = file.parent.resolve()
+    for folder in (settings.server.data_dir, settings.server.keys_dir):
+        if place.is_relative_to(folder.resolve()):
+            raise Trouble(WRONG_USE, f"{file} lies in {folder}, which is what is backed up: choose another place")
 
 
 def _passphrase(frame: Frame, file: Path | None, *, new: bool) -> str:

@@ -63,8 +63,7 @@ def _as_text(found: dict[str, Any]) -> dict[str, Any]:
     from relay.portal.sanitise import bounded
 
     html, plain = found.pop("html"), found.pop("plain")
-    kept = bounded(html)
-    return {**found, "text": html_text(kept) if html else plain, "is_cut": found["is_cut"] or len(kept) < len(html)}
+    return {**found, "text": html_text(html) if html else plain, "is_cut": found["is_cut"] or bounded(html).is_cut}
 
 
 @command(app, "release", example="zegel held release 0R3M7K2QX9T1A --split")

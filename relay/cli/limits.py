@@ -29,9 +29,22 @@ LimitName = Annotated[
     ],
     typer.Argument(metavar="NAME", help="Which limit.", show_default=False),
 ]
-Pace = Annotated[
-    Literal["messages_per_minute", "recipients_per_day"] | None,
+Shown = Annotated[
+    Literal[
+        "messages_per_minute",
+        "recipients_per_day",
+        "warmup_recipients_per_day",
+        "sudden_change",
+        "recipients_per_message",
+        "connections_per_address",
+        "failed_logins_per_10_minutes",
+    ]
+    | None,
     typer.Argument(metavar="[NAME]", help="Only this limit."),
+]
+Counted = Annotated[
+    Literal["messages_per_minute", "recipients_per_day", "warmup_recipients_per_day", "sudden_change"] | None,
+    typer.Argument(metavar="[NAME]", help="Only this limit; sudden_change by name only."),
 ]
 
 
@@ -58,9 +71,10 @@ class Narrowed:
 
 
 @command(app, "show", example="zegel limit show shop --stream marketing")
-def show(frame: Frame, tenant: Name, name: Pace = None, *, narrowed: Narrowed) -> None:
+def show(frame: Frame, tenant: Name, name: Shown = None, *, narrowed: Narrowed) -> None:
     """Show every limit of a tenant, its streams, logins and From domains: what is allowed, used and left, when it frees,
-    and how often it bit in 24 hours. Where several limits bite at once, the one that frees last is named.
+    and how often it bit in 24 hours. Where several limits bite at once, the one that frees last is named. Of limits per message,
+    address and failed logins those are shown that `limit set` has set; for the others see `[limits]` of the config.
     """
     scope, subject = narrowed.place()
     rows = [
@@ -82,7 +96,13 @@ def change(
     frame: Frame,
     tenant: Name,
     name: LimitName,
-    value: Annotated[str, typer.Argument(metavar="VALUE", help="A number; 0: no limit; default: as the config says.")],
+    value: Annotated[
+        str,
+        typer.Argument(
+            metavar="VALUE",
+            help="A number; 0: no limit, of the first two; default: as the config.",
+        ),
+    ],
     *,
     narrowed: Narrowed,
 ) -> None:
@@ -96,10 +116,12 @@ def change(
 
 
 @command(app, "reset", example="zegel limit reset shop --credential shop-newsletter")
-def reset(frame: Frame, tenant: Name, name: Pace = None, *, narrowed: Narrowed) -> None:
+def reset(frame: Frame, tenant: Name, name: Counted = None, *, narrowed: Narrowed) -> None:
     """Lift what bites: forget what was charged to the limits of a tenant, or of one login, stream or From domain.
 
-    It is written down who did it. Mail that is parked already keeps its turn: see `zegel queue retry`.
+    It is written down who did it. Mail that is parked already keeps its turn: see `zegel queue retry`. With `sudden_change` a
+    login that is held for sending far more than ever may go on, and is measured again when two weeks are counted; what is held
+    already waits for `zegel held release`.
     """
     scope, subject = narrowed.place()
     settings = frame.settings()
@@ -131,7 +153,7 @@ def _reset(settings: Settings, tenant: str, which: tuple[str, str, str]) -> int:
     with counting.opened(settings) as (book, directory, counters):
         found = directory.tenant(tenant)
         assert found is not None, "the owner knew it a moment ago"
-        rows = chosen(book.rows(found, directory.credentials_of(found)), *which)
+        rows = chosen(book.rows(found, directory.credentials_of(found), time.time()), *which)
         count = counting.run(counters, book.reset(rows))
         if counters.note:
             raise Trouble(DOWN, f"{counters.note}; lift it again when `zegel doctor` finds it")

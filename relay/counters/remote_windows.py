@@ -40,8 +40,8 @@ class SharedWindows:
 
     async def add(self, place: Place, news: News, now: float, judge: Judge) -> Judged:
         judged = await self._change(place, now, lambda window: renewed(window, news, now, judge))
-        # Also where it did not change: who died after the change may not have said so.
-        if judged.before or judged.window.level:
+        # Also where it did not change: who died after the change may not have said so, and the window of who is silent ends.
+        if judged.before or judged.window.level or self.level(place):
             await self._say(place, judged.window.level)
         return judged
 

@@ -92,7 +92,7 @@ class NodeWindows:
         table.look()
         try:
             at = table.find(place.name)
-            return 0 if at < 0 else VALUES.unpack_from(table.raw, at + KEY_BYTES)[2] & 0xFF
+            return 0 if at < 0 else self._level(at)
         finally:
             table.done()
 
@@ -107,10 +107,10 @@ class NodeWindows:
         table.lock()
         try:
             at = table.claim(place.name, now)
-            before = self._read(at, now)
+            before, known = self._read(at, now), self._level(at)  # of a window that is over the level is known still
             after = renewed(before, news, now, judge)
             self._write(at, after, now)
-            if after.level != before.level:
+            if after.level != known:
                 table.mark(released=False)
             return Judged(before.level, after)
         finally:
@@ -145,6 +145,10 @@ class NodeWindows:
     async def follow(self) -> None:
         """Nothing to do: the table is the memory of all."""
         await asyncio.get_running_loop().create_future()
+
+    def _level(self, at: int) -> int:
+        head: int = VALUES.unpack_from(self._table.raw, at + KEY_BYTES)[2]
+        return head & 0xFF
 
     def _read(self, at: int, now: float) -> Window:
         raw = self._table.raw

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import NamedTuple
 
+from relay.mail.domain import with_a_labels
 from relay.mail.edits import field
 from relay.mail.message import join_head
 from relay.mail.received import rfc5322_date
@@ -51,10 +52,11 @@ class Count(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Held mail that nobody has decided on: how many, and when the first goes back (epoch seconds)."""
+    """Held mail that nobody has decided on: how many, when the first goes back (epoch seconds), and whether there is `more`."""
 
     number: int
     until: float
+    more: bool = False
 
 
 class Stamp(NamedTuple):
@@ -80,8 +82,10 @@ def digest(reader: Reader, counts: Sequence[Count], waiting: Waiting, stamp: Sta
         lines.append(_wrapped(texts[f"line_{tongue}"].format(**words, link=_link(stamp, count.rule))))
     said = ""
     if waiting.number:
-        text = texts[f"{'one' if waiting.number == 1 else 'waiting'}_{tongue}"]
-        said = _wrapped(text.format(number=waiting.number, until=_moment(waiting.until), url=stamp.url)) + "\n"
+        kind = "more" if waiting.more else "one" if waiting.number == 1 else "waiting"
+        text = texts[f"{kind}_{tongue}"]
+        when = _moment(waiting.until)
+        said = _wrapped(text.format(number=waiting.number, until=when, host=stamp.host, url=stamp.url))
     body = texts[f"body_{tongue}"].format(
         tenant=reader.title,
         name=reader.name,
@@ -109,7 +113,7 @@ def first_refusal(reader: Reader, rule: Rule, at: float, stamp: Stamp) -> bytes:
 def _letter(reader: Reader, subject: str, body: str, stamp: Stamp) -> bytes:
     fields = [
         field("From", f"Zegel <postmaster@{stamp.host}>"),
-        field("To", f"<{reader.contact}>"),
+        field("To", f"<{with_a_labels(reader.contact)}>"),
         field("Subject", encode_words(subject)),
         field("Date", rfc5322_date(int(stamp.now))),
         field("Message-ID", f"<{stamp.id}@{stamp.host}>"),

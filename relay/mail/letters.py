@@ -101,7 +101,7 @@ def sudden(tenant: Tenant, credential: str, host: str, now: float) -> Letter:
 def _by_the_house(recipient: str, subject: str, body: str, *, host: str, now: float) -> Letter:
     fields = [
         field("From", f"Zegel <postmaster@{host}>"),
-        field("To", f"<{recipient}>"),
+        field("To", f"<{with_a_labels(recipient)}>"),
         field("Subject", encode_words(subject)),
         field("Date", rfc5322_date(int(now))),
         field("Message-ID", f"<{secrets.token_hex(16)}@{host}>"),

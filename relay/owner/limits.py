@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from relay.counters.contract import SUDDEN, WARM_UP
 from relay.mail.envelope import Stream
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
@@ -14,6 +15,7 @@ from relay.store.upsert import upsert
 MOST = 1_000_000_000
 MOST_AT_THE_DOOR = 1_000_000
 PACES = ("messages_per_minute", "recipients_per_day")
+COUNTED = (*PACES, WARM_UP, SUDDEN)
 AT_THE_DOOR = ("recipients_per_message", "connections_per_address", "failed_logins_per_10_minutes")
 NAMES = (*PACES, *AT_THE_DOOR)
 DEFAULT = "default"
@@ -45,7 +47,7 @@ def change(desk: Desk, args: Args) -> Result:
 def reset(desk: Desk, args: Args) -> Result:
     """`tenant`; `name`, and one of `credential`, `stream`, `domain`: writes down who lifts what. The counts lie elsewhere."""
     owner = desk.tenant(args.text("tenant"))
-    name = args.choice("name", PACES, "")
+    name = args.choice("name", COUNTED, "")
     scope, subject = place(desk, args, owner)
     desk.note(scope=scope, subject=subject, name=name)
     return {"tenant": owner.name, "scope": scope, "subject": subject or owner.name, "name": name or None}

@@ -9,6 +9,7 @@ from selectolax.lexbor import LexborHTMLParser
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import Part, decode_text, walk
 from relay.mail.texts import HTML, shown_parts
+from relay.portal.sanitise import MAX_LINKS, bounded
 
 MAX_CHARS = 20_000
 MAX_OCTETS = 4 * MAX_CHARS + 4  # a character is four octets at most
@@ -50,12 +51,12 @@ def _preview(part: Part, raw: bytes, is_shown: bool) -> Preview:
 
 def html_text(html: str) -> str:
     """What a reader of the HTML would read; links keep their address in brackets, since that is what people check."""
-    tree = LexborHTMLParser(html)
+    tree = LexborHTMLParser(bounded(html).html)
     tree.strip_tags(["script", "style", "head", "template", "noscript"])
     root = tree.body or tree.root
     if root is None:
         return ""
-    for link in root.css("a[href]"):
+    for link in root.css("a[href]")[:MAX_LINKS]:
         address = link.attributes.get("href") or ""
         if address and address not in link.text():
             link.insert_after(f" [{address}]")

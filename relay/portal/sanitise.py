@@ -41,22 +41,24 @@ ATTRIBUTES: dict[str, set[str]] = {
 }
 MAX_LINKS = 500
 MAX_SHOWN = 200  # characters of where a link leads
-MAX_ELEMENTS = 10_000  # elements within elements cost their square, by the rules of HTML
-_OPENING = re.compile(r"<[a-zA-Z]")
+MAX_ELEMENTS = 10_000  # elements within elements, and ends of none, cost their square by the rules of HTML
+_EDGES = (re.compile(r"<[a-zA-Z]"), re.compile(r"</[a-zA-Z]"))
+# What parsers open again in every cell and paragraph until it is closed. Of those alike it is three at most, so attributes go.
+_REOPENED = re.compile(r"<(b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s/][^>]*+>?", re.IGNORECASE)
 
 
 class Cleaned(NamedTuple):
-    """HTML that is safe to show; `is_cut`: there was more."""
+    """HTML that was made harmless; `is_cut`: there was more."""
 
     html: str
     is_cut: bool
 
 
 def clean(html: str) -> Cleaned:
-    """The text of `html` with its layout; the first MAX_ELEMENTS elements of it. In a thread where that is long."""
+    """The text of `html` with its layout, as far as `bounded` leaves it. In a thread where that is long."""
     kept = bounded(html)
     made = nh3.clean(
-        _with_links_told(kept),
+        _with_links_told(kept.html),
         tags=TAGS,
         clean_content_tags=EMPTIED,
         attributes=ATTRIBUTES,
@@ -65,13 +67,14 @@ def clean(html: str) -> Cleaned:
         generic_attribute_prefixes=set(),
         url_schemes=set(),
     )
-    return Cleaned(made, len(kept) < len(html))
+    return kept._replace(html=made)
 
 
-def bounded(html: str) -> str:
-    """As much of it as a parser can be given."""
-    surplus = next(itertools.islice(_OPENING.finditer(html), MAX_ELEMENTS, None), None)
-    return html if surplus is None else html[: surplus.start()]
+def bounded(html: str) -> Cleaned:
+    """As much of it as a parser can be given, and nothing in it that grows there: still as hostile as it was."""
+    surplus = [next(itertools.islice(edge.finditer(html), MAX_ELEMENTS, None), None) for edge in _EDGES]
+    end = min((match.start() for match in surplus if match is not None), default=len(html))
+    return Cleaned(_REOPENED.sub(r"<\1>", html[:end]), end < len(html))
 
 
 def _with_links_told(html: str) -> str:

@@ -13,6 +13,7 @@ from relay.counters.ring import BOUNCED, REFUSED, UNKNOWN
 _BLOCKED = re.compile(
     r"spam|block|blacklist|reputation|rbl|dnsbl|policy|rate ?limit|too many|quota|mailbox (is )?full|over ?quota", re.I
 )
+_ADDRESS = re.compile(r"[^\s<>@]{0,64}@[\w.-]{0,255}")  # nobody is blocked for being called Blockmans
 _NO_SUCH = re.compile(
     r"user unknown|unknown user|no such (user|recipient|mailbox|address|person)|(user|mailbox|recipient|address|account) "
     r"(does ?n[o']t exist|not found|unknown)|does not exist|no mailbox|invalid (recipient|mailbox|address)",
@@ -26,7 +27,7 @@ _NO_MAILBOX = frozenset((550, 551, 553))
 
 def kind_of(status: str, text: str, code: int = 550) -> int:
     """What a refusal for good was: a code of relay.counters.ring. `text` is what the host said, `code` its basic code."""
-    if text and _BLOCKED.search(text):
+    if text and _BLOCKED.search(_ADDRESS.sub("", text)):
         return REFUSED
     if status in _UNKNOWN_STATUS:
         return UNKNOWN

@@ -62,7 +62,7 @@ class Digests:
         day = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
         written = 0
         for tenant in await self._owner("digest.due", {"day": day, "before": moment}):
-            held = await self._workers("held.page", {"tenant_id": tenant["id"], "limit": MOST_WAITING})
+            held = await self._workers("held.page", {"tenant_id": tenant["id"], "limit": MOST_WAITING + 1})
             claim = await self._owner("digest.claim", {"tenant_id": tenant["id"], "day": day})
             if not claim["claimed"] or not claim["rows"]:
                 continue
@@ -91,7 +91,11 @@ class Digests:
             for rule, kinds in by_rule.items()
             if rule in known
         ]
-        waiting = digest.Waiting(len(held), min((row["held_until"] for row in held), default=0.0))
+        waiting = digest.Waiting(
+            min(len(held), MOST_WAITING),
+            min((row["held_until"] for row in held), default=0.0),
+            len(held) > MOST_WAITING,
+        )
         stamp = digest.Stamp(host, now, f"digest.{tenant['id']}.{int(now)}", url)
         raw = digest.digest(reader, counts, waiting, stamp, since=min(row["first_at"] for row in rows))
         return letter_args(tenant["id"], reader, host, raw)

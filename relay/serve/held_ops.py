@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from relay.delivery.passes import Passes
@@ -69,6 +69,7 @@ class HeldOps(QueueOps):
     ) -> None:
         super().__init__(queue, wake=wake, reporter=reporter, say=say, passes=passes)
         self.hold_seconds = hold_seconds
+        self._whose: dict[int, int] = {}  # tenants of held messages, as far as they were looked at
 
     async def run(self, op: str, args: dict[str, Any]) -> Any:
         method = _OPS.get(op)
@@ -79,14 +80,26 @@ class HeldOps(QueueOps):
     async def page(self, args: dict[str, Any]) -> Rows:
         """Held mail of one tenant, oldest first: at most `limit` after the id `after`."""
         limit, after = min(int(args.get("limit", 100)), LIST_LIMIT), decode_id(str(args.get("after", ""))) or 0
-        refs = array("Q", [ref for number, ref in sorted(self._queue.held.items()) if number > after])
-        tenant = int(args["tenant_id"])
+        tenant, held = int(args["tenant_id"]), self._queue.held
+        if len(self._whose) > 2 * len(held):
+            self._whose = {number: self._whose[number] for number in held if number in self._whose}
+        # What another tenant has waiting is opened once, not each time that this one asks.
+        whose = self._whose
+        refs = array(
+            "Q", [ref for number, ref in sorted(held.items()) if number > after and whose.get(number, tenant) == tenant]
+        )
 
         def read() -> Rows:
-            found = (item for item in self._hand.opened([(None, [refs])], "") if item.tenant == tenant and item.held)
+            found = (item for item in self._noted(refs) if item.tenant == tenant and item.held)
             return [self._described(item) for item in itertools.islice(found, limit)]
 
         return await asyncio.to_thread(read)
+
+    def _noted(self, refs: array[int]) -> Iterator[Item]:
+        """The messages behind `refs`; whose they are is noted. In a thread."""
+        for item in self._hand.opened([(None, [refs])], ""):
+            self._whose[item.id] = item.tenant
+            yield item
 
     async def look(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """One message of the tenant that is held now; None when it is not here or not his. `since` as for `decide`."""

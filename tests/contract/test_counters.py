@@ -23,7 +23,7 @@ from relay.counters.contract import (
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.remote_windows import SWAP, SharedWindows
 from relay.counters.ring import BOUNCED, DELIVERED, REFUSED, UNKNOWN, News, Tally, tally
-from relay.counters.windows import Place, Windows
+from relay.counters.windows import KEEP_SECONDS, Place, Windows
 from relay.counters.wire import Wire
 from tests.fakes.clock import START
 from tests.harness.counters import Driven, wire_to
@@ -456,6 +456,30 @@ def test_a_level_and_its_marks_are_seen_by_others(opened: Opened) -> None:
         assert await one.release(SHOP._replace(key="nobody"), START) == 0
 
     run(opened, work)
+
+
+@pytest.mark.parametrize("kind", ["node", "redis"])
+def test_a_level_ends_with_its_window(kind: str, tmp_path: Path, redis_server: RedisServer) -> None:
+    """Who was warned and silent for a quarter begins anew, also for those who remember the warning."""
+    redis_server.ask("FLUSHALL")
+
+    async def work() -> None:
+        wire = wire_to(redis_server.url)
+        counters = EmbeddedCounters(tmp_path)
+        windows: Windows = counters.windows if kind == "node" else SharedWindows(wire)
+        await windows.add(SHOP, News(bytes([BOUNCED] * 12)), START, by_bounces)
+        await windows.look()
+        assert windows.level(SHOP) == 1
+        before = windows.marks()[0]
+        async for name in _keys(wire):
+            await wire.ask("DEL", name)  # as Redis does by its own clock
+        await windows.add(SHOP, News(bytes(1)), START + KEEP_SECONDS + 1, by_bounces)
+        await windows.look()
+        assert windows.level(SHOP) == 0 and windows.marks()[0] > before
+        counters.close()
+        await wire.close()
+
+    asyncio.run(work())
 
 
 def test_both_kinds_keep_the_same_window(tmp_path: Path, redis_server: RedisServer) -> None:

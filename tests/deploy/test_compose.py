@@ -51,6 +51,14 @@ def test_only_smtp_is_open_to_others(compose: dict[str, Any]) -> None:
     assert opened == {("gateway", "465:465"), ("gateway", "587:587")}
 
 
+def test_nobody_but_the_gateway_reaches_redis(compose: dict[str, Any]) -> None:
+    """It has no password, and who can write to it releases suspended accounts (THROTTLE-9)."""
+    nets = {name: set(service.get("networks", ["default"])) for name, service in compose["services"].items()}
+    assert {name for name, own in nets.items() if own & nets["redis"]} == {"gateway", "redis"}
+    assert all(compose["networks"][net]["internal"] is True for net in nets["redis"])
+    assert "default" in nets["gateway"] and "ports" not in compose["services"]["redis"]
+
+
 def test_no_image_is_of_whatever_version_or_of_a_named_registry(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         image = service["image"]

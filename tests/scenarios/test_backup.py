@@ -152,6 +152,7 @@ def test_a_backup_under_load_is_put_back_elsewhere(start: Start, elsewhere: Any,
     # Told of the gap, the operator enters who left meanwhile, and lets it go.
     refused = zegel("queue", "release")
     assert refused.code == 2 and "nothing is known here" in refused.out and "opted out" in refused.out
+    assert "a stolen password too" in refused.out, "what was revoked since the backup is valid again"
     zegel.ask("suppression", "add", "shop", "told@dest.example")
     released = zegel.ask("queue", "release", "--yes")
     assert released["messages"] == made["messages"]
@@ -196,6 +197,12 @@ def test_what_cannot_be_is_said_and_changes_nothing(
     again = zegel("backup", file, "--passphrase-file", secret)
     assert again.code == 1 and "nothing is overwritten" in again.err
     assert b"dest.example" not in file.read_bytes()
+    data, keys = gateway.settings.server.data_dir, gateway.settings.server.keys_dir
+    (tmp_path / "elsewhere").symlink_to(data)
+    for place in (data, data / "history", keys, tmp_path / "elsewhere"):  # it would copy itself for ever
+        inside = zegel("backup", place / "tuesday", "--passphrase-file", secret)
+        assert inside.code == 2 and "choose another place" in inside.err
+        assert not list(place.glob("tuesday*"))
     full = zegel("restore", file, "--passphrase-file", secret)
     assert full.code == 1 and "runs on" in full.err
 

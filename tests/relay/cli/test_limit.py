@@ -15,8 +15,10 @@ from policies.throttle import Settings
 from relay.cli.demo_setup import config_text
 from relay.counters.contract import DAY
 from relay.counters.embedded import EmbeddedCounters
-from relay.limits import Who, bite_key, limits_of
-from relay.mail.envelope import NO_OWN_LIMITS
+from relay.directory import Directory
+from relay.keyring import Keyring
+from relay.limits import Who, bite_key, limits_of, signs_of
+from relay.mail.envelope import NO_OWN_LIMITS, Account
 from tests.harness.gateway import Gateway
 from tests.harness.post import letter, outsiders, post
 from tests.relay.cli.conftest import Zegel
@@ -30,6 +32,14 @@ def row(zegel: Zegel, *words: str) -> dict[str, Any]:
     assert len(rows) == 1, rows
     found: dict[str, Any] = rows[0]
     return found
+
+
+def account(folder: Path, name: str) -> Account:
+    """A login as the gateway knows it, with when it was made."""
+    directory = Directory.load(folder / "data" / "zegel.db", Keyring.open(folder / "keys", create=False))
+    tenant = directory.tenant("shop")
+    assert tenant is not None
+    return Account(tenant, next(each for each in directory.credentials_of(tenant) if each.name == name))
 
 
 def audited(folder: Path) -> list[str]:
@@ -99,11 +109,61 @@ def test_what_bites_is_seen_and_lifted_and_written_down(shop: Zegel, tmp_path: P
     assert shown["left"] == 30 - shown["used"]
     assert row(shop, "recipients_per_day", "--credential", "shop-personal")["bites_24h"] == 0
     lifted = shop.ask("limit", "reset", "shop", "--credential", "shop-personal")
-    assert (lifted["subject"], lifted["limits"]) == ("shop-personal", 2)
+    assert (lifted["subject"], lifted["limits"]) == ("shop-personal", 3), "its warm-up with them"
     assert row(shop, "messages_per_minute", "--credential", "shop-personal")["used"] == 0
     assert counters.take([(pace, 30)], time.time(), park=False).granted, "and the workers see it"
     assert audited(tmp_path)[-1] == "limit.reset"
     counters.close()
+
+
+def test_a_warm_up_is_seen_and_lifted(shop: Zegel, tmp_path: Path) -> None:
+    counters = EmbeddedCounters(tmp_path / "data")
+    words = ("warmup_recipients_per_day", "--credential", "shop-personal")
+    before = row(shop, *words)
+    assert (before["allowed"], before["left"], before["frees_at"], before["set_by"]) == (50, 50, None, "config")
+    now = time.time()
+    made = next(
+        limit
+        for limit in signs_of(Settings(), account(tmp_path, "shop-personal"), "", now)
+        if limit.name == "warmup_recipients_per_day"
+    )
+    assert counters.take([(made, 50)], now, park=False).granted
+    counters.hit(bite_key("credential", made.name, PERSON), DAY, now)
+    shown = row(shop, *words)
+    assert (shown["used"], shown["left"], shown["bites_24h"]) == (50, 0, 1)
+    assert made.since + DAY - 1 < shown["frees_at"] < made.since + DAY + 1
+    shop.ask("limit", "reset", "shop", *words)
+    assert row(shop, *words)["left"] == 50 and counters.take([(made, 50)], time.time(), park=False).granted
+    counters.close()
+
+
+def test_what_is_sudden_is_lifted_by_name_only(shop: Zegel, tmp_path: Path) -> None:
+    counters = EmbeddedCounters(tmp_path / "data")
+    now = time.time()
+    made = next(
+        limit
+        for limit in signs_of(Settings(), account(tmp_path, "shop-personal"), "", now)
+        if limit.name == "sudden_change"
+    )
+    assert not counters.take([(made, 1)], now - 20 * DAY, park=False).sudden
+    assert counters.take([(made, 250)], now, park=False).sudden
+    shown = row(shop, "sudden_change", "--credential", "shop-personal")
+    assert (shown["used"], shown["allowed"], shown["left"], shown["frees_at"]) == (250, None, None, None)
+    shop.ask("limit", "reset", "shop", "--credential", "shop-personal")
+    assert counters.take([(made, 1)], now, park=False).sudden, "nobody asked to forget what it sent for two weeks"
+    lifted = shop.ask("limit", "reset", "shop", "sudden_change", "--credential", "shop-personal")
+    assert lifted["limits"] == 1 and not counters.take([(made, 250)], now, park=False).sudden
+    assert audited(tmp_path)[-1] == "limit.reset"
+    counters.close()
+
+
+def test_what_is_set_for_the_door_is_shown(shop: Zegel) -> None:
+    assert shop.ask("limit", "show", "shop", "connections_per_address") == []
+    shop.ask("limit", "set", "shop", "connections_per_address", "2", "--stream", "personal")
+    shown = row(shop, "connections_per_address")
+    assert (shown["scope"], shown["subject"], shown["allowed"]) == ("stream", "personal", 2)
+    assert (shown["set_by"], shown["used"], shown["left"]) == ("operator", None, None)
+    assert "connections_per_address" in shop("limit", "show", "shop").out
 
 
 def test_a_full_limit_says_when_it_frees(shop: Zegel, tmp_path: Path) -> None:

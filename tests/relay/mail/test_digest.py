@@ -46,6 +46,13 @@ def test_a_digest_counts_by_rule_and_says_what_to_do(language: str, waiting: int
     assert "zegel tenant set shop --no-refusal-letters" in text and "{" not in text and "@" not in text
 
 
+@pytest.mark.parametrize(("language", "words"), [("nl", "meer dan 200 berichten"), ("en", "More than 200 messages")])
+def test_a_digest_does_not_take_what_it_looked_at_for_all(language: str, words: str) -> None:
+    reader = Reader("shop", "Tuinhuis BV", "beheer@s.example", language)
+    text = opened(digest(reader, [], Waiting(200, STAMP.now, more=True), STAMP, since=STAMP.now)).get_content()
+    assert words in text.replace("\n", " ") and "\n\n\n" not in text[text.index(words[:4]) :]
+
+
 @pytest.mark.parametrize("language", ["nl", "en"])
 @pytest.mark.parametrize("name", rules())
 def test_every_rule_can_be_explained_to_a_contact(language: str, name: str) -> None:

@@ -25,6 +25,9 @@ SAMPLES = [
     (554, b"5.7.1 Service unavailable; client host blocked using zen.spamhaus.org", REFUSED),
     (550, b"5.1.1 Mail rejected due to the reputation of your address", REFUSED),
     (571, b"Message refused", REFUSED),
+    (550, b"5.1.1 <m.blockmans@policy.example>: Recipient address rejected: User unknown", UNKNOWN),
+    (550, b"antispam@rbl.example: no such user", UNKNOWN),
+    (550, b"5.1.1 <ann@example.net>: rejected, your host is on a blocklist (postmaster@example.net)", REFUSED),
 ]
 
 
