@@ -1,0 +1,62 @@
+"""The mails that the stories send, made from tests/cases/scenarios/mails.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from email.utils import formatdate
+from functools import cache
+
+from tests.stories.story import Row, texts
+
+FROM = "Tuinhuis BV <info@shop.example>"
+NAMES = ("Jan", "Fatima", "Piet", "Sanne", "Ahmed", "Lotte", "Bram", "Noor")
+
+
+class Mail:
+    """What one step sends: `number` messages, each to `people` of the pattern `to`; {n} counts people, {mail} messages."""
+
+    def __init__(self, step: Row) -> None:
+        self.number: int = step.get("mails", 1)
+        self.client: str = step.get("client", "192.0.2.1")
+        self._author: str = step.get("author", FROM)
+        self.sender = step.get("sender", self._author.rpartition("<")[2].rstrip(">"))
+        self._to: str | list[str] = step["to"]
+        self._people: int = step.get("people", 1)
+        self._from: int = step.get("from", 0)
+        self._hidden: bool = step.get("hidden", False)
+        self._cc: list[str] = step.get("cc", [])
+        self._head: list[str] = step.get("head", [])
+        self._name: str = step["mail"]
+
+    def recipients(self, index: int) -> list[str]:
+        if not isinstance(self._to, str):
+            return self._to
+        first = self._from + index * self._people
+        return [self._to.format(n=n, mail=index) for n in range(first, first + self._people)]
+
+    def raw(self, index: int, made: int, now: float) -> bytes:
+        """The message. `made` makes its Message-ID a new one."""
+        people = self.recipients(index)
+        mail = _mails()[self._name]
+        shown = "undisclosed-recipients:;" if self._hidden else _folded(people)
+        words = {"n": str(self._from + index), "name": NAMES[index % len(NAMES)], "to": people[0]}
+        head = [f"From: {self._author}", f"To: {shown}", *([f"Cc: {_folded(self._cc)}"] if self._cc else [])]
+        head += [f"Date: {formatdate(now)}", f"Message-ID: <{made}@client.shop.example>", "MIME-Version: 1.0"]
+        head += [filled(line, words) for line in (*mail.get("head", ()), *self._head)]
+        return "\r\n".join([*head, "", *filled(mail["text"], words).split("\n")]).encode()
+
+
+def filled(text: str, words: dict[str, str]) -> str:
+    """The text with its slots; other braces stay, as placeholders of ours and styles have them."""
+    for name, value in words.items():
+        text = text.replace(f"[{name}]", value)
+    return text
+
+
+def _folded(addresses: Sequence[str]) -> str:
+    return ",\r\n ".join(addresses)
+
+
+@cache
+def _mails() -> dict[str, Row]:
+    return texts()

@@ -1,0 +1,97 @@
+"""What a row of tests/cases/scenarios says: people, days, mail, and what should become of it. CONTRIBUTING.md has the words."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.fakes.clock import START
+
+FOLDER = Path(__file__).parent.parent / "cases" / "scenarios"
+TABLES = ("lawful", "abuse")
+DAY = 86_400.0
+Row = dict[str, Any]
+
+_AT = re.compile(r"day (\d+)(?:, (\d\d):(\d\d))?")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?) (second|minute|hour|day)s?")
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": DAY}
+_RUN = re.compile(r"(?:(\d+) )?(.+)")
+GOES = ("accepted", "split", "parked")
+"""How verdicts begin that stop nobody. Who is parked waits a while, and the story says so."""
+
+
+class Story(NamedTuple):
+    """One scenario. `lawful`: nothing of it may be refused, held or put off, and nobody suspended."""
+
+    name: str
+    lawful: bool
+    row: Row
+
+    @property
+    def steps(self) -> list[Row]:
+        return list(self.row["step"])
+
+    @property
+    def counts(self) -> bool:
+        """Limits or reputation have a say in it, so it is told over shared counters too."""
+        return any(rule.startswith(("THROTTLE", "REP")) for rule in self.row["rules"])
+
+
+def stories() -> list[Story]:
+    return [Story(row["name"], table == "lawful", row) for table in TABLES for row in _table(table)["scenario"]]
+
+
+def texts() -> dict[str, Row]:
+    """The mails of the stories by name: `head` and `text`."""
+    return dict(_table("mails"))
+
+
+def _table(name: str) -> Row:
+    return tomllib.loads((FOLDER / f"{name}.toml").read_text("utf-8"))
+
+
+def moment(text: str) -> float:
+    """`day 3, 14:30` as seconds since the epoch; day 0 is that of tests.fakes.clock.START."""
+    found = _AT.fullmatch(text)
+    assert found, f"a time reads like 'day 3, 14:30', not {text!r}"
+    return START + int(found[1]) * DAY + int(found[2] or 0) * 3600 + int(found[3] or 0) * 60
+
+
+def span(text: str) -> float:
+    """`90 seconds` in seconds."""
+    found = _SPAN.fullmatch(text)
+    assert found, f"a span reads like '90 seconds', not {text!r}"
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def moments(step: Row) -> Iterator[float]:
+    """When a step happens: once, or again and again."""
+    first, again = moment(step["at"]), step.get("again", {})
+    for number in range(again.get("times", 1)):
+        yield first + number * span(again.get("every", "1 day"))
+
+
+def runs(expected: str | list[str], mails: int) -> list[str]:
+    """What is expected of each mail of a step: one verdict for all, or `["200 accepted", "100 held THROTTLE-7"]`."""
+    if isinstance(expected, str):
+        return [expected] * mails
+    found: list[str] = []
+    for run in expected:
+        number, verdict = _RUN.fullmatch(run).groups()  # type: ignore[union-attr]  # it fits every text
+        found += [verdict] * int(number or 1)
+    assert len(found) == mails, f"{mails} mails, and {len(found)} verdicts"
+    return found
+
+
+def told(verdicts: list[str]) -> list[str]:
+    """The same the other way round, for people."""
+    found: list[list[Any]] = []
+    for verdict in verdicts:
+        if found and found[-1][1] == verdict:
+            found[-1][0] += 1
+        else:
+            found.append([1, verdict])
+    return [f"{number} {verdict}" for number, verdict in found]
