@@ -16,7 +16,7 @@ from relay.smtp.front import Transaction
 from relay.smtp.syntax import MailCommand
 from tests.fakes.clock import START
 from tests.stories.mails import Mail
-from tests.stories.story import DAY, GOES, Row, Story, moment, moments, runs, span, told
+from tests.stories.story import DAY, GOES, Row, Story, moments, people, runs, span, told
 from tests.stories.world import World
 
 TOGETHER = 50
@@ -88,10 +88,8 @@ class Player:
         """`agree`: so many people gave a complete consent, `to` whom mail of `purpose` may go; `proof` changes what is recorded."""
         agreed, more = step["agree"], step.get("proof", {})
         tenant, purpose = step.get("tenant", "shop"), step.get("purpose", "newsletter")
-        rows = [
-            {**CONSENT, **more, "email": step["to"].format(n=n), "purpose": purpose}
-            for n in range(step.get("from", 0), step.get("from", 0) + agreed)
-        ]
+        everybody = people(step, step.get("from", 0), agreed)
+        rows = [{**CONSENT, **more, "email": address, "purpose": purpose} for address in everybody]
         results = [
             self.world.owner.call("consent.import_rows", {"tenant": tenant, "rows": rows[start : start + 500]})
             for start in range(0, len(rows), 500)
@@ -114,7 +112,7 @@ class Player:
             lot = range(start, min(start + together, mail.number))
             verdicts += await self._hand_in_lot(mail, step["login"], lot, pause)
             await world.deliver()
-        assert told(verdicts) == told(expected), self._where(step)
+        assert told(verdicts) == told(expected), f"{self._where(step)} {told(verdicts)}, not {told(expected)}"
 
     async def _hand_in_lot(self, mail: Mail, login: str, lot: range, pause: float) -> list[str]:
         """Mails that share a commit: each is judged and charged at its own time, in order."""
@@ -216,7 +214,7 @@ class Player:
                 found[name] = {whose: self._stands(whose) for whose in wanted}
             else:
                 raise AssertionError(f"nobody knows what {name!r} is")
-        assert found == step["then"], self._where(step)
+        assert found == step["then"], f"{self._where(step)} {found}, not {step['then']}"
 
     def _stands(self, whose: str) -> str:
         """Of `shop stream marketing`, or `shop tenant`."""
@@ -226,7 +224,7 @@ class Player:
     def _where(self, step: Row) -> str:
         now = self.world.clock.now() - START
         clock = f"day {int(now // DAY)}, {int(now % DAY // 3600):02}:{int(now % 3600 // 60):02}"
-        return f"{self.story.name}: {clock}, step of {step['at']}: {step.get('what', '')}"
+        return f"{self.story.name}: {clock}, step of {step['at']}:"
 
 
 def word_of(reply: str) -> str:

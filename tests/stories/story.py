@@ -13,6 +13,8 @@ from tests.fakes.clock import START
 FOLDER = Path(__file__).parent.parent / "cases" / "scenarios"
 TABLES = ("lawful", "abuse")
 DAY = 86_400.0
+DEAD = "weg"
+"""Who is called so, and a number, does not exist at the next hop."""
 Row = dict[str, Any]
 
 _AT = re.compile(r"day (\d+)(?:, (\d\d):(\d\d))?")
@@ -51,6 +53,18 @@ def texts() -> dict[str, Row]:
 
 def _table(name: str) -> Row:
     return tomllib.loads((FOLDER / f"{name}.toml").read_text("utf-8"))
+
+
+def people(step: Row, first: int, number: int) -> list[str]:
+    """The addresses of the pattern `to` with the numbers from `first` on. Of each `dead` of them the last is not known at his host."""
+    every = step.get("dead", 0)
+    found = [step["to"].format(n=n) for n in range(first, first + number)]
+    if every:
+        found = [
+            f"{DEAD}{n}@{one.partition('@')[2]}" if n % every == every - 1 else one
+            for n, one in enumerate(found, start=first)
+        ]
+    return found
 
 
 def moment(text: str) -> float:

@@ -56,13 +56,12 @@ from relay.store.history import History
 from relay.store.threads import Threads
 from relay.trace import Trace
 from tests.fakes.clock import FakeClock
+from tests.stories.story import DEAD
 
 HOUR = 3600.0
 HOST = "next.hop.test"
 TAKEN = Delivered("2.0.0", "250 ok", HOST)
 NOBODY = Failed("5.1.1", "550 5.1.1 no such user", HOST, 550)
-DEAD = "weg"
-"""Who is called so, and a number, does not exist at the next hop."""
 
 
 def settings_for(folder: Path, counters: str) -> Settings:
