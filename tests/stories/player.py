@@ -14,6 +14,7 @@ from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action
 from relay.smtp.front import Transaction
 from relay.smtp.syntax import MailCommand
+from relay.spool.item import encode_id
 from tests.fakes.clock import START
 from tests.stories.mails import Mail
 from tests.stories.story import DAY, GOES, Row, Story, moments, people, runs, span, told
@@ -185,12 +186,7 @@ class Player:
     async def _held(self, step: Row) -> None:
         """`decide`: a person lets all held mail go, or refuses it."""
         for number in list(self.world.queue.held):
-            await self.world.queue_ops.run(f"held.{step['decide']}", {"number": number})
-
-    async def _let_send(self, step: Row) -> None:
-        """`let_send`: an operator lets a paused login and stream send again."""
-        world, (tenant, places) = self.world, (step.get("tenant", "shop"), step["let_send"])
-        await world.let_send(tenant, places)
+            await self.world.queue_ops.run(f"held.{step['decide']}", {"id": encode_id(number)})
 
     # -- what came of it --------------------------------------------------------------------------------------------
 
@@ -242,7 +238,6 @@ _ACTS: dict[str, Act] = {
     "log_in": Player._log_in,
     "complain": Player._complain,
     "decide": Player._held,
-    "let_send": Player._let_send,
     "then": Player._then,
 }
 """What a step may say, in the order in which it is done."""

@@ -39,7 +39,8 @@ class Story(NamedTuple):
     @property
     def counts(self) -> bool:
         """Limits or reputation have a say in it, so it is told over shared counters too."""
-        return any(rule.startswith(("THROTTLE", "REP")) for rule in self.row["rules"])
+        limited = any(rule.startswith(("THROTTLE", "REP")) for rule in self.row["rules"])
+        return limited and bool(self.row.get("shared", True))
 
 
 def stories() -> list[Story]:
