@@ -147,7 +147,7 @@ class World:
         self.shared = open_shared(settings.storage, self.counters)
         self.book = Book(self.shared.windows, Bounds(**settings.reputation.model_dump()))
         await self.shared.windows.look()
-        self.lookup = Lookup(settings.database_path, self.keyring, generation=self.generation)
+        self.lookup = Lookup(settings.database_path, self.keyring, now=self.clock.now, generation=self.generation)
         cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.queue = QueueFiles(data / "queue", cipher, self.clock, on_work=lambda: None)
         self.history = History(data / "history", "story", cipher.seal)
