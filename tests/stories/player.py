@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from relay.mail.address import parse_path
@@ -86,7 +86,7 @@ class Player:
             self.passwords[made["name"]] = made["password"]
 
     async def _agree(self, step: Row) -> None:
-        """`agree`: so many people gave a complete consent, `to` whom mail of `purpose` may go; `proof` changes what is recorded."""
+        """`agree`: so many people gave a complete consent, `to` whom mail of `purpose` may go; `proof` changes the record."""
         agreed, more = step["agree"], step.get("proof", {})
         tenant, purpose = step.get("tenant", "shop"), step.get("purpose", "newsletter")
         everybody = people(step, step.get("from", 0), agreed)
@@ -117,7 +117,7 @@ class Player:
 
     async def _hand_in_lot(self, mail: Mail, login: str, lot: range, pause: float) -> list[str]:
         """Mails that share a commit: each is judged and charged at its own time, in order."""
-        work = []
+        work: list[asyncio.Task[str]] = []
         for index in lot:
             if pause and work:
                 self.world.clock.advance(pause)

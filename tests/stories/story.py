@@ -57,7 +57,7 @@ def _table(name: str) -> Row:
 
 
 def people(step: Row, first: int, number: int) -> list[str]:
-    """The addresses of the pattern `to` with the numbers from `first` on. Of each `dead` of them the last is not known at his host."""
+    """The addresses of the pattern `to` with the numbers from `first` on. Of each `dead` of them the last is nobody's."""
     every = step.get("dead", 0)
     found = [step["to"].format(n=n) for n in range(first, first + number)]
     if every:

@@ -1,7 +1,7 @@
 """Forty scenarios of senders, lawful and not, through whole days of the real gateway with the settings that it comes with.
 
-They are data: tests/cases/scenarios. What limits or reputation have a say in is told twice, with the counters of one node and with
-those that gateways share in Redis.
+They are data: tests/cases/scenarios. What limits or reputation have a say in is told twice, with the counters of one node and
+with those that gateways share in Redis.
 """
 
 from __future__ import annotations

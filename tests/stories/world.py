@@ -1,4 +1,4 @@
-"""A gateway in one process with a clock in the hand: every part that judges, counts, keeps, delivers and remembers is the real one.
+"""A gateway in one process with a clock in the hand: whatever judges, counts, keeps, delivers and remembers is the real one.
 
 Built as `relay.serve.worker` builds it, down to its settings, which are those that the product comes with. Outside stand only
 what has no say in a verdict: sockets in front (the desk is asked as a session asks it), the supervisor's channel (the
@@ -319,9 +319,7 @@ class World:
             row = {"message": item.queue_id, "address": address, "kind": "complained", "suppress": False}
             answers = self.owner.call("outcome.tell", {"tenant": meta["tenant"], "items": [row]})
             assert isinstance(answers, list) and answers[0]["new"]
-            self.outcomes.tell(
-                Sender(item.tenant, login, meta["stream"], meta["domain"]), News(complaints=1)
-            )
+            self.outcomes.tell(Sender(item.tenant, login, meta["stream"], meta["domain"]), News(complaints=1))
         await self._settle()
 
 
