@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from relay.mail.address import parse_path
@@ -78,12 +78,13 @@ class Player:
     # -- what happens -----------------------------------------------------------------------------------------------
 
     async def _owner(self, step: Row) -> None:
-        """`op`, with its other fields as arguments: what an operator or a tenant does."""
+        """`op`, with its other fields as arguments: what an operator or a tenant does; for each `name`, if several."""
         given = {name: value for name, value in step.items() if name not in ("at", "again", "op", *_ACTS)}
-        made = self.world.owner.call(step["op"], given)
-        if step["op"] == "credential.add":
-            assert isinstance(made, dict)
-            self.passwords[made["name"]] = made["password"]
+        for name in _each(given.get("name")):
+            made = self.world.owner.call(step["op"], {**given, "name": name} if name else given)
+            if step["op"] == "credential.add":
+                assert isinstance(made, dict)
+                self.passwords[made["name"]] = made["password"]
 
     async def _agree(self, step: Row) -> None:
         """`agree`: so many people gave a complete consent, `to` whom mail of `purpose` may go; `proof` changes the record."""
@@ -99,7 +100,7 @@ class Player:
         assert imported == step.get("imported", agreed), results[0]
 
     async def _send(self, step: Row) -> None:
-        """`mails` messages of `login`, `every` so often, each to `people` of the pattern `to`."""
+        """`mails` messages of `login`, or of several in turn, `every` so often, each to `people` of the pattern `to`."""
         world, mail = self.world, Mail(step)
         expected = runs(step["expect"], mail.number)
         if self.story.lawful:
@@ -111,17 +112,17 @@ class Player:
             if pause and start:
                 await world.pass_to(world.clock.now() + pause)
             lot = range(start, min(start + together, mail.number))
-            verdicts += await self._hand_in_lot(mail, step["login"], lot, pause)
+            verdicts += await self._hand_in_lot(mail, _each(step["login"]), lot, pause)
             await world.deliver()
         assert told(verdicts) == told(expected), f"{self._where(step)} {told(verdicts)}, not {told(expected)}"
 
-    async def _hand_in_lot(self, mail: Mail, login: str, lot: range, pause: float) -> list[str]:
+    async def _hand_in_lot(self, mail: Mail, logins: Sequence[str], lot: range, pause: float) -> list[str]:
         """Mails that share a commit: each is judged and charged at its own time, in order."""
         work: list[asyncio.Task[str]] = []
         for index in lot:
             if pause and work:
                 self.world.clock.advance(pause)
-            work.append(asyncio.get_running_loop().create_task(self._hand_in(mail, login, index)))
+            work.append(asyncio.get_running_loop().create_task(self._hand_in(mail, logins[index % len(logins)], index)))
             await asyncio.sleep(0)  # until it waits for its commit, or for Redis
         return list(await asyncio.gather(*work))
 
@@ -228,6 +229,11 @@ def word_of(reply: str) -> str:
     rule = _RULE.search(reply)
     named = rule[1] if rule else reply[:9]
     return f"{'put off' if reply.startswith('4') else 'refused'} {named}"
+
+
+def _each(names: str | list[str] | None) -> list[str]:
+    """One name or several as a list; of none that which is empty."""
+    return names if isinstance(names, list) else [names or ""]
 
 
 Act = Callable[[Player, Row], Coroutine[Any, Any, None]]

@@ -21,6 +21,31 @@ _AT = re.compile(r"day (\d+)(?:, (\d\d):(\d\d))?")
 _SPAN = re.compile(r"(\d+(?:\.\d+)?) (second|minute|hour|day)s?")
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": DAY}
 _RUN = re.compile(r"(?:(\d+) )?(.+)")
+WORDS: dict[str, set[str] | None] = {
+    "op": None,
+    "agree": {"tenant", "purpose", "to", "from", "dead", "proof", "imported"},
+    "mail": {
+        "login",
+        "mails",
+        "every",
+        "to",
+        "people",
+        "from",
+        "dead",
+        "hidden",
+        "cc",
+        "head",
+        "author",
+        "sender",
+        "client",
+        "expect",
+    },
+    "log_in": {"password", "expect"},
+    "complain": {"login"},
+    "decide": set(),
+    "then": set(),
+}
+"""What a step may do, in that order, and the fields beside; those of an operation are the owner's to check."""
 GOES = ("accepted", "split", "parked")
 """How verdicts begin that stop nobody. Who is parked waits a while, and the story says so."""
 
@@ -45,6 +70,15 @@ class Story(NamedTuple):
 
 def stories() -> list[Story]:
     return [Story(row["name"], table == "lawful", row) for table in TABLES for row in _table(table)["scenario"]]
+
+
+def unknown(step: Row) -> set[str]:
+    """Words of a step that nobody would read, or `nothing` where it does nothing or two things."""
+    acts = [word for word in WORDS if word in step]
+    if len(acts) != 1:
+        return {"nothing"}
+    known = WORDS[acts[0]]
+    return set() if known is None else set(step) - known - {"at", "again", acts[0]}
 
 
 def texts() -> dict[str, Row]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.clock import START
 from tests.stories.player import Player
-from tests.stories.story import Story, stories
+from tests.stories.story import Story, stories, unknown
 from tests.stories.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -50,5 +50,6 @@ def test_the_table_is_whole() -> None:
     known = set(RULE.findall((ROOT / "docs" / "rules.md").read_text("utf-8")))
     for story in ALL:
         assert story.row["story"] and story.row["rules"], story.name
+        assert not [wrong for step in story.steps if (wrong := unknown(step))], story.name
         assert any("expect" in step or "then" in step for step in story.steps), story.name
         assert set(story.row["rules"]) <= known, set(story.row["rules"]) - known
