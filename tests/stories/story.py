@@ -63,7 +63,7 @@ class Story(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """Limits or reputation have a say in it, so it is told over shared counters too."""
+        """Limits or reputation have a say in it, so it is told over shared counters too; not with `shared = false`."""
         limited = any(rule.startswith(("THROTTLE", "REP")) for rule in self.row["rules"])
         return limited and bool(self.row.get("shared", True))
 
