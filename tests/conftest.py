@@ -85,6 +85,7 @@ LONG = (
     "tests/clients",
     "tests/monitoring",
     "tests/scenarios",
+    "tests/stories",
     "tests/relay/serve",
     "tests/relay/cli",
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from relay.mail.entities import unescape
 from relay.mail.flat import flat
 from relay.mail.links import NEAR, OPT_OUT_WORDS, links, plain_links
 from relay.mail.message import Malformed, Message
@@ -39,6 +40,11 @@ _ONLY = re.compile(
     r"(?<!\w)(?:nu|now|only|maar|slechts|nur|vanaf|from|jetzt)(?:\s(?:voor|for|slechts|maar|only))?\s{1,3}$"
 )
 _PERCENT = ("%", "procent", "percent", "prozent")
+_MONEY = r"(?:€|eur|\$|£)?\s?"
+_BETWEEN = r"[\s<|():*='\"]{0,80}+"
+_BOOKED = re.compile(rf"{_BETWEEN}{_MONEY}[-\u2212\u2013]\s?{_MONEY}\d{{1,6}}(?:[.,]\d\d)?-?\s{{0,20}}(?:[\n<|]|$)")
+_BOOKED_CODE = re.compile(rf"\w{{0,12}}+{_BETWEEN}(?:[\w-]{{1,24}})?{_BOOKED.pattern}")
+MAX_ROW = 1_000  # characters in which the rest of a row of an account is looked for
 MAX_AMOUNTS = 200  # amounts looked at
 _DISCOUNT_WORDS = (
     "kortingscode",
@@ -73,6 +79,7 @@ _SURVEY_WORDS = (
     "bewerten sie uns",
     "kundenzufriedenheit",
 )
+_TAG = re.compile(r"<[^<>]*+>")
 _SHOP_PATHS = (
     "/shop",
     "/product",
@@ -127,7 +134,7 @@ def body_signals(texts: Texts) -> frozenset[str]:
         found.add("tracking")
     if any(_word_at_link(both, word) for word in OPT_OUT_WORDS):
         found.add("opt_out_word")
-    if _has_word(both, _DISCOUNT_WORDS) or _has_price(both):
+    if _has_code(both) or _has_price(both):
         found.add("price")
     if len({target for target in targets if _is_shop_link(target, _SHOP_HOSTS)}) > 3:
         found.add("shop_links")
@@ -141,7 +148,7 @@ def body_signals(texts: Texts) -> frozenset[str]:
 def _as_read(lines: str) -> set[str]:
     """The marks that HTML keeps apart: an entity, a tag or a line end stands between the words."""
     words = lines.replace("\n", " ")
-    found = {"price"} if _has_word(words, _DISCOUNT_WORDS) or _has_price(lines) else set()
+    found = {"price"} if _has_code(words, lines) or _has_price(lines) else set()
     return found | ({"survey"} if _has_word(words, _SURVEY_WORDS) else set())
 
 
@@ -173,12 +180,31 @@ def text_blemishes(texts: Texts) -> frozenset[str]:
 
 
 def _has_price(lower: str) -> bool:
-    """A percentage off, or an amount with "now" or "only" in front; a plain amount, as on an invoice, is none."""
+    """A percentage off, or an amount with "now" or "only" in front; a plain amount, as on an invoice, is none, nor is a
+    discount that was given, as in the account of an order.
+    """
     for sign in _PERCENT:
-        if any(_PERCENT_OFF.search(lower, max(0, place - 60), place + 60) for place in _places(lower, sign)):
-            return True
+        for place in _places(lower, sign):
+            found = _PERCENT_OFF.finditer(lower, max(0, place - 60), place + 60)
+            if any(not _is_booked(lower, off.end()) for off in found):
+                return True
     amounts = [place for sign in "€$£" for place in _places(lower, sign)]
     return any(_ONLY.search(lower[max(0, place - 20) : place]) for place in amounts)
+
+
+def _has_code(lower: str, lines: str = "") -> bool:
+    """A code to buy with; `lines` is the same text with its line ends, where `lower` has none."""
+    return any(
+        not _is_booked(lines or lower, place + len(word), _BOOKED_CODE)
+        for word in _DISCOUNT_WORDS
+        for place in _places(lower, word)
+    )
+
+
+def _is_booked(lower: str, end: int, row: re.Pattern[str] = _BOOKED) -> bool:
+    """Whether what ends there is a row of an account: the discount that was given, with what it took off and nothing after it."""
+    rest = _TAG.sub("<", lower[end : end + MAX_ROW])
+    return row.match(unescape(rest) if "&" in rest else rest) is not None
 
 
 def _places(lower: str, sign: str) -> list[int]:

@@ -23,6 +23,18 @@ PRICE = [
     ("Het project is 80% klaar", False),
     ("80% of users", False),
     ("de menu € 12", False),
+    ("Korting 10%   -4,00", False),
+    ("Subtotaal € 40,00 Korting (10%): € -4,00", False),
+    ("10% korting | - € 4,00 |", False),
+    ("Discount 5%  -2.00", False),
+    ("Rabatt 5 %: \u2212 2,00 \u20ac", True),
+    ("Kortingscode ZOMER: -5,00", False),
+    ("Couponcode WELKOM-10  -€ 5,00", False),
+    ("Korting 10%   -4,00\nVolgende keer 20% korting op alles!", True),
+    ("Korting 10% € 9,95", True),
+    ("Gebruik kortingscode HERFST: -5,00 op alles", True),
+    ("20% korting - 5 dagen lang", True),
+    ("Korting 10%" + " " * 2_000 + "-4,00", True),
 ]
 
 
@@ -53,6 +65,11 @@ AS_WRITTEN = [
     ("<table><tr><td>Nu</td><td>&euro; 12,50</td></tr></table>", None),
     ("<tr><td>Korting</td><td>&euro; 0,00</td></tr><tr><td>BTW</td><td>21%</td></tr>", None),
     ("Korting &euro; 0,00<br>BTW 21%", None),
+    ("<tr><td>Korting (10%)</td>\r\n<td style='color:red'>&euro;&nbsp;-4,00</td></tr><tr><td>Totaal</td></tr>", None),
+    ("Korting 10%: &euro; -4,00<br>Totaal: &euro; 36,00", None),
+    ("<td>Kortingscode <b>ZOMER</b></td><td>&minus;&nbsp;&euro;&nbsp;5,00</td>", None),
+    ("Kortingscode ZOMER: -5,00<br>Totaal: 35,00", None),
+    ("<td>20% korting</td><td>&euro; 9,95</td>", "price"),
     ("<p>Totaal &euro;&nbsp;121,00</p>", None),
     (f"&#{'9' * 4_400};", None),
 ]
