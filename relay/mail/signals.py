@@ -39,6 +39,11 @@ _PERCENT_OFF = re.compile(
 _ONLY = re.compile(
     r"(?<!\w)(?:nu|now|only|maar|slechts|nur|vanaf|from|jetzt)(?:\s(?:voor|for|slechts|maar|only))?\s{1,3}$"
 )
+# What follows an amount that somebody owes: "U hoeft nu € 40,00 te betalen", "only € 5.00 is still due".
+_OWED = re.compile(
+    r"[€$£]\s?[\d.,]{1,12}-?[\s*]{1,3}(?:\w{1,12}\s){0,3}?(?:te\s(?:betalen|voldoen|ontvangen)|open\b|openstaan|verschuldigd|betaald"
+    r"|to\s(?:pay|be\spaid)|due\b|outstanding|owed\b|paid\b|zu\s(?:zahlen|bezahlen)|offen\b|fällig)"
+)
 _PERCENT = ("%", "procent", "percent", "prozent")
 _MONEY = r"(?:€|eur|\$|£)?\s?"
 _BETWEEN = r"[\s<|():*='\"]{0,80}+"
@@ -180,8 +185,8 @@ def text_blemishes(texts: Texts) -> frozenset[str]:
 
 
 def _has_price(lower: str) -> bool:
-    """A percentage off, or an amount with "now" or "only" in front; a plain amount, as on an invoice, is none, nor is a
-    discount that was given, as in the account of an order.
+    """A percentage off, or an amount with "now" or "only" in front; a plain amount, as on an invoice, is none, nor is one that
+    is owed, nor a discount that was given, as in the account of an order.
     """
     for sign in _PERCENT:
         for place in _places(lower, sign):
@@ -189,7 +194,8 @@ def _has_price(lower: str) -> bool:
             if any(not _is_booked(lower, off.end()) for off in found):
                 return True
     amounts = [place for sign in "€$£" for place in _places(lower, sign)]
-    return any(_ONLY.search(lower[max(0, place - 20) : place]) for place in amounts)
+    wanted = (place for place in amounts if _ONLY.search(lower[max(0, place - 20) : place]))
+    return any(not _OWED.match(lower, place, place + 80) for place in wanted)
 
 
 def _has_code(lower: str, lines: str = "") -> bool:
