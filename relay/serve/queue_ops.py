@@ -28,6 +28,7 @@ from relay.spool.item import Fate, Item, decode_id, encode_id
 LIST_LIMIT = 1000
 BY_OPERATOR = "queue.held_by_operator"
 PAUSED = "reputation.paused"
+OVER = ("held.over", "this message is not held any more: somebody has decided, or its time ran out")
 ENDED = {  # by whom, and the reason of it
     "operator": "queue.hold_refused",
     "tenant": "queue.hold_refused",
@@ -173,6 +174,8 @@ class QueueOps:
         try:
             reason = change(item)
             item.due = 0.0
+            if reason and not item.held:
+                item.state["let_go"] = self._queue.clock.now()  # what a person takes for it is no delay (OUT-2)
             await self._queue.record(item)
         except (SpoolUnavailable, OpRefused):
             item.state, item.due = state, due
@@ -246,12 +249,16 @@ class QueueOps:
         """Into the delivery log, when it is done. `by`: see Decider."""
         self._say(number, word, self._queue.clock.now(), by=by, **{key: value for key, value in data.items() if value})
 
-    async def expire_held(self, now: float, seconds: Callable[[str], float]) -> int:
-        """Refuse what was held longer than `seconds(reason)`; how many (PIPE-2)."""
+    async def expire_held(
+        self, now: float, seconds: Callable[[str], float], stopping: asyncio.Event | None = None
+    ) -> int:
+        """Refuse what was held longer than `seconds(reason)`, until `stopping`; how many (PIPE-2)."""
         held = self._queue.held
         self._ends = {number: end for number, end in self._ends.items() if number in held}
         ended = 0
         for number in list(held):
+            if stopping is not None and stopping.is_set():
+                break
             try:
                 if number not in self._ends:
                     self._ends[number] = await self._end_of(number, seconds)
@@ -265,21 +272,24 @@ class QueueOps:
     async def release_paused(self, is_paused: Callable[[Item], bool]) -> int:
         """Let go what waited for its sender, where he is paused no more; how many."""
         lots = self._hand.places(held=True)
-        found = await asyncio.to_thread(lambda: [i.id for i in self._hand.opened(lots, "") if i.held == PAUSED])
+
+        def waits(item: Item) -> bool:
+            return item.held == PAUSED and not is_paused(item)
+
+        found = await asyncio.to_thread(lambda: [item.id for item in self._hand.opened(lots, "") if waits(item)])
         released = 0
 
         def change(item: Item) -> str:
-            if item.held == PAUSED and not is_paused(item):
-                item.state.update(held="")
-                return PAUSED
-            return ""
+            if not waits(item):  # it was, when it was looked for
+                raise OpRefused(*OVER)
+            item.state.update(held="")
+            return PAUSED
 
         for number in found:
             try:
-                done = await self._change(number, "released", change)
-            except (Busy, Unreadable):
-                continue  # somebody has it in hand, or nobody can read it
-            released += done is not None and done["state"] == "ready"
+                released += await self._change(number, "released", change) is not None
+            except (Busy, Unreadable, OpRefused):
+                continue  # somebody has it in hand, nobody can read it, or it waits for something else now
         return released
 
     async def _end_of(self, number: int, seconds: Callable[[str], float]) -> float:
