@@ -53,7 +53,9 @@ class Suspensions:
         self._word = b""
         self._known: Mapping[str, Said] = {}
         self._suspended: set[tuple[str, str]] = set()
-        self._written: set[tuple[str, str, float]] = set()  # whose letter is queued, and the database could not be told yet
+        self._written: set[tuple[str, str, float]] = (
+            set()
+        )  # whose letter is queued, and the database could not be told yet
 
     async def watch(self, stopping: asyncio.Event) -> None:
         """Look and tell until the gateway stops."""
