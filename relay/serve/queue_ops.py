@@ -177,7 +177,7 @@ class QueueOps:
             if reason and not item.held:
                 item.state["let_go"] = self._queue.clock.now()  # what a person takes for it is no delay (OUT-2)
             await self._queue.record(item)
-        except (SpoolUnavailable, OpRefused):
+        except Exception:  # a bug too must not keep it out of everybody's sight
             item.state, item.due = state, due
             self._queue.release(item)
             raise
@@ -215,14 +215,14 @@ class QueueOps:
             return None
         try:
             who.check(item)
-        except OpRefused:
+            reason = item.held or BY_OPERATOR
+            failed = self._passes.failed(number)  # the host has answered for these, and that is what their sender reads
+            waiting = _waiting(item, but=failed)
+            ended = dict.fromkeys(waiting, Failed("5.7.1", ENDED[who.by], ""))
+            reports = self._reporter(item, {**owed(item), **failed, **ended}, gave_up=False)
+        except Exception:
             self._queue.release(item)
             raise
-        reason = item.held or BY_OPERATOR
-        failed = self._passes.failed(number)  # the host has answered for these, and that is what their sender reads
-        waiting = _waiting(item, but=failed)
-        ended = dict.fromkeys(waiting, Failed("5.7.1", ENDED[who.by], ""))
-        reports = self._reporter(item, {**owed(item), **failed, **ended}, gave_up=False)
         await self._end(item, reports)
         self._wake()
         rows = [[address, "failed", "5.7.1", "", ""] for address in waiting.values()]
@@ -239,7 +239,7 @@ class QueueOps:
                 await self._queue.commit(report)
             item.fates = [Fate.FAILED if fate is Fate.WAITING else fate for fate in fates]
             await self._queue.record(item)
-        except SpoolUnavailable:
+        except Exception:
             item.fates = fates
             self._queue.release(item)
             raise
@@ -252,10 +252,13 @@ class QueueOps:
     async def expire_held(
         self, now: float, seconds: Callable[[str], float], stopping: asyncio.Event | None = None
     ) -> int:
-        """Refuse what was held longer than `seconds(reason)`, until `stopping`; how many (PIPE-2)."""
+        """Refuse what was held longer than `seconds(reason)`, until `stopping`; how many (PIPE-2).
+
+        Raises what went wrong with one, when the others are done, and SpoolUnavailable at once.
+        """
         held = self._queue.held
         self._ends = {number: end for number, end in self._ends.items() if number in held}
-        ended = 0
+        ended, failure = 0, None
         for number in list(held):
             if stopping is not None and stopping.is_set():
                 break
@@ -267,6 +270,12 @@ class QueueOps:
                     ended += 1
             except (Busy, Unreadable):
                 continue  # somebody has it in hand, or nobody can read it: the next round looks again
+            except SpoolUnavailable:
+                raise
+            except Exception as error:  # of one message; those behind it must not wait for that
+                failure = error
+        if failure is not None:
+            raise failure
         return ended
 
     async def release_paused(self, is_paused: Callable[[Item], bool]) -> int:

@@ -35,7 +35,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def try_again(gateway: Gateway) -> None:
-    """What waits is tried now: of its retries two are a second apart, the third half an hour away, and a slow test is too late."""
+    """What waits is tried now: two of its retries come a second apart, the third in half an hour, and a slow test is late."""
     for row in gateway.op("queue.list"):
         if not row["held"]:
             gateway.attempt("queue.retry", id=row["id"])

@@ -398,3 +398,32 @@ async def test_a_disk_that_is_full_keeps_nobody_from_looking_again(rig: Files, m
         async with asyncio.timeout(PATIENCE_SECONDS):
             await ops.watch(stopping, crashed)
     assert [type(bug) for bug in bugs] == [SpoolUnavailable] and item.id not in queue.held
+
+
+async def test_a_bug_with_one_message_hides_it_from_nobody_and_keeps_no_other(rig: Files) -> None:
+    """It was in nobody's list until the worker was started again, and no held mail behind it ended."""
+    queue = await rig.open()
+    bad, good = message(queue, held="recipients.ask"), message(queue, held="recipients.ask")
+    for item in (bad, good):
+        await queue.commit(item)
+    ops = operations(queue)
+    report = ops._reporter
+
+    def broken(item: Item, *rest: Any, **how: Any) -> list[Item]:
+        if item.id == bad.id:
+            raise ZeroDivisionError
+        return report(item, *rest, **how)
+
+    ops._reporter = broken  # type: ignore[assignment]
+    with pytest.raises(ZeroDivisionError):
+        await ops.expire_held(rig.clock.now() + 73 * HOUR, lambda reason: 72 * HOUR)
+    assert list(queue.held) == [bad.id] and not queue.in_flight
+    with pytest.raises(ZeroDivisionError):
+        await ops.run("held.refuse", {"id": bad.queue_id})
+    assert list(queue.held) == [bad.id] and not queue.in_flight
+    with pytest.raises(ZeroDivisionError):
+        await ops._change(bad.id, "released", lambda item: str(1 / 0))
+    assert list(queue.held) == [bad.id] and not queue.in_flight
+    ops._reporter = report
+    await ops.run("held.refuse", {"id": bad.queue_id})
+    assert not queue.held
