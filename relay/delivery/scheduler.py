@@ -87,13 +87,7 @@ class Scheduler:
     """Hands out attempts and takes their outcomes. For the event loop's thread."""
 
     def __init__(
-        self,
-        spool: Spool,
-        clock: Clock,
-        signer: Signer,
-        hands: Hands,
-        *,
-        provider: str = "smarthost",
+        self, spool: Spool, clock: Clock, signer: Signer, hands: Hands, *, provider: str = "smarthost"
     ) -> None:
         """`provider` is the label of its metrics."""
         self.spool = spool
@@ -258,7 +252,9 @@ class Scheduler:
         again = not_tried(told) if any(isinstance(outcome, Deferred) for outcome in told.values()) else ()
         current.settled.update((index, outcome) for index, outcome in told.items() if index not in again)
         left = [i for i, fate in enumerate(item.fates) if fate is Fate.WAITING and i not in current.settled]
-        if left and now < item.began + plan.give_up_seconds:
+        # Who comes to it late, where a person kept it long or a host was away, has one try all the same while there are answers.
+        has_moved = not told or len(again) < len(told)
+        if left and (has_moved or now < item.began + plan.give_up_seconds):
             self._next_round(item, told, again, now=now)
             return
         current.settled.update((index, told.get(index, NEVER_TRIED)) for index in left)
@@ -304,10 +300,11 @@ class Scheduler:
     def _warns_until(self, item: Item, now: float) -> float:
         """The end of the delay where its sender is to be told of it, which is marked as done; else 0.0."""
         plan = self._plans(item)
-        if not warning_due(item.began, now, plan, warned=bool(item.state.get("warned"))):
+        end = float(item.began + plan.give_up_seconds)
+        if end <= now or not warning_due(item.began, now, plan, warned=bool(item.state.get("warned"))):
             return 0.0
         item.state["warned"] = True
-        return float(item.began + plan.give_up_seconds)
+        return end
 
     def _tell(self, item: Item, outcomes: dict[int, Outcome], *, gave_up: bool, until: float) -> list[Item]:
         if item.meta["class"] == "system" and not item.meta["from"]:  # nobody is told of a report (OUT-12) but us

@@ -18,9 +18,12 @@ from relay.delivery.report import Reporter
 from relay.mail import preview
 from relay.mail.notice import REFUSE
 from relay.mail.reply import rule_of
+from relay.observe import events
+from relay.observe.log import log
 from relay.serve.channel import OpRefused
 from relay.serve.queue_ops import (
     LIST_LIMIT,
+    OVER,
     WAYS,
     Decider,
     QueueOps,
@@ -38,7 +41,7 @@ from relay.spool.item import Item, decode_id
 # Held until somebody chooses for its sender, not until a person reviews it (CC-10, CC-13).
 ASKED = frozenset(("recipients.ask", "recipients.invitation"))
 HOUR_SECONDS = 3600.0
-OVER = ("held.over", "this message is not held any more: somebody has decided, or its time ran out")
+EXPIRE_SECONDS = 60.0
 NOT_OFFERED = ("held.choice", "this is not for the sender to choose: ask the administrator")
 
 
@@ -74,6 +77,18 @@ class HeldOps(QueueOps):
     async def run(self, op: str, args: dict[str, Any]) -> Any:
         method = _OPS.get(op)
         return await super().run(op, args) if method is None else await self._guarded(method(self, args), args)
+
+    async def watch(self, stopping: asyncio.Event, crashed: Callable[[BaseException], None]) -> None:
+        """Until the gateway stops: refuse what was held too long. A campaign may end at once, so nothing else waits for it."""
+        while not stopping.is_set():
+            await asyncio.sleep(EXPIRE_SECONDS)
+            try:
+                expired = await self.expire_held(self._queue.clock.now(), self.hold_seconds, stopping)
+            except Exception as error:  # a full disk, for instance: the next look tries again
+                crashed(error)
+                continue
+            if expired:
+                log.info(events.HOLD_EXPIRED, message_count=expired)
 
     # -- looking ----------------------------------------------------------------------------------------------------
 

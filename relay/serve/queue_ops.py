@@ -28,6 +28,7 @@ from relay.spool.item import Fate, Item, decode_id, encode_id
 LIST_LIMIT = 1000
 BY_OPERATOR = "queue.held_by_operator"
 PAUSED = "reputation.paused"
+OVER = ("held.over", "this message is not held any more: somebody has decided, or its time ran out")
 ENDED = {  # by whom, and the reason of it
     "operator": "queue.hold_refused",
     "tenant": "queue.hold_refused",
@@ -173,8 +174,10 @@ class QueueOps:
         try:
             reason = change(item)
             item.due = 0.0
+            if reason and not item.held:
+                item.state["let_go"] = self._queue.clock.now()  # what a person takes for it is no delay (OUT-2)
             await self._queue.record(item)
-        except (SpoolUnavailable, OpRefused):
+        except Exception:  # a bug too must not keep it out of everybody's sight
             item.state, item.due = state, due
             self._queue.release(item)
             raise
@@ -212,14 +215,14 @@ class QueueOps:
             return None
         try:
             who.check(item)
-        except OpRefused:
+            reason = item.held or BY_OPERATOR
+            failed = self._passes.failed(number)  # the host has answered for these, and that is what their sender reads
+            waiting = _waiting(item, but=failed)
+            ended = dict.fromkeys(waiting, Failed("5.7.1", ENDED[who.by], ""))
+            reports = self._reporter(item, {**owed(item), **failed, **ended}, gave_up=False)
+        except Exception:
             self._queue.release(item)
             raise
-        reason = item.held or BY_OPERATOR
-        failed = self._passes.failed(number)  # the host has answered for these, and that is what their sender reads
-        waiting = _waiting(item, but=failed)
-        ended = dict.fromkeys(waiting, Failed("5.7.1", ENDED[who.by], ""))
-        reports = self._reporter(item, {**owed(item), **failed, **ended}, gave_up=False)
         await self._end(item, reports)
         self._wake()
         rows = [[address, "failed", "5.7.1", "", ""] for address in waiting.values()]
@@ -236,7 +239,7 @@ class QueueOps:
                 await self._queue.commit(report)
             item.fates = [Fate.FAILED if fate is Fate.WAITING else fate for fate in fates]
             await self._queue.record(item)
-        except SpoolUnavailable:
+        except Exception:
             item.fates = fates
             self._queue.release(item)
             raise
@@ -246,12 +249,19 @@ class QueueOps:
         """Into the delivery log, when it is done. `by`: see Decider."""
         self._say(number, word, self._queue.clock.now(), by=by, **{key: value for key, value in data.items() if value})
 
-    async def expire_held(self, now: float, seconds: Callable[[str], float]) -> int:
-        """Refuse what was held longer than `seconds(reason)`; how many (PIPE-2)."""
+    async def expire_held(
+        self, now: float, seconds: Callable[[str], float], stopping: asyncio.Event | None = None
+    ) -> int:
+        """Refuse what was held longer than `seconds(reason)`, until `stopping`; how many (PIPE-2).
+
+        Raises what went wrong with one, when the others are done, and SpoolUnavailable at once.
+        """
         held = self._queue.held
         self._ends = {number: end for number, end in self._ends.items() if number in held}
-        ended = 0
+        ended, failure = 0, None
         for number in list(held):
+            if stopping is not None and stopping.is_set():
+                break
             try:
                 if number not in self._ends:
                     self._ends[number] = await self._end_of(number, seconds)
@@ -260,26 +270,35 @@ class QueueOps:
                     ended += 1
             except (Busy, Unreadable):
                 continue  # somebody has it in hand, or nobody can read it: the next round looks again
+            except SpoolUnavailable:
+                raise
+            except Exception as error:  # of one message; those behind it must not wait for that
+                failure = error
+        if failure is not None:
+            raise failure
         return ended
 
     async def release_paused(self, is_paused: Callable[[Item], bool]) -> int:
         """Let go what waited for its sender, where he is paused no more; how many."""
         lots = self._hand.places(held=True)
-        found = await asyncio.to_thread(lambda: [i.id for i in self._hand.opened(lots, "") if i.held == PAUSED])
+
+        def waits(item: Item) -> bool:
+            return item.held == PAUSED and not is_paused(item)
+
+        found = await asyncio.to_thread(lambda: [item.id for item in self._hand.opened(lots, "") if waits(item)])
         released = 0
 
         def change(item: Item) -> str:
-            if item.held == PAUSED and not is_paused(item):
-                item.state.update(held="")
-                return PAUSED
-            return ""
+            if not waits(item):  # it was, when it was looked for
+                raise OpRefused(*OVER)
+            item.state.update(held="")
+            return PAUSED
 
         for number in found:
             try:
-                done = await self._change(number, "released", change)
-            except (Busy, Unreadable):
-                continue  # somebody has it in hand, or nobody can read it
-            released += done is not None and done["state"] == "ready"
+                released += await self._change(number, "released", change) is not None
+            except (Busy, Unreadable, OpRefused):
+                continue  # somebody has it in hand, nobody can read it, or it waits for something else now
         return released
 
     async def _end_of(self, number: int, seconds: Callable[[str], float]) -> float:

@@ -19,7 +19,7 @@ from relay.observe.log import log
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action
 from relay.portal.explained import rules
-from relay.serve.channel import Channel, OpRefused, OpUnavailable
+from relay.serve.channel import DOWN_CODES, Channel, OpRefused, OpUnavailable
 from relay.settings.model import Settings
 
 FLUSH_SECONDS = 5.0
@@ -118,7 +118,8 @@ class Refusals:
                 await self._owner.call("refusals.add", {"rows": rows})
             except (OpRefused, OpUnavailable) as error:
                 log.error(events.STORE_FAILED, kind=type(error).__name__)
-                self._give_back([*part, *waiting] if isinstance(error, OpUnavailable) else waiting)
+                is_down = isinstance(error, OpUnavailable) or error.code in DOWN_CODES
+                self._give_back([*part, *waiting] if is_down else waiting)
                 return
 
     def _give_back(self, counted: list[tuple[tuple[int, str, str], list[float]]]) -> None:

@@ -53,6 +53,9 @@ class Suspensions:
         self._word = b""
         self._known: Mapping[str, Said] = {}
         self._suspended: set[tuple[str, str]] = set()
+        self._written: set[tuple[str, str, float]] = (
+            set()
+        )  # whose letter is queued, and the database could not be told yet
 
     async def watch(self, stopping: asyncio.Event) -> None:
         """Look and tell until the gateway stops."""
@@ -136,10 +139,13 @@ class Suspensions:
         for row in rows.values():
             if not row["suspended"] or row["told"]:
                 continue
-            if row["contact"]:
+            said = row["kind"], row["name"], row["at"]
+            if row["contact"] and said not in self._written:
                 hours = self._settings.limits.freeze_hours
                 letter = suspension(row, self._settings.server.hostname, self._clock.now(), hours=hours)
                 args = {"recipient": row["contact"], "language": row["language"], "domain": letter.domain}
                 whose = {"id": row["tenant_id"], "name": row["tenant"]}
                 await self._submit({**args, "tenant": whose, "raw": letter.raw})
+                self._written.add(said)
             await self._op("suspension.told", {"kind": row["kind"], "name": row["name"], "at": row["at"]})
+            self._written.discard(said)

@@ -28,6 +28,7 @@ from relay.mail.envelope import Stream, Tenant
 from relay.mail.letters import confirmation
 from relay.observe import events, metrics
 from relay.observe.log import log
+from relay.observe.scarcity import scarcity
 from relay.policy.catalogue import Catalogue
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.portal.app import create_app
@@ -120,10 +121,15 @@ class Gateway:
         measure_at = 0.0
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
-            await self.look()
-            if time.monotonic() >= measure_at:
-                measure_at = time.monotonic() + MEASURE_SECONDS
-                await self._standings.measure(self._directory, time.time())
+            try:
+                await self.look()
+                if time.monotonic() >= measure_at:
+                    measure_at = time.monotonic() + MEASURE_SECONDS
+                    await self._standings.measure(self._directory, time.time())
+            except Exception as error:  # who looks must go on looking, or a revoked key would be good for ever
+                if not scarcity.met(error):
+                    metrics.CRASHES.inc(("web",))
+                    log.error(events.WATCH_CRASHED, kind=type(error).__name__)
 
     async def look(self) -> None:
         """Take in what has changed since the last look."""

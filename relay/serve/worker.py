@@ -63,7 +63,7 @@ from relay.trace import Trace
 TICK_SECONDS = 0.25
 ADOPT_EVERY_TICKS = 20
 AGE_EVERY_TICKS = 60
-EXPIRE_EVERY_TICKS = 240
+OVERDUE_EVERY_TICKS = 240
 LAG_PROBE_SECONDS = 0.25
 UNREAD = "it has changed and cannot be read"
 UNKNOWN = "it cannot be read: logins get 451"
@@ -233,6 +233,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         self._later(self._tick())
+        self._later(self.queue_ops.watch(self.stopping, self._crashed))
         self._later(self._probe_lag())
         await self.stopping.wait()
         await self.stop()
@@ -261,12 +262,8 @@ class Worker:
                 log.info(events.QUEUE_ADOPTED, message_count=adopted)
         if self._ticks % AGE_EVERY_TICKS == 0:
             await self.watch.measure_age(self.queue)
-        if self._ticks % EXPIRE_EVERY_TICKS == 0:
-            expired = await self.queue_ops.expire_held(self.clock.now(), self._hold_seconds)
-            if expired:
-                log.info(events.HOLD_EXPIRED, message_count=expired)
-            if isinstance(self.pool, Pool):
-                await self.overdue.sweep(self.pool.state())
+        if self._ticks % OVERDUE_EVERY_TICKS == 0 and isinstance(self.pool, Pool):
+            await self.overdue.sweep(self.pool.state())
 
     async def _ask(self, op: str, args: dict[str, Any]) -> Any:
         """The owner; a mail of our own goes into this worker's queue."""

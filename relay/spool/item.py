@@ -87,8 +87,8 @@ class Item:
 
     @property
     def began(self) -> float:
-        """When its time on the road began: when it was accepted, or when its turn came where it was parked."""
-        return float(self.meta.get("turn", self.meta["at"]))
+        """When its time on the road began: when it was accepted, or its turn came where it was parked, or a person let it go."""
+        return float(self.state.get("let_go", self.meta.get("turn", self.meta["at"])))
 
     def parsed(self) -> Message:
         """The message, indexed once while it is in memory. `raw` must be there."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.harness.sink import Arrived, Sink
+from tests.harness.sink import PATIENCE_SECONDS, Arrived, Sink
 from tests.harness.sink import _Server as _BaseServer
 
 OFFERS = ("PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
@@ -47,9 +47,9 @@ class Moody(Sink):
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
-    def until(self, is_so: Callable[[], bool], seconds: float = 10.0) -> bool:
-        """Whether `is_so()` within that time."""
-        end = time.monotonic() + seconds
+    def until(self, is_so: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
+        """Whether `is_so()` within that time, or a patient one."""
+        end = time.monotonic() + max(seconds, PATIENCE_SECONDS)
         while not is_so() and time.monotonic() < end:
             time.sleep(0.01)
         return is_so()

@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+PATIENCE_SECONDS = 30.0
+"""How long a test waits for what comes in a moment on a machine that has nothing else to do."""
 _EHLO = b"250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n250 ENHANCEDSTATUSCODES\r\n"
 
 
@@ -51,7 +53,7 @@ class Sink:
         with self._changed:
             self.arrived.clear()
 
-    def wait(self, count: int, seconds: float = 10.0) -> list[Arrived]:
+    def wait(self, count: int, seconds: float = PATIENCE_SECONDS) -> list[Arrived]:
         """The messages so far, as soon as there are `count`, or whatever there is after `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.arrived) >= count, seconds)

@@ -9,6 +9,7 @@ import quopri
 import re
 import signal
 import sqlite3
+import threading
 import time
 from contextlib import closing
 
@@ -96,13 +97,29 @@ def test_a_restart_in_the_middle_repeats_no_copy(start: Start) -> None:
 
 
 def test_a_killed_worker_repeats_only_what_was_in_doubt(start: Start) -> None:
-    gateway, hop = start(hop=Moody(answer=slowly))
+    """What the next hop has answered for is on the disk soon, and then it is not sent again."""
+    goes_on, hop = threading.Event(), Moody()
+
+    def answer(line: str, message: Arrived) -> bytes | None:
+        if line == "." and len(hop.arrived) >= 60:
+            goes_on.wait(60.0)
+        return slowly(line, message)
+
+    hop.answer = answer
+    gateway, _ = start(hop=hop)
     people = outsiders(120)
-    post(gateway, "personal", people, letter("To: " + ",\r\n ".join(people), "Subject: many"))
-    hop.wait(60)
+    fields = ("To: " + ",\r\n ".join(people), "Subject: many")
+    queue_id = post(gateway, "personal", people, letter(*fields)).queue_id
+
+    def is_written() -> bool:
+        shown = gateway.op("queue.show", id=queue_id)["recipients"]
+        return sum(one["state"] == "delivered" for one in shown) == len(recipients(hop, "many")) >= 50
+
+    gateway.until(is_written, 30.0, "what was delivered is not written down")
     assert gateway.process is not None
     for child in children(gateway.process.pid):
         os.kill(child, signal.SIGKILL)
+    goes_on.set()
     assert hop.until(lambda: len(set(recipients(hop, "many"))) == 120, 30.0)
     gateway.settle(20.0)
     twice = len(recipients(hop, "many")) - 120

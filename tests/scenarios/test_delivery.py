@@ -10,9 +10,10 @@ from tests.harness.moody import OFFERS, Moody
 from tests.harness.oracle import verified
 from tests.harness.post import letter, outsiders, post
 from tests.harness.sink import Arrived
-from tests.scenarios.conftest import Start
+from tests.scenarios.conftest import Start, try_again
 
 ANN = [AGREED[0]]
+TRIES = ("attempted", "retried")
 
 
 def always(command: str, reply: bytes) -> Callable[[str, Arrived], bytes | None]:
@@ -128,9 +129,14 @@ def test_service_mail_to_somebody_who_blocked_his_data_waits_for_a_person(start:
     gateway.until(deferred(gateway), 10.0, "never tried")
     gateway.op("suppression.add", tenant="shop", address=ANN[0], reason="restriction")
     hop.answer = lambda line, message: None
-    gateway.until(lambda: len(gateway.op("held.list")) == 1, 10.0, "not held")
+
+    def is_held() -> bool:
+        try_again(gateway)
+        return len(gateway.op("held.list")) == 1
+
+    gateway.until(is_held, 10.0, "not held")
     assert not hop.wait(0)
-    assert events(gateway, queue_id, "held") == ["accepted", "attempted", "held"]
+    assert [word for word in events(gateway, queue_id, "held") if word not in TRIES] == ["accepted", "held"]
     gateway.op("held.release", id=queue_id)
     assert len(hop.wait(1)) == 1
 
@@ -141,9 +147,23 @@ def test_mail_of_a_suspended_tenant_stays(start: Start) -> None:
     queue_id = post(gateway, "personal", ANN, MESSAGE).queue_id
     gateway.until(deferred(gateway), 10.0, "never tried")
     gateway.op("tenant.suspend", name="shop")
+
+    def is_known() -> bool:
+        with gateway.connect() as client:
+            return client.login(*gateway.logins["personal"]).startswith("525")
+
+    gateway.until(is_known, 10.0, "the worker has not heard")
     hop.answer = lambda line, message: None
-    assert events(gateway, queue_id, "postponed") == ["accepted", "attempted", "postponed"]
-    gateway.until(lambda: gateway.op("queue.stats")["frozen"] == 1, 10.0, "not frozen")
+
+    def is_frozen() -> bool:
+        if gateway.op("queue.stats")["frozen"] == 1:
+            return True
+        try_again(gateway)
+        return False
+
+    gateway.until(is_frozen, 10.0, "not frozen")
+    words = [word for word in events(gateway, queue_id, "postponed") if word not in TRIES]
+    assert words[:2] == ["accepted", "postponed"] and set(words[2:]) <= {"postponed"}
     assert not any("ann@" in line for message in hop.wait(0) for line in message.rcpt)
 
 
@@ -179,7 +199,7 @@ def test_a_cut_after_the_final_dot_is_counted_and_keeps_the_message_id(start: St
     one, two = hop.wait(2)
     ids = [[line for line in each.head.split("\r\n") if line.startswith("Message-ID")] for each in (one, two)]
     assert ids[0] == ids[1] and len(ids[0]) == 1
-    assert gateway.metric("zegel_delivery_doubts_total") == 1
+    gateway.until(lambda: gateway.metric("zegel_delivery_doubts_total") == 1, 5.0, "the doubt is not counted")
 
 
 def test_eight_bit_mail_for_a_peer_without_8bitmime_is_converted_and_then_signed(start: Start) -> None:

@@ -63,7 +63,7 @@ def rotate(gateway: Gateway, *kinds: str) -> None:
     command = zegel(gateway)
     for kind in kinds:
         made = command.ask("keys", "rotate", kind)
-        gateway.until(
+        gateway.within(
             lambda kind=kind, made=made: current(command.ask("keys", "list"))[kind] == made["number"],
             IN_FORCE_SECONDS,
             f"{kind} is not in force within two seconds",
@@ -112,7 +112,7 @@ def test_a_suppression_of_the_second_of_a_rotation_holds(shop: tuple[Gateway, Mo
         # A restriction leaves the consent as it is: nothing but this entry stands in the way.
         gateway.op("suppression.add", tenant="shop", address=address, reason="restriction")
         assert news(gateway, address).startswith("550"), address
-    gateway.until(lambda: current(gateway.op("keys.list"))["hash"] == rotated["number"], IN_FORCE_SECONDS, "too late")
+    gateway.within(lambda: current(gateway.op("keys.list"))["hash"] == rotated["number"], IN_FORCE_SECONDS, "too late")
 
 
 def test_keys_are_rotated_without_a_gateway_and_the_queue_is_opened_by_the_next(

@@ -15,7 +15,7 @@ from tests.harness.moody import Moody
 from tests.harness.post import letter, post
 from tests.harness.sink import Arrived
 from tests.relay.cli.conftest import Zegel, log_as_it_was
-from tests.scenarios.conftest import Start
+from tests.scenarios.conftest import Start, try_again
 
 __all__ = ["log_as_it_was"]  # a command sets the log of its process
 
@@ -143,7 +143,12 @@ def test_queued_mail_of_who_is_paused_meanwhile_is_held_before_it_leaves(start: 
     agree(gateway, [*first, *rest])
     assert set(campaign(gateway, [*rest, *first])) == {"250"}
     gateway.until(lambda: standing(gateway, "stream", "marketing")["level"] == "paused", 20.0, "nobody was paused")
-    gateway.until(lambda: gateway.op("queue.stats")["held"] == 5, 20.0, "what is tried again is not held")
+
+    def is_held() -> bool:
+        try_again(gateway)
+        return bool(gateway.op("queue.stats")["held"] == 5)
+
+    gateway.until(is_held, 20.0, "what is tried again is not held")
     busy.clear()
     gateway.signal(signal.SIGTERM)
     gateway.wait()

@@ -75,7 +75,7 @@ def test_a_suspended_login_stops_in_every_open_session_and_no_other(start: Start
     assert sum("ann@dest.example" in one.rcpt[0] for one in hop.wait(0)) == 1, "the other login's mail and no more"
     assert gateway.metric('zegel_suspended_accounts{kind="credential"}') == 1.0
     gateway.op("credential.resume", name="personal", reason="new password", by="ops")
-    gateway.until(lambda: _sends(gateway), SOON, "not released")
+    gateway.within(lambda: _sends(gateway), SOON, "not released")
 
 
 def test_its_queue_freezes_and_leaves_when_a_person_releases_it(start: Start) -> None:
@@ -146,7 +146,7 @@ def test_it_holds_at_every_gateway_of_the_same_redis(pair: tuple[list[Gateway], 
 
     redis.ask("FLUSHALL")
     one.op("credential.suspend", name="personal", by="ops")
-    two.until(lambda: not _sends(two), SOON, "a Redis that forgot is told again")
+    two.within(lambda: not _sends(two), SOON, "a Redis that forgot is told again")
 
 
 def _held(redis: RedisServer) -> list[bytes]:

@@ -240,7 +240,7 @@ def test_a_limit_holds_within_two_seconds_in_every_worker_and_is_lifted_at_once(
     gateway: Gateway, running: Zegel
 ) -> None:
     running.ask("limit", "set", "shop", "messages_per_minute", "2", "--credential", "personal")
-    gateway.until(lambda: _all(lambda: send(gateway).startswith("450 4.7.28")), 2.0, "not in force within two seconds")
+    gateway.within(lambda: _all(lambda: send(gateway).startswith("450 4.7.28")), 2.0, "not in force within two seconds")
     shown = row(running, "messages_per_minute", "--credential", "personal")
     assert (shown["allowed"], shown["left"]) == (2, 0) and shown["bites_24h"] >= 2
     running.ask("limit", "reset", "shop", "--credential", "personal")
@@ -261,7 +261,7 @@ def test_an_account_may_have_its_own_number_of_recipients(gateway: Gateway, runn
         reply = third()
         return reply.startswith("452 4.5.3 [THROTTLE-1]") and "no more than 2 recipients" in reply
 
-    gateway.until(lambda: _all(is_strictest), 2.0, "not in force within two seconds")
+    gateway.within(lambda: _all(is_strictest), 2.0, "not in force within two seconds")
 
 
 def test_a_login_may_have_its_own_patience_with_wrong_passwords(gateway: Gateway, running: Zegel) -> None:

@@ -321,14 +321,35 @@ async def test_a_peer_that_takes_nobody_has_had_its_try(desk: Desk) -> None:
     assert item.state["tries"] == 1 and item.due >= desk.clock.now() + 300
 
 
+@pytest.mark.parametrize("answer", [OK, LATER])
+async def test_every_copy_of_a_mail_that_was_kept_long_has_one_try(desk: Desk, answer: Outcome) -> None:
+    """A mail that was held, frozen or restored until its time was up, and then let go, reaches all of its readers."""
+    everybody = 2 * ROUND + 3
+    await desk.commit(everybody, split=True)
+    desk.clock.advance(PLAN.give_up_seconds + 1)
+    tried: list[str] = []
+    while len(tried) < everybody:
+        taken = [attempt for _ in range(ROUND) if (attempt := await desk.take()) is not None]
+        assert taken and all(attempt.mail_from for attempt in taken), f"{len(tried)} copies were tried"
+        for attempt in taken:
+            is_cut = not tried and answer is OK  # of one the connection broke, while others were served
+            tried += [] if is_cut and attempt is taken[0] else [attempt.recipients[0].address]
+            attempt.done([CUT if is_cut and attempt is taken[0] else answer])
+        await desk.settle()
+        await desk.wait_for(31.0)
+    assert len(set(tried)) == everybody
+    last = await desk.take()
+    assert last is None if answer is OK else report_of(last).count("Action: failed") == everybody
+
+
 async def test_given_up_in_the_middle_nobody_is_forgotten(desk: Desk) -> None:
-    """Copies that were never begun are in the report as well."""
+    """Copies that were never begun, since no host is there, are in the report as well."""
     await desk.commit(ROUND + 3, split=True)
     desk.clock.advance(PLAN.give_up_seconds + 1)
     for _ in range(ROUND):
         attempt = await desk.take()
         assert attempt is not None
-        attempt.done([LATER])
+        attempt.done([CUT])
     await desk.settle()
     assert report_of(await desk.take()).count("Action: failed") == ROUND + 3
 

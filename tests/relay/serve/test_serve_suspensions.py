@@ -12,7 +12,7 @@ from relay.counters.many_nodes import wire_of
 from relay.counters.suspensions import KEY, SharedSuspensions
 from relay.keyring import Keyring
 from relay.owner import Owner
-from relay.serve.channel import OpRefused
+from relay.serve.channel import OpRefused, OpUnavailable
 from relay.serve.suspensions import Suspensions
 from relay.settings.model import Settings
 from relay.store.generation import DIRECTORY, Generation
@@ -41,7 +41,7 @@ class Node:
     def __init__(self, folder: Path, url: str, clock: FakeClock) -> None:
         self.clock = clock
         self.letters: list[dict[str, Any]] = []
-        self.is_full = False
+        self.is_full = self.is_barred = False
         data, keys = folder / "data", folder / "keys"
         table = {"server": {"data_dir": str(data), "keys_dir": str(keys)}, "storage": {"counters": url}}
         settings = Settings.model_validate(table)
@@ -61,6 +61,8 @@ class Node:
         )
 
     async def op(self, name: str, args: dict[str, Any]) -> Any:
+        if self.is_barred and name == "suspension.told":
+            raise OpUnavailable("store")
         return self.owner.call(name, args)
 
     async def submit(self, args: dict[str, Any]) -> None:
@@ -122,6 +124,24 @@ async def test_the_contact_is_told_once_in_his_language(nodes: list[Node]) -> No
     one.say("tenant.suspend", "shop", "weer")
     await settle(one, two)
     assert len(one.letters) == 2, "another suspension is another letter"
+
+
+async def test_a_database_that_cannot_be_written_sends_no_second_letter(nodes: list[Node]) -> None:
+    """It was four letters a second, for as long as that lasted."""
+    one, _ = nodes
+    one.say("tenant.suspend", "shop")
+    one.is_barred = True
+    for _ in range(3):
+        with pytest.raises(OpUnavailable):
+            await one.task.look()
+        one.task._seen = -1  # as `watch` does
+    assert len(one.letters) == 1
+    one.is_barred = False
+    await settle(one)
+    one.say("tenant.resume", "shop")
+    one.say("tenant.suspend", "shop", "weer")
+    await settle(one)
+    assert len(one.letters) == 2
 
 
 async def test_the_later_word_counts_whatever_the_clocks_say(nodes: list[Node]) -> None:

@@ -10,13 +10,14 @@ import pytest
 
 from relay.delivery.report import Reporter
 from relay.mail.message import Message
+from relay.serve import held_ops
 from relay.serve.channel import OpRefused
 from relay.serve.queue_ops import QueueOps
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
 from relay.spool.item import Fate, Item, encode_id
 from relay.spool.segment import LARGE_BYTES
-from tests.fakes.queues import Files, message
+from tests.fakes.queues import PATIENCE_SECONDS, Files, message
 
 pytestmark = pytest.mark.anyio
 
@@ -311,3 +312,118 @@ async def test_an_unknown_id_is_nobodys(rig: Files) -> None:
 async def test_an_unknown_command_is_refused(rig: Files) -> None:
     with pytest.raises(OpRefused):
         await operations(await rig.open()).run("queue.burn", {})
+
+
+async def test_what_stays_paused_is_not_touched_when_others_are_released(rig: Files) -> None:
+    """At each release and each start the delivery log said of all paused mail that it was released, and the disk got a row."""
+    queue = await rig.open()
+    stays, goes = message(queue, held="reputation.paused"), message(queue, held="reputation.paused")
+    for item in (stays, goes):
+        await queue.commit(item)
+    log: list[Said] = []
+    rows = stays.segment.next_seq
+    assert await operations(queue, log).release_paused(lambda item: item.id == stays.id) == 1
+    assert [(number, word) for number, word, _ in log] == [(goes.id, "released")]
+    assert list(queue.held) == [stays.id] and goes.segment.next_seq == rows + 1
+    assert (await rig.take(queue)).id == goes.id
+
+
+async def test_mail_that_is_paused_again_while_others_are_released_stays(rig: Files) -> None:
+    queue, ops, item = await queued(rig, held="reputation.paused")
+    asked = iter((False, True))
+    assert await ops.release_paused(lambda item: next(asked)) == 0
+    assert list(queue.held) == [item.id] and not queue.in_flight
+
+
+@pytest.mark.parametrize("op", ["held.release", "queue.release"])
+async def test_the_time_that_a_person_took_is_no_delay(rig: Files, op: str) -> None:
+    """OUT-2: let go after days, it has its whole time on the road before it; also after a restart."""
+    queue, ops, item = await queued(rig, held="recipients.ask")
+    rig.clock.advance(100 * HOUR)
+    await ops.run(op, {"id": item.queue_id})
+    for which in (queue, await rig.after_power_cut()):
+        assert (await rig.take(which)).began == rig.clock.now()
+
+
+async def test_trying_again_does_not_begin_the_time_anew(rig: Files) -> None:
+    queue, ops, item = await queued(rig, due=4e9)
+    rig.clock.advance(HOUR)
+    await ops.run("queue.retry", {"id": item.queue_id})
+    assert (await rig.take(queue)).began == item.meta["at"]
+
+
+async def test_held_mail_ends_beside_everything_else_and_a_stop_need_not_wait_for_it(
+    rig: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PIPE-2: a campaign of thousands ends in minutes, and the worker's upkeep waited for it."""
+    monkeypatch.setattr(held_ops, "EXPIRE_SECONDS", 0.0)
+    queue = await rig.open()
+    items = [message(queue, held="reputation.paused") for _ in range(30)]
+    await asyncio.gather(*(queue.commit(item) for item in items))
+    stopping, ended, bugs = asyncio.Event(), [], list[BaseException]()
+
+    def say(number: int, word: str, at: float, **data: Any) -> None:
+        ended.append(number)
+        if len(ended) == 3:
+            stopping.set()
+
+    reporter = Reporter("gw.example", queue.next_id, queue.clock)
+    ops = held_ops.HeldOps(queue, wake=lambda: None, reporter=reporter, say=say, hold_seconds=lambda reason: 72 * HOUR)
+    rig.clock.advance(72 * HOUR)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await ops.watch(stopping, bugs.append)
+    assert ended == [item.id for item in items[:3]] and len(queue.held) == 27 and not bugs
+
+
+async def test_a_disk_that_is_full_keeps_nobody_from_looking_again(rig: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_ops, "EXPIRE_SECONDS", 0.0)
+    queue, _, item = await queued(rig, held="recipients.ask")
+    stopping, bugs = asyncio.Event(), list[BaseException]()
+    reporter = Reporter("gw.example", queue.next_id, queue.clock)
+    ops = held_ops.HeldOps(
+        queue,
+        wake=lambda: None,
+        reporter=reporter,
+        say=lambda *_, **__: stopping.set(),
+        hold_seconds=lambda reason: 1.0,
+    )
+    rig.clock.advance(2.0)
+    with monkeypatch.context() as full:
+        full.setattr(queue, "commit", failing)
+
+        def crashed(error: BaseException) -> None:
+            bugs.append(error)
+            full.undo()
+
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await ops.watch(stopping, crashed)
+    assert [type(bug) for bug in bugs] == [SpoolUnavailable] and item.id not in queue.held
+
+
+async def test_a_bug_with_one_message_hides_it_from_nobody_and_keeps_no_other(rig: Files) -> None:
+    """It was in nobody's list until the worker was started again, and no held mail behind it ended."""
+    queue = await rig.open()
+    bad, good = message(queue, held="recipients.ask"), message(queue, held="recipients.ask")
+    for item in (bad, good):
+        await queue.commit(item)
+    ops = operations(queue)
+    report = ops._reporter
+
+    def broken(item: Item, *rest: Any, **how: Any) -> list[Item]:
+        if item.id == bad.id:
+            raise ZeroDivisionError
+        return report(item, *rest, **how)
+
+    ops._reporter = broken  # type: ignore[assignment]
+    with pytest.raises(ZeroDivisionError):
+        await ops.expire_held(rig.clock.now() + 73 * HOUR, lambda reason: 72 * HOUR)
+    assert list(queue.held) == [bad.id] and not queue.in_flight
+    with pytest.raises(ZeroDivisionError):
+        await ops.run("held.refuse", {"id": bad.queue_id})
+    assert list(queue.held) == [bad.id] and not queue.in_flight
+    with pytest.raises(ZeroDivisionError):
+        await ops._change(bad.id, "released", lambda item: str(1 / 0))
+    assert list(queue.held) == [bad.id] and not queue.in_flight
+    ops._reporter = report
+    await ops.run("held.refuse", {"id": bad.queue_id})
+    assert not queue.held
