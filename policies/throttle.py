@@ -6,8 +6,9 @@ the pace is taken and waits for its turn, because tools lose mail on a temporary
 waits already. A person's mail over the pace gets a temporary refusal that names the limit and when it frees: the
 mail client sends it again by itself. A new login or domain begins with few recipients a day and may send twice as many each
 day, so that a stolen or bought one cannot do much (THROTTLE-3). A login that sends far more in an hour than it ever does in a
-day looks like one with a stolen password: its mail waits for a person (THROTTLE-7). A newsletter is sudden each time and is
-not measured so: each of its recipients has agreed.
+day looks like one with a stolen password: its mail waits for a person (THROTTLE-7). A newsletter is sudden each time, so it is
+measured against the largest campaign of 90 days and against how many have agreed to get it. A thief writes to strangers: a login
+may write to so many people a day whom it never wrote to before.
 """
 
 from collections.abc import Sequence
@@ -37,6 +38,15 @@ class Settings:
     )
     marketing_messages_per_minute: int = option(600, "Messages a minute of one marketing login (THROTTLE-1).")
     marketing_recipients_per_day: int = option(100_000, "Recipients in 24 hours of one marketing login (THROTTLE-1).")
+    personal_first_time_recipients_per_day: int = option(
+        2_000, "People in 24 hours that one personal login never wrote to before; 0: any number (THROTTLE-1)."
+    )
+    transactional_first_time_recipients_per_day: int = option(
+        50_000, "People in 24 hours that one transactional login never wrote to before; 0: any number (THROTTLE-1)."
+    )
+    first_time_learning_days: int = option(
+        14, "Days in which a login's correspondents are learned before these two hold; `zegel limit set` holds at once."
+    )
     stream_messages_per_minute: int = option(1_200, "Messages a minute of one tenant in one stream (THROTTLE-2).")
     tenant_messages_per_minute: int = option(1_800, "Messages a minute of one tenant (THROTTLE-2).")
     tenant_recipients_per_day: int = option(300_000, "Recipients in 24 hours of one tenant (THROTTLE-2).")
@@ -47,7 +57,9 @@ class Settings:
         50, "Recipients of a new login or domain on its first day, each day twice as many (THROTTLE-3); 0: no warm-up."
     )
     sudden_times: int = option(
-        5, "An hour with more than so many times an average day of 14 is held (THROTTLE-7); 0: never."
+        5,
+        "An hour with more than so many times an average day of 14 is held; of campaigns, times the largest of 90 days and the"
+        " consents held (THROTTLE-7); 0: never.",
     )
     sudden_recipients_per_hour: int = option(200, "Recipients of an hour up to which nothing is sudden (THROTTLE-7).")
     stream_recipients_per_day: int = option(0, "Recipients in 24 hours of one tenant in one stream; 0: no limit.")
@@ -57,9 +69,10 @@ class Settings:
 
 def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     allowance = facts.allowance
-    if allowance.granted and allowance.sudden:
+    if allowance.granted and allowance.sudden > settings.sudden_times * allowance.agreed:
+        reason = "throttle.sudden_campaign" if mail.stream == "marketing" else "throttle.sudden"
         times, least = str(settings.sudden_times), str(settings.sudden_recipients_per_hour)
-        return Verdict.hold("throttle.sudden", times=times, limit=least)
+        return Verdict.hold(reason, times=times, limit=least)
     if allowance.granted and allowance.due <= mail.now:
         return Verdict.accept()
     wait = str(max(1, -int((mail.now - allowance.due) // 1)))

@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
+from relay.consent.held import HeldConsents
 from relay.consent.lookup import Lookup
+from relay.counters import known
 from relay.counters.contract import NodeCounters, SharedCounters
 from relay.mail.envelope import Submission
 from relay.mail.fingerprint import marks_of, text_of
 from relay.mail.sender import from_domain
 from relay.mail.visible import Unreadable, visible_addresses
 from relay.observe import metrics
-from relay.policy.facts import Fact, Facts, PendingRequest, Standing, ThreadParent, Unavailable
+from relay.policy.facts import Allowance, Fact, Facts, PendingRequest, Standing, ThreadParent, Unavailable
 from relay.reputation.book import WELL, Book, Sender
 from relay.scan import Scan
 from relay.store.threads import Threads
@@ -62,6 +64,8 @@ class Gather:
         self.generation = generation
         self.dry = dry
         self.scan = scan or Scan()
+        self._held: HeldConsents | None = None
+        self._marks_keys: dict[str, bytes] = {}
 
     def facts(self, needs: Iterable[Fact], mail: Submission, addresses: Sequence[Address]) -> Facts:
         """The facts in `needs` for `mail`, per recipient for `addresses` only."""
@@ -141,6 +145,28 @@ class Gather:
         domain = from_domain(mail.message) if mail.message is not None else ""
         credential = account.credential
         return self.book.stands(Sender(account.tenant.id, credential.name, credential.stream.value, domain))
+
+    def marks(self, mail: Submission) -> bytes:
+        """Who the recipients are, for whoever counts those that this login never wrote to: keyed hashes, one of each."""
+        login = mail.account.credential.name
+        key = self._marks_keys.get(login)
+        if key is None:
+            key = self._marks_keys[login] = self.lookup.marks_key(login)
+        return known.marks_of((recipient.address for recipient in mail.recipients), key)
+
+    async def agreed(self, mail: Submission, allowance: Allowance, times: int) -> Allowance:
+        """What was allowed to a campaign that is sudden, with how many have agreed to it (THROTTLE-7). Where that cannot be read,
+        nothing is sudden: no mail is held because something of ours broke.
+        """
+        if self._held is None:
+            self._held = HeldConsents(self.lookup.path)
+        wanted = -(-allowance.sudden // max(times, 1))
+        try:
+            agreed = await self._held.count(mail.account.tenant.id, _purpose(mail), wanted, mail.now)
+        except (sqlite3.Error, OSError):
+            metrics.FACTS_UNAVAILABLE.inc((Fact.ALLOWANCE.value,))
+            return allowance._replace(sudden=0)
+        return allowance._replace(agreed=agreed)
 
     def _fingerprint(self, mail: Submission, addresses: Sequence[Address]) -> int:
         if mail.message is None:

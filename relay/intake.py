@@ -153,6 +153,8 @@ class Intake:
                 allowance = await allowance
                 if ruling.mail.confirm:  # another may have been taken meanwhile, and there is room for few (CLASS-7)
                     ruling = self._judged(*self._shaped(mail, settled), settled, found)
+            if allowance is not None and allowance.sudden and mail.stream == "marketing":
+                allowance = await self._measured(ruling.mail, allowance)
             ruling = self.admit(ruling, allowance) if ruling.passes else ruling
         if ruling.passes and self.is_barred(mail.account):  # a scan, or Redis, may have taken its time (THROTTLE-9)
             return reply_line("account.suspended_open", (), language, self.house.public_url)
@@ -233,9 +235,15 @@ class Intake:
         settings = self.pipeline.settings_of("throttle", mail)
         if settings is None or Fact.ALLOWANCE not in self.pipeline.needs(mail, Stage.ADMIT):
             return None
-        costs = charges(mail, settings, self._percent(mail))
+        agreed = self.pipeline.enforces("consent", mail.account.tenant, mail.stream)
+        costs = charges(mail, settings, self._percent(mail), consents=agreed, marks=self.gather.marks)
         park, most = parks(mail, settings)
         return self.gather.shared.take(costs, mail.now, once=number, park=park, max_parked=most)
+
+    async def _measured(self, mail: Submission, allowance: Allowance) -> Allowance:
+        """A campaign that is larger than those before, beside the consents that are held for it (THROTTLE-7)."""
+        times: int = getattr(self.pipeline.settings_of("throttle", mail), "sudden_times", 0)
+        return await self.gather.agreed(mail, allowance, times)
 
     def _percent(self, mail: Submission) -> int:
         """The part of each limit that is left to a sender who stands as this one does (REP-1, REP-2)."""
@@ -298,7 +306,7 @@ class Intake:
         _count(ruling, "hold" if word == "held" else "accept")
         if word == "parked":
             self._bit(ruling.mail, _parked_by(ruling))
-        elif ruling.reason == "throttle.sudden":
+        elif ruling.reason.startswith("throttle.sudden"):
             self._seen_to_bite(ruling.mail, "credential", SUDDEN)
         metrics.RECIPIENTS.inc(("accepted",), len(ruling.recipients))
         if ruling.dropped:

@@ -128,6 +128,7 @@ class Keyring:
         # The current one first: most rows carry it.
         self._hashers = tuple(_Hmac(by_kind[Kind.HASH][number]) for number in hash_ids)
         self.has_older_hash_keys = len(self._hashers) > 1
+        self._first_hasher = _Hmac(by_kind[Kind.HASH][min(by_kind[Kind.HASH])])
         self._digesters = {number: _Hmac(secret) for number, secret in self.digest_keys.items()}
 
     def reload(self, *, now: float = math.inf) -> None:
@@ -172,6 +173,10 @@ class Keyring:
         """The hash of `text` under every live hash key, current first; normally one (UNSUB-20)."""
         data = text.encode()
         return [hasher.digest(data)[:HASH_BYTES] for hasher in self._hashers]
+
+    def lasting_hash(self, text: str) -> bytes:
+        """32 octets: the same of the first hash key, whatever is rotated. For what counts and dies of age, never for a lookup."""
+        return self._first_hasher.digest(text.encode())
 
     def digest(self, data: bytes, key_id: int) -> bytes | None:
         """Keyed digest (32 octets) of a secret for storage and comparison; None where key `key_id` is not there."""

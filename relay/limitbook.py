@@ -8,8 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from relay.counters.contract import DAY, SUDDEN, WARM_UP, Limit, SharedCounters
-from relay.limits import WHOLE, Who, allowed_today, bite_key, limits_of, part_of, signs_of
+from relay.counters.contract import DAY, HABITS, SUDDEN, WARM_UP, Limit, SharedCounters
+from relay.limits import (
+    WHOLE,
+    Who,
+    allowed_today,
+    bite_key,
+    first_time_of,
+    first_time_set_at,
+    limits_of,
+    part_of,
+    signs_of,
+)
 from relay.mail.envelope import Account, Credential, Stream, Tenant
 from relay.policy.catalogue import Catalogue
 from relay.reputation.book import Book, Sender
@@ -44,14 +54,17 @@ class LimitBook:
             percent = self._percent(tenant, who)
             per_message, per_recipient = limits_of(settings, who, tenant.limits, percent)
             keys = {(scope, key): subject for scope, subject, key, _ in who.scopes()}
-            for limit in (*per_message, *per_recipient, *signs_of(settings, account, domain, now)):
+            first_time = first_time_of(settings, who, tenant.limits, percent)
+            signs = [*([first_time] if first_time else []), *signs_of(settings, account, domain, now)]
+            for limit in (*per_message, *per_recipient, *signs):
                 if limit.scope == "credential" and not who.credential:
                     continue
                 own = domain if limit.scope == "domain" else who.credential
                 subject = keys.get((limit.scope, limit.key), own)
                 is_own = (limit.scope, subject, limit.name) in tenant.limits
+                is_own = is_own or (limit is first_time and first_time_set_at(who, tenant.limits) is not None)
                 set_by = "operator" if is_own else "config"
-                row = Row(limit, subject or tenant.name, set_by, bite_key(limit.scope, limit.name, who), [])
+                row = Row(limit, subject or tenant.name, set_by, bite_key(limit.scope, _named(limit), who), [])
                 streams = found.setdefault((limit, subject), row).streams
                 if who.stream not in streams:
                     streams.append(who.stream)
@@ -103,12 +116,12 @@ class LimitBook:
         limit = row.limit
         used = await self._counters.used(limit, now)
         # What is sudden hangs on the days before: there is no number that is allowed.
-        allowed = None if limit.name == SUDDEN else allowed_today(limit, now) if limit.name == WARM_UP else limit.amount
+        allowed = None if limit.name in HABITS else allowed_today(limit, now) if limit.name == WARM_UP else limit.amount
         left = None if allowed is None else max(0, allowed - used)
         return {
             "scope": limit.scope,
             "subject": row.subject,
-            "name": limit.name,
+            "name": _named(limit),
             "streams": row.streams,
             "allowed": allowed,
             "used": used,
@@ -122,6 +135,11 @@ class LimitBook:
         """Forget what was charged to these limits; how many they are. What is parked keeps its turn."""
         await self._counters.reset(*(row.limit for row in rows))
         return len(rows)
+
+
+def _named(limit: Limit) -> str:
+    """A campaign is measured otherwise than other mail, and is one thing with it for people."""
+    return SUDDEN if limit.name in HABITS else limit.name
 
 
 _NOT_COUNTED = {"used": None, "left": None, "frees_at": None}
@@ -140,7 +158,7 @@ def chosen(rows: Sequence[Row], name: str, scope: str, subject: str) -> list[Row
     return [
         row
         for row in rows
-        if (row.limit.name == name or (not name and row.limit.name != SUDDEN))
+        if (_named(row.limit) == name or (not name and row.limit.name not in HABITS))
         and scope in ("", row.limit.scope)
         and subject in ("", row.subject)
     ]

@@ -7,18 +7,19 @@ for one login, stream, domain or tenant is stronger (`zegel limit set`).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from relay.counters.cell_rate import warm_up_amount
-from relay.counters.contract import DAY, MINUTE, SUDDEN, WARM_UP, Charge, Limit
+from relay.counters.contract import CAMPAIGN, DAY, FIRST_TIME, MINUTE, SUDDEN, WARM_UP, Charge, Limit
 from relay.mail.envelope import Account, Domain, OwnLimits, Stream, Submission
 from relay.mail.sender import from_domain
 
 WHOLE = 100
 HOUR = 3600
 _OLD_SECONDS = 70 * DAY  # who is older has warmed up, whatever the settings
+CAMPAIGN_DAYS = 90
 _NORMAL = 100_000  # up to which an account warms up where no limit of a day is set
 
 
@@ -74,25 +75,37 @@ def client_key(address: str) -> str:
     return str(ipaddress.IPv6Network((int(ip), 64), strict=False))
 
 
-def charges(mail: Submission, settings: object, percent: int = WHOLE) -> list[Charge]:
+def charges(
+    mail: Submission,
+    settings: object,
+    percent: int = WHOLE,
+    *,
+    consents: bool = True,
+    marks: Callable[[Submission], bytes] | None = None,
+) -> list[Charge]:
     """Every limit of the message with its cost: one message, and as many recipients as are left.
 
-    `percent`: the part of each limit that the standing of the sender leaves him (REP-1, REP-2).
+    `percent`: the part of each limit that the standing of the sender leaves him (REP-1, REP-2). `consents`: each recipient of a
+    campaign has one. `marks` tells who the recipients are, for the limit on those of the first time; None: it is not asked.
     """
     account, who = mail.account, Who.of(mail)
     per_message, per_recipient = limits_of(settings, who, account.tenant.limits, percent)
     count = max(1, len(mail.recipients))
     found = [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
-    for limit in signs_of(settings, account, who.domain, mail.now):
+    if marks is not None:
+        first_time = first_time_of(settings, who, account.tenant.limits, percent)
+        if first_time is not None:
+            found.append((first_time._replace(people=marks(mail)), count))
+    for limit in signs_of(settings, account, who.domain, mail.now, consents=consents):
         found.append((limit, count))
     return found
 
 
-def signs_of(settings: object, account: Account, domain: str, now: float) -> list[Limit]:
+def signs_of(settings: object, account: Account, domain: str, now: float, *, consents: bool = True) -> list[Limit]:
     """What is counted with the limits because it shows abuse: sudden change (THROTTLE-7), and warm-ups (THROTTLE-3)."""
     credential, tenant = account.credential, account.tenant
     stream = credential.stream.value
-    sudden = _sudden(settings, stream, credential.name, tenant.id)
+    sudden = _sudden(settings, stream, credential.name, tenant.id, consents)
     found = [sudden] if sudden is not None else []
     for scope, name, since, behind in (
         ("credential", credential.name, credential.created_at, credential.warmup_behind),
@@ -106,12 +119,44 @@ def signs_of(settings: object, account: Account, domain: str, now: float) -> lis
 
 
 @lru_cache(maxsize=8192)
-def _sudden(settings: object, stream: str, credential: str, tenant: int) -> Limit | None:
-    """What counts for THROTTLE-7; None for a stream that is sudden by its nature, as a weekly newsletter, and where 0 is set."""
+def first_time_of(settings: object, who: Who, own: OwnLimits, percent: int = WHOLE) -> Limit | None:
+    """How many people a login may write to in 24 hours whom it never wrote to before; None: any number, as a campaign, which has
+    their consents. What the operator set holds at once, for the login, its stream or its tenant; the config's number once the
+    login's correspondents are learned.
+    """
+    if who.stream == Stream.MARKETING or not who.credential:
+        return None
+    amount: int = getattr(settings, f"{who.stream}_{FIRST_TIME}", 0)
+    days: int = getattr(settings, "first_time_learning_days", 0)
+    set_at = first_time_set_at(who, own)
+    if set_at is not None:
+        amount, days = own[set_at], 0
+    amount = _part(amount, percent)
+    return (
+        Limit(FIRST_TIME, "credential", f"c:{who.credential}", amount, DAY, 0, who.tenant, 0.0, days)
+        if amount
+        else None
+    )
+
+
+def first_time_set_at(who: Who, own: OwnLimits) -> tuple[str, str, str] | None:
+    """Where an operator set it: the narrowest of login, stream and tenant."""
+    places = (("credential", who.credential), ("stream", who.stream), ("tenant", ""))
+    return next((found for scope, subject in places if (found := (scope, subject, FIRST_TIME)) in own), None)
+
+
+@lru_cache(maxsize=8192)
+def _sudden(settings: object, stream: str, credential: str, tenant: int, consents: bool) -> Limit | None:
+    """What counts for THROTTLE-7; None where 0 is set. Where nobody looks up consents, a campaign has only campaigns of before to
+    be measured against, so nothing is said until those of 90 days are counted.
+    """
     times: int = getattr(settings, "sudden_times", 0)
-    if not times or stream == Stream.MARKETING:
+    if not times:
         return None
     least: int = getattr(settings, "sudden_recipients_per_hour", 200)
+    if stream == Stream.MARKETING:
+        days = 0 if consents else CAMPAIGN_DAYS
+        return Limit(CAMPAIGN, "credential", f"h:{credential}", least, HOUR, times, tenant, behind=days)
     return Limit(SUDDEN, "credential", f"h:{credential}", least, HOUR, times, tenant)
 
 

@@ -23,6 +23,7 @@ LimitName = Annotated[
     Literal[
         "messages_per_minute",
         "recipients_per_day",
+        "first_time_recipients_per_day",
         "recipients_per_message",
         "connections_per_address",
         "failed_logins_per_10_minutes",
@@ -33,6 +34,7 @@ Shown = Annotated[
     Literal[
         "messages_per_minute",
         "recipients_per_day",
+        "first_time_recipients_per_day",
         "warmup_recipients_per_day",
         "sudden_change",
         "recipients_per_message",
@@ -43,7 +45,14 @@ Shown = Annotated[
     typer.Argument(metavar="[NAME]", help="Only this limit."),
 ]
 Counted = Annotated[
-    Literal["messages_per_minute", "recipients_per_day", "warmup_recipients_per_day", "sudden_change"] | None,
+    Literal[
+        "messages_per_minute",
+        "recipients_per_day",
+        "first_time_recipients_per_day",
+        "warmup_recipients_per_day",
+        "sudden_change",
+    ]
+    | None,
     typer.Argument(metavar="[NAME]", help="Only this limit; sudden_change by name only."),
 ]
 

@@ -73,6 +73,11 @@ class Lookup:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def path(self) -> Path:
+        """The database that is read."""
+        return self._path
+
     def close(self) -> None:
         self._execute = None
         if self._connection is not None:
@@ -170,6 +175,10 @@ class Lookup:
     def request_name(self, tenant_id: int, purpose: str, address: str) -> str:
         """A keyed name of what `requests` answers for one address, for counters: it tells nobody the address."""
         return self._keyring.subject_hash(consent_text(tenant_id, purpose, narrow(address))).hex()
+
+    def marks_key(self, account: str) -> bytes:
+        """The key of the marks that say whom an account has written to: another one for each account."""
+        return self._keyring.lasting_hash(f"marks\0{account}")
 
     def person_key(self, tenant_id: int, address: str) -> bytes:
         """The hash under which the ledger knows the person behind an address: of an older key where it began under that.

@@ -36,7 +36,7 @@ class Asked(NamedTuple):
     backlog: int = 0
     tat_ns: int = 0
     pieces: Sequence[tuple[int, int]] = ()  # (steps ahead, units)
-    sudden: bool = False
+    sudden: int = 0
 
 
 class Row(NamedTuple):
@@ -61,7 +61,7 @@ def combine(asked: Sequence[Asked], now: float, *, park: bool, max_parked: int) 
         due = max(due, leaves)
         is_late = is_late or leaves > now + (WARM_UP_HORIZON_SECONDS if answer.limit.since else PARK_HORIZON_SECONDS)
         backlog = max(backlog, answer.backlog)
-    sudden = any(answer.sudden for answer in asked)
+    sudden = max(answer.sudden for answer in asked)
     if due <= now:
         return Allowance(True, backlog=backlog, sudden=sudden)
     granted = park and not is_late and (backlog <= max_parked or not max_parked)

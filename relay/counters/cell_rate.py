@@ -19,9 +19,12 @@ FUTURE = 48  # steps ahead that may be reserved
 CELLS = PAST + FUTURE
 DAY_SECONDS = 86_400
 HISTORY_DAYS = 14
+SPAN_DAYS = 3
+SPANS = 30  # of which the largest day is remembered: 90 days
 SPELL_SECONDS = 300
 HOUR_SPELLS, DAY_SPELLS = 12, 288
 RING = 16  # spells, and days, that a row holds
+SPAN_RING = 32
 NOW = PAST - 1  # index of the present step in a row of counts
 
 
@@ -87,6 +90,16 @@ def times_over(row: Sequence[int], last: int, spell: int, hour: int, times: int)
     today, last_day = spell // DAY_SPELLS, last // DAY_SPELLS
     before = sum(row[RING + at % RING] for at in range(today - HISTORY_DAYS, min(today - 1, last_day) + 1))
     return hour * HISTORY_DAYS > times * before
+
+
+def largest_day(row: Sequence[int], last: int, spell: int) -> int:
+    """Units of the largest day of the 90 before the day of `spell`, and up to two more."""
+    today, last_day = spell // DAY_SPELLS, last // DAY_SPELLS
+    span = today // SPAN_DAYS
+    spans = range(span - SPANS, min(span - 1, last_day // SPAN_DAYS) + 1)
+    days = range(span * SPAN_DAYS, min(today - 1, last_day) + 1)
+    largest = max((row[2 * RING + at % SPAN_RING] for at in spans), default=0)
+    return max(largest, max((row[RING + at % RING] for at in days), default=0))
 
 
 def spread(counts: Sequence[int], amount: int, cost: int, start: int = 0) -> list[tuple[int, int]] | None:

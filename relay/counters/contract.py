@@ -23,7 +23,13 @@ DAY = 86_400
 PARK_HORIZON_SECONDS = 48 * 3600
 """How far ahead capacity may be reserved. A message that would wait longer is refused."""
 WARM_UP = "warmup_recipients_per_day"
+FIRST_TIME = "first_time_recipients_per_day"
+MARK_BYTES = 4
+"""Of a recipient, in `Limit.people`."""
 SUDDEN = "sudden_change"
+CAMPAIGN = "sudden_campaign"
+HABITS = frozenset((SUDDEN, CAMPAIGN))
+"""What limits nothing, and measures an account against itself."""
 WARM_UP_HORIZON_SECONDS = 14 * 86_400
 """The same for the warm-up of a new account, whose first campaign may need all of it (THROTTLE-3)."""
 
@@ -38,8 +44,13 @@ class Limit(NamedTuple):
     `behind` of them, until that is `burst` or more and it limits nothing any more (THROTTLE-3). It says when a message may leave;
     the other limits of the message are charged now, whatever it says.
 
-    SUDDEN limits nothing: it counts, and `Allowance.sudden` says whether the last hour has more than `amount` units, and more
-    than `burst` times an average day of the 14 before this one, once 14 days are counted (THROTTLE-7).
+    SUDDEN limits nothing: it counts, and `Allowance.sudden` tells the units of the last hour where they are more than `amount`,
+    and more than `burst` times an average day of the 14 before this one, once 14 days are counted (THROTTLE-7). CAMPAIGN is the
+    same with the largest day of 90 before this one, once `behind` days are counted.
+
+    With `people`, the marks of the recipients of this message, it counts those that `key` never wrote to before, whatever the
+    charge says, once the account is known for `behind` days. Who is written to is known from then on, for a year; not where this
+    limit itself makes the message wait.
     """
 
     name: str  # e.g. "messages_per_minute"
@@ -52,6 +63,7 @@ class Limit(NamedTuple):
     """Whose limit it is; 0: nobody's, because it counts what several tenants do. Says where in a cluster it lies."""
     since: float = 0.0
     behind: int = 0
+    people: bytes = b""
 
 
 class CountersUnavailable(Exception):

@@ -6,16 +6,15 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from relay.counters import blocks, sudden
+from relay.counters import blocks, known, sudden
 from relay.counters.answer import NEVER, Asked, Row, ask_days, ask_warm_up, combine
 from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, PAST, cell_rate, interval_ns, step_of, warm_up_day
-from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, SUDDEN, Charge, Limit
+from relay.counters.contract import DAY, HABITS, PARK_HORIZON_SECONDS, Charge, Limit
 from relay.counters.table import EXPIRES, FIRST_CELL, KEY_BYTES, VALUES, Table
 from relay.counters.windows import NodeWindows
 from relay.policy.facts import Allowance
 
 _GRANTED = Allowance(True)
-_SUDDEN = Allowance(True, sudden=True)
 _WINDOW = struct.Struct(f"<{PAST}I")
 _ROW = struct.Struct(f"<{CELLS}I")
 _NO_UNITS = (0,) * CELLS
@@ -40,8 +39,11 @@ class EmbeddedCounters:
         table = self._table
         table.lock()
         try:
+            charges, met = known.met(table, charges, now)
             quick = self._take_now(charges, now)
             if quick is not None:
+                if met is not None:
+                    known.remember(table, met, now)
                 return quick
             places = [table.find(limit[:3]) for limit, _ in charges]
             if -1 in places:
@@ -53,10 +55,12 @@ class EmbeddedCounters:
             allowance = combine(asked, now, park=park, max_parked=max_parked)
             if allowance.granted:
                 for place, answer, (_, cost) in zip(places, asked, charges, strict=True):
-                    if answer.limit.name == SUDDEN:
-                        sudden.write(table, place, cost, now)
+                    if answer.limit.name in HABITS:
+                        sudden.write(table, place, answer.limit, cost, now)
                     else:
                         self._write(place, answer, now)
+                if met is not None and not any(answer.due and answer.limit.people for answer in asked):
+                    known.remember(table, met, now)
             return allowance
         finally:
             table.unlock()
@@ -71,17 +75,16 @@ class EmbeddedCounters:
         now_ns = int(now * NANOSECONDS)
         rates: list[tuple[int, int]] = []
         days: list[tuple[int, int]] = []
-        counted: list[tuple[int, int]] = []
-        is_sudden = False
-        for (name, scope, key, amount, period, burst, _, since, behind), cost in charges:
+        counted: list[tuple[int, Limit, int]] = []
+        hour = 0
+        for (name, scope, key, amount, period, burst, _, since, behind, _), cost in charges:
             place = table.find((name, scope, key))
             if place < 0 or amount <= 0:
                 return None
-            if name == SUDDEN:
-                is_sudden = is_sudden or sudden.ask(
-                    table, place, Limit(name, scope, key, amount, period, burst), cost, now
-                )
-                counted.append((place, cost))
+            if name in HABITS:
+                habit = Limit(name, scope, key, amount, period, burst, 0, since, behind)
+                hour = max(hour, sudden.ask(table, place, habit, cost, now))
+                counted.append((place, habit, cost))
                 continue
             _, value, head = VALUES.unpack_from(raw, place + KEY_BYTES)
             if since:
@@ -108,14 +111,15 @@ class EmbeddedCounters:
             VALUES.pack_into(raw, place + KEY_BYTES, tat / NANOSECONDS, tat, 0)
         for cell, cost in days:
             table.cells[cell] += cost
-        for place, cost in counted:
-            sudden.write(table, place, cost, now)
-        return _SUDDEN if is_sudden else _GRANTED
+        for place, habit, cost in counted:
+            sudden.write(table, place, habit, cost, now)
+        return Allowance(True, sudden=hour) if hour else _GRANTED
 
     def peek(self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0) -> Allowance:
         table = self._table
         table.look()
         try:
+            charges, _ = known.met(table, charges, now)
             places = [table.find(limit[:3]) for limit, _ in charges]
             return combine(self._ask(charges, places, now, park=park), now, park=park, max_parked=max_parked)
         finally:
@@ -128,7 +132,7 @@ class EmbeddedCounters:
             place = table.find(limit[:3])
             if place < 0:
                 return 0
-            if limit.name == SUDDEN:
+            if limit.name in HABITS:
                 return sudden.used(table, place, now)
             if limit.since:
                 day = warm_up_day(limit.since, now)
@@ -151,7 +155,7 @@ class EmbeddedCounters:
         for index, (limit, cost) in enumerate(charges):
             if limit.amount <= 0:
                 answers[index] = Asked(limit, NEVER)
-            elif limit.name == SUDDEN:
+            elif limit.name in HABITS:
                 answers[index] = Asked(limit, 0.0, sudden=sudden.ask(self._table, places[index], limit, cost, now))
             elif limit.since:
                 answers[index] = ask_warm_up(limit, cost, self._warm_up(places[index]), now)

@@ -1,12 +1,12 @@
 -- Takes back what take.lua charged for an id, as if it had never been asked; nothing where it was not, or is given back already.
 -- A theoretical arrival time is moved back by what the charge had moved it on, so charges made in between stay.
 --
--- KEYS: as take.lua. ARGV: for each limit the nanoseconds that its charge took of a rate, 0 for a day.
+-- KEYS: as take.lua, the last one of who was met, if any is. ARGV: for each limit the nanoseconds that its charge took of a rate, 0 for a day.
 local NS = 1e9
 local kept = redis.call('GET', KEYS[1])
 if not kept then return 0 end
 redis.call('DEL', KEYS[1])
-for index = 1, #KEYS - 1 do
+for index = 1, #ARGV do
   local taken = tonumber(ARGV[index])
   local tat = taken > 0 and redis.call('GET', KEYS[index + 1])
   if tat then
@@ -19,7 +19,9 @@ for index = 1, #KEYS - 1 do
 end
 for index, step, units in string.gmatch(kept, '\n(%d+) (%w+) (%d+)') do
   local key = KEYS[index + 1]
-  local there = tonumber(redis.call('HGET', key, step) or 0)
+  local mark = string.match(step, '^k(%d+)$')
+  if mark then redis.call('SETRANGE', KEYS[#KEYS], mark, string.rep('\0', 4)) end
+  local there = mark and 0 or tonumber(redis.call('HGET', key, step) or 0)
   if there > 0 then redis.call('HSET', key, step, string.format('%d', math.max(0, there - units))) end
 end
 return 1

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from relay.counters.contract import (
     DAMAGED_KEY,
     DAY,
-    SUDDEN,
+    HABITS,
     Charge,
     Counters,
     CountersUnavailable,
@@ -177,7 +177,8 @@ class ManyNodes:
         """
         shares = [(share_of(limit, self._share), cost) for limit, cost in charges]
         for (limit, cost), (share, _) in zip(charges, shares, strict=True):
-            if limit.period_seconds >= DAY and not limit.since and share.amount < cost <= limit.amount:
+            is_plain = not limit.since and not limit.people  # of people only strangers are counted
+            if limit.period_seconds >= DAY and is_plain and share.amount < cost <= limit.amount:
                 return Allowance(False, limit=limit.name, scope=limit.scope, allowed=share.amount, is_share=True)
         told = ask(shares, now, park=park, max_parked=_part(max_parked, self._share))
         if told.granted:
@@ -302,10 +303,19 @@ def open_shared(storage: Storage, here: NodeCounters, kind: type[ManyNodes] = Ma
     return kind(remote, here, storage.counters_degraded_share)
 
 
-@lru_cache(maxsize=8192)
 def share_of(limit: Limit, share: float) -> Limit:
+    """The limit that one node keeps to alone."""
+    return (
+        _share_of(limit._replace(people=b""), share)._replace(people=limit.people)
+        if limit.people
+        else _share_of(limit, share)
+    )
+
+
+@lru_cache(maxsize=8192)
+def _share_of(limit: Limit, share: float) -> Limit:
     """The limit that one node keeps to alone: that part of it, and at least 1, since a small limit would else stop all mail."""
-    if limit.name == SUDDEN:
+    if limit.name in HABITS:
         return limit
     amount = _part(limit.amount, share)
     if limit.since:  # its last day is the same one

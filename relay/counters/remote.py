@@ -30,11 +30,12 @@ from relay.counters.cell_rate import (
     warm_up_day,
 )
 from relay.counters.contract import (
+    CAMPAIGN,
     DAMAGED_KEY,
     DAY,
+    HABITS,
     MINUTE,
     PARK_HORIZON_SECONDS,
-    SUDDEN,
     WARM_UP_HORIZON_SECONDS,
     Charge,
     CountersUnavailable,
@@ -100,26 +101,33 @@ class RedisCounters:
         whole, rest = divmod(int(now * NANOSECONDS), NANOSECONDS)
         asked: list[float] = [charge, now, whole, rest, park, max_parked, earliest, _ANSWER_KEPT_MS, _SLACK_MS]
         keys: list[str | bytes] = [once_key(charges[0][0], once)]
-        for limit, cost in charges:
+        people: tuple[bytes, int] = (b"", 0)
+        for place, (limit, cost) in enumerate(charges, 1):
+            if limit.people:
+                people, limit = (limit.people, place), limit._replace(people=b"")
             key, interval = _placed(limit)
             keys.append(key)
-            since = -1.0 if limit.name == SUDDEN else limit.since
+            since = limit.since if limit.name not in HABITS else -2.0 if limit.name == CAMPAIGN else -1.0
             asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval, since, limit.behind)
-        return _allowance(await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked)), charges, now)
+        if people[1]:
+            keys.append(known_key(charges[people[1] - 1][0]))
+        told = await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked), *people)
+        return _allowance(told, charges, now)
 
     async def give(self, charges: Sequence[Charge], once: str) -> bool:
         """Undo `take` of the same charges under the same `once`, which was granted a moment ago; False where there was none."""
         keys = [once_key(charges[0][0], once), *(key_of(limit) for limit, _ in charges)]
+        keys += [known_key(limit) for limit, _ in charges if limit.people]
         taken = [
             cost * interval_ns(limit.amount, limit.period_seconds)
-            if limit.period_seconds < DAY and limit.name != SUDDEN
+            if limit.period_seconds < DAY and limit.name not in HABITS
             else 0
             for limit, cost in charges
         ]
         return bool(await self._wire.run(_GIVE, keys, *taken))
 
     async def used(self, limit: Limit, now: float) -> int:
-        if limit.name == SUDDEN:
+        if limit.name in HABITS:
             return await self._last_hour(key_of(limit), now)
         if limit.since:
             return _cells(await self._wire.ask("HGETALL", key_of(limit))).get(warm_up_day(limit.since, now), 0)
@@ -235,10 +243,19 @@ def once_key(limit: Limit, once: str) -> str:
     return f"zegel:{{{tag_of(limit)}}}:once:{once}"
 
 
-@lru_cache(maxsize=32_768)
+def known_key(limit: Limit) -> str:
+    """Where it is kept whom the account of a limit has written to."""
+    return f"zegel:{{{tag_of(limit)}}}:known:{_digest(limit.key)}"
+
+
 def tag_of(limit: Limit) -> str:
     """What decides the slot of a limit: its tenant, or where it counts over tenants, itself."""
-    return f"t{limit.tenant}" if limit.tenant else _digest(limit[:3])
+    return f"t{limit.tenant}" if limit.tenant else _own_tag(limit[:3])
+
+
+@lru_cache(maxsize=32_768)
+def _own_tag(name: tuple[str, str, str]) -> str:
+    return _digest(name)
 
 
 def _block_key(key: str) -> str:
@@ -254,9 +271,9 @@ def _allowance(answer: object, charges: Sequence[Charge], now: float) -> Allowan
     try:
         granted, due, place, backlog, sudden = answer.split()  # type: ignore[attr-defined]  # what is no bytes has no split
         at = int(place)
-        if granted not in (b"0", b"1") or sudden not in (b"0", b"1") or not 0 <= at <= len(charges):
+        if granted not in (b"0", b"1") or not 0 <= at <= len(charges):
             raise ValueError
-        allowance = Allowance(granted == b"1", float(due), backlog=int(backlog), sudden=sudden == b"1")
+        allowance = Allowance(granted == b"1", float(due), backlog=int(backlog), sudden=int(sudden))
         if not _is_possible(allowance, at, now):
             raise ValueError
     except (AttributeError, TypeError, ValueError):
@@ -270,7 +287,7 @@ def _allowance(answer: object, charges: Sequence[Charge], now: float) -> Allowan
 
 def _is_possible(told: Allowance, at: int, now: float) -> bool:
     """Whether the script could say so at `now`: a time that is none would park mail for ever, or put it off for years."""
-    if not 0 <= told.backlog < _MOST_UNITS:
+    if not 0 <= told.backlog < _MOST_UNITS or not 0 <= told.sudden < _MOST_UNITS:
         return False
     if told.granted:
         return told.due == 0 if not at else 0 < told.due <= now + _FURTHEST_SECONDS

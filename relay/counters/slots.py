@@ -102,7 +102,7 @@ def _joined(answers: Sequence[Allowance]) -> Allowance:
         granted=all(answer.granted for answer in answers),
         due=0.0 if is_never else max(answer.due for answer in answers),
         backlog=max(answer.backlog for answer in answers),
-        sudden=any(answer.sudden for answer in answers),
+        sudden=max(answer.sudden for answer in answers),
     )
 
 

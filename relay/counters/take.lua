@@ -13,14 +13,21 @@
 -- amount, period in seconds, burst, units to charge, nanoseconds that one takes, and of a warm-up when it began and how many days
 -- it is behind, a hash of the units of each of its days under the day's number
 -- it is behind (else 0 0; -1 0 where it only counts what is sudden, see sudden.py: a hash of `b` when that began, `l` the last spell,
--- and the units of each spell and day under s and d with its number).
+-- and the units of each spell and day under s and d with its number; -2 and the days to be counted first for a campaign, which
+-- also has the largest day of each span of three under p).
+-- Then the marks of the recipients, for the limit that counts those of the first time, and its place (else nothing and 0); whom the
+-- account has written to is in the last key, see known.py: 16 digits say since when and 24 how long it is kept, then each bucket has its
+-- marks, their weeks, and whether some lie deeper.
 -- Answers "granted due limit backlog sudden": the limit is its place, from 1, or 0 where none bit; due "inf" is never.
 local DAY, PAST, FUTURE, HORIZON, NS = 86400, 24, 48, 172800, 1e9
 local WARM_UP_HORIZON = 14 * DAY
 local HISTORY, SPELL, HOUR_SPELLS, DAY_SPELLS, KEPT = 14, 300, 12, 288, 400 * DAY
+local SPAN, SPANS = 3, 30
 local CELLS, NEVER = PAST + FUTURE, math.huge
 local HEAD, EACH = 9, 7
-local asked = {struct.unpack('<' .. string.rep('d', HEAD + EACH * (#KEYS - 1)), ARGV[1])}
+local COUNT = (#ARGV[1] / 8 - HEAD) / EACH
+local asked = {struct.unpack('<' .. string.rep('d', HEAD + EACH * COUNT), ARGV[1])}
+local people, people_of = ARGV[2], tonumber(ARGV[3])
 local charge, now, now_s, now_n, park = asked[1] == 1, asked[2], asked[3], asked[4], asked[5] == 1
 local max_parked, wanted, keep_ms, slack_ms = asked[6], asked[7], asked[8], asked[9]
 
@@ -89,20 +96,35 @@ local function ask_sudden(key, limit)
   for at = 1, #flat, 2 do
     if flat[at] == 'l' then last = tonumber(flat[at + 1]) elseif flat[at] == 'b' then began = tonumber(flat[at + 1]) end
   end
-  local spell, hour, before = whole(now, SPELL), limit.cost, 0
+  local spell, hour, before, largest, here = whole(now, SPELL), limit.cost, 0, 0, 0
   if spell < last and last <= spell + DAY_SPELLS then spell = last end
   local today, stale = whole(spell, DAY_SPELLS), not began or spell < last
-  for at = 1, #flat, 2 do
-    local kind, number = string.match(flat[at], '^([sd])(%d+)$')
+  local span = whole(today, SPAN)
+  for at = 1, stale and 0 or #flat, 2 do
+    local kind, number = string.match(flat[at], '^([sdp])(%d+)$')
+    local units = tonumber(flat[at + 1])
     number = tonumber(number)
-    if kind == 's' and number > spell - HOUR_SPELLS then hour = hour + flat[at + 1]
+    if kind == 's' and number > spell - HOUR_SPELLS then hour = hour + units
     elseif kind == 'd' and number >= today - HISTORY then
-      if number < today then before = before + flat[at + 1] end
+      if number == today then here = units
+      else
+        before = before + units
+        if number >= span * SPAN then largest = math.max(largest, units) end
+      end
+    elseif kind == 'p' and number >= span - SPANS then
+      if number < span then largest = math.max(largest, units) end
     elseif kind then gone[#gone + 1] = flat[at] end
   end
-  local sudden = not stale and now - began >= HISTORY * DAY and hour > limit.amount and hour * HISTORY > limit.burst * before
+  local campaign, sudden = limit.since == -2
+  if campaign then
+    sudden = (limit.behind == 0 or (began and now - began >= limit.behind * DAY)) and hour > limit.burst * largest
+    if stale then sudden = limit.behind == 0 end
+  else
+    sudden = not stale and now - began >= HISTORY * DAY and hour * HISTORY > limit.burst * before
+  end
   local count = {spell = spell, today = today, stale = stale, gone = gone, cost = limit.cost}
-  return {due = 0, leaves = 0, backlog = 0, sudden = sudden, count = count}
+  if campaign then count.span, count.day = span, here + limit.cost end
+  return {due = 0, leaves = 0, backlog = 0, sudden = sudden and hour > limit.amount and hour or 0, count = count}
 end
 
 local function write_sudden(key, count)
@@ -115,6 +137,10 @@ local function write_sudden(key, count)
   redis.call('HSET', key, 'l', string.format('%d', count.spell))
   redis.call('HINCRBY', key, string.format('s%d', count.spell), count.cost)
   redis.call('HINCRBY', key, string.format('d%d', count.today), count.cost)
+  if count.span then
+    local field = string.format('p%d', count.span)
+    if count.day > tonumber(redis.call('HGET', key, field) or 0) then redis.call('HSET', key, field, count.day) end
+  end
   redis.call('PEXPIRE', key, string.format('%d', KEPT * 1000))
 end
 
@@ -264,15 +290,123 @@ local function write_day(key, row, answer)
   redis.call('PEXPIRE', key, string.format('%d', math.max(0, ends - now) * 1000 + slack_ms))
 end
 
+-- Whom the account has written to.
+local PLACES, MARK, BUCKET, WEEK, KEPT_WEEKS = 57, 4, 286, 7 * DAY, 52
+local LEVELS, STARTS, NOBODY = {1, 8, 64, 512}, {0, 1, 9, 73}, string.rep('\0', 4)
+local week, buckets = math.fmod(whole(now, WEEK), 256), {}
+local began, is_over, kept_until = 0, true, 0
+
+local function lives(age)
+  local past = math.fmod(week - age + 256, 256)
+  return past <= KEPT_WEEKS or past >= 248
+end
+
+local function bucket_of(mark, level)  -- its text and where it lies
+  local a, b, c, d = string.byte(mark, 1, MARK)
+  local offset = 40 + (STARTS[level] + math.fmod(((a * 256 + b) * 256 + c) * 256 + d, LEVELS[level])) * BUCKET
+  if not buckets[offset] then
+    local kept = is_over and '' or redis.call('GETRANGE', KEYS[#KEYS], offset, offset + BUCKET - 1)
+    buckets[offset] = kept .. string.rep('\0', BUCKET - #kept)
+  end
+  return buckets[offset], offset
+end
+
+local function place_of(bucket, mark)
+  local from = string.find(bucket, mark, 1, true)
+  while from and from <= PLACES * MARK - MARK + 1 do
+    if math.fmod(from - 1, MARK) == 0 then return (from - 1) / MARK end
+    from = string.find(bucket, mark, from + 1, true)
+  end
+  return nil
+end
+
+local function free_of(bucket)
+  for at = 0, PLACES - 1 do
+    if string.sub(bucket, at * MARK + 1, at * MARK + MARK) == NOBODY then return at end
+    if not lives(string.byte(bucket, PLACES * MARK + at + 1)) then return at end
+  end
+  return nil
+end
+
+local function way_of(mark)  -- where it lives, if it does, and where there is a place for it
+  local free
+  for level = 1, #LEVELS do
+    local bucket, offset = bucket_of(mark, level)
+    local at = place_of(bucket, mark)
+    local age = at and string.byte(bucket, PLACES * MARK + at + 1)
+    if at and lives(age) then return {level = level, offset = offset, at = at, age = age} end
+    if not free then
+      local place = free_of(bucket)
+      if place then free = {level = level, offset = offset, at = place} end
+    end
+    if free and string.byte(bucket, BUCKET) == 0 then break end
+  end
+  return nil, free
+end
+
+local function met()  -- the marks of strangers, and of who is known but not of this week
+  local strangers, seen = {}, {}
+  for from = 1, #people, MARK do
+    local mark = string.sub(people, from, from + MARK - 1)
+    local home, free = way_of(mark)
+    if home then
+      if home.age ~= week then seen[#seen + 1] = mark end
+    elseif free then
+      strangers[#strangers + 1] = mark
+    end
+  end
+  return strangers, seen
+end
+
+local function patch(offset, from, text)  -- in the key, and in what is read of it
+  redis.call('SETRANGE', KEYS[#KEYS], offset + from, text)
+  local bucket = buckets[offset]
+  buckets[offset] = string.sub(bucket, 1, from) .. text .. string.sub(bucket, from + #text + 1)
+end
+
+local function remember(marks, kept)
+  for _, mark in ipairs(marks) do
+    local home, free = way_of(mark)
+    local place = home or free
+    if place then
+      for level = 1, place.level - 1 do
+        local bucket, offset = bucket_of(mark, level)
+        if string.byte(bucket, BUCKET) == 0 then patch(offset, BUCKET - 1, '\1') end
+      end
+      if not home then
+        patch(place.offset, place.at * MARK, mark)
+        kept[#kept + 1] = string.format('0 k%d 0', place.offset + place.at * MARK)
+      end
+      patch(place.offset, PLACES * MARK + place.at, string.char(week))
+    end
+  end
+end
+
+local strangers, seen, is_judged = {}, {}, false
+if people_of > 0 then
+  local head = redis.call('GETRANGE', KEYS[#KEYS], 0, 39)
+  if #head == 40 then
+    kept_until = tonumber(string.sub(head, 17))
+    is_over = kept_until < now
+    began = is_over and 0 or tonumber(string.sub(head, 1, 16))
+  end
+  strangers, seen = met()
+  local wanted_days = asked[HEAD + people_of * EACH]
+  is_judged = #strangers > 0 and (wanted_days == 0 or (began > 0 and now - began >= wanted_days * DAY))
+end
+
 local limits, answers, rows, earliest = {}, {}, {}, math.max(now, wanted)
-for index = 1, #KEYS - 1 do
+for index = 1, COUNT do
   local from = HEAD + (index - 1) * EACH
   local limit = {
     amount = asked[from + 1], period = asked[from + 2], burst = asked[from + 3], cost = asked[from + 4],
     interval = asked[from + 5], since = asked[from + 6], behind = asked[from + 7],
   }
   limits[index] = limit
-  if limit.amount <= 0 then
+  if index == people_of then limit.cost = #strangers end
+  if index == people_of and not is_judged then
+    answers[index] = {due = 0, leaves = 0, backlog = 0}
+  elseif limit.amount <= 0 then
     answers[index] = {due = NEVER, leaves = 0, backlog = 0}
   elseif limit.since < 0 then
     answers[index] = ask_sudden(KEYS[index + 1], limit)
@@ -301,7 +435,7 @@ for index, answer in ipairs(answers) do
   due = math.max(due, leaves)
   late = late or leaves > now + (limits[index].since > 0 and WARM_UP_HORIZON or HORIZON)
   backlog = math.max(backlog, answer.backlog)
-  if answer.sudden then sudden = 1 end
+  sudden = math.max(sudden, answer.sudden or 0)
 end
 local granted = due <= now
 if granted then
@@ -340,6 +474,17 @@ for _, row in ipairs(rows) do
   for _, piece in ipairs(answers[row.index].pieces) do
     kept[#kept + 1] = string.format('%d %d %d', row.index, row.step + piece[1], piece[2])
   end
+end
+if people_of > 0 and answers[people_of].due == 0 and #strangers + #seen > 0 then
+  if is_over then redis.call('DEL', KEYS[#KEYS]) end
+  if began == 0 then began = math.max(1, math.floor(now)) end
+  local lasts = now + (KEPT_WEEKS + 2) * WEEK
+  if is_over or kept_until < lasts - WEEK then kept_until = lasts end
+  local head = string.format('%016d%24.6f', began, kept_until)
+  redis.call('SETRANGE', KEYS[#KEYS], 0, head)
+  remember(strangers, kept)
+  remember(seen, kept)
+  redis.call('PEXPIRE', KEYS[#KEYS], string.format('%d', (KEPT_WEEKS + 2) * WEEK * 1000))
 end
 redis.call('SET', KEYS[1], table.concat(kept, '\n'), 'PX', string.format('%d', keep_ms))
 return reply

@@ -28,6 +28,7 @@ _UNITS_NL = {
 _TERMS = {
     "messages_per_minute": ("berichten per minuut", "messages per minute"),
     "warmup_recipients_per_day": ("ontvangers per dag voor een nieuw account", "recipients per day for a new account"),
+    "first_time_recipients_per_day": ("nieuwe ontvangers per dag", "first-time recipients per day"),
     "recipients_per_day": ("ontvangers per dag", "recipients per day"),
     "credential": ("inlog", "login"),
     "tenant": ("organisatie", "organisation"),

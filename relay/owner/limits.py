@@ -14,7 +14,7 @@ from relay.store.upsert import upsert
 
 MOST = 1_000_000_000
 MOST_AT_THE_DOOR = 1_000_000
-PACES = ("messages_per_minute", "recipients_per_day")
+PACES = ("messages_per_minute", "recipients_per_day", "first_time_recipients_per_day")
 COUNTED = (*PACES, WARM_UP, SUDDEN)
 AT_THE_DOOR = ("recipients_per_message", "connections_per_address", "failed_logins_per_10_minutes")
 NAMES = (*PACES, *AT_THE_DOOR)
@@ -29,6 +29,12 @@ def change(desk: Desk, args: Args) -> Result:
     scope, subject = place(desk, args, owner)
     if scope == "domain" and name in AT_THE_DOOR:
         raise OwnerError("limit.scope", f"{name} is known before the From field is: leave --domain out")
+    if name == "first_time_recipients_per_day" and scope == "domain":
+        raise OwnerError("limit.scope", f"{name} counts what one login does: leave --domain out")
+    if name == "first_time_recipients_per_day" and (scope, subject) == ("stream", "marketing"):
+        raise OwnerError(
+            "limit.scope", f"{name} is of personal and transactional mail: a campaign goes by its consents"
+        )
     table = own_limit.c
     where = sa.and_(table.tenant_id == owner.id, table.scope == scope, table.subject == subject, table.name == name)
     if args.has("value"):

@@ -90,7 +90,8 @@ class Allowance(NamedTuple):
     scope: str = ""  # credential | tenant | client | domain | stream
     allowed: int = 0  # the number that the limit allows
     backlog: int = 0  # recipients parked for the tenant
-    sudden: bool = False  # far more than this account ever sends (THROTTLE-7)
+    sudden: int = 0  # recipients of the last hour where that is far more than this account ever sends (THROTTLE-7)
+    agreed: int = 0  # of a campaign that is sudden: consents held for its purpose, or as many as excuse it
     is_share: bool = False  # `allowed` is this node's part of the limit, while it cannot ask the others
 
 

@@ -49,7 +49,7 @@ from relay.trace import Trace
 ONCE_SECONDS = 2 * 86_400.0  # a name of submit is of a day
 ASKED = "recipients.ask"  # held until somebody chooses for its sender, not until a person reviews it (CC-10)
 HOUR_SECONDS = 3600.0
-SUDDEN = "throttle.sudden"
+SUDDEN = frozenset(("throttle.sudden", "throttle.sudden_campaign"))
 FEW = 20  # a letter to more is bulk by their number, which shows in it and disguises nothing
 ROUTINE = frozenset(("SMTP-22", "MSG-4"))  # what every mail gets; the page names the rule that changed more
 HIDES = ("to_self", "undisclosed")  # nobody saw the others, so a reply to all would show them for the first time
@@ -96,9 +96,9 @@ class Watch:
         if self._outbox is not None and waits:
             entry = self._entry(item.id, ruling, f"250 2.0.0 queued as {item.queue_id}", "data")
             self._keep(self._outbox.record_waiting, entry)
-        if ruling.reason == SUDDEN:
+        if ruling.reason in SUDDEN:
             metrics.SIGNS.inc(("sudden_change",))
-            self._later(self._alarm(ruling.mail.account))
+            self._later(self._alarm(ruling.mail.account, ruling.reason))
         if ruling.mail.bulk and ruling.mail.stream == "personal" and len(ruling.recipients) < FEW:
             metrics.SIGNS.inc(("bulk",))
             self._later(self._noticed(ruling.mail.account, "classification.bulk"))
@@ -127,10 +127,10 @@ class Watch:
             shown = [] if is_held or isinstance(everybody, Unreadable) else sorted(everybody & got)
             self._remember(item.tenant, message, shown, readers=len(item.recipients))
 
-    async def _alarm(self, account: Account) -> None:
+    async def _alarm(self, account: Account, reason: str) -> None:
         """The mail of a login is held since it sends far more than ever: say so once a day (THROTTLE-7, THROTTLE-3)."""
         tenant, name = account.tenant, account.credential.name
-        if not await self._noticed(account, SUDDEN):
+        if not await self._noticed(account, reason):
             return
         await self._owner.call("credential.alarm", {"name": name})
         if tenant.contact:

@@ -239,6 +239,7 @@ consent_event = Table(
     Column("prev_hash", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     _time("expired_at"),  # retention took the content; sequence and hashes stay
+    Index("ix_consent_event_tenant_id_purpose", "tenant_id", "purpose"),
     sqlite_with_rowid=False,
 )
 

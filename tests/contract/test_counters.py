@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from relay.counters.contract import (
+    CAMPAIGN,
     DAY,
+    FIRST_TIME,
     MINUTE,
     PARK_HORIZON_SECONDS,
     SUDDEN,
@@ -25,6 +27,7 @@ from relay.counters.remote_windows import SWAP, SharedWindows
 from relay.counters.ring import BOUNCED, DELIVERED, REFUSED, UNKNOWN, News, Tally, tally
 from relay.counters.windows import KEEP_SECONDS, Place, Windows
 from relay.counters.wire import Wire
+from relay.policy.facts import Allowance
 from tests.fakes.clock import START
 from tests.harness.counters import Driven, wire_to
 from tests.harness.ports import free_ports
@@ -160,7 +163,7 @@ def test_far_more_in_an_hour_than_in_days_before_is_sudden(counters: Counters) -
     night = office(counters, 15, 16) + 3 * HOUR
     told = [counters.take([(HABIT, 1)], night + number, park=False) for number in range(250)]
     assert all(one.granted for one in told)
-    assert [one.sudden for one in told] == [False] * 200 + [True] * 50
+    assert [one.sudden for one in told] == [0] * 200 + list(range(201, 251))
     assert counters.used(HABIT, night + 250) == 250
     assert counters.peek([(HABIT, 1)], night + 250).sudden
     assert not counters.take([(HABIT, 1)], night + 2 * HOUR, park=False).sudden, "an hour later it is over"
@@ -181,6 +184,123 @@ def test_nothing_is_sudden_before_two_weeks_are_counted(counters: Counters) -> N
 def test_an_account_that_was_silent_for_months_is_not_forgotten(counters: Counters) -> None:
     office(counters, 2, 16)
     assert counters.take([(HABIT, 201)], START + 300 * DAY, park=False).sudden
+
+
+MAILING = Limit(CAMPAIGN, "credential", "h:news", 200, HOUR, 5, behind=90)
+
+
+def mailing(counters: Counters, at: float, size: int) -> list[int]:
+    """A campaign within the hour, in messages of a hundred; what is told of each."""
+    return [counters.take([(MAILING, 100)], at + n, park=True).sudden for n in range(size // 100)]
+
+
+def test_a_weekly_newsletter_is_measured_against_the_largest_of_90_days(counters: Counters) -> None:
+    """THROTTLE-7: as large as ever is no theft, five times that neither, and nothing before 90 days are counted."""
+    for week in range(13):
+        assert not any(mailing(counters, START + 7 * week * DAY + 9 * HOUR, 2_000)), week
+    later = START + 91 * DAY + 9 * HOUR
+    assert not any(mailing(counters, later, 10_000))
+    assert counters.peek([(MAILING, 100)], later + HOUR / 2).sudden == 10_100
+    assert mailing(counters, later + HOUR / 2, 300) == [10_100, 10_200, 10_300]
+    assert counters.used(MAILING, later + HOUR / 2) == 10_300
+    assert not any(mailing(counters, later + 2 * HOUR, 10_000)), "the day itself is no measure, and the hour is new"
+
+
+def test_a_campaign_of_longer_ago_than_90_days_is_no_measure(counters: Counters) -> None:
+    mailing(counters, START, 20_000)
+    quarter = START + 88 * DAY
+    assert not any(mailing(counters, quarter, 300)), "90 days are not counted yet"
+    assert not any(mailing(counters, START + 90 * DAY, 20_000)), "the large one still counts"
+    assert not any(mailing(counters, START + 170 * DAY, 90_000))
+    assert mailing(counters, START + 300 * DAY, 400) == [0, 0, 300, 400], "all are too long ago"
+
+
+def test_a_campaign_with_consents_is_measured_at_once(counters: Counters) -> None:
+    """Whether these excuse it is asked by who knows them."""
+    asked = MAILING._replace(behind=0)
+    told = [counters.take([(asked, 150)], START + n, park=True).sudden for n in range(3)]
+    assert told == [0, 300, 450]
+    assert counters.take([(asked._replace(key="h:other"), 201)], START, park=True).sudden == 201
+
+
+def to(*people: int, most: int = 5, days: int = 0) -> Limit:
+    """The limit on recipients of the first time, for a message to these."""
+    marks = b"".join((0xA5000000 + number * 2654435761 % 2**24).to_bytes(4, "big") for number in people)
+    return Limit(FIRST_TIME, "credential", "c:ann", most, DAY, 0, 7, behind=days, people=marks)
+
+
+def write(counters: Counters, at: float, *people: int, most: int = 5, days: int = 0, park: bool = False) -> Allowance:
+    return counters.take([(to(*people, most=most, days=days), len(people))], at, park=park)
+
+
+def test_only_who_was_never_written_to_before_is_counted(counters: Counters) -> None:
+    assert write(counters, START, 1, 2, 3).granted and write(counters, START, 3, 4, 1).granted
+    assert counters.used(to(), START) == 4
+    refused = write(counters, START + HOUR, 1, 5, 6)
+    assert (refused.granted, refused.limit, refused.scope, refused.allowed) == (False, FIRST_TIME, "credential", 5)
+    assert START + HOUR < refused.due <= START + DAY
+    assert write(counters, START + HOUR, 5).granted and not write(counters, START + HOUR, 6).granted
+    assert write(counters, START + HOUR, 1, 2, 3, 4, 5).granted, "whom he knows he may write to"
+    assert write(counters, START + DAY + HOUR, 6).granted, "the next day"
+
+
+def test_a_refused_message_makes_nobody_known(counters: Counters) -> None:
+    assert write(counters, START, 1, 2, 3, 4).granted
+    for _ in range(3):
+        assert not write(counters, START, 5, 6).granted
+        assert not counters.peek([(to(5, 6), 2)], START).granted
+    assert write(counters, START, 5).granted and counters.used(to(), START) == 5
+    assert not counters.take([(to(1), 1), (PERSON, 31)], START, park=False).granted, "another limit bites"
+
+
+def test_a_program_waits_with_its_strangers_and_may_not_write_to_them_meanwhile(counters: Counters) -> None:
+    assert not write(counters, START, 1, 2, 3, 4, 5, park=True).due
+    parked = write(counters, START, 6, park=True)
+    assert parked.granted and parked.limit == FIRST_TIME and parked.due > START
+    again = write(counters, START, 6, park=True)
+    assert again.granted and again.due >= parked.due, "who writes everything twice gains nothing"
+    assert not write(counters, START, 1, 5, park=True).due
+
+
+def test_an_account_is_learned_before_the_limit_holds(counters: Counters) -> None:
+    assert all(write(counters, START + n, n, days=14).granted for n in range(50))
+    later = START + 14 * DAY + HOUR
+    assert counters.used(to(), later) == 0
+    assert write(counters, later, *range(50), days=14).granted, "these are known by now"
+    assert write(counters, later, *range(50, 55), days=14).granted
+    assert not write(counters, later, 55, days=14).granted
+
+
+def test_who_was_not_written_to_for_a_year_is_a_stranger(counters: Counters) -> None:
+    assert write(counters, START, 1, 2, 3).granted
+    assert write(counters, START + 200 * DAY, 1).granted
+    assert counters.peek([(to(1, 2, 3, most=0x7FFFFFFF), 3)], START + 500 * DAY).granted
+    assert write(counters, START + 500 * DAY, 1, 2, 3).granted and counters.used(to(), START + 500 * DAY) == 2
+
+
+def test_accounts_know_their_own_correspondents(counters: Counters) -> None:
+    assert write(counters, START, 1, 2, 3, 4, 5).granted
+    other = to(1, 2, 3, 4, 5, 6)._replace(key="c:bob")
+    assert not counters.take([(other, 6)], START, park=False).granted
+
+
+def test_an_account_with_thousands_is_known_as_well(counters: Counters) -> None:
+    """Over all levels of buckets; beyond their room nobody is counted, rather than everybody."""
+    most, day = 2**31, 0
+    for first in range(0, 6_000, 200):
+        write(counters, START + day, *range(first, first + 200), most=most)
+    assert counters.used(to(), START) == 6_000
+    for first in range(0, 6_000, 500):
+        assert write(counters, START, *range(first, first + 500), most=1).granted
+    assert not write(counters, START, 7_000, 7_001, most=6_001).granted
+
+
+def test_lifting_the_limit_forgets_nobody(counters: Counters) -> None:
+    write(counters, START, 1, 2, 3, 4, 5)
+    counters.reset(to())
+    assert counters.used(to(), START) == 0
+    write(counters, START, 1, 2, 3, 4, 5)
+    assert counters.used(to(), START) == 0 and write(counters, START, 11, 12, 13, 14, 15).granted
 
 
 def test_a_message_that_is_refused_is_not_counted_as_sent(counters: Counters) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 
 from relay import store
 from relay.consent.admit import SAME_TIME_ROWS
+from relay.consent.held import HeldConsents
 from relay.consent.lookup import MOST_OTHER_LOOKS
 from relay.consent.record import parse_time
 from relay.consent.subject import person_hash
@@ -57,6 +59,36 @@ def test_a_consent_for_another_purpose_is_told_where_one_asks_for_it(world: Worl
     assert told(others=["offers", "newsletter"]) == {people[0]: "given newsletter", people[2]: "given"}
     world.now = parse_time("2027-01-01T00:00:01Z") or 0.0
     assert people[0] not in told(others=["newsletter"]), "expired"
+
+
+def test_consents_held_for_a_purpose_are_counted_no_further_than_is_needed(world: World) -> None:
+    """THROTTLE-7: each person once, whoever left or whose consent has expired not, other purposes not."""
+    for number in range(8):
+        world.give(email=f"person{number}@example.net")
+    world.give(email="person0@example.net", given_at="2026-01-02T09:00:00Z")
+    world.give(email="person1@example.net", purpose="offers")
+    world.give(email="cas@example.net", expires_at="2027-01-01T00:00:00Z")
+    world.call("consent.withdraw", tenant="shop", address="person2@example.net", purpose="newsletter")
+    world.call("optout", token=_token(world, "person3@example.net"))
+
+    def held(wanted: int, now: float, purpose: str = "newsletter") -> int:
+        with world.lookup() as lookup:
+            return asyncio.run(HeldConsents(lookup.path).count(1, purpose, wanted, now))
+
+    assert held(100, world.now) == 7
+    assert held(100, world.now + 400 * 86_400) == 6, "one has expired"
+    assert (held(2, world.now), held(9, world.now, "offers"), held(9, world.now, "x")) == (4, 1, 0)
+    with world.lookup() as lookup:
+        counts = HeldConsents(lookup.path)
+    assert asyncio.run(counts.count(1, "newsletter", 2, world.now)) == 4
+    world.give(email="new@example.net")
+    assert asyncio.run(counts.count(1, "newsletter", 3, world.now)) == 4, "that is enough"
+    assert asyncio.run(counts.count(1, "newsletter", 5, world.now)) == 8, "that was not"
+    with sqlite3.connect(lookup.path) as connection:
+        plan = connection.execute(
+            "EXPLAIN QUERY PLAN SELECT 1 FROM consent_event WHERE tenant_id = 1 AND purpose = 'x'"
+        )
+        assert "ix_consent_event_tenant_id_purpose" in str(plan.fetchall()), "no scan of all events"
 
 
 def test_looking_for_other_purposes_has_an_end(world: World) -> None:

@@ -109,7 +109,7 @@ def test_what_bites_is_seen_and_lifted_and_written_down(shop: Zegel, tmp_path: P
     assert shown["left"] == 30 - shown["used"]
     assert row(shop, "recipients_per_day", "--credential", "shop-personal")["bites_24h"] == 0
     lifted = shop.ask("limit", "reset", "shop", "--credential", "shop-personal")
-    assert (lifted["subject"], lifted["limits"]) == ("shop-personal", 3), "its warm-up with them"
+    assert (lifted["subject"], lifted["limits"]) == ("shop-personal", 4), "its warm-up with them"
     assert row(shop, "messages_per_minute", "--credential", "shop-personal")["used"] == 0
     assert counters.take([(pace, 30)], time.time(), park=False).granted, "and the workers see it"
     assert audited(tmp_path)[-1] == "limit.reset"
@@ -166,6 +166,24 @@ def test_what_is_set_for_the_door_is_shown(shop: Zegel) -> None:
     assert "connections_per_address" in shop("limit", "show", "shop").out
 
 
+FIRST_TIME = "first_time_recipients_per_day"
+
+
+def test_recipients_of_the_first_time_are_limited_by_login_for_the_narrowest_that_is_set(shop: Zegel) -> None:
+    def shown() -> dict[str, tuple[int, str]]:
+        rows = shop.ask("limit", "show", "shop", FIRST_TIME)
+        assert all(each["scope"] == "credential" and each["used"] == 0 for each in rows)
+        return {each["subject"]: (each["allowed"], each["set_by"]) for each in rows}
+
+    assert shown() == {"shop-personal": (2_000, "config"), "shop-transactional": (50_000, "config")}
+    shop.ask("limit", "set", "shop", FIRST_TIME, "40")
+    assert shown() == {"shop-personal": (40, "operator"), "shop-transactional": (40, "operator")}
+    shop.ask("limit", "set", "shop", FIRST_TIME, "300", "--stream", "transactional")
+    shop.ask("limit", "set", "shop", FIRST_TIME, "0", "--credential", "shop-personal")
+    assert shown() == {"shop-transactional": (300, "operator")}, "0 is no limit"
+    assert shop.ask("limit", "reset", "shop", FIRST_TIME)["limits"] == 1
+
+
 def test_a_full_limit_says_when_it_frees(shop: Zegel, tmp_path: Path) -> None:
     counters = EmbeddedCounters(tmp_path / "data")
     shop.ask("limit", "set", "shop", "recipients_per_day", "5", "--stream", "personal")
@@ -191,6 +209,8 @@ def test_a_full_limit_says_when_it_frees(shop: Zegel, tmp_path: Path) -> None:
         (("set", "shop", "messages_per_minute", "5", "--domain", "other.example"), 1, "no such domain"),
         (("set", "shop", "recipients_per_message", "5", "--domain", "shop.example"), 1, "leave --domain out"),
         (("set", "shop", "recipients_per_message", "0"), 2, "from 1"),
+        (("set", "shop", FIRST_TIME, "5", "--domain", "shop.example"), 1, "leave --domain out"),
+        (("set", "shop", FIRST_TIME, "5", "--stream", "marketing"), 1, "consents"),
         (("set", "shop", "speed", "5"), 2, "speed"),
         (("set", "nobody", "messages_per_minute", "5"), 1, "no tenant"),
         (("show", "nobody"), 1, "no tenant"),

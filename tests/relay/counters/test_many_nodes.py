@@ -115,6 +115,17 @@ async def test_who_is_over_the_share_and_not_over_the_limit_is_put_off_for_a_whi
     assert (told.granted, told.allowed, told.is_share) == (False, 40, False), "the whole limit has no room for it"
 
 
+async def test_a_node_alone_knows_nobody_so_only_what_an_operator_set_holds(pair: Pair) -> None:
+    """No lawful sender stops because his correspondents are known to Redis only; a number of the operator is shared out."""
+    one, people = pair.nodes[0], b"".join(number.to_bytes(4, "big") for number in range(1, 16))
+    ours = Limit("first_time_recipients_per_day", "credential", "c:7", 40, DAY, 0, 7, behind=14, people=people)
+    assert (await one.take([(ours, 15)], START, once=1, park=False)).granted
+    one._degrade(CountersUnavailable("ConnectionError"), [LIMIT])
+    assert (await one.take([(ours, 15)], START, once=2, park=False)).granted
+    told = await one.take([(ours._replace(key="c:8", behind=0), 15)], START, once=3, park=False)
+    assert (told.granted, told.allowed, told.limit) == (False, 12, ours.name)
+
+
 async def test_a_redis_that_is_away_at_the_start_is_found_when_it_comes(tmp_path: Path) -> None:
     server = RedisServer(tmp_path / "redis", free_ports(1)[0], "--save", "")
     pair = Pair(tmp_path, counters=server.url)

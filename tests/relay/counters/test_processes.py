@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.counters.contract import DAY, MINUTE, Limit
+from relay.counters.contract import DAY, FIRST_TIME, MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.ring import tally
 from relay.counters.table import Table
@@ -106,6 +106,41 @@ def test_four_processes_take_exactly_what_there_is(tmp_path: Path) -> None:
     assert all(counters.count(f"{process}-{number}", 600, START) == 1 for process in range(4) for number in (0, 1499))
     assert counters._table.slots > 6000, "6000 names do not fit into the first table"
     assert sorted(path.name.partition(".")[0] for path in tmp_path.iterdir()) == ["counters", "counters"]
+    counters.close()
+
+
+STRANGERS = Limit(FIRST_TIME, "credential", "c:ann", 1500, DAY, 0, 7)
+WRITER = f"""
+import sys
+from pathlib import Path
+from relay.counters.contract import Limit
+from relay.counters.embedded import EmbeddedCounters
+limit = Limit(*{tuple(STRANGERS)!r})
+counters = EmbeddedCounters(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+order = range(1, 2001) if sys.argv[2] == "up" else range(2000, 0, -1)
+for number in order:
+    people = (number * 2654435761 % 2**32).to_bytes(4, "big")
+    counters.take([(limit._replace(people=people), 1)], {START}, park=False)
+print("done", flush=True)
+"""
+
+
+def test_four_processes_that_write_to_the_same_people_meet_each_once(tmp_path: Path) -> None:
+    """Each tries the same 2,000 strangers, from both ends; the table grows meanwhile, and a restart knows who was met."""
+    processes = [start(WRITER, str(tmp_path), "up" if number % 2 else "down") for number in range(4)]
+    assert [line(process) for process in processes] == ["ready"] * 4
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate()[0].split()[-1] for process in processes] == ["done"] * 4
+    counters = EmbeddedCounters(tmp_path)
+    assert counters.used(STRANGERS, START) == 1500
+    marks = [(number * 2654435761 % 2**32).to_bytes(4, "big") for number in range(1, 2001)]
+    known = [counters.peek([(STRANGERS._replace(people=mark), 1)], START).granted for mark in marks]
+    assert sum(known) == 1500, "whoever was counted is known, and nobody else"
     counters.close()
 
 

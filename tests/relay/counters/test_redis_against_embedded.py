@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from relay.counters.contract import DAY, MINUTE, SUDDEN, WARM_UP, Limit
+from relay.counters.contract import CAMPAIGN, DAY, FIRST_TIME, MINUTE, SUDDEN, WARM_UP, Limit
 from relay.counters.embedded import EmbeddedCounters
 from tests.harness.counters import Driven
 from tests.harness.redis import RedisServer
@@ -40,6 +40,11 @@ DAYS += [
     )
 ]
 DAYS += [Limit(SUDDEN, "credential", name, amount, 3600, 2, 7) for name, amount in (("h", 20), ("i", 1))]
+DAYS += [
+    Limit(CAMPAIGN, "credential", name, amount, 3600, 2, 7, behind=behind)
+    for name, amount, behind in (("k", 9, 0), ("l", 9, 20))
+]
+DAYS += [Limit(FIRST_TIME, "credential", "c", 9, DAY, 0, 7, behind=behind, people=b"?") for behind in (0, 3)]
 A_YEAR = 365 * 86_400.0
 
 seconds = st.one_of(
@@ -58,8 +63,17 @@ charges = st.tuples(
     st.integers(1, 40),  # messages
     st.integers(1, 60),  # recipients: above some whole limits
     st.integers(0, 3),  # how much the limits were raised or lowered meanwhile
+    st.sampled_from([0, 0, 7, 200, 4_000]),  # whom it goes to, from here on
 )
 steps = st.tuples(seconds, charges, st.booleans(), st.sampled_from([0, 0, 30]))
+
+
+def met(limit: Limit, first: int, count: int) -> Limit:
+    """With the marks of so many; some of them lie in one bucket of every level, so that buckets are soon full."""
+    if not limit.people:
+        return limit
+    marks = ((number % 90 * 4096 + number // 90).to_bytes(4, "big") for number in range(first + 1, first + count + 1))
+    return limit._replace(people=b"".join(marks))
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +90,47 @@ def test_every_take_is_answered_alike(history: list[Any], running_redis: RedisSe
     now = BEGIN
     with tempfile.TemporaryDirectory() as folder:
         embedded = EmbeddedCounters(Path(folder))
-        for wait, (rates, days, messages, recipients, raised), park, most in history:
+        for wait, (rates, days, messages, recipients, raised, first), park, most in history:
             now += wait
             asked = [(limit._replace(amount=limit.amount + raised * 5), messages) for limit in rates]
             asked += [(limit._replace(amount=max(0, limit.amount + (raised - 1) * 7)), recipients) for limit in days]
+            asked = [(met(limit, first, cost), cost) for limit, cost in asked]
+            strangers = [one for one in asked if one[0].people]
+            asked = [one for one in asked if not one[0].people or one is strangers[0]]  # a message has one such limit
             told = embedded.peek(asked, now, park=park, max_parked=most)
             assert remote.peek(asked, now, park=park, max_parked=most) == told
             answer = embedded.take(asked, now, park=park, max_parked=most)
             assert remote.take(asked, now, park=park, max_parked=most) == answer, (asked, now, park, most)
             for limit, _ in asked:
                 assert remote.used(limit, now) == embedded.used(limit, now), (limit, now)
+            event("parked" if answer.granted and answer.due else "granted" if answer.granted else "refused")
+        embedded.close()
+
+
+people = st.tuples(
+    seconds,
+    st.sampled_from([0, 0, 7, 30, 200, 4_000, 70_000]),
+    st.integers(1, 500),
+    st.sampled_from([0, 10, 600, 2**31]),
+    st.sampled_from([0, 0, 2]),
+    st.booleans(),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(people, max_size=30))
+def test_who_is_known_is_known_to_both(history: list[Any], running_redis: RedisServer, remote: Driven) -> None:
+    """Also where buckets are full down to the last level, and after years."""
+    running_redis.ask("FLUSHALL")
+    now = BEGIN
+    with tempfile.TemporaryDirectory() as folder:
+        embedded = EmbeddedCounters(Path(folder))
+        for wait, first, count, amount, days, park in history:
+            now += wait
+            limit = met(Limit(FIRST_TIME, "credential", "c", amount, DAY, 0, 7, behind=days, people=b"?"), first, count)
+            answer = embedded.take([(limit, count)], now, park=park)
+            assert remote.take([(limit, count)], now, park=park) == answer
+            assert remote.used(limit, now) == embedded.used(limit, now)
             event("parked" if answer.granted and answer.due else "granted" if answer.granted else "refused")
         embedded.close()
 

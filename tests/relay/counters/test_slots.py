@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from relay.counters.contract import DAY, MINUTE, SUDDEN, WARM_UP, Charge, Limit
+from relay.counters.contract import DAY, FIRST_TIME, MINUTE, SUDDEN, WARM_UP, Charge, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.remote import key_of, tag_of
 from relay.counters.slots import SlottedCounters
@@ -86,6 +86,19 @@ def test_signs_are_given_back_where_another_slot_refuses(slotted: Driven, runnin
     granted = [slotted.take(both, BEGIN, park=False).granted for _ in range(10)]
     assert granted == [True] * 3 + [False] * 7
     assert slotted.used(SUDDENLY, BEGIN) == 3 and slotted.used(NEW, BEGIN) == 3
+
+
+def test_nobody_becomes_known_by_what_another_slot_refuses(slotted: Driven, running_redis: RedisServer) -> None:
+    running_redis.ask("FLUSHALL")
+    people = b"".join(number.to_bytes(4, "big") for number in range(1, 101))
+    strangers = Limit(FIRST_TIME, "credential", "c:office", 150, DAY, 0, 7, people=people)
+    full: list[Charge] = [(NEVER_ENOUGH, 2)]
+    for _ in range(3):
+        assert not slotted.take([(strangers, 100), *full], BEGIN, park=False).granted
+        assert slotted.used(strangers, BEGIN) == 0
+    assert slotted.take([(strangers, 100)], BEGIN, park=False).granted and slotted.used(strangers, BEGIN) == 100
+    assert not slotted.take([(strangers, 100), *full], BEGIN, park=False).granted
+    assert slotted.take([(strangers, 100)], BEGIN, park=False).granted and slotted.used(strangers, BEGIN) == 100
 
 
 def test_a_warm_up_parks_over_slots_and_the_others_charge_now(slotted: Driven, running_redis: RedisServer) -> None:
