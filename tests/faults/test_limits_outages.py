@@ -21,7 +21,7 @@ from relay.counters.slots import SlottedCounters
 from tests.faults.limits_node import DAILY, SESSIONS, SHARE, TIMEOUT_SECONDS
 from tests.harness.counters import Driven
 from tests.harness.ports import free_ports
-from tests.harness.redis import RedisServer, cluster, stop_all, until, watched_pair
+from tests.harness.redis import LASTING, RedisServer, cluster, stop_all, until, watched_pair
 
 ROOT = Path(__file__).parents[2]
 NODES = 3
@@ -145,7 +145,7 @@ def check(gateways: Gateways, lost: int, why: str) -> None:
 
 
 def test_redis_is_killed_and_started_again(ground: Ground) -> None:
-    server = RedisServer(ground.folder / "redis", free_ports(1)[0], "--appendonly", "yes").start()
+    server = RedisServer(ground.folder / "redis", free_ports(1)[0], *LASTING).start()
     ground.servers.append(server)
     gateways = ground.begin(server.url)
     server.kill()
@@ -160,7 +160,7 @@ def test_redis_is_killed_and_started_again(ground: Ground) -> None:
 
 
 def test_a_redis_that_comes_and_goes_gives_the_share_once(ground: Ground) -> None:
-    server = RedisServer(ground.folder / "redis", free_ports(1)[0], "--appendonly", "yes").start()
+    server = RedisServer(ground.folder / "redis", free_ports(1)[0], *LASTING).start()
     ground.servers.append(server)
     gateways = ground.begin(server.url)
     for _ in range(3):

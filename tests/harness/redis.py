@@ -27,6 +27,11 @@ def need_redis() -> str:
     return found
 
 
+# What it has answered is with the kernel then, and survives its own end; by default it may hold writes back for two seconds
+# while the disk syncs ("everysec").
+LASTING = ("--appendonly", "yes", "--appendfsync", "no")
+
+
 class RedisServer:
     """One redis-server process. What it holds survives `kill` and `start`, as far as its own files go."""
 

@@ -16,7 +16,7 @@ from relay.cli.demo_setup import config_text
 from tests.harness.gateway import AGREED, Gateway, consent_row
 from tests.harness.ports import free_ports
 from tests.harness.post import letter, outsiders, post
-from tests.harness.redis import RedisServer
+from tests.harness.redis import LASTING, RedisServer
 from tests.relay.cli.conftest import Zegel, log_as_it_was
 
 __all__ = ["log_as_it_was"]  # a command sets the log of its process
@@ -33,7 +33,7 @@ MINUTE = {"personal_messages_per_minute": 6, "tenant_messages_per_minute": 0}
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis", free_ports(1)[0], "--requirepass", PASSWORD, "--appendonly", "yes")
+    server = RedisServer(tmp_path / "redis", free_ports(1)[0], "--requirepass", PASSWORD, *LASTING)
     yield server.start()
     server.stop()
 

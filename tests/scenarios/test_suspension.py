@@ -15,7 +15,7 @@ import pytest
 from tests.harness.client import Client
 from tests.harness.gateway import MESSAGE, SENDER, Gateway
 from tests.harness.post import letter, post
-from tests.harness.redis import RedisServer, free_ports
+from tests.harness.redis import LASTING, RedisServer, free_ports
 from tests.scenarios.conftest import Start
 
 SOON = 2.0  # seconds, as the rule says
@@ -113,7 +113,7 @@ def test_its_queue_freezes_and_leaves_when_a_person_releases_it(start: Start) ->
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[list[Gateway], RedisServer]]:
-    redis = RedisServer(tmp_path / "redis", free_ports(1)[0], "--appendonly", "yes").start()
+    redis = RedisServer(tmp_path / "redis", free_ports(1)[0], *LASTING).start()
     made = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
