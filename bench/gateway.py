@@ -43,6 +43,7 @@ LIMITS = {
     "domain_messages_per_minute": PER_MINUTE,
     "client_messages_per_minute": PER_MINUTE,
     "warmup_recipients": 0,
+    "sudden_recipients_per_hour": PER_DAY,  # counted for each message, and never reached: consents are seeded without events
 }
 
 CONFIG = """\
