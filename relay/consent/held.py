@@ -35,17 +35,20 @@ class HeldConsents:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: dict[tuple[int, str], tuple[int, int, float]] = {}  # count, how far it went, when (monotonic)
+        self._counting: dict[tuple[int, str], asyncio.Lock] = {}
 
     async def count(self, tenant_id: int, purpose: str, wanted: int, now: float) -> int:
         """How many there are; where they are `wanted` or more, at least that many. Raises sqlite3.Error, OSError."""
-        held, reach, at = self._known.get((tenant_id, purpose), (0, 0, 0.0))
-        age = time.monotonic() - at
-        if reach and age < (GOOD_SECONDS if held >= wanted else SHORT_SECONDS) and (held >= wanted or held < reach):
+        # The sessions of a campaign ask at once: one of them counts, or they would take all threads and everybody's time.
+        async with self._counting.setdefault((tenant_id, purpose), asyncio.Lock()):
+            held, reach, at = self._known.get((tenant_id, purpose), (0, 0, 0.0))
+            age = time.monotonic() - at
+            if reach and age < (GOOD_SECONDS if held >= wanted else SHORT_SECONDS) and (held >= wanted or held < reach):
+                return held
+            reach = 2 * wanted  # so that a campaign that goes on is not counted for each mail of it
+            held = await asyncio.to_thread(self._count, tenant_id, purpose, reach, now)
+            self._known[tenant_id, purpose] = held, reach, time.monotonic()
             return held
-        reach = 2 * wanted  # so that a campaign that goes on is not counted for each mail of it
-        held = await asyncio.to_thread(self._count, tenant_id, purpose, reach, now)
-        self._known[tenant_id, purpose] = held, reach, time.monotonic()
-        return held
 
     def _count(self, tenant_id: int, purpose: str, most: int, now: float) -> int:
         try:

@@ -6,6 +6,7 @@ Searches are `str.find` for fixed words first and bounded expressions after, on 
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from relay.mail.entities import unescape
 from relay.mail.flat import flat
@@ -188,11 +189,11 @@ def _has_price(lower: str) -> bool:
     """A percentage off, or an amount with "now" or "only" in front; a plain amount, as on an invoice, is none, nor is one that
     is owed, nor a discount that was given, as in the account of an order.
     """
-    for sign in _PERCENT:
-        for place in _places(lower, sign):
-            found = _PERCENT_OFF.finditer(lower, max(0, place - 60), place + 60)
-            if any(not _is_booked(lower, off.end()) for off in found):
-                return True
+    percents = (place for sign in _PERCENT for place in _places(lower, sign))
+    offs = (found for place in percents for found in _PERCENT_OFF.finditer(lower, max(0, place - 60), place + 60))
+    ends = dict.fromkeys(off.end() for off in offs)  # most are near to more than one sign
+    if any(not _is_booked(lower, end) for end in islice(ends, MAX_AMOUNTS)):
+        return True
     amounts = [place for sign in "€$£" for place in _places(lower, sign)]
     wanted = (place for place in amounts if _ONLY.search(lower[max(0, place - 20) : place]))
     return any(not _OWED.match(lower, place, place + 80) for place in wanted)
@@ -200,11 +201,8 @@ def _has_price(lower: str) -> bool:
 
 def _has_code(lower: str, lines: str = "") -> bool:
     """A code to buy with; `lines` is the same text with its line ends, where `lower` has none."""
-    return any(
-        not _is_booked(lines or lower, place + len(word), _BOOKED_CODE)
-        for word in _DISCOUNT_WORDS
-        for place in _places(lower, word)
-    )
+    ends = (place + len(word) for word in _DISCOUNT_WORDS for place in _places(lower, word))
+    return any(not _is_booked(lines or lower, end, _BOOKED_CODE) for end in islice(ends, MAX_AMOUNTS))
 
 
 def _is_booked(lower: str, end: int, row: re.Pattern[str] = _BOOKED) -> bool:

@@ -103,15 +103,21 @@ class Supervisor:
         self._later(self._suspensions().watch(self.stopping))
         self._later(self._ownership.upkeep(self.stopping))
         self._later(self._ownership.watch(self.stopping))
-        ready = asyncio.gather(*(child.ready.wait() for child in self.children.values()))
-        await asyncio.wait((ready, self._failed), return_when=asyncio.FIRST_COMPLETED)
-        if self._failed.done():
+        ready = asyncio.get_running_loop().create_task(self._all_ready())
+        try:
+            await asyncio.wait((ready, self._failed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
             ready.cancel()
+        if self._failed.done():
             await self.stop()
             raise StartFailed(self._failed.result())
         self._ready.set()
         self._later(notify.watch())
         notify.ready(f"{self.workers} workers serve")
+
+    async def _all_ready(self) -> None:
+        for child in self.children.values():
+            await child.ready.wait()
 
     def _suspensions(self) -> Suspensions:
         storage, generation = self.settings.storage, Generation.open(self.settings.server.data_dir)
@@ -153,6 +159,7 @@ class Supervisor:
         self.stopping.set()
         for sock in self._sockets:
             sock.close()  # the workers close theirs: who comes now is refused, and does not wait for nobody
+        await self._zygote.stop()
         running = [child.process for child in self.children.values() if child.process is not None]
         for process in running:
             with contextlib.suppress(ProcessLookupError):
@@ -204,7 +211,8 @@ class Supervisor:
         try:
             child.process = await self._zygote.spawn(Boot(self.settings, child.place, child.sockets))
         except OSError as error:  # no process or no memory to be had: tried again like one that ended
-            log.error(events.CHILD_FAILED, place=child.place, why=f"{type(error).__name__}: {error}"[:200])
+            if not self.stopping.is_set():
+                log.error(events.CHILD_FAILED, place=child.place, why=f"{type(error).__name__}: {error}"[:200])
             return UNKNOWN
         return await child.process.wait()
 

@@ -32,8 +32,9 @@ from relay.serve.descriptors import raise_limit
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
 NAME = "zegel-zygote"
 ANSWER_SECONDS = 30.0
+STOP_SECONDS = 5.0
 MOST_DESCRIPTORS = 253  # SCM_MAX_FD of Linux, of any one message
-OF_THE_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+OF_ALL = (signal.SIGTERM, signal.SIGINT)  # a terminal and systemd send these to every process
 UNKNOWN = 255  # the exit code of a process whose end somebody else has taken
 
 
@@ -83,20 +84,25 @@ class Zygote:
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
-        self._pid = 0
+        self._handle = -1  # its pidfd: by then its number may be another process's
         self._one_at_a_time = asyncio.Lock()
         self._ours: dict[int, Process] = {}
+        self._is_over = False
 
     def fork(self) -> None:
         """Raises OSError. Returns in the supervisor only."""
+        signal.signal(
+            signal.SIGCHLD, signal.SIG_DFL
+        )  # who started us may ignore it: then no end of a process can be waited for
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed for us
             stream.flush()  # or what is in them would be said by every child again
-        self._pid = os.fork()
-        if self._pid == 0:
+        pid = os.fork()
+        if pid == 0:
             ours.close()
             end(partial(_serve, theirs))
         theirs.close()
+        self._handle = os.pidfd_open(pid)
         self._socket = ours
 
     def _start(self) -> socket.socket:
@@ -105,7 +111,7 @@ class Zygote:
         with theirs:
             theirs.set_inheritable(True)
             command = [sys.executable, "-m", "relay.serve.zygote", str(theirs.fileno())]
-            self._pid = os.posix_spawn(sys.executable, command, os.environ)
+            self._handle = os.pidfd_open(os.posix_spawn(sys.executable, command, os.environ))
         log.info(events.ZYGOTE_STARTED)
         return ours
 
@@ -120,11 +126,27 @@ class Zygote:
                 pid = await self._ask(boot)
             if pid < 0:
                 raise OSError(-pid, os.strerror(-pid))
-            process = Process(pid)
+            try:
+                process = Process(pid)
+            except OSError:  # no descriptor to be had: who is in nobody's hand would share the place with the next
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                raise
         self._ours = {one.pid: one for one in (*self._ours.values(), process) if one.returncode is None}
         return process
 
+    async def stop(self) -> None:
+        """No child comes after this; who was on the way is there."""
+        self._is_over = True
+        try:
+            async with asyncio.timeout(STOP_SECONDS), self._one_at_a_time:
+                pass
+        except TimeoutError:
+            self._end()
+
     async def _ask(self, boot: Boot) -> int:
+        if self._is_over:
+            raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
         if self._socket is None:
             self._socket = self._start()
         self._socket.setblocking(False)
@@ -137,6 +159,8 @@ class Zygote:
 
     def reap_orphans(self) -> None:
         """What dead children leave behind comes to the supervisor and would stay in the process table for ever."""
+        if self._one_at_a_time.locked():
+            return  # a child may have come, and ended, that is not known yet
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
                 known = self._ours.get(found.si_pid)
@@ -146,16 +170,20 @@ class Zygote:
 
     def _give_up(self) -> None:
         """One that hangs must not fork late, when another has."""
+        self._end()
+        self.close()
+
+    def _end(self) -> None:
         if self._socket is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-        self.close()
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def close(self) -> None:
         """The zygote ends; its children do not."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+            os.close(self._handle)
 
 
 def become_subreaper() -> None:
@@ -183,19 +211,21 @@ def _ask(zygote: socket.socket, boot: Boot) -> None:
 def _serve(asked: socket.socket) -> None:
     """The zygote's whole life."""
     _call_it(NAME)
-    for number in OF_THE_SUPERVISOR:  # a terminal and systemd signal every process; this one ends with the supervisor
+    for number in (*OF_ALL, signal.SIGHUP):  # this one ends with the supervisor
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     raise_limit()
     _load()
     gc.collect()
     gc.freeze()  # what is loaded stays where it is, in pages that all share
-    while True:
-        data, descriptors, _, _ = socket.recv_fds(asked, 16, MOST_DESCRIPTORS)
-        if not data:
-            return
-        asked.send(str(_number_of_new(asked, descriptors)).encode())
-        for descriptor in descriptors:
-            os.close(descriptor)
+    with contextlib.suppress(ConnectionError):  # the supervisor was killed while it waited for an answer
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(asked, 16, MOST_DESCRIPTORS)
+            if not data:
+                return
+            asked.send(str(_number_of_new(asked, descriptors)).encode())
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 def _load() -> None:
@@ -240,7 +270,7 @@ def _live(descriptors: list[int]) -> None:
     """The child's whole life, as `relay.serve.child` says."""
     from relay.serve import child
 
-    for number in OF_THE_SUPERVISOR:
+    for number in OF_ALL:  # SIGHUP stays ignored: the supervisor says what is to be read again
         signal.signal(number, signal.SIG_DFL)
     told, *sockets = descriptors
     boot = read_boot(told, sockets)
@@ -260,8 +290,8 @@ def end(life: Callable[[], None]) -> NoReturn:
         traceback.print_exc()
     finally:
         with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
         os._exit(code)
 
 

@@ -19,6 +19,7 @@ from relay.consent.subject import person_hash
 from relay.consent.token import TokenKind, make
 from relay.keyring import Kind
 from relay.store import schema
+from relay.store.connection import connect_reader
 from tests.contract.conftest import START, World
 
 
@@ -89,6 +90,26 @@ def test_consents_held_for_a_purpose_are_counted_no_further_than_is_needed(world
             "EXPLAIN QUERY PLAN SELECT 1 FROM consent_event WHERE tenant_id = 1 AND purpose = 'x'"
         )
         assert "ix_consent_event_tenant_id_purpose" in str(plan.fetchall()), "no scan of all events"
+
+
+def test_the_sessions_of_a_campaign_count_its_consents_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        world.give(email=f"person{number}@example.net")
+    opened: list[Path] = []
+
+    def reader(path: Path) -> sqlite3.Connection:
+        opened.append(path)
+        return connect_reader(path)
+
+    monkeypatch.setattr("relay.consent.held.connect_reader", reader)
+    with world.lookup() as lookup:
+        counts = HeldConsents(lookup.path)
+
+    async def sessions() -> list[int]:
+        return await asyncio.gather(*(counts.count(1, "newsletter", 100, world.now) for _ in range(20)))
+
+    assert asyncio.run(sessions()) == [8] * 20
+    assert len(opened) == 1
 
 
 def test_looking_for_other_purposes_has_an_end(world: World) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from relay.mail.message import Message
@@ -124,6 +126,22 @@ def test_a_pixel_needs_two_redirect_links() -> None:
     assert "tracking" not in body_signals(Texts(pixel + link.format(1), ""))
     assert "tracking" in body_signals(Texts(pixel + link.format(1) + link.format(2), ""))
     assert "tracking" not in body_signals(Texts(pixel.replace("1 h", "100 h") + link.format(1) + link.format(2), ""))
+
+
+CODES = (
+    *("kortingscode", "kortingsactie", "actieprijs", "actiecode", "discount code", "promo code", "promocode", "coupon"),
+    *("voucher code", "rabattcode", "gutscheincode", "code promo", "aanbieding van de week", "limited time offer"),
+)
+PERCENT = ("1%off", "1procent off", "1percent off", "1prozent off", "2% korting", "3% rabatt")
+
+
+@pytest.mark.parametrize("words", [CODES, PERCENT])
+def test_thousands_of_discounts_that_were_given_cost_little(words: tuple[str, ...]) -> None:
+    text = "".join(f"{word} -5\n&#39;" for word in words) * 400
+    started = time.thread_time()
+    for _ in range(4):
+        body_signals(Texts("", text))
+    assert time.thread_time() - started < 0.25
 
 
 def test_the_policy_has_points_for_every_mark() -> None:

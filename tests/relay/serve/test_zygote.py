@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.harness.gateway import MESSAGE, SENDER, Gateway
 from tests.harness.processes import children, every_child, zygotes
+from tests.harness.stable import ROOT
 
 
 @pytest.fixture
@@ -78,6 +82,131 @@ def test_nothing_is_left_when_the_supervisor_is_killed(gateway: Gateway) -> None
     os.kill(pid, signal.SIGKILL)
     gateway.wait()
     gateway.until(lambda: not any(map(runs, family)), 20.0, "processes are left")
+
+
+def test_a_terminal_that_closes_ends_nobody(gateway: Gateway) -> None:
+    before = children(supervisor(gateway))
+    for pid in before:
+        os.kill(pid, signal.SIGHUP)
+    for _ in before:
+        assert send(gateway).startswith("250")
+    assert gateway.attempt("ready") == []
+    assert children(supervisor(gateway)) == before
+    assert "child.ended" not in log(gateway)
+
+
+def test_a_number_that_was_the_zygotes_is_nobody_to_end(gateway: Gateway) -> None:
+    (zygote,) = zygotes(supervisor(gateway))
+    end(gateway, zygote)
+    with process_numbered(zygote) as other:
+        end(gateway, children(supervisor(gateway))[0])
+        gateway.until(lambda: len(children(supervisor(gateway))) == 3, 20.0, "not all came back")
+        assert other.poll() is None, "the process that had its number was ended"
+
+
+@contextmanager
+def process_numbered(number: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process with that number, where the kernel lets us choose it."""
+    for _ in range(200):  # others start processes too
+        try:
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(number - 1))
+        except OSError:
+            pytest.skip("who may not choose process numbers would have to start all of them")
+        with subprocess.Popen(["sleep", "600"]) as made:
+            try:
+                if made.pid == number:
+                    yield made
+                    return
+            finally:
+                made.kill()
+    pytest.skip("the number did not become free")
+
+
+def program(gateway: Gateway, text: str) -> subprocess.Popen[str]:
+    """A program that gets the gateway's settings on its standard input."""
+    made = subprocess.Popen(
+        [sys.executable, "-c", text],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert made.stdin is not None
+    made.stdin.write(gateway.settings.model_dump_json() + "\n")
+    made.stdin.flush()
+    return made
+
+
+UNHEARD = """
+import signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+from tests.harness.run import main
+main()
+"""
+
+
+def test_who_started_us_may_ignore_how_his_children_end(tmp_path: Path) -> None:
+    with program(Gateway(tmp_path), UNHEARD) as started:
+        assert started.stdout is not None and started.stderr is not None
+        try:
+            assert started.stdout.readline() == "ready\n"
+            assert len(children(started.pid)) == 3
+        finally:
+            started.terminate()
+        assert "child.failed" not in started.stderr.read()
+
+
+SPAWNING = """
+import asyncio, contextlib, errno, os, sys
+from relay.serve.boot import Boot
+from relay.serve.zygote import Zygote
+from relay.settings.model import Settings
+
+boot = Boot(Settings.model_validate_json(sys.stdin.readline()), 0, [])
+zygote = Zygote()
+zygote.fork()
+"""
+UNHELD = f"""{SPAWNING}
+asked = []
+
+def refuse(pid):
+    asked.append(pid)
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+async def main():
+    os.pidfd_open = refuse
+    with contextlib.suppress(OSError):
+        await zygote.spawn(boot)
+
+asyncio.run(main())
+print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in asked])
+"""
+STOPPED = f"""{SPAWNING}
+async def main():
+    first, second = [asyncio.create_task(zygote.spawn(boot)) for _ in range(2)]
+    await asyncio.sleep(0)
+    await zygote.stop()
+    await asyncio.wait((first, second))
+    print(first.result().pid > 0, second.exception().errno == errno.ESHUTDOWN)
+    first.result().kill()
+    await first.result().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_a_child_that_cannot_be_held_does_not_live_on_beside_the_next(tmp_path: Path) -> None:
+    with program(Gateway(tmp_path), UNHELD) as started:
+        said, why = started.communicate(timeout=60)
+    assert said == "[-9]\n", why
+
+
+def test_after_the_end_no_child_comes_and_who_was_on_the_way_is_known(tmp_path: Path) -> None:
+    with program(Gateway(tmp_path), STOPPED) as started:
+        said, why = started.communicate(timeout=60)
+    assert said == "True True\n", why
 
 
 def runs(pid: int) -> bool:
