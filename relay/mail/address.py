@@ -43,9 +43,9 @@ MAX_SCANNED = 50_000  # distinct addresses that `scan` returns at most
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"  # the underscore is no host name, yet mail domains have it
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 
-_PLAIN = re.compile(rf"([{ATEXT}]++(?:\.[{ATEXT}]++)*+)@({_DOMAIN})")
+_PLAIN = re.compile(rf"([{ATEXT}]++(?>(?:\.[{ATEXT}]++)*))@({_DOMAIN})")
 _HOST = re.compile(_DOMAIN)
-_QUOTED = re.compile(r'"((?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*+)"')
+_QUOTED = re.compile(r'"((?>(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*))"')
 _ROUTE = re.compile(rf"@{_DOMAIN}(?:,@{_DOMAIN})*:")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
@@ -259,7 +259,7 @@ def parse_list(value: bytes) -> list[Mailbox] | None:
     return parse(text)
 
 
-_ADDR_SPEC = rf"[{ATEXT}.]++@[A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)*+"
+_ADDR_SPEC = rf"[{ATEXT}.]++@[A-Za-z0-9-]++(?>(?:\.[A-Za-z0-9-]++)*)"
 _SIMPLE = re.compile(
     rf'[ \t]*+(?:(?:"([^"\\]*+)"[ \t]*+|([{ATEXT}.\x80-\U0010ffff \t]*+))<({_ADDR_SPEC})>|({_ADDR_SPEC}))[ \t]*+'
 )

@@ -15,12 +15,12 @@ from relay.mail.words import decode_words, words_apart
 
 MAX_DEPTH = 2  # lists hidden in phrases, and lists hidden in those
 ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
-DOT_ATOM = re.compile(rf"[{ATEXT}\x80-\U0010ffff]++(?:\.[{ATEXT}\x80-\U0010ffff]++)*+")
+DOT_ATOM = re.compile(rf"[{ATEXT}\x80-\U0010ffff]++(?>(?:\.[{ATEXT}\x80-\U0010ffff]++)*)")
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]++)
     |(?P<word>=\?[^?\s]{1,64}+\?[bBqQ]\?[^?\r\n]*+\?=)
-    |(?P<quoted>"(?:[^"\\]|\\.)*+")
+    |(?P<quoted>"(?>(?:[^"\\]|\\.)*)")
     |(?P<literal>\[[^\[\]\\]*+\])
     |(?P<atom>[^ \t\r\n()<>\[\]:;@\\,"]++)
     |(?P<special>.)""",

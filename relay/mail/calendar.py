@@ -21,7 +21,7 @@ MAX_GUESTS = 2_000  # looked at; more would change no answer
 
 _FOLD = re.compile(rb"\r?\n[ \t]")
 _GUEST = re.compile(
-    rb"^(?:ATTENDEE|ORGANIZER)(?:\r?\n[ \t])?[;:][^\r\n]*+(?:\r?\n[ \t][^\r\n]*+)*+", re.IGNORECASE | re.MULTILINE
+    rb"^(?:ATTENDEE|ORGANIZER)(?:\r?\n[ \t])?[;:][^\r\n]*+(?>(?:\r?\n[ \t][^\r\n]*+)*)", re.IGNORECASE | re.MULTILINE
 )
 # A guest is a mailto URI; parameters such as EMAIL, MEMBER and DELEGATED-TO name more people, as URIs or bare.
 _ADDRESS = re.compile(rb"(?<![^\s<>,;:()\"=?@])[^\s<>,;:()\"=?@]++@[^\s<>,;:()\"=?@]++")

@@ -23,11 +23,11 @@ MAX_FALSE_DELIMITERS = 20_000  # lines that begin like a delimiter and are none,
 
 _TYPE = re.compile(r"[ \t\r\n]*+([^\s;/()\"]++)[ \t]*+/[ \t]*+([^\s;()\"]++)")
 _PARAMETER = re.compile(
-    r';[ \t\r\n]*+([^\s=;"()]++)[ \t\r\n]*+=[ \t\r\n]*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]*+))', re.DOTALL
+    r';[ \t\r\n]*+([^\s=;"()]++)[ \t\r\n]*+=[ \t\r\n]*+(?:"((?>(?:[^"\\]|\\.)*))"|([^\s;"]*+))', re.DOTALL
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _QUOTED_OR_COMMENT = re.compile(
-    r'"(?:[^"\\]|\\.?)*+"?|(\([^()"]*+\))', re.DOTALL
+    r'"(?>(?:[^"\\]|\\.?)*)"?|(\([^()"]*+\))', re.DOTALL
 )  # linear: an open quote reaches the end
 _CONTINUED = re.compile(r"([^*]++)(?:\*(\d{1,3}))?(\*)?")
 _METHOD = re.compile(rb"(?:^|\n)METHOD:([A-Za-z-]{1,32})", re.IGNORECASE)

@@ -34,7 +34,7 @@ _QUOTED_HINTS = (b"{{", b"{=", b"=7B", b"=7b")
 _QUOTED_LINE = 72  # characters of a line of quoted-printable (at most 76, RFC 2045 section 6.7)
 
 
-_SOFT = r"(?:=[ \t]*+\r\n)*+"
+_SOFT = r"(?>(?:=[ \t]*+\r\n)*)"
 
 
 def _quoted(text: str) -> str:

@@ -160,11 +160,11 @@ def test_explain_and_the_gateway_name_consent_for_another_list(gateway: Gateway)
 
 def test_explain_leaves_nothing_behind(gateway: Gateway) -> None:
     """No token spent, nothing queued, the same answer twice."""
-    before = gateway.queued()
+    gateway.settle()  # what other tests have sent
     stamps = b"Date: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <one@sender.example>\r\n"
     raw = b"From: info@sender.example\r\nTo: ann@dest.example\r\nSubject: hello\r\n" + stamps + b"\r\nHello.\r\n"
     asked = Asked(gateway.logins["personal"][0], "info@sender.example", ("ann@dest.example",))
     first, second = (explain_mail(gateway.settings, asked, raw) for _ in range(2))
     assert first == second
     assert first["action"] == "accept"
-    assert gateway.queued() == before
+    assert gateway.queued() == 0
