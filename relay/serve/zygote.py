@@ -123,7 +123,7 @@ class Zygote:
                 pid = await self._ask(boot)
             except OSError:  # it has ended, or hangs
                 self._give_up()
-                pid = await self._ask(boot)
+                pid = await self._ask_another(boot)
             if pid < 0:
                 raise OSError(-pid, os.strerror(-pid))
             try:
@@ -134,6 +134,14 @@ class Zygote:
                 raise
         self._ours = {one.pid: one for one in (*self._ours.values(), process) if one.returncode is None}
         return process
+
+    async def _ask_another(self, boot: Boot) -> int:
+        """A program in its stead. One that hangs too is given up, or its late answer would be taken for the next request's."""
+        try:
+            return await self._ask(boot)
+        except OSError:
+            self._give_up()
+            raise
 
     async def stop(self) -> None:
         """No child comes after this; who was on the way is there."""

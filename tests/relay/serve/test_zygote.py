@@ -196,6 +196,40 @@ async def main():
 asyncio.run(main())
 """
 
+HUNG = f"""{SPAWNING}
+import select, signal
+from relay.serve import zygote as module
+
+module.ANSWER_SECONDS = 0.5
+begin = zygote._start
+handles = []
+
+def stopped():
+    handles.append(os.dup(zygote._handle))
+    signal.pidfd_send_signal(zygote._handle, signal.SIGSTOP)
+
+def begin_and_stop():
+    ours = begin()
+    stopped()
+    return ours
+
+async def main():
+    zygote._start = begin_and_stop
+    stopped()
+    try:
+        await zygote.spawn(boot)
+    except TimeoutError:
+        print(zygote._socket is None, len(select.select(handles, [], [], 10)[0]) > 0, len(handles))
+    zygote._start = begin
+    module.ANSWER_SECONDS = 30.0
+    child = await zygote.spawn(boot)
+    print(os.path.exists(f"/proc/{{child.pid}}"))
+    child.kill()
+    await child.wait()
+
+asyncio.run(main())
+"""
+
 
 def test_a_child_that_cannot_be_held_does_not_live_on_beside_the_next(tmp_path: Path) -> None:
     with program(Gateway(tmp_path), UNHELD) as started:
@@ -207,6 +241,13 @@ def test_after_the_end_no_child_comes_and_who_was_on_the_way_is_known(tmp_path: 
     with program(Gateway(tmp_path), STOPPED) as started:
         said, why = started.communicate(timeout=60)
     assert said == "True True\n", why
+
+
+def test_a_zygote_that_hangs_is_given_up_and_so_is_the_next(tmp_path: Path) -> None:
+    """Or what it answers late would be taken for the answer to another request."""
+    with program(Gateway(tmp_path), HUNG) as started:
+        said, why = started.communicate(timeout=100)
+    assert [line for line in said.splitlines() if not line.startswith("{")] == ["True True 2", "True"], why
 
 
 def runs(pid: int) -> bool:
