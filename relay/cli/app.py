@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -79,4 +81,13 @@ def _top(
 
 def main() -> None:
     """Run the command line of this process. Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 something is down."""
+    _stand_in_for_closed_streams()
     app(prog_name="zegel")
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Who starts us may have closed one (`2>&-`): the next socket would take its number, and be written to as if it were that."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free, so this one
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 for as long as this process lives

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import smtplib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,3 +170,12 @@ def test_a_confirmation_is_mailed_on_request(gateway: Gateway, running: Zegel) -
 def test_commands_do_not_take_the_lock_of_a_running_gateway(gateway: Gateway, running: Zegel) -> None:
     assert running.ask("tenant", "add", "made-while-running")["name"] == "made-while-running"
     assert gateway.op("tenant.show", name="made-while-running")["name"] == "made-while-running"
+
+
+def test_what_the_starter_closed_is_nobody_elses(tmp_path: Path) -> None:
+    """`2>&-`: a database must not become standard error, nor may the first word that is said end the program."""
+    line = 'exec "$0" -m relay init "$1" --hostname gw.test --yes <&- >&- 2>&-'
+    words = ["/bin/sh", "-c", line, sys.executable, str(tmp_path / "made")]
+    done = subprocess.run(words, cwd=Path(__file__).parents[3], timeout=60, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "made" / "zegel.toml").exists()
