@@ -4,8 +4,10 @@ Theory of operation. Loading the program takes a second of processor time; a for
 loaded is in memory once. The supervisor has threads and a loop, and must not fork itself: so before it has either it
 forks the zygote, which has neither and never will. On request (one datagram with the descriptors that the child needs)
 the zygote forks twice and the one in between ends, so that the child belongs to the supervisor, the nearest "subreaper":
-it lives on when the zygote dies, and its end is known to the supervisor, by its pidfd. A zygote that has died is replaced by a
-new program, `python -m relay.serve.zygote`. It ends when the supervisor does: its end of the socket pair is closed then.
+it lives on when the zygote dies, and its end is known to the supervisor, by its pidfd. A child begins when the supervisor has it
+in hand and says so through a pipe of its own; where that pipe is closed unused, because nobody waits any more, it ends. A
+zygote that has died or hangs is replaced by a new program, `python -m relay.serve.zygote`.
+It ends with the supervisor, by the kernel.
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ from relay.observe.log import log
 from relay.serve.boot import Boot, read_boot
 from relay.serve.descriptors import raise_limit
 
-PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
 NAME = "zegel-zygote"
 ANSWER_SECONDS = 30.0
 STOP_SECONDS = 5.0
 MOST_DESCRIPTORS = 253  # SCM_MAX_FD of Linux, of any one message
+BEGIN = b"\n"
 OF_ALL = (signal.SIGTERM, signal.SIGINT)  # a terminal and systemd send these to every process
 UNKNOWN = 255  # the exit code of a process whose end somebody else has taken
 
@@ -91,9 +94,8 @@ class Zygote:
 
     def fork(self) -> None:
         """Raises OSError. Returns in the supervisor only."""
-        signal.signal(
-            signal.SIGCHLD, signal.SIG_DFL
-        )  # who started us may ignore it: then no end of a process can be waited for
+        # Who started us may ignore it: then no end of a process can be waited for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed for us
             stream.flush()  # or what is in them would be said by every child again
@@ -120,28 +122,31 @@ class Zygote:
         become_subreaper()
         async with self._one_at_a_time:
             try:
-                pid = await self._ask(boot)
-            except OSError:  # it has ended, or hangs
-                self._give_up()
-                pid = await self._ask_another(boot)
-            if pid < 0:
-                raise OSError(-pid, os.strerror(-pid))
-            try:
-                process = Process(pid)
-            except OSError:  # no descriptor to be had: who is in nobody's hand would share the place with the next
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                raise
+                process = await self._child(boot)
+            except OSError:
+                if self._socket is not None:  # the zygote is well: there is no process, or no descriptor, to be had
+                    raise
+                process = await self._child(boot)
         self._ours = {one.pid: one for one in (*self._ours.values(), process) if one.returncode is None}
         return process
 
-    async def _ask_another(self, boot: Boot) -> int:
-        """A program in its stead. One that hangs too is given up, or its late answer would be taken for the next request's."""
+    async def _child(self, boot: Boot) -> Process:
+        """One try. A zygote that fails is given up, or its late answer would be taken for the next request's."""
+        waits, begin = os.pipe()
         try:
-            return await self._ask(boot)
-        except OSError:
-            self._give_up()
-            raise
+            try:
+                pid = await self._ask(boot, waits)
+            except OSError:  # it has ended, or hangs
+                self._give_up()
+                raise
+            if pid < 0:
+                raise OSError(-pid, os.strerror(-pid))
+            process = Process(pid)
+            os.write(begin, BEGIN)
+        finally:  # who was forked and is in nobody's hand ends by this
+            os.close(waits)
+            os.close(begin)
+        return process
 
     async def stop(self) -> None:
         """No child comes after this; who was on the way is there."""
@@ -152,13 +157,13 @@ class Zygote:
         except TimeoutError:
             self._end()
 
-    async def _ask(self, boot: Boot) -> int:
+    async def _ask(self, boot: Boot, waits: int) -> int:
         if self._is_over:
             raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
         if self._socket is None:
             self._socket = self._start()
         self._socket.setblocking(False)
-        _ask(self._socket, boot)
+        _ask(self._socket, boot, waits)
         async with asyncio.timeout(ANSWER_SECONDS):
             answer = await asyncio.get_running_loop().sock_recv(self._socket, 16)
         if not answer:
@@ -204,14 +209,14 @@ def _call_it(name: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
-def _ask(zygote: socket.socket, boot: Boot) -> None:
+def _ask(zygote: socket.socket, boot: Boot, waits: int) -> None:
     """Send the request. What the child is told goes as a file of any size that is on no disk."""
     told = os.memfd_create("zegel-boot", os.MFD_CLOEXEC)
     try:
         with open(told, "wb", closefd=False) as file:
             file.write(boot.dump())
         os.lseek(told, 0, os.SEEK_SET)
-        socket.send_fds(zygote, [b"child"], [told, *(fd for _, fd in boot.sockets)])
+        socket.send_fds(zygote, [b"child"], [told, waits, *(fd for _, fd in boot.sockets)])
     finally:
         os.close(told)
 
@@ -219,6 +224,7 @@ def _ask(zygote: socket.socket, boot: Boot) -> None:
 def _serve(asked: socket.socket) -> None:
     """The zygote's whole life."""
     _call_it(NAME)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # also where it is stopped, with requests unread
     for number in (*OF_ALL, signal.SIGHUP):  # this one ends with the supervisor
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -280,7 +286,10 @@ def _live(descriptors: list[int]) -> None:
 
     for number in OF_ALL:  # SIGHUP stays ignored: the supervisor says what is to be read again
         signal.signal(number, signal.SIG_DFL)
-    told, *sockets = descriptors
+    told, waits, *sockets = descriptors
+    if os.read(waits, 1) != BEGIN:
+        return
+    os.close(waits)
     boot = read_boot(told, sockets)
     _call_it("zegel-web" if boot.place < 0 else f"zegel-worker-{boot.place}")
     child.main(boot)

@@ -84,6 +84,16 @@ def test_nothing_is_left_when_the_supervisor_is_killed(gateway: Gateway) -> None
     gateway.until(lambda: not any(map(runs, family)), 20.0, "processes are left")
 
 
+def test_a_stopped_zygote_keeps_nothing_when_the_supervisor_is_killed(gateway: Gateway) -> None:
+    """A request that it has not read would keep the ports of a gateway that is gone."""
+    pid = supervisor(gateway)
+    (zygote,) = zygotes(pid)
+    os.kill(zygote, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    gateway.wait()
+    gateway.until(lambda: not runs(zygote), 10.0, "it is left")
+
+
 def test_a_terminal_that_closes_ends_nobody(gateway: Gateway) -> None:
     before = children(supervisor(gateway))
     for pid in before:
@@ -231,10 +241,37 @@ asyncio.run(main())
 """
 
 
+LOST = f"""{SPAWNING}
+asked = []
+ask = zygote._ask
+
+async def lose(boot, waits):
+    asked.append(await ask(boot, waits))
+    if len(asked) == 1:
+        raise TimeoutError(errno.ETIMEDOUT, "as when this process stood still for longer than it waits")
+    return asked[-1]
+
+async def main():
+    zygote._ask = lose
+    child = await zygote.spawn(boot)
+    print(os.waitstatus_to_exitcode(os.waitpid(asked[0], 0)[1]), child.pid == asked[1], child.returncode)
+    child.kill()
+    await child.wait()
+
+asyncio.run(main())
+"""
+
+
+def test_a_child_whose_answer_is_lost_does_not_live_on_beside_the_next(tmp_path: Path) -> None:
+    with program(Gateway(tmp_path), LOST) as started:
+        said, why = started.communicate(timeout=60)
+    assert said.splitlines()[-1] == "0 True None", why
+
+
 def test_a_child_that_cannot_be_held_does_not_live_on_beside_the_next(tmp_path: Path) -> None:
     with program(Gateway(tmp_path), UNHELD) as started:
         said, why = started.communicate(timeout=60)
-    assert said == "[-9]\n", why
+    assert said == "[0]\n", why
 
 
 def test_after_the_end_no_child_comes_and_who_was_on_the_way_is_known(tmp_path: Path) -> None:
