@@ -12,6 +12,8 @@ import pytest
 import structlog
 
 from relay.observe.log import log
+from tests.harness.ports import free_ports
+from tests.harness.redis import RedisServer
 
 LOCAL_NAMES = frozenset(("", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"))
 
@@ -115,6 +117,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
             return next((folder for folder in AS_ONE if file.startswith(folder + "/")), file)
 
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="session")
+def running_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One for every test of this process; who must find it empty takes `empty_redis`."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), free_ports(1)[0], "--save", "").start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def empty_redis(running_redis: RedisServer) -> RedisServer:
+    running_redis.ask("FLUSHALL")
+    return running_redis
 
 
 LOG = structlog.get_config()

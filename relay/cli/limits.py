@@ -19,40 +19,14 @@ if TYPE_CHECKING:
 
 app = group("How much mail may leave, what is used of it, and which limit bites whom. See docs/limits.md.")
 
-LimitName = Annotated[
-    Literal[
-        "messages_per_minute",
-        "recipients_per_day",
-        "first_time_recipients_per_day",
-        "recipients_per_message",
-        "connections_per_address",
-        "failed_logins_per_10_minutes",
-    ],
-    typer.Argument(metavar="NAME", help="Which limit.", show_default=False),
-]
-Shown = Annotated[
-    Literal[
-        "messages_per_minute",
-        "recipients_per_day",
-        "first_time_recipients_per_day",
-        "warmup_recipients_per_day",
-        "sudden_change",
-        "recipients_per_message",
-        "connections_per_address",
-        "failed_logins_per_10_minutes",
-    ]
-    | None,
-    typer.Argument(metavar="[NAME]", help="Only this limit."),
-]
+_Pace = Literal["messages_per_minute", "recipients_per_day", "first_time_recipients_per_day"]
+_Sign = Literal["warmup_recipients_per_day", "sudden_change"]
+_Bound = Literal["recipients_per_message", "connections_per_address", "failed_logins_per_10_minutes"]
+
+LimitName = Annotated[Literal[_Pace, _Bound], typer.Argument(metavar="NAME", help="Which limit.", show_default=False)]
+Shown = Annotated[Literal[_Pace, _Sign, _Bound] | None, typer.Argument(metavar="[NAME]", help="Only this limit.")]
 Counted = Annotated[
-    Literal[
-        "messages_per_minute",
-        "recipients_per_day",
-        "first_time_recipients_per_day",
-        "warmup_recipients_per_day",
-        "sudden_change",
-    ]
-    | None,
+    Literal[_Pace, _Sign] | None,
     typer.Argument(metavar="[NAME]", help="Only this limit; sudden_change by name only."),
 ]
 
@@ -109,7 +83,7 @@ def change(
         str,
         typer.Argument(
             metavar="VALUE",
-            help="A number; 0: no limit, of the first two; default: as the config.",
+            help="A number; 0: no limit, of the first three; default: as the config.",
         ),
     ],
     *,

@@ -210,8 +210,8 @@ class Worker:
             self.intake,
             self.directory,
             self.clock,
-            limits=Limits(**{name: getattr(limits, name) for name in Limits._fields}),
-            logins=LoginLimits(limits.failed_logins_per_10_minutes, limits.login_block_seconds),
+            limits=Limits.of(limits),
+            logins=LoginLimits.of(limits),
         )
         self.gate = Gate(
             total=descriptors.room(settings, descriptors.present(), workers).possible,

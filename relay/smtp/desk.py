@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from math import ceil
+from typing import TYPE_CHECKING
 
 from relay.clock import Clock
 from relay.directory import Directory
@@ -18,6 +19,9 @@ from relay.observe.log import log
 from relay.observe.scarcity import scarcity
 from relay.smtp.auth import Login
 from relay.smtp.front import Limits, Transaction
+
+if TYPE_CHECKING:
+    from relay.settings import model
 
 LOGIN_WINDOW_SECONDS = 600.0
 MAX_LOGIN_DELAY_SECONDS = 8.0
@@ -194,6 +198,10 @@ class LoginLimits:
     def __init__(self, failures: int, block_seconds: float) -> None:
         self.failures = failures
         self.block_seconds = block_seconds
+
+    @classmethod
+    def of(cls, table: model.Limits) -> LoginLimits:
+        return cls(table.failed_logins_per_10_minutes, table.login_block_seconds)
 
 
 def place_of(error: BaseException) -> str:

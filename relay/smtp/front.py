@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from relay.limits import client_key
 from relay.mail.address import Address
 from relay.mail.envelope import Account, Envelope, Recipient, SessionInfo
 from relay.smtp.auth import Login
 from relay.smtp.syntax import MailCommand
+
+if TYPE_CHECKING:
+    from relay.settings import model
 
 
 class Limits(NamedTuple):
@@ -24,6 +27,10 @@ class Limits(NamedTuple):
     data_timeout_seconds: float = 900.0
     data_min_bytes_per_minute: int = 1024
     max_errors: int = 10
+
+    @classmethod
+    def of(cls, table: model.Limits) -> Limits:
+        return cls(**{name: getattr(table, name) for name in cls._fields})
 
 
 class Listens(NamedTuple):

@@ -1,16 +1,14 @@
-"""A gateway that has run for a year, prepared once and copied for each story; and a Redis, empty for each of them."""
+"""A gateway that has run for a year, prepared once and copied for each story; and a Redis."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from relay.keyring import Keyring
 from tests.fakes.clock import START, FakeClock
-from tests.harness.ports import free_ports
 from tests.harness.redis import RedisServer
 from tests.stories.story import DAY
 from tests.stories.world import owner_of, settings_for
@@ -49,15 +47,7 @@ def folder(founded: Path, tmp_path: Path) -> Path:
     return place
 
 
-@pytest.fixture(scope="session")
-def running_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), free_ports(1)[0], "--save", "").start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def redis(running_redis: RedisServer) -> str:
-    """The address of an empty Redis."""
-    running_redis.ask("FLUSHALL")
-    return running_redis.url
+def redis(empty_redis: RedisServer) -> str:
+    """Its address."""
+    return empty_redis.url

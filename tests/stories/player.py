@@ -16,6 +16,7 @@ from relay.smtp.front import Transaction
 from relay.smtp.syntax import MailCommand
 from relay.spool.item import encode_id
 from tests.fakes.clock import START
+from tests.harness.gateway import consent_row
 from tests.stories.mails import Mail
 from tests.stories.story import DAY, GOES, Row, Story, moments, people, runs, span, told
 from tests.stories.world import World
@@ -25,19 +26,7 @@ TOGETHER_SECONDS = 3600.0
 """Mails of one step that are handed in before the next round of deliveries, and how long after the first."""
 _RULE = re.compile(r"\[([A-Z]+-\d+)\]")
 _CODE = re.compile(r"\d{3} \d\.\d+\.\d+")
-CONSENT = {
-    "basis": "consent",
-    "method": "web_form",
-    "source": "https://shop.example/aanmelden",
-    "given_at": "2025-06-02T10:00:00Z",
-    "text": "Ja, stuur mij de nieuwsbrief",
-    "text_language": "nl",
-    "policy_url": "https://shop.example/privacy",
-    "jurisdiction": "NL",
-    "provenance": "own",
-    "sensitive_audience": "no",
-}
-"""What a record of consent holds besides the address and the purpose."""
+AGREED_AT = "2025-06-02T10:00:00Z"
 
 
 class Player:
@@ -91,7 +80,7 @@ class Player:
         agreed, more = step["agree"], step.get("proof", {})
         tenant, purpose = step.get("tenant", "shop"), step.get("purpose", "newsletter")
         everybody = people(step, step.get("from", 0), agreed)
-        rows = [{**CONSENT, **more, "email": address, "purpose": purpose} for address in everybody]
+        rows = [{**consent_row(address), "given_at": AGREED_AT, "purpose": purpose, **more} for address in everybody]
         results = [
             self.world.owner.call("consent.import_rows", {"tenant": tenant, "rows": rows[start : start + 500]})
             for start in range(0, len(rows), 500)

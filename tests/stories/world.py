@@ -203,8 +203,8 @@ class World:
             self.intake,
             self.directory,
             self.clock,
-            limits=Limits(**{name: getattr(limits, name) for name in Limits._fields}),
-            logins=LoginLimits(limits.failed_logins_per_10_minutes, limits.login_block_seconds),
+            limits=Limits.of(limits),
+            logins=LoginLimits.of(limits),
         )
 
     @staticmethod
