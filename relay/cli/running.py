@@ -14,17 +14,21 @@ from relay.settings.model import Settings
 
 
 def run(
-    settings: Settings, *, greet: Callable[[Settings], None], meanwhile: Callable[[], object] | None = None
+    settings: Settings,
+    *,
+    greet: Callable[[Settings], None],
+    meanwhile: Callable[[], object] | None = None,
+    read: Callable[[], Settings] | None = None,
 ) -> None:
     """Run one gateway until it is told to stop. `greet` is called when it is ready, then `meanwhile` in a thread;
-    when that one returns something, the gateway stops.
+    when that one returns something, the gateway stops. `read`: as the Supervisor's.
     """
     configure(settings)
     os.umask(0o077)  # whatever is made here is for its owner only
     zygote = Zygote()
     zygote.fork()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serving(Supervisor(settings, zygote), greet, meanwhile))
+        runner.run(serving(Supervisor(settings, zygote, read), greet, meanwhile))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

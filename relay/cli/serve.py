@@ -24,12 +24,25 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(frame: Frame) -> None:
-    """Run the gateway. SIGTERM drains and ends it, SIGHUP takes in new certificates."""
+    """Run the gateway. SIGTERM drains and ends it, SIGHUP takes in changed settings and certificates."""
     from relay.cli.running import run
 
     settings = frame.settings()
     check(settings)
-    run(settings, greet=_greet)
+    run(settings, greet=_greet, read=lambda: read_again(frame))
+
+
+def read_again(frame: Frame) -> Settings:
+    """The settings as they are now, checked as for a start. Raises SettingsRefused."""
+    from relay.cli.trouble import trouble_of
+    from relay.serve.renewal import SettingsRefused
+
+    try:
+        settings = frame.settings()
+        check(settings)
+    except Exception as error:
+        raise SettingsRefused(trouble_of(error).text.splitlines()) from None
+    return settings
 
 
 def check(settings: Settings) -> None:

@@ -72,6 +72,7 @@ def _configure(redactor: Redactor | None, level: str, factory: Callable[..., Wra
         logger_factory=factory,
         cache_logger_on_first_use=cache,
     )
+    vars(log).pop("bind", None)  # what it keeps of the configuration that it met first
     # Libraries speak only when something is wrong: aiosmtpd would log every line of every session.
     logging.basicConfig(level=logging.WARNING, handlers=[LibraryLog()], force=True)
 

@@ -334,7 +334,7 @@ DESCRIPTORS_EXHAUSTED = Counter(
 RELOAD_REFUSED = Gauge(
     "zegel_reload_refused",
     "1 when part of the last reload (SIGHUP) was refused; what was in force stays.",
-    "Is an old certificate still in use after a renewal?",
+    "Is an old certificate, or an old setting, still in use after a reload?",
     merge="max",
 )
 CERTIFICATE_EXPIRES = Gauge(

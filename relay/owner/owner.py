@@ -86,6 +86,10 @@ class Reader:
         """Raises StoreUnavailable where there is no database yet."""
         return cls(store.open_reader(settings.storage.database), keyring, now=now)
 
+    def judge_by(self, policies: Mapping[str, object]) -> None:
+        """Another table [policies] from now on."""
+        self._tools = self._tools._replace(catalogue=cache(lambda: Catalogue.load(policies)))
+
     def call(self, op: str, args: Mapping[str, object], *, actor: str = "reader") -> Result:
         """Answer a reading operation. Raises OwnerError, also for one that writes."""
         if op not in READ_ONLY:

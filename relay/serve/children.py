@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from relay.observe import events, metrics
-from relay.observe.log import log
+from relay.observe import metrics
 from relay.serve.channel import Channel, OpRefused, OpUnavailable
 from relay.serve.zygote import Process
 
 RELOAD_SECONDS = 5.0
+WEB = -1  # the place of the web process
 
 
 class Child:
@@ -22,18 +22,25 @@ class Child:
         self.sockets = sockets
         self.process: Process | None = None
         self.channel: Channel | None = None
-        self.ready = asyncio.Event()
+        self.ready = asyncio.Event()  # for the first time
+        self.here = asyncio.Event()  # the process that is in it now has said hello
+        self.ended_early = asyncio.Event()  # one ended without that
+        self.is_leaving = False  # its process was asked to end, for a successor
+        self.is_renewed = False  # that, and until the successor is there
         self.snapshot: metrics.Snapshot | None = None
         self.must_reload = False  # it was asked for while this one started
         self.state = "missing"  # one of relay.serve.vitals.STATES
 
+    @property
+    def name(self) -> str:
+        """For people."""
+        return "the web process" if self.place == WEB else f"worker {self.place}"
 
-async def reload_certificates(workers: Sequence[Child]) -> bool:
-    """Whether a worker refused its pair, or gave no answer."""
-    problems = [problem for told in await asyncio.gather(*map(_reloaded, workers)) for problem in told]
-    for problem in problems:
-        log.error(events.RELOAD_REFUSED, problem=problem)
-    return bool(problems)
+
+async def reload_certificates(workers: Sequence[Child]) -> list[str]:
+    """What workers refused, or that they gave no answer; each thing once."""
+    told = await asyncio.gather(*map(_reloaded, workers))
+    return list(dict.fromkeys(problem for problems in told for problem in problems))
 
 
 async def _reloaded(child: Child) -> list[str]:

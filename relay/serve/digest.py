@@ -20,6 +20,7 @@ from relay.portal.explained import rules
 from relay.serve.channel import OpRefused, OpUnavailable
 from relay.serve.refusals import letter_args, rule_for
 from relay.settings.model import Settings
+from relay.smtp.desk import place_of
 
 LOOK_SECONDS = 10.0
 DAY_SECONDS = 86_400.0
@@ -40,7 +41,7 @@ class Digests:
         *,
         clock: Clock | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._owner = owner
         self._workers = workers
         self._submit = submit
@@ -53,12 +54,15 @@ class Digests:
                 await self.look()
             except (OpRefused, OpUnavailable) as error:
                 log.error(events.STORE_FAILED, kind=type(error).__name__)
+            except Exception as error:  # who looks must go on looking, or nobody gets a digest any more
+                metrics.CRASHES.inc(("supervisor",))
+                log.error(events.SUPERVISOR_CRASHED, kind=type(error).__name__, place=place_of(error))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> int:
         """Write the digests that are due; how many."""
         now = self._clock.now()
-        moment = latest_moment(now, self._settings.server.digest_hour)
+        moment = latest_moment(now, self.settings.server.digest_hour)
         day = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
         written = 0
         for tenant in await self._owner("digest.due", {"day": day, "before": moment}):
@@ -78,7 +82,7 @@ class Digests:
         return written
 
     def _letter(self, tenant: Row, rows: Sequence[Row], held: Sequence[Row], now: float) -> Row:
-        host, url = self._settings.server.hostname, self._settings.web.public_url.rstrip("/")
+        host, url = self.settings.server.hostname, self.settings.web.public_url.rstrip("/")
         reader = digest.Reader(
             tenant["name"], tenant["legal_name"] or tenant["name"], tenant["contact"], tenant["language"]
         )

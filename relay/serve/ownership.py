@@ -27,6 +27,7 @@ from relay.owner.holds import record_of
 from relay.serve.boot import HISTORY
 from relay.serve.channel import OpRefused, OpUnavailable
 from relay.settings.model import Settings
+from relay.smtp.desk import place_of
 from relay.store import StoreUnavailable
 from relay.store.history import forget_before
 from relay.store.threads import Threads
@@ -76,6 +77,12 @@ class Ownership:
         self._counters = EmbeddedCounters(data)
         self._resolver = Resolver()
         metrics.STORE_USABLE.set(1.0)
+
+    def take_in(self, settings: Settings) -> None:
+        """New settings for what is asked, and forgotten, from now on."""
+        self._settings = settings
+        if self._owner is not None:
+            self._owner.judge_by(settings.policies)
 
     def release(self) -> None:
         self._readers.shutdown(wait=True, cancel_futures=True)
@@ -256,6 +263,10 @@ class Ownership:
             except (sqlite3.Error, OSError, OpRefused, OpUnavailable) as error:
                 metrics.UPKEEP_FAILURES.inc()
                 log.error(events.UPKEEP_FAILED, kind=type(error).__name__)
+            except Exception as error:  # what is due must go on being forgotten
+                metrics.UPKEEP_FAILURES.inc()
+                metrics.CRASHES.inc(("owner",))
+                log.error(events.UPKEEP_FAILED, kind=type(error).__name__, place=place_of(error))
             await asyncio.sleep(UPKEEP_SECONDS)
 
     async def _anchor(self, now: float) -> None:

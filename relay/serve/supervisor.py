@@ -2,7 +2,8 @@
 
 Theory of operation. `run` binds every port, takes the owner's lock, opens the control socket, then starts children. A
 child that dies is started again in its place, with the same sockets; its last metrics stay as a base so that merged
-counters never fall. SIGTERM drains: children finish what they have begun, then all leave. SIGHUP reloads certificates.
+counters never fall. SIGTERM drains: children finish what they have begun, then all leave. SIGHUP takes in new settings and
+certificates (relay.serve.renewal).
 """
 
 from __future__ import annotations
@@ -12,30 +13,26 @@ import contextlib
 import os
 import signal
 import socket
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-from relay.counters.many_nodes import wire_of
-from relay.counters.suspensions import SharedSuspensions
 from relay.observe import events, metrics
-from relay.observe.log import log
+from relay.observe.log import configure, log
 from relay.observe.scarcity import scarcity
 from relay.owner.holds import DECISIONS
 from relay.serve import descriptors, notify
-from relay.serve.bell import Bell
 from relay.serve.boot import Boot, control_path
 from relay.serve.channel import MAX_LINE, Channel, OpRefused, OpUnavailable
-from relay.serve.children import Child, reload_certificates
-from relay.serve.digest import Digests
+from relay.serve.children import WEB, Child
+from relay.serve.companions import Companions
 from relay.serve.ownership import Ownership
+from relay.serve.renewal import Renewal
 from relay.serve.sockets import PortTaken, open_sockets
-from relay.serve.suspensions import Suspensions
-from relay.serve.vitals import Vitals, measure_processes
+from relay.serve.vitals import measure_processes
 from relay.serve.zygote import UNKNOWN, Zygote
 from relay.settings.endpoint import Endpoint
 from relay.settings.model import Settings
 from relay.smtp.desk import place_of
-from relay.store.generation import DIRECTORY, Generation
 
 RESTART_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 30.0
@@ -44,7 +41,6 @@ START_TRIES = 3
 SNAPSHOT_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
 OF_ALL = frozenset(("queue.stats", "queue.list", "held.list"))
-WEB = -1
 
 
 class StartFailed(Exception):
@@ -54,8 +50,12 @@ class StartFailed(Exception):
 class Supervisor:
     """One gateway. Call `start`, then `run`."""
 
-    def __init__(self, settings: Settings, zygote: Zygote | None = None) -> None:
-        """`zygote` as it was forked before there was a loop; without one a program is started for it."""
+    def __init__(
+        self, settings: Settings, zygote: Zygote | None = None, read: Callable[[], Settings] | None = None
+    ) -> None:
+        """`zygote` as it was forked before there was a loop; without one a program is started for it. `read` gives the settings
+        as they are on disk now, or raises relay.serve.renewal.SettingsRefused; without it they never change.
+        """
         self.settings = settings
         self._zygote = zygote or Zygote()
         self.workers = settings.server.workers or os.cpu_count() or 1
@@ -65,6 +65,7 @@ class Supervisor:
         self._base = metrics.Base()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ownership = Ownership(settings)
+        self._renewal = Renewal(self, read)
         self._turn = 0
 
     # -- build ------------------------------------------------------------------------------------------------------
@@ -97,12 +98,8 @@ class Supervisor:
         for child in self.children.values():
             self._later(self._keep(child))
         self._later(self._collect())
-        self._later(Vitals(settings, self._ownership).watch(self.stopping))
-        self._later(Bell(settings, self._together, self._submit).watch(self.stopping))
-        self._later(Digests(settings, self._ownership.call, self._ask_workers, self._submit).watch(self.stopping))
-        self._later(self._suspensions().watch(self.stopping))
-        self._later(self._ownership.upkeep(self.stopping))
-        self._later(self._ownership.watch(self.stopping))
+        self._companions = Companions(settings, self._ownership, self._ask_workers, self._submit, self._together)
+        self._companions.start(self._later, self.stopping)
         ready = asyncio.get_running_loop().create_task(self._all_ready())
         try:
             await asyncio.wait((ready, self._failed), return_when=asyncio.FIRST_COMPLETED)
@@ -118,12 +115,6 @@ class Supervisor:
     async def _all_ready(self) -> None:
         for child in self.children.values():
             await child.ready.wait()
-
-    def _suspensions(self) -> Suspensions:
-        storage, generation = self.settings.storage, Generation.open(self.settings.server.data_dir)
-        shared = SharedSuspensions(wire_of(storage)) if storage.redis is not None else None
-        changes = partial(generation.read, DIRECTORY)
-        return Suspensions(self.settings, self._ownership.call, self._submit, changes, shared=shared)
 
     def _make_room(self) -> None:
         """Descriptors for the connections that the config allows; the children inherit the limit."""
@@ -195,13 +186,18 @@ class Supervisor:
             self._ownership.vacate(child.place)
             if self.stopping.is_set():
                 return
+            if child.is_leaving:  # asked to, for its successor
+                child.is_leaving, failures = False, 0
+                continue
+            if not child.here.is_set():
+                child.ended_early.set()
+            child.here.clear()
             failures = 0 if loop.time() - began > STEADY_SECONDS else failures + 1
             metrics.CHILD_RESTARTS.inc(("web" if child.place == WEB else "worker",))
             log.error(events.CHILD_ENDED, place=child.place, code=code)
             if not child.ready.is_set() and failures >= START_TRIES and not self._failed.done():
-                name = "the web process" if child.place == WEB else f"worker {child.place}"
                 self._failed.set_result(
-                    f"{name} ended {failures} times before it was ready (exit {code}): see the log above"
+                    f"{child.name} ended {failures} times before it was ready (exit {code}): see the log above"
                 )
                 return
             await asyncio.sleep(RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)])
@@ -237,7 +233,7 @@ class Supervisor:
         return "running"
 
     def reload(self) -> None:
-        """SIGHUP, which may come before the start is over: then the children reload what they have only just loaded."""
+        """SIGHUP, which may come before the start is over: then it waits for the end of that."""
         self._later(self._reload_when_ready())
 
     async def _reload_when_ready(self) -> None:
@@ -245,15 +241,14 @@ class Supervisor:
         await self._reload()
 
     async def _reload(self) -> None:
-        """SIGHUP: certificates from disk; a bad pair leaves the old one in force and is said."""
-        notify.reloading()
-        refused = True
-        try:
-            refused = await reload_certificates([child for child in self.children.values() if child.place != WEB])
-        finally:  # or systemd would take it for reloading for ever
-            notify.ready("Certificates were refused, see the log" if refused else f"{self.workers} workers serve")
-        metrics.RELOAD_REFUSED.set(float(refused))
-        log.info(events.RELOADED)
+        await self._renewal.run()
+
+    def take_in(self, settings: Settings) -> None:
+        """They are in force for this process, and for every child that begins from now on."""
+        self.settings = settings
+        configure(settings)
+        self._make_room()
+        self._companions.take_in(settings)
 
     # -- control socket -----------------------------------------------------------------------------------------------
 
@@ -269,6 +264,7 @@ class Supervisor:
             child = self.children[int(args["place"])]
             child.channel = channel
             child.ready.set()
+            child.here.set()
             if child.must_reload:
                 child.must_reload = False
                 self._later(self._reload())
@@ -317,7 +313,7 @@ class Supervisor:
     async def _not_ready(self) -> list[str]:
         reasons = await self._ownership.problems()
         for child in self.children.values():
-            if child.place == WEB:
+            if child.place == WEB or (child.is_renewed and self.workers > 1):  # the others serve meanwhile
                 continue
             if child.channel is None:
                 reasons.append(f"worker {child.place} is not running")
@@ -333,7 +329,10 @@ class Supervisor:
         channels = [c.channel for c in self.children.values() if c.channel is not None and c.place != WEB]
         asked = (channel.call("worker.notes", timeout=2.0) for channel in channels)
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        return sorted({note for answer in answers if isinstance(answer, list) for note in answer})
+        waiting = [f"settings: {', '.join(self._renewal.waiting)} hold from the next start"] * bool(
+            self._renewal.waiting
+        )
+        return sorted({*waiting, *(note for answer in answers if isinstance(answer, list) for note in answer)})
 
     def _any_worker(self) -> Channel:
         """The workers in turn."""
@@ -373,10 +372,11 @@ class Supervisor:
             raise OpUnavailable(op, f"{text}: another takes its place")
         return answers
 
-    def _later(self, work: Any) -> None:
+    def _later(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -43,7 +43,7 @@ class Suspensions:
         shared: SharedSuspensions | None = None,
     ) -> None:
         """`changes` is another number after each change of the directory."""
-        self._settings = settings
+        self.settings = settings
         self._op = op
         self._submit = submit
         self._changes = changes
@@ -141,8 +141,8 @@ class Suspensions:
                 continue
             said = row["kind"], row["name"], row["at"]
             if row["contact"] and said not in self._written:
-                hours = self._settings.limits.freeze_hours
-                letter = suspension(row, self._settings.server.hostname, self._clock.now(), hours=hours)
+                hours = self.settings.limits.freeze_hours
+                letter = suspension(row, self.settings.server.hostname, self._clock.now(), hours=hours)
                 args = {"recipient": row["contact"], "language": row["language"], "domain": letter.domain}
                 whose = {"id": row["tenant_id"], "name": row["tenant"]}
                 await self._submit({**args, "tenant": whose, "raw": letter.raw})

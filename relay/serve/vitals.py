@@ -22,10 +22,9 @@ class Vitals:
     """Call `watch` once."""
 
     def __init__(self, settings: Settings, ownership: Ownership) -> None:
-        self._folder = settings.server.data_dir
+        self.settings = settings
         self._ownership = ownership
         metrics.START_TIME.set(SystemClock().now())
-        metrics.DISK_RESERVE.set(settings.limits.min_free_disk_bytes)
 
     async def watch(self, stopping: asyncio.Event) -> None:
         """Measure until the gateway stops; what cannot be measured keeps its last value."""
@@ -41,7 +40,8 @@ class Vitals:
             await asyncio.sleep(DISK_SECONDS)
 
     def _measure_disk(self) -> None:
-        disk = os.statvfs(self._folder)
+        metrics.DISK_RESERVE.set(self.settings.limits.min_free_disk_bytes)
+        disk = os.statvfs(self.settings.server.data_dir)
         metrics.DISK_FREE.set(disk.f_bavail * disk.f_frsize)
         metrics.DISK_SIZE.set(disk.f_blocks * disk.f_frsize)
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import signal
 import socket
 import sqlite3
-import subprocess
-import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +24,7 @@ from tests.faults.disk import fill
 from tests.harness.certificates import write_pair
 from tests.harness.limits import few_descriptors
 from tests.harness.ports import free_port
+from tests.harness.served import Served
 from tests.relay.cli.conftest import CONFIG, Zegel
 
 __all__ = ["disk"]
@@ -283,32 +280,6 @@ def test_what_doctor_says_of_keys_that_were_or_are_to_be_replaced(
 def test_a_server_that_does_not_answer_is_no_missing_record(kind: str) -> None:
     findings = asyncio.run(look(kind, Zone({}, down=True)))
     assert {finding.state for finding in findings} == {"warn"}
-
-
-class Served:
-    """`zegel serve` as a process."""
-
-    def __init__(self, config: Path) -> None:
-        command = [sys.executable, "-m", "relay", "serve", "-c", str(config)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def ready(self) -> str:
-        """What it prints until it is ready; "" when it ends before that."""
-        assert self.process.stdout is not None
-        watchdog = threading.Timer(60, self.process.kill)
-        watchdog.start()
-        said = ""
-        for line in self.process.stdout:
-            said += line
-            if line.startswith("Ready"):
-                break
-        watchdog.cancel()
-        return said
-
-    def end(self) -> tuple[int, str]:
-        self.process.send_signal(signal.SIGTERM)
-        _, error = self.process.communicate(timeout=60)
-        return self.process.returncode, error
 
 
 def test_serve_says_where_it_listens_and_drains_at_sigterm(shop: Zegel) -> None:

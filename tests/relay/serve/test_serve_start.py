@@ -92,3 +92,41 @@ async def test_a_reload_that_comes_during_the_start_waits_for_its_end(tmp_path: 
     finally:
         signal.signal(signal.SIGHUP, before)
     assert supervisor.reloads == 1
+
+
+class _Renewed(Supervisor):
+    """Told to reload when it has started; it stops when it has."""
+
+    async def start(self) -> None:
+        await super().start()
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    async def _reload(self) -> None:
+        await super()._reload()
+        channels = [child.channel for place, child in self.children.items() if place >= 0]
+        self.served = [await channel.call("worker.ready") for channel in channels if channel is not None]
+        self.stopping.set()
+
+
+async def test_settings_with_which_no_worker_starts_are_put_back(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings.model_validate(
+        {
+            "server": {"data_dir": str(tmp_path / "data"), "keys_dir": str(tmp_path / "keys"), "workers": 2},
+            "listener": [{"address": "127.0.0.1:0", "tls": "off"}],
+            "web": {"address": "127.0.0.1:0"},
+        }
+    )
+    Keyring.open(settings.server.keys_dir, create=True)
+    gone = {"tls": "required", "certificate": tmp_path / "deleted.pem", "key": tmp_path / "deleted.pem"}
+    listener = settings.listener[0].model_copy(update=gone)
+    supervisor = _Renewed(settings, read=lambda: settings.model_copy(update={"listener": (listener,)}))
+    before = signal.signal(signal.SIGHUP, lambda number, frame: None)
+    try:
+        async with asyncio.timeout(120):
+            await running.serving(supervisor, lambda settings: None)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert supervisor.settings == settings and supervisor.served == [[], []]
+    assert "worker 0 did not start with the new settings" in capfd.readouterr().err

@@ -1,0 +1,59 @@
+"""What goes on in the supervisor beside its children: measuring, alarms, digests, suspensions, the care of the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from relay.counters.many_nodes import wire_of
+from relay.counters.suspensions import SharedSuspensions
+from relay.observe.metrics import Snapshot
+from relay.serve.bell import Bell
+from relay.serve.digest import Call, Digests
+from relay.serve.ownership import Ownership
+from relay.serve.suspensions import Suspensions
+from relay.serve.vitals import Vitals
+from relay.settings.model import Settings
+from relay.store.generation import DIRECTORY, Generation
+
+Submit = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class Companions:
+    """Call `start` once. `workers` asks them all, `submit` queues our own mail, `numbers` are those of the whole gateway."""
+
+    def __init__(
+        self, settings: Settings, ownership: Ownership, workers: Call, submit: Submit, numbers: Callable[[], Snapshot]
+    ) -> None:
+        self._settings = settings
+        self._ownership = ownership
+        self._vitals = Vitals(settings, ownership)
+        self._digests = Digests(settings, ownership.call, workers, submit)
+        self._bell: Callable[[Settings], Bell] = partial(Bell, numbers=numbers, submit=submit)
+        storage, generation = settings.storage, Generation.open(settings.server.data_dir)
+        shared = SharedSuspensions(wire_of(storage)) if storage.redis is not None else None
+        changes = partial(generation.read, DIRECTORY)
+        self._suspensions = Suspensions(settings, ownership.call, submit, changes, shared=shared)
+
+    def start(self, later: Callable[[Any], asyncio.Task[Any]], stopping: asyncio.Event) -> None:
+        """`later` makes a task that is looked after."""
+        for each in (self._vitals, self._digests, self._suspensions, self._ownership):
+            later(each.watch(stopping))
+        later(self._ownership.upkeep(stopping))
+        self._later, self._stopping = later, stopping
+        self._ringing = self._ring()
+
+    def take_in(self, settings: Settings) -> None:
+        """These hold from now on."""
+        was, self._settings = self._settings, settings
+        for each in (self._vitals, self._digests, self._suspensions):
+            each.settings = settings
+        self._ownership.take_in(settings)
+        if (was.alarms, was.server.hostname) != (settings.alarms, settings.server.hostname):
+            self._ringing.cancel()
+            self._ringing = self._ring()
+
+    def _ring(self) -> asyncio.Task[Any]:
+        return self._later(self._bell(self._settings).watch(self._stopping))

@@ -1,0 +1,161 @@
+"""New settings and certificates for a gateway that goes on (SIGHUP).
+
+Theory of operation. The config is read and checked as for a start; with a mistake in it nothing changes. What only a start can
+take in keeps its old value and is named until then. If anything else has changed, one child after another drains and is started
+again with what is new, while the others serve; who connects to its sockets meanwhile waits for its successor. Where the first
+does not come up with the new settings, the old ones are put back. If nothing has changed, the workers read their certificates
+again, and no session ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from relay.observe import events, metrics
+from relay.observe.log import log
+from relay.serve import notify
+from relay.serve.children import WEB, Child, reload_certificates
+from relay.settings.model import Settings
+
+START_SECONDS = 30.0
+COMMIT_SECONDS = 10.0
+AT_THE_START = ("data_dir", "keys_dir", "workers")
+"""Of [server]; with them the addresses that are listened on, and [storage]."""
+
+
+class SettingsRefused(Exception):
+    """The config has mistakes; `problems` has a sentence for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+
+class Gateway(Protocol):
+    """What a renewal does its work on: relay.serve.supervisor.Supervisor."""
+
+    settings: Settings
+    children: dict[int, Child]
+    stopping: asyncio.Event
+
+    def take_in(self, settings: Settings) -> None:
+        """They are in force for the supervisor, and for every child that begins from now on."""
+
+
+class Renewal:
+    """Carries out one SIGHUP after the other. `read` gives the settings as they are on disk now, or raises SettingsRefused; None:
+    they never change.
+    """
+
+    def __init__(self, gateway: Gateway, read: Callable[[], Settings] | None) -> None:
+        self._gateway = gateway
+        self._read = read
+        self._one_at_a_time = asyncio.Lock()
+        self.waiting: Sequence[str] = ()
+        """Settings that hold from the next start."""
+
+    async def run(self) -> None:
+        """Carry out one; what is refused is said, and leaves in force what was."""
+        async with self._one_at_a_time:
+            notify.reloading()
+            problems: Sequence[str] = ("a defect",)
+            try:
+                problems = await self._renew()
+            finally:  # or systemd would take it for reloading for ever
+                workers = len(self._gateway.children) - 1
+                notify.ready("A reload was refused, see the log" if problems else f"{workers} workers serve")
+            for problem in problems:
+                log.error(events.RELOAD_REFUSED, problem=problem)
+            metrics.RELOAD_REFUSED.set(float(bool(problems)))
+
+    async def _renew(self) -> Sequence[str]:
+        """What was refused."""
+        problems: Sequence[str] = ()
+        old = new = self._gateway.settings
+        if self._read is not None:
+            try:
+                new, self.waiting = taken(old, await asyncio.to_thread(self._read))
+            except SettingsRefused as error:
+                problems = error.problems
+        changed = differences(old, new)
+        if self.waiting:
+            log.warning(events.SETTINGS_POSTPONED, keys=self.waiting)
+        if changed:
+            problems = await self._roll(old, new)
+        else:
+            workers = [child for place, child in self._gateway.children.items() if place != WEB]
+            problems = [*problems, *await reload_certificates(workers)]
+        log.info(events.RELOADED, changed=[] if problems else changed)
+        return problems
+
+    async def _roll(self, old: Settings, new: Settings) -> Sequence[str]:
+        """One child after the other; what was refused."""
+        gateway = self._gateway
+        gateway.take_in(new)
+        done: list[Child] = []
+        for child in gateway.children.values():
+            if await self._renewed(child) or gateway.stopping.is_set():
+                done.append(child)
+                continue
+            gateway.take_in(old)
+            for other in (child, *done):
+                await self._renewed(other)
+            return [
+                f"{child.name} did not start with the new settings, so the old ones are in force: see the log above"
+            ]
+        return ()
+
+    async def _renewed(self, child: Child) -> bool:
+        child.is_renewed = True
+        try:
+            return await self._replaced(child)
+        finally:
+            child.is_renewed = False
+
+    async def _replaced(self, child: Child) -> bool:
+        """Drain it and wait for its successor; whether that came up."""
+        process = child.process
+        child.here.clear()
+        child.ended_early.clear()
+        if process is not None and process.returncode is None:
+            child.is_leaving = True
+            process.terminate()
+            try:
+                async with asyncio.timeout(2 * self._gateway.settings.server.drain_timeout_seconds + COMMIT_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+        waits = [
+            asyncio.ensure_future(event.wait()) for event in (child.here, child.ended_early, self._gateway.stopping)
+        ]
+        await asyncio.wait(waits, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return child.here.is_set()
+
+
+def taken(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
+    """The new settings as far as a running gateway can take them in, and the names of what waits for a start."""
+    server = new.server.model_copy(update={name: getattr(old.server, name) for name in AT_THE_START})
+    kept: dict[str, Any] = {"server": server, "storage": old.storage}
+    if [each.endpoint for each in new.listener] != [each.endpoint for each in old.listener]:
+        kept["listener"] = old.listener
+    if new.web.endpoint != old.web.endpoint:
+        kept["web"] = new.web.model_copy(update={"address": old.web.address})
+    mixed = new.model_copy(update=kept)
+    return mixed, differences(mixed, new)
+
+
+def differences(one: Settings, other: Settings) -> list[str]:
+    """Dotted names of the settings whose values differ."""
+    ours, theirs = (_flat(each.model_dump(mode="json")) for each in (one, other))
+    return sorted(name for name in {**ours, **theirs} if ours.get(name, ...) != theirs.get(name, ...))
+
+
+def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in table.items():
+        found |= _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
+    return found
