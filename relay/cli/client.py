@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from relay.cli.trouble import DOWN, Trouble
+from relay.observe.actor import OPERATOR, actor
 from relay.serve.boot import HISTORY, QUEUE, control_path
 from relay.serve.channel import Channel, OpRefused, connect
 from relay.store.restored import is_broken_off
@@ -64,6 +65,7 @@ class Link:
     def call(self, op: str, args: Mapping[str, Any]) -> Any:
         """The answer of `op`. See relay.owner.registry and relay.serve.queue_ops for what there is."""
         deadline = time.monotonic() + BUSY_SECONDS
+        actor.set(f"{OPERATOR}:{whoever()}")
         while True:
             if self._owner is None and is_running(self._settings):
                 # It may go between the look and the question: then we look again.
@@ -101,7 +103,7 @@ class Link:
         names = self._owner.questions(op, args)
         if names:
             args = asyncio.run(_seen(names, op, args))
-        return self._owner.call(op, args)
+        return self._owner.call(op, args, actor=actor.get())
 
     def _reader(self) -> Reader:
         from relay.keyring import Keyring
@@ -224,6 +226,11 @@ def require_folder(data: Path, *, broken_off: bool = False) -> None:
         raise Trouble(DOWN, f"{data} belongs to {name}: run this as that user, for instance `sudo -u {name} zegel ...`")
     if not broken_off and is_broken_off(data):
         raise Trouble(DOWN, f"a restore into {data} was broken off: run `zegel restore` with its backup again")
+
+
+def whoever() -> str:
+    """The person at the keyboard, for the audit: who became the superuser keeps his name."""
+    return os.environ.get("SUDO_USER") or name_of(os.getuid())
 
 
 def name_of(uid: int) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import show_record, show_rows
-from relay.cli.tenants import Name, Why, whoever
+from relay.cli.tenants import Name, Why
 
 app = group("Logins for mail clients and tools: made here, shown once.")
 
@@ -60,12 +60,10 @@ def revoke(frame: Frame, name: Username) -> None:
 @command(app, "suspend", example='zegel credential suspend shop-office --reason "password stolen"')
 def suspend(frame: Frame, name: Username, reason: Why = "") -> None:
     """Stop a login: nothing of it is accepted or sent until `resume`; the tenant's contact is told why."""
-    show_record(
-        frame, frame.call("credential.suspend", name=name, reason=reason, by=whoever()), title="Login suspended"
-    )
+    show_record(frame, frame.call("credential.suspend", name=name, reason=reason), title="Login suspended")
 
 
 @command(app, "resume", example='zegel credential resume shop-office --reason "password changed"')
 def resume(frame: Frame, name: Username, reason: Why = "") -> None:
     """Let a suspended login send again; what was frozen leaves."""
-    show_record(frame, frame.call("credential.resume", name=name, reason=reason, by=whoever()), title="Login released")
+    show_record(frame, frame.call("credential.resume", name=name, reason=reason), title="Login released")

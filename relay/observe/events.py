@@ -98,7 +98,9 @@ ZYGOTE_STARTED = _event(
     "zygote.started", "The process that others are forked from had ended, or never was: a new one is there."
 )
 RELOADED = _event("settings.reloaded", "SIGHUP was carried out. changed: names of the settings that are new.")
-SETTINGS_POSTPONED = _event("settings.postponed", "These settings are new in the config and hold from the next start. keys.")
+SETTINGS_POSTPONED = _event(
+    "settings.postponed", "These settings are new in the config and hold from the next start. keys."
+)
 RELOAD_REFUSED = _event("settings.refused", "Part of a reload was refused; what was in force stays. problem.")
 DIRECTORY_STALLED = _event(
     "directory.stalled", "Tenants, logins and keys cannot be read again; what was read last holds meanwhile. kind."

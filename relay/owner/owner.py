@@ -211,15 +211,13 @@ class Owner(Reader):
 
     def call(self, op: str, args: Mapping[str, object], *, actor: str = "operator") -> Result:
         """Run one operation; what it wrote is durable when this returns. Raises OwnerError, and then nothing changed."""
-        answer = self.call_many([(op, args)], actor=actor)[0]
+        answer = self.call_many([(op, args, actor)])[0]
         if isinstance(answer, OwnerError):
             raise answer
         return answer
 
-    def call_many(
-        self, calls: Sequence[tuple[str, Mapping[str, object]]], *, actor: str = "operator"
-    ) -> list[Result | OwnerError]:
-        """Run operations under one commit, in order; one that is refused takes nothing else with it.
+    def call_many(self, calls: Sequence[tuple[str, Mapping[str, object], str]]) -> list[Result | OwnerError]:
+        """Run operations under one commit, in order, each for its actor; one that is refused takes nothing else with it.
 
         Raises StoreUnavailable where the commit failed: then none of them happened.
         """
@@ -229,7 +227,7 @@ class Owner(Reader):
         self.look()
         try:
             with self._writing(), self._connection.begin():
-                for op, args in calls:
+                for op, args, actor in calls:
                     try:
                         with self._connection.begin_nested():
                             answers.append(self._run(self._connection, op, args, actor))
@@ -243,11 +241,11 @@ class Owner(Reader):
                 raise
             raise store.StoreUnavailable(told(error), damaged=damaged) from error
         finally:
-            if any(op in _NEW_KEYS for op, _ in calls):  # the key is in its file, whatever became of the commit
+            if any(op in _NEW_KEYS for op, *_ in calls):  # the key is in its file, whatever became of the commit
                 self._renew_readers()
         for slot in sorted(slots):
             self._generation.bump(slot)
-        if any(op in _SCRUBS for op, _ in calls):
+        if any(op in _SCRUBS for op, *_ in calls):
             self._scrub()
         return answers
 

@@ -21,22 +21,22 @@ MOST_ROWS = 100_000
 
 
 def suspend_tenant(desk: Desk, args: Args) -> Result:
-    """`name`; optional `reason`, which its contact reads, and `by`: nothing of it is accepted or sent until `resume`."""
+    """`name`; optional `reason`, which its contact reads: nothing of it is accepted or sent until `resume`."""
     return _change_tenant(desk, args, suspended=True)
 
 
 def resume_tenant(desk: Desk, args: Args) -> Result:
-    """`name`; optional `reason` and `by`, for the audit."""
+    """`name`; optional `reason`, for the audit."""
     return _change_tenant(desk, args, suspended=False)
 
 
 def suspend_credential(desk: Desk, args: Args) -> Result:
-    """`name`; optional `tenant`, which must then own it, `reason`, which its contact reads, and `by`."""
+    """`name`; optional `tenant`, which must then own it, and `reason`, which its contact reads."""
     return _change_credential(desk, args, suspended=True)
 
 
 def resume_credential(desk: Desk, args: Args) -> Result:
-    """`name`; optional `tenant`, `reason` and `by`."""
+    """`name`; optional `tenant` and `reason`."""
     return _change_credential(desk, args, suspended=False)
 
 
@@ -129,8 +129,8 @@ def _change_credential(desk: Desk, args: Args, *, suspended: bool) -> Result:
 
 
 def _write(desk: Desk, args: Args, kind: str, row: TenantRow, *, suspended: bool) -> str:
-    reason, by = args.text("reason", ""), args.text("by", "")
-    desk.note(name=row.name, reason=reason, by=by)
+    reason = args.text("reason", "")
+    desk.note(name=row.name, reason=reason)
     if row.suspended == suspended and not suspended:
         return reason
     table = _TABLES[kind]

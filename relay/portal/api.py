@@ -16,6 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from relay.mail.envelope import Tenant
+from relay.observe.actor import actor
 from relay.observe.metrics import UNSUBSCRIBES
 from relay.portal import outcomes
 from relay.portal.api_body import JsonRoute
@@ -74,10 +75,12 @@ async def calling_tenant(
     directory = site.gateway.directory()
     if not directory.is_known:
         raise OpUnavailable("directory")
-    tenant = directory.api_tenant(credentials.credentials)
-    if tenant is None:
+    caller = directory.api_caller(credentials.credentials)
+    if caller is None:
         challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
         raise HTTPException(401, "this key is not known, or was revoked", challenge)
+    tenant, key = caller
+    actor.set(f"api:{key}")
     if tenant.suspended:
         raise HTTPException(403, "this tenant is suspended; ask the operator of the gateway")
     return tenant

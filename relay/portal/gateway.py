@@ -75,8 +75,8 @@ class DirectoryView(Protocol):
         """Tenant and purpose behind the public key of an opt-in form."""
         ...
 
-    def api_tenant(self, secret: str) -> Tenant | None:
-        """The tenant whose API key this is; the time it takes tells nothing of the key."""
+    def api_caller(self, secret: str) -> tuple[Tenant, str] | None:
+        """The tenant whose API key this is, and the key's name; the time it takes tells nothing of the key."""
         ...
 
 

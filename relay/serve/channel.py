@@ -1,6 +1,7 @@
 """One JSON object a line, both ways, over the control socket: requests with a number, answers with the same number.
 
-    {"id": 7, "op": "tenant.add", "args": {...}}   ->   {"id": 7, "result": {...}}  or  {"id": 7, "code": "...", "error": "..."}
+    {"id": 7, "op": "tenant.add", "args": {...}, "actor": "operator:ann"}
+    {"id": 7, "result": {...}}   or   {"id": 7, "code": "...", "error": "..."}
 
 Either side may ask. The socket lies in the data folder (0700); who may open the folder may command the gateway.
 """
@@ -12,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
+
+from relay.observe.actor import GATEWAY, MOST_CHARS, actor
 
 MAX_LINE = 64 * 1024 * 1024
 DOWN_CODES = frozenset(("unavailable", "internal", "storage", "owner.busy"))  # nobody said no: it could not be done now
@@ -54,7 +57,7 @@ class Channel:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._open[number] = future
         try:
-            self._send({"id": number, "op": op, "args": args or {}})
+            self._send({"id": number, "op": op, "args": args or {}, "actor": actor.get()})
             return await asyncio.wait_for(future, timeout)
         except (TimeoutError, ConnectionError) as error:
             raise OpUnavailable(op) from error
@@ -64,7 +67,7 @@ class Channel:
     def tell(self, op: str, args: dict[str, Any]) -> None:
         """Ask without waiting for an answer."""
         if not self._writer.is_closing():
-            self._send({"id": 0, "op": op, "args": args})
+            self._send({"id": 0, "op": op, "args": args, "actor": actor.get()})
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._writer.is_closing():
@@ -110,10 +113,11 @@ class Channel:
 
     async def _answer(self, message: dict[str, Any]) -> None:
         number = message.get("id", 0)
-        op, args = message["op"], message.get("args") or {}
+        op, args, who = message["op"], message.get("args") or {}, message.get("actor", GATEWAY)
         try:
-            if not isinstance(op, str) or not isinstance(args, dict):
-                raise OpRefused("op.malformed", "op must be text and args a table")
+            if not isinstance(op, str) or not isinstance(args, dict) or not isinstance(who, str):
+                raise OpRefused("op.malformed", "op and actor must be text and args a table")
+            actor.set(who[:MOST_CHARS])  # of this task: whoever it asks on hears the same
             answer: dict[str, Any] = {"result": await self._handle(self, op, args)}
         except OpRefused as error:
             answer = {"code": error.code, "error": error.text}

@@ -20,6 +20,7 @@ from relay.dkim import rotation
 from relay.dns import Resolver
 from relay.keyring import Keyring, KeyringError
 from relay.observe import events, metrics
+from relay.observe.actor import OPERATOR, actor
 from relay.observe.log import log
 from relay.owner import READ_ONLY, Owner, OwnerError, Reader
 from relay.owner.evidence import gather_evidence
@@ -46,7 +47,7 @@ UNREADABLE = "the shared database cannot be read: look at it and at its disk wit
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
 IN_CHUNKS = frozenset(("consent.import_rows", "outcome.tell", "suppression.bounced"))
 
-Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]"]
+Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]", str]  # operation, arguments, its answer, who asks
 
 
 class Ownership:
@@ -212,7 +213,7 @@ class Ownership:
 
     def _queue(self, op: str, args: dict[str, Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((op, args, future))
+        self._waiting.append((op, args, future, actor.get()))
         if self._running is None or self._running.done():
             self._running = asyncio.get_running_loop().create_task(self._work())
         return future
@@ -221,7 +222,7 @@ class Ownership:
         assert self._owner is not None
         while self._waiting:
             batch, self._waiting = next_batch(self._waiting)
-            calls = [(op, args) for op, args, _ in batch]
+            calls = [(op, args, who) for op, args, _, who in batch]
             try:
                 answers = await self._in_thread(self._owner.call_many, calls)
             except (StoreUnavailable, sqlite3.Error, OSError) as error:
@@ -231,7 +232,7 @@ class Ownership:
                 log.error(events.OP_CRASHED, op=calls[0][0], kind=type(error).__name__)
                 metrics.CRASHES.inc(("owner",))
                 answers = [OpUnavailable("owner")] * len(batch)
-            for (op, args, future), answer in zip(batch, answers, strict=True):
+            for (op, _, future, who), answer in zip(batch, answers, strict=True):
                 if future.done():
                     continue
                 if isinstance(answer, OwnerError):
@@ -239,7 +240,7 @@ class Ownership:
                 elif isinstance(answer, BaseException):
                     future.set_exception(answer)
                 else:
-                    _count(op, args)
+                    _count(op, who)
                     future.set_result(answer)
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
@@ -323,9 +324,9 @@ def next_batch(waiting: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
     return batch, rest
 
 
-def _count(op: str, args: dict[str, Any]) -> None:
-    """People who left through the operator; the portal counts those who left by themselves."""
-    if op == "consent.withdraw":
+def _count(op: str, who: str) -> None:
+    """People who left through the operator; the portal counts those who left by themselves, or by a tenant's program."""
+    if op == "consent.withdraw" and who.startswith(OPERATOR):
         metrics.UNSUBSCRIBES.inc(("operator",))
 
 

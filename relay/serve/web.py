@@ -27,6 +27,7 @@ from relay.limitbook import LimitBook
 from relay.mail.envelope import Stream, Tenant
 from relay.mail.letters import confirmation
 from relay.observe import events, metrics
+from relay.observe.actor import GATEWAY, PERSON, actor
 from relay.observe.log import log
 from relay.observe.scarcity import scarcity
 from relay.policy.catalogue import Catalogue
@@ -266,7 +267,9 @@ async def main(boot: Boot) -> None:
     app = create_app(gateway, boot.settings)
     sock = socket.socket(fileno=boot.sockets[0][1])
     server = uvicorn.Server(server_config(app, boot.settings.private))
+    actor.set(PERSON)  # whoever comes in from here on; a tenant's program says who it is
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
+    actor.set(GATEWAY)
     await channel.call("worker.hello", {"place": boot.place, "pid": os.getpid()})
     await asyncio.wait((link, serving), return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True

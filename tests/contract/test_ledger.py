@@ -253,7 +253,7 @@ def test_asking_again_does_not_reset_the_count_of_mails(world: World) -> None:
 def test_of_many_requests_at_once_only_two_may_mail(world: World) -> None:
     """CLASS-7: the mail is counted in the commit of the request, so nobody mails on a count that is old."""
     ask = {"tenant": "shop", "address": "ann@example.net", "purpose": "newsletter", "mail": True}
-    answers = world.owner.call_many([("consent.request", ask)] * 5)
+    answers = world.owner.call_many([("consent.request", ask, "gateway")] * 5)
     assert [answer["may_mail"] for answer in answers] == [True, True, False, False, False]  # type: ignore[index, call-overload]
     with world.lookup() as lookup:
         pending = lookup.requests(1, "newsletter", ["ann@example.net"])["ann@example.net"]

@@ -72,9 +72,9 @@ def test_a_refused_call_changes_nothing_and_says_what_to_do(world: World) -> Non
 def test_calls_of_one_batch_stand_or_fall_alone(world: World) -> None:
     answers = world.owner.call_many(
         [
-            ("tenant.add", {"name": "one"}),
-            ("tenant.add", {"name": "shop"}),
-            ("purpose.add", {"tenant": "one", "name": "news"}),
+            ("tenant.add", {"name": "one"}, "operator"),
+            ("tenant.add", {"name": "shop"}, "operator"),
+            ("purpose.add", {"tenant": "one", "name": "news"}, "operator"),
         ]
     )
     assert isinstance(answers[1], OwnerError) and answers[1].code == "tenant.exists"
@@ -168,11 +168,11 @@ def test_no_secret_is_stored_or_listed(world: World) -> None:
 
 def test_an_api_key_names_its_tenant_until_revoked(world: World) -> None:
     secret = world.call("apikey.add", tenant="shop", name="tool")["secret"]
-    found = world.directory().api_tenant(secret)
-    assert found is not None and found.name == "shop"
-    assert world.directory().api_tenant(secret + "x") is None
+    found = world.directory().api_caller(secret)
+    assert found is not None and (found[0].name, found[1]) == ("shop", "tool")
+    assert world.directory().api_caller(secret + "x") is None
     world.call("apikey.revoke", tenant="shop", name="tool")
-    assert world.directory().api_tenant(secret) is None
+    assert world.directory().api_caller(secret) is None
 
 
 def test_a_domain_is_usable_once_dns_says_so(world: World) -> None:
@@ -321,21 +321,22 @@ def test_a_suspended_tenant_is_seen_as_such(world: World) -> None:
 def test_one_login_is_suspended_and_released_with_who_and_why_in_the_audit(world: World) -> None:
     """THROTTLE-9: also said twice; a revoked login stays revoked; what only the tenant's own login may name."""
     made = world.call("credential.add", tenant="shop", stream="personal")
-    world.call("credential.suspend", name=made["name"], reason="stolen", by="ops")
+    world.call("credential.suspend", name=made["name"], reason="stolen")
     first = world.directory().suspended_since(1, made["name"])
     world.now += 60
-    world.call("credential.suspend", name=made["name"], reason="stolen, and used", by="ops")
+    world.call("credential.suspend", name=made["name"], reason="stolen, and used")
     assert world.directory().suspended_since(1, made["name"]) == first == pytest.approx(world.now - 60)
     account = world.directory().authenticate(made["username"], made["password"])
     assert account is not None and account.suspended and not account.tenant.suspended
     (shown,) = (row for row in world.call("credential.list", tenant="shop") if row["name"] == made["name"])
     assert shown["suspended"] is True and shown["suspended_reason"] == "stolen, and used"
-    world.call("credential.resume", name=made["name"], reason="new password", by="chef")
+    again = {"name": made["name"], "reason": "new password"}
+    world.owner.call("credential.resume", again, actor="operator:chef")
     assert world.directory().suspended_since(1, made["name"]) is None
     with world.owner._engine.connect() as connection:
         rows = connection.execute(sa.select(schema.audit).where(schema.audit.c.op.like("credential.%m%"))).all()
-    said = {row.op: row.detail for row in rows}
-    assert "chef" in said["credential.resume"] and "new password" in said["credential.resume"]
+    said = {row.op: (row.actor, row.detail) for row in rows}
+    assert said["credential.resume"][0] == "operator:chef" and "new password" in said["credential.resume"][1]
     assert world.refused("credential.suspend", name="nobody") == "credential.unknown"
     world.call("credential.revoke", name=made["name"])
     assert world.refused("credential.resume", name=made["name"]) == "credential.revoked"

@@ -50,8 +50,9 @@ class MemoryDirectory:
         found = self.optins.get(purpose_key)
         return (self.tenants[found[0]], self.tenants[found[0]].purposes[found[1]]) if found else None
 
-    def api_tenant(self, secret: str) -> Tenant | None:
-        return self.tenants.get(self.keys.get(secret, ""))
+    def api_caller(self, secret: str) -> tuple[Tenant, str] | None:
+        tenant = self.tenants.get(self.keys.get(secret, ""))
+        return None if tenant is None else (tenant, "key")
 
 
 class MemoryLookup:

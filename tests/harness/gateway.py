@@ -203,7 +203,7 @@ class Gateway:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(20.0)
             sock.connect(str(control_path(self.settings)))
-            sock.sendall(json.dumps({"id": 1, "op": op, "args": args}).encode() + b"\n")
+            sock.sendall(json.dumps({"id": 1, "op": op, "args": args, "actor": "operator:test"}).encode() + b"\n")
             with sock.makefile("rb") as lines:
                 answer: Table = json.loads(lines.readline())
         return answer

@@ -60,7 +60,7 @@ def test_a_suspended_login_stops_in_every_open_session_and_no_other(start: Start
         writing.envelope(SENDER, "ann@dest.example")
         writing.send(MESSAGE[:30])
         assert other.login(*gateway.logins["transactional"]).startswith("235")
-        gateway.op("credential.suspend", name="personal", reason="stolen", by="ops")
+        gateway.op("credential.suspend", name="personal", reason="stolen")
         delays = seconds_until_refused(clients, time.monotonic())
         sys.stdout.write(f"refused in open sessions after {min(delays):.2f} to {max(delays):.2f} s\n")
         assert max(delays) < SOON
@@ -74,7 +74,7 @@ def test_a_suspended_login_stops_in_every_open_session_and_no_other(start: Start
     gateway.settle()
     assert sum("ann@dest.example" in one.rcpt[0] for one in hop.wait(0)) == 1, "the other login's mail and no more"
     assert gateway.metric('zegel_suspended_accounts{kind="credential"}') == 1.0
-    gateway.op("credential.resume", name="personal", reason="new password", by="ops")
+    gateway.op("credential.resume", name="personal", reason="new password")
     gateway.within(lambda: _sends(gateway), SOON, "not released")
 
 
@@ -85,7 +85,7 @@ def test_its_queue_freezes_and_leaves_when_a_person_releases_it(start: Start) ->
     for number in range(10):
         login = ("personal", "transactional")[number % 2]
         post(gateway, login, ANN, letter("To: ann@dest.example", f"Subject: {number}"))
-    gateway.op("tenant.suspend", name="shop", reason="bought list", by="ops")
+    gateway.op("tenant.suspend", name="shop", reason="bought list")
     gateway.until(lambda: not any(_sends(gateway) for _ in range(SESSIONS)), 5.0, "a worker has not heard")
     hop.up()
     gateway.until(lambda: gateway.op("queue.stats")["frozen"] == 10, 20.0, "not frozen")
@@ -101,7 +101,7 @@ def test_its_queue_freezes_and_leaves_when_a_person_releases_it(start: Start) ->
     gateway.until(lambda: gateway.op("queue.stats")["frozen"] == 10, 10.0, "not frozen after a restart")
     assert len(hop.wait(1)) == 1, "nothing of it left, and the contact is told once"
 
-    gateway.op("tenant.resume", name="shop", reason="list thrown away", by="ops")
+    gateway.op("tenant.resume", name="shop", reason="list thrown away")
     released = time.monotonic()
     arrived = hop.wait(11)
     sys.stdout.write(f"10 frozen messages left {time.monotonic() - released:.2f} s after the release\n")
@@ -129,7 +129,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[list[Gateway], RedisServer]]:
 def test_it_holds_at_every_gateway_of_the_same_redis(pair: tuple[list[Gateway], RedisServer]) -> None:
     (one, two), redis = pair
     with transactions(two, "personal") as clients:
-        one.op("tenant.suspend", name="shop", reason="spam", by="ops")
+        one.op("tenant.suspend", name="shop", reason="spam")
         delays = seconds_until_refused(clients, time.monotonic())
         sys.stdout.write(f"refused at the other gateway after {min(delays):.2f} to {max(delays):.2f} s\n")
         assert max(delays) < SOON
@@ -137,7 +137,7 @@ def test_it_holds_at_every_gateway_of_the_same_redis(pair: tuple[list[Gateway], 
 
     redis.kill()
     assert not _sends(two), "a Redis that is away releases nobody"
-    two.op("tenant.resume", name="shop", by="ops")
+    two.op("tenant.resume", name="shop")
     two.until(lambda: _sends(two), 5.0, "not released where it was said")
     assert not _sends(one), "it cannot have heard"
     redis.start()
@@ -145,7 +145,7 @@ def test_it_holds_at_every_gateway_of_the_same_redis(pair: tuple[list[Gateway], 
     assert _sends(two)
 
     redis.ask("FLUSHALL")
-    one.op("credential.suspend", name="personal", by="ops")
+    one.op("credential.suspend", name="personal")
     two.within(lambda: not _sends(two), SOON, "a Redis that forgot is told again")
 
 

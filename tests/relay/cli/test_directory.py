@@ -130,9 +130,9 @@ def test_an_api_key_is_shown_once(shop: Zegel, tmp_path: Path) -> None:
     made = shop.ask("apikey", "add", "shop", "web")
     assert "secret" not in shop.ask("apikey", "list", "shop")[0]
     keyring = Keyring.open(tmp_path / "keys", create=False)
-    assert Directory.load(tmp_path / "data" / "zegel.db", keyring).api_tenant(made["secret"]) is not None
+    assert Directory.load(tmp_path / "data" / "zegel.db", keyring).api_caller(made["secret"]) is not None
     shop.ask("apikey", "revoke", "shop", "web")
-    assert Directory.load(tmp_path / "data" / "zegel.db", keyring).api_tenant(made["secret"]) is None
+    assert Directory.load(tmp_path / "data" / "zegel.db", keyring).api_caller(made["secret"]) is None
 
 
 def test_a_policy_is_set_and_shown_and_cleared(shop: Zegel) -> None:

@@ -35,13 +35,13 @@ async def ownership(tmp_path: Path) -> AsyncIterator[Ownership]:
 
 
 def waiting(*ops: str) -> list[Waiting]:
-    return [(op, {"number": number}, asyncio.Future()) for number, op in enumerate(ops)]
+    return [(op, {"number": number}, asyncio.Future(), "gateway") for number, op in enumerate(ops)]
 
 
 async def test_who_leaves_goes_first_and_one_chunk_of_an_import_along() -> None:
     calls = waiting("consent.import_rows", "consent.import_rows", "tenant.add", "optout", "consent.import_rows")
     batch, rest = next_batch(calls)
-    assert [op for op, _, _ in batch] == ["optout", "consent.import_rows", "tenant.add"]
+    assert [op for op, *_ in batch] == ["optout", "consent.import_rows", "tenant.add"]
     assert rest == [calls[1], calls[4]]
 
 

@@ -71,7 +71,7 @@ class Node:
         self.letters.append(args)
 
     def say(self, op: str, name: str, reason: str = "") -> None:
-        self.owner.call(op, {"name": name, "reason": reason, "by": "ops"})
+        self.owner.call(op, {"name": name, "reason": reason})
 
     @property
     def suspended(self) -> set[str]:
