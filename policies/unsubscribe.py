@@ -4,7 +4,8 @@ It carries exactly one List-Unsubscribe with exactly one https link and exactly 
 (UNSUB-1, -2, -3). The link must be reachable from the internet; it is never tried out (UNSUB-12). One link for several
 recipients names nobody, so such a mail gets a link of ours in each copy, or is refused (UNSUB-6). Mail without the pair is
 refused, or gets ours where the tenant chose that (UNSUB-16), with a List-Id that stays the same (UNSUB-18). A link that
-people can see is looked for in the text, and demanded where the tenant chose that (UNSUB-10). Personal and transactional
+people can see is looked for in the text, and demanded where the tenant chose that (UNSUB-10). What looks like one of our
+placeholders and is none would be a dead link for everybody, and is refused (UNSUB-10). Personal and transactional
 mail needs none of this and gets none of it (UNSUB-17).
 """
 
@@ -16,7 +17,7 @@ from relay.mail.envelope import MailClass, Submission
 from relay.mail.links import find_way_out
 from relay.mail.listfields import Pair, list_id, opt_out_pair
 from relay.mail.message import Message
-from relay.mail.placeholders import WAY_OUT, has_placeholder
+from relay.mail.placeholders import WAY_OUT, WAYS_OUT, garbled, has_placeholder
 from relay.mail.texts import read_texts
 from relay.policy.facts import Facts
 from relay.policy.options import option
@@ -42,6 +43,9 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
         return Verdict.reject("unsubscribe.list_id_twice")
     if mail.mail_class is not MailClass.COMMERCIAL:
         return Verdict.accept()
+    unfilled = garbled(" ".join(read_texts(message)))
+    if unfilled:
+        return Verdict.reject("unsubscribe.placeholder_garbled", what=unfilled, mark=WAY_OUT)
     pair = opt_out_pair(message)
     verdict = _pair(mail, message, pair, settings)
     if verdict.reason and not verdict.changes:
@@ -51,7 +55,7 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     if is_filled:
         changes.append(Edit("placeholders", "", "", "UNSUB-16"))
     if settings.visible_link != "off":
-        note = _visible(message, (*pair.uris, WAY_OUT) if is_filled else pair.uris)
+        note = _visible(message, (*pair.uris, *WAYS_OUT) if is_filled else pair.uris)
         if note is not None and note.reason == "unsubscribe.visible_link_missed" and settings.visible_link == "enforce":
             return Verdict.reject("unsubscribe.no_visible_link")
         changes += [note] if note is not None else []

@@ -3,8 +3,10 @@
 Theory of operation. Only text parts are looked into that a reader shows and nobody signed or encrypted (MSG-6). A body is
 cut once into pieces around the marks; each copy is those pieces joined with its own links. In plain and quoted-printable
 parts only the mark's own octets change, also where a soft line break or an `=7B` lies in it; a base64 part that holds a
-mark is encoded anew from its changed content. Long bodies are searched in windows, so that a thread that does it never
-holds up the others for long; a mark that soft line breaks stretch over more than MAX_MARK_BYTES is none.
+mark is encoded anew from its changed content. Editors and template engines rewrite what stands in an `href`: braces come
+as `%7B`, with spaces, behind a scheme; those are marks as well. What else looks like one is `garbled`: a dead link. Long
+bodies are searched in windows, so that a thread that does it never holds up the others for long; a mark that soft line
+breaks stretch over more than MAX_MARK_BYTES is none.
 """
 
 from __future__ import annotations
@@ -24,13 +26,22 @@ MAX_MARK_BYTES = 1024
 WINDOW_BYTES = 64 * 1024
 NAMES = ("unsubscribe", "my")
 WAY_OUT = "{{zegel_unsubscribe}}"
+WAYS_OUT = tuple(  # as editors and template engines write it, in small letters
+    f"{scheme}{opens}zegel_unsubscribe{closes}"
+    for opens, closes in (("{{", "}}"), ("{{ ", " }}"), ("%7b%7b", "%7d%7d"), ("%7b%7b%20", "%20%7d%7d"))
+    for scheme in ("", "http://", "https://")
+)
 MARKS = tuple(f"{{{{zegel_{name}}}}}".encode() for name in NAMES)
 
 _WIDE = ("utf-16", "utf-32")
-_LONGEST_MARK = 4 * max(map(len, MARKS))
+_LONGEST_MARK = 4 * max(map(len, MARKS))  # room for the other spellings too
 _CODECS = {"utf-16": ("utf-16-le", "utf-16-be"), "utf-32": ("utf-32-le", "utf-32-be")}
-_PLAIN = re.compile(rb"\{\{zegel_(?:(unsubscribe)|(my))\}\}")
-_QUOTED_HINTS = (b"{{", b"{=", b"=7B", b"=7b")
+_PLAIN = re.compile(
+    rb"(?:https?://)?(?:\{\{|%7[Bb]%7[Bb])(?: |%20)?zegel_(?:(unsubscribe)|(my))(?: |%20)?(?:\}\}|%7[Dd]%7[Dd])"
+)
+_GAP = r"(?:\s|%20|&nbsp;|<[^<>]{0,100}>){0,3}"
+_GARBLED = re.compile(rf"(?:[{{\[]|%7b|%5b|&#0?123;|&#x7b;|&lcub;|&lbrace;){_GAP}zegel[\s_-]?(?:unsub|my)\w{{0,20}}")
+_QUOTED_HINTS = (b"{{", b"{=", b"=7B", b"=7b", b"%7B%", b"%7b%", b"%7=", b"%=", b"=25")
 _QUOTED_LINE = 72  # characters of a line of quoted-printable (at most 76, RFC 2045 section 6.7)
 
 
@@ -42,10 +53,17 @@ def _quoted(text: str) -> str:
     return _SOFT.join(f"(?:{re.escape(c)}|=(?i:{ord(c):02x}))" for c in text)
 
 
+def _any_quoted(*texts: str) -> str:
+    return f"(?:{'|'.join(map(_quoted, texts))})"
+
+
+_SPACE = f"(?:{_SOFT}{_any_quoted(' ', '%20')})?{_SOFT}"
 _QUOTED = re.compile(
-    (f"{_quoted('{{zegel_')}{_SOFT}(?:({_quoted('unsubscribe')})|({_quoted('my')})){_SOFT}{_quoted('}}')}").encode(
-        "ascii"
-    )
+    (
+        f"(?:{_any_quoted('http://', 'https://')}{_SOFT})?{_any_quoted('{{', '%7B%7B', '%7b%7b')}{_SPACE}"
+        f"{_quoted('zegel_')}{_SOFT}"
+        f"(?:({_quoted('unsubscribe')})|({_quoted('my')})){_SPACE}{_any_quoted('}}', '%7D%7D', '%7d%7d')}"
+    ).encode("ascii")
 )
 
 
@@ -89,6 +107,15 @@ def has_placeholder(message: Message) -> bool:
     return message.has_placeholder
 
 
+def garbled(text: str) -> str:
+    """What in a shown text looks like one of our placeholders and is none, so that nobody fills it; "" where nothing does."""
+    lower = text.lower()
+    if "zegel" not in lower:
+        return ""
+    found = _GARBLED.search(_PLAIN.sub(b"", text.encode("utf-8", "replace")).decode().lower())
+    return " ".join(found[0].split()) if found else ""
+
+
 def template(fields: list[Field], body: bytes) -> Template | None:
     """The body under that header block as a template; None where it has no place for a link."""
     made = structure(Message(body, fields, 0))
@@ -122,7 +149,7 @@ def _found(raw: bytes, parts: Sequence[Part]) -> Iterator[tuple[int, int, Piece]
 
 
 def _marks(raw: bytes, start: int, end: int, *, is_quoted: bool) -> Iterator[re.Match[bytes]]:
-    hints, pattern = (_QUOTED_HINTS, _QUOTED) if is_quoted else ((b"{{zegel_",), _PLAIN)
+    hints, pattern = (_QUOTED_HINTS, _QUOTED) if is_quoted else ((b"zegel_",), _PLAIN)
     while start < end:
         window = start + WINDOW_BYTES
         seen = min(window + MAX_MARK_BYTES, end)
@@ -137,20 +164,28 @@ def _marks(raw: bytes, start: int, end: int, *, is_quoted: bool) -> Iterator[re.
 def _coded(part: Part, raw: bytes) -> Coded | None:
     charset = part.params.get("charset", "").lower()
     wide = next((name for name in _WIDE if charset.startswith(name)), "")
-    marks = {mark.decode().encode(codec): codec for codec in _CODECS.get(wide, ("ascii",)) for mark in MARKS}
     tail = b""
     for piece in loose_pieces(raw, part.start, part.end):
-        for mark, codec in marks.items():
-            if mark in tail + piece:
-                content = b"".join(loose_pieces(raw, part.start, part.end))
-                return Coded(content, codec, raw[part.end - 2 : part.end] == b"\r\n")
+        codec = _codec(tail + piece, wide)
+        if codec:
+            content = b"".join(loose_pieces(raw, part.start, part.end))
+            return Coded(content, codec, raw[part.end - 2 : part.end] == b"\r\n")
         tail = (tail + piece)[-_LONGEST_MARK:]
     return None
+
+
+def _codec(content: bytes, wide: str) -> str:
+    """How the marks in `content` are written; "" where there is none."""
+    if not wide:
+        return "ascii" if b"zegel_" in content and _PLAIN.search(content) else ""
+    return next((c for c in _CODECS[wide] for mark in MARKS if mark.decode().encode(c) in content), "")
 
 
 def _written(piece: Slot | Coded, links: tuple[bytes, ...]) -> bytes:
     if isinstance(piece, Coded):
         content = piece.content
+        if piece.codec == "ascii":
+            content = _PLAIN.sub(lambda match: links[(match.lastindex or 1) - 1], content)
         for mark, link in zip(MARKS, links, strict=True):
             content = content.replace(mark.decode().encode(piece.codec), link.decode().encode(piece.codec))
         encoded = encodebytes(content).replace(b"\n", b"\r\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import quopri
 import time
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from relay.mail.address import MAX_DIVIDERS, dividers
 from relay.mail.displayname import named_domains
 from relay.mail.message import Malformed, Message
-from relay.mail.placeholders import WINDOW_BYTES, has_placeholder, template
+from relay.mail.placeholders import WINDOW_BYTES, garbled, has_placeholder, template
 from relay.mail.texts import read_texts
 from relay.mail.visible import Unreadable, audience, own_addresses, visible_addresses
 
@@ -188,6 +189,30 @@ def test_a_mark_is_found_wherever_it_stands_in_a_long_body(encoding: str, at: in
     filled = base64.b64decode(filled) if encoding == "base64" else filled
     assert filled.count(b"https:") == (1 if encoding == "base64" else 2)
     assert b"zegel" not in filled
+
+
+@pytest.mark.parametrize("encoding", ["7bit", "quoted-printable", "base64"])
+@pytest.mark.parametrize("scheme", ["", "http://", "https://"])
+@pytest.mark.parametrize(
+    ("opens", "closes"), [("{{", "}}"), ("{{ ", " }}"), ("%7B%7B", "%7D%7D"), ("%7b%7b%20", "%20%7d%7d")]
+)
+def test_what_editors_and_template_engines_make_of_a_mark_is_one_too(
+    encoding: str, scheme: str, opens: str, closes: str
+) -> None:
+    body = f'<a href="{scheme}{opens}zegel_unsubscribe{closes}">x</a>\r\n'
+    assert garbled(body) == ""
+    if encoding == "quoted-printable":
+        body = "".join(f"={ord(c):02X}" if c.isalpha() or c == "=" else f"{c}=\r\n" for c in body.strip()) + "\r\n"
+    if encoding == "base64":
+        body = base64.encodebytes(body.encode()).decode().replace("\n", "\r\n")
+    message = mail("Content-Type: text/html", f"Content-Transfer-Encoding: {encoding}", body=body)
+    assert has_placeholder(message)
+    made = template(message.fields, message.raw[message.body_start :])
+    assert made is not None
+    filled = made.fill(("https://g/u", "https://g/my"))
+    if encoding != "7bit":
+        filled = base64.b64decode(filled) if encoding == "base64" else quopri.decodestring(filled)
+    assert filled.strip() == b'<a href="https://g/u">x</a>'
 
 
 @pytest.mark.parametrize("piece", ["{=\r\n", "{{zegel_unsubscrib=\r\n", "{{zegel_my}=\r\n=7D" + "x\r\n"])
