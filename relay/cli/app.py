@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -82,7 +83,15 @@ def _top(
 def main() -> None:
     """Run the command line of this process. Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 something is down."""
     _stand_in_for_closed_streams()
+    _print_what_can_be_printed()
     app(prog_name="zegel")
+
+
+def _print_what_can_be_printed() -> None:
+    """A terminal of an 8-bit locale has no dash: what was asked for is done by then, and a password is shown only once."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _stand_in_for_closed_streams() -> None:

@@ -52,7 +52,8 @@ def say(*lines: str) -> None:
 
 
 def clean(text: str) -> str:
-    """Without control characters."""
+    """Without control characters; the folds of a field are line breaks."""
+    text = text.replace("\r\n", "\n")
     return text if text.isprintable() else "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
 
 

@@ -99,6 +99,25 @@ def at_a_terminal(answer: str, *words: str | Path) -> int:
         os.close(theirs)
 
 
+def test_a_terminal_without_a_dash_gets_the_answer(shop: Zegel, tmp_path: Path) -> None:
+    """What was asked for was done, and then came a defect in zegel itself; a password is shown only once."""
+    command = [
+        sys.executable,
+        "-m",
+        "relay",
+        "credential",
+        "add",
+        "shop",
+        "--stream",
+        "marketing",
+        "-c",
+        str(shop.config),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "iso-8859-15"}
+    told = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert (told.returncode, told.stderr) == (0, b"") and b"password" in told.stdout
+
+
 def test_a_deletion_is_asked_for(shop: Zegel, tmp_path: Path) -> None:
     number = put(tmp_path)
     words = ("queue", "delete", number, "-c", shop.config)
