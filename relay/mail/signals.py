@@ -45,6 +45,14 @@ _OWED = re.compile(
     r"[€$£]\s?[\d.,]{1,12}-?[\s*]{1,3}(?:\w{1,12}\s){0,3}?(?:te\s(?:betalen|voldoen|ontvangen)|open\b|openstaan|verschuldigd|betaald"
     r"|to\s(?:pay|be\spaid)|due\b|outstanding|owed\b|paid\b|zu\s(?:zahlen|bezahlen)|offen\b|fällig)"
 )
+# The discount of a bill for who pays early: "Betalingskorting 2% bij betaling binnen 8 dagen". More is an offer.
+_PAID_EARLY = re.compile(
+    r"betalingskorting|contantkorting|(?:bij|indien|mits|wanneer|als)\s(?:\w{1,12}\s){0,3}?(?:betaling|betaald|betaalt)\sbinnen"
+    r"|(?:if|when|for)\s(?:\w{1,12}\s){0,2}?(?:paid|pay|payment)\s(?:\w{1,12}\s)?within|(?:early|prompt)[\s-]payment"
+    r"|bei\szahlung\s(?:\w{1,12}\s)?(?:innerhalb|binnen)"
+)
+_SHARE = re.compile(r"(?<!\d)(\d{1,3})(?:[.,]\d{1,2})?\s?(?:%|procent|percent|prozent)")
+MAX_PAID_EARLY = 5  # percent
 _PERCENT = ("%", "procent", "percent", "prozent")
 _MONEY = r"(?:€|eur|\$|£)?\s?"
 _BETWEEN = r"[\s<|():*='\"]{0,80}+"
@@ -191,8 +199,8 @@ def _has_price(lower: str) -> bool:
     """
     percents = (place for sign in _PERCENT for place in _places(lower, sign))
     offs = (found for place in percents for found in _PERCENT_OFF.finditer(lower, max(0, place - 60), place + 60))
-    ends = dict.fromkeys(off.end() for off in offs)  # most are near to more than one sign
-    if any(not _is_booked(lower, end) for end in islice(ends, MAX_AMOUNTS)):
+    found = {off.end(): off.start() for off in offs}  # most are near to more than one sign
+    if any(not _is_booked(lower, e) and not _is_paid_early(lower, s, e) for e, s in islice(found.items(), MAX_AMOUNTS)):
         return True
     amounts = [place for sign in "€$£" for place in _places(lower, sign)]
     wanted = (place for place in amounts if _ONLY.search(lower[max(0, place - 20) : place]))
@@ -203,6 +211,13 @@ def _has_code(lower: str, lines: str = "") -> bool:
     """A code to buy with; `lines` is the same text with its line ends, where `lower` has none."""
     ends = (place + len(word) for word in _DISCOUNT_WORDS for place in _places(lower, word))
     return any(not _is_booked(lines or lower, end, _BOOKED_CODE) for end in islice(ends, MAX_AMOUNTS))
+
+
+def _is_paid_early(lower: str, start: int, end: int) -> bool:
+    """Whether the discount that stands there is for who pays a bill soon."""
+    share = _SHARE.search(lower, max(0, start - 3), end)
+    line = lower[max(0, start - 40) : start].rpartition("\n")[2] + lower[start : end + 60].partition("\n")[0]
+    return share is not None and int(share[1]) <= MAX_PAID_EARLY and _PAID_EARLY.search(line) is not None
 
 
 def _is_booked(lower: str, end: int, row: re.Pattern[str] = _BOOKED) -> bool:
