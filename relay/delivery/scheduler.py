@@ -34,7 +34,7 @@ from relay.observe.log import log
 from relay.spool.contract import Spool, SpoolUnavailable
 from relay.spool.item import Fate, Item
 
-HOST_WAIT_SECONDS = 30.0
+HOST_WAITS = (30.0, 30.0, 90.0, 270.0, 810.0)  # by sessions in a row that ended at this message: others go first
 UNKNOWN_WAIT_SECONDS = 60.0
 RECORD_RETRY_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 960.0
@@ -263,7 +263,8 @@ class Scheduler:
     def _next_round(self, item: Item, told: dict[int, Outcome], again: Collection[int], *, now: float) -> None:
         current = self.passes[item.id]
         is_host = any(isinstance(told[index], Deferred) and told[index].scope is Scope.HOST for index in again)  # type: ignore[union-attr]  # Deferred, as just said
-        item.due = now + HOST_WAIT_SECONDS if is_host else now
+        cuts = min(item.state.get("cuts", 0) + 1, len(HOST_WAITS) - 1) if is_host and len(again) == len(told) else 0
+        item.state["cuts"], item.due = cuts, now + (HOST_WAITS[cuts] if is_host else 0.0)
         until = self._warns_until(item, now) if is_host else 0.0
         if told:
             self._log.concluded(item, told, gave_up=False, recoded=current.recoded)

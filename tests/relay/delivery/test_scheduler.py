@@ -293,6 +293,26 @@ async def test_a_host_that_fails_each_time_costs_no_try_but_a_warning_and_an_end
     assert "Action: failed" in report_of(await desk.take())
 
 
+async def test_a_message_at_which_each_session_ends_lets_others_go_first(desk: Desk) -> None:
+    """A cut at one recipient, and all mail stood behind it: it had every trial connection, and the host waited ever longer."""
+    culprit = await desk.commit()
+    for seconds in (30.0, 90.0, 270.0, 810.0, 810.0):
+        attempt = await desk.take()
+        assert attempt is not None and attempt.item.id == culprit.id
+        began = desk.clock.now()
+        attempt.done([CUT])
+        await desk.settle()
+        assert attempt.item.due == began + seconds and attempt.item.state.get("tries", 0) == 0
+        if attempt.item.state["cuts"] < 4:
+            await desk.wait_for(seconds + 1)
+        else:
+            break
+    other = await desk.commit()
+    await desk.wait_for(720.0)  # as long as a host may wait
+    attempt = await desk.take()
+    assert attempt is not None and attempt.item.id == other.id
+
+
 @pytest.mark.parametrize("why", [LATER, CUT])
 async def test_a_delay_is_told_with_its_end_for_each_recipient(desk: Desk, why: Deferred) -> None:
     """OUT-12, RFC 3464 section 2.3.9: the sender learns how long we go on, by program and by eye."""
