@@ -16,11 +16,15 @@ MAX_DOUBLINGS = 30
 
 
 class Plan(NamedTuple):
-    """First wait, longest wait and first wait after a refused login (a lock-out is worse than a delay); seconds."""
+    """First wait, longest wait, first wait after a refused login (a lock-out is worse than a delay); seconds.
+
+    `session_seconds`: the longest after a session that had begun; it may have ended at one message, and others wait behind it.
+    """
 
     first_seconds: float = 5.0
     longest_seconds: float = 600.0
     login_seconds: float = 60.0
+    session_seconds: float = 30.0
 
 
 class HostState(NamedTuple):
@@ -50,7 +54,8 @@ def failed(state: HostState, failure: Failure, now: float, *, plan: Plan = Plan(
     if now < state.until:
         return state._replace(stage=failure.stage, why=failure.why)
     first = max(plan.first_seconds, plan.login_seconds) if failure.stage == "auth" else plan.first_seconds
-    wait = min(plan.longest_seconds, first * 2.0 ** min(state.failures, MAX_DOUBLINGS))
+    longest = plan.session_seconds if failure.stage == "session" else plan.longest_seconds
+    wait = min(longest, first * 2.0 ** min(state.failures, MAX_DOUBLINGS))
     return HostState(state.failures + 1, now + wait * (1.0 + 0.2 * jitter), failure.stage, failure.why)
 
 

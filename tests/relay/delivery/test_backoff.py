@@ -52,3 +52,15 @@ def test_after_the_wait_one_connection_is_a_trial_and_only_mail_proves_it() -> N
     assert name_of(state, 105.0) == "trial"
     assert allows(proven(state), 105.0, 7)
     assert name_of(proven(state), 0.0) == "usable"
+
+
+def test_sessions_that_end_at_a_message_never_keep_the_host_waiting_long() -> None:
+    """It may be that message alone, and all other mail waits behind it."""
+    state, now = FRESH, 0.0
+    for _ in range(12):
+        state = failed(
+            state, Failure("session", "421 closing"), now, plan=Plan(first_seconds=5.0, longest_seconds=600.0)
+        )
+        assert state.until - now <= 30.0
+        now = state.until
+    assert failed(state, Failure("connect", "refused"), now, plan=Plan()).until - now == 600.0
