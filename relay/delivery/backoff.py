@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     first_seconds: float = 5.0
     longest_seconds: float = 600.0
     login_seconds: float = 60.0
-    session_seconds: float = 30.0
+    session_seconds: float = 15.0
 
 
 class HostState(NamedTuple):

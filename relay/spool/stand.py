@@ -34,15 +34,18 @@ SHORT = REFILL // 2
 
 
 class ItemLine(deque[Item]):
-    """First in, first out, of messages with their bodies."""
+    """First in, first out, of messages with their bodies. `key` is its place among the lines of its rank."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: int) -> None:
         super().__init__()
+        self.key = key
         self.bytes = 0
 
 
 class Fair:
-    """Who is next: rank 0 first, eight to one; within a rank the tenants in turn."""
+    """Who is next: rank 0 first, eight to one; within a rank the tenants in turn. Messages at which a host has ended the session
+    are a line of their own beside their tenant's: where one connection at a time is tried, every other is for mail that was not.
+    """
 
     def __init__(self) -> None:
         self.lines: list[OrderedDict[int, ItemLine]] = [OrderedDict() for _ in range(RANKS)]
@@ -52,9 +55,10 @@ class Fair:
 
     def push(self, item: Item) -> None:
         lines = self.lines[item.rank]
-        line = lines.get(item.tenant)
+        key = ~item.tenant if item.state.get("cuts") else item.tenant
+        line = lines.get(key)
         if line is None:
-            line = lines[item.tenant] = ItemLine()
+            line = lines[key] = ItemLine(key)
         size = len(item.raw or b"")
         line.append(item)
         line.bytes += size
@@ -68,11 +72,11 @@ class Fair:
         rank = 0 if first and (not second or self._served % (URGENT_PER_BULK + 1) < URGENT_PER_BULK) else 1
         self._served += 1
         lines = self.lines[rank]
-        tenant, line = next(iter(lines.items()))
+        line = next(iter(lines.values()))
         item = line.popleft()
         self._left(item, line)
         if line and len(lines) > 1:
-            lines.move_to_end(tenant)
+            lines.move_to_end(line.key)
         return item
 
     def _left(self, item: Item, line: ItemLine) -> None:
@@ -81,7 +85,7 @@ class Fair:
         self.bytes -= size
         self.size -= 1
         if not line:
-            del self.lines[item.rank][item.tenant]
+            del self.lines[item.rank][line.key]
 
     def remove(self, number: int) -> Item | None:
         """Take the message `number` out of the middle: for people, looks at every hot message."""
@@ -92,6 +96,11 @@ class Fair:
                     self._left(item, line)
                     return item
         return None
+
+    def held_of(self, rank: int, tenant: int) -> int:
+        """Octets of a tenant's bodies."""
+        found = (self.lines[rank].get(key) for key in (tenant, ~tenant))
+        return sum(line.bytes for line in found if line is not None)
 
     def all_lines(self) -> Iterator[ItemLine]:
         for lines in self.lines:
@@ -155,15 +164,14 @@ class Standing:
                 return False
         if self.hot.bytes + size <= HOT_BYTES:
             return True
-        line = self.hot.lines[item.rank].get(item.tenant)
-        return self._admits(item.rank, line) and self.hot.bytes + size <= 2 * HOT_BYTES
+        return self._admits(item.rank, item.tenant) and self.hot.bytes + size <= 2 * HOT_BYTES
 
-    def _admits(self, rank: int, line: ItemLine | None) -> bool:
-        """More of this line may come into memory."""
+    def _admits(self, rank: int, tenant: int) -> bool:
+        """More of this tenant's may come into memory."""
         if self.hot.bytes < HOT_BYTES:
             return True
         most = 2 * HOT_BYTES if rank == 0 else HOT_BYTES + HOT_BYTES // 2
-        return self.hot.bytes < most and (line is None or line.bytes < LINE_BYTES)
+        return self.hot.bytes < most and self.hot.held_of(rank, tenant) < LINE_BYTES
 
     def take(self) -> Item | None:
         item = self.hot.pop()
@@ -244,7 +252,7 @@ class Standing:
                 line = self.hot.lines[rank].get(tenant)
                 if line is not None and len(line) >= SHORT:
                     continue
-                if self._admits(rank, line):
+                if self._admits(rank, tenant):
                     short.append(tenant)
                 else:
                     self._blocked = True

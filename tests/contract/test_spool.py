@@ -176,6 +176,23 @@ async def test_tenants_take_turns(rig: Files) -> None:
     assert Counter(first) == {1: 5, 2: 5, 3: 5}
 
 
+async def test_mail_at_which_sessions_end_and_other_mail_take_turns(rig: Files) -> None:
+    """Where one connection at a time is tried, nine messages that end each session kept all later mail waiting."""
+    queue = await rig.open()
+    for _ in range(9):
+        await queue.commit(message(queue))
+    culprits = [await rig.take(queue) for _ in range(9)]
+    for item in culprits:
+        item.state["cuts"] = 1
+        await queue.record(item)
+    await asyncio.gather(*(queue.commit(message(queue)) for _ in range(9)))
+    first = [(await rig.take(queue)).state.get("cuts", 0) for _ in range(8)]
+    assert sorted(first) == [0] * 4 + [1] * 4
+    again = await rig.after_power_cut()
+    first = [(await rig.take(again)).state.get("cuts", 0) for _ in range(8)]
+    assert sorted(first) == [0] * 4 + [1] * 4, "also after a restart"
+
+
 async def test_a_campaign_that_fills_the_memory_keeps_nobody_waiting(
     rig: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:

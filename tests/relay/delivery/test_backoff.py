@@ -61,6 +61,6 @@ def test_sessions_that_end_at_a_message_never_keep_the_host_waiting_long() -> No
         state = failed(
             state, Failure("session", "421 closing"), now, plan=Plan(first_seconds=5.0, longest_seconds=600.0)
         )
-        assert state.until - now <= 30.0
+        assert state.until - now <= 15.0
         now = state.until
     assert failed(state, Failure("connect", "refused"), now, plan=Plan()).until - now == 600.0
