@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _ADDRESS = re.compile(r"@\s?([\w-]{1,63}(?:\.[\w-]{1,63}){1,6})")
 _HOST = re.compile(r"(?<![\w@.-])(?:https?://)?((?:[\w-]{2,63}\.){1,6}([a-z]{2,24}))(?![\w-])(?!\.[\w])")
@@ -19,13 +20,24 @@ _NAMES = """
     tm tn to tr tt tv tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw
     """
 _TOP = frozenset(_NAMES.split())
+_TITLES = frozenset(
+    ("dhr", "mevr", "mw", "mej", "fam", "fa", "gebr", "stg", "drs", "dr", "ir", "mr", "prof")
+)  # "Dhr.de Jong"
 
 
 def named_domains(display: str) -> list[str]:
     """Domains that a decoded display name holds, of addresses first; in lower case as written. Linear (MSG-11)."""
-    if "." not in display:
-        return []
     lower = display[:1_000].lower()
+    if not lower.isascii():
+        lower = unicodedata.normalize("NFKC", lower)  # full-width letters read like others
+    if "." not in lower:
+        return []
     found = [match.rstrip(".") for match in _ADDRESS.findall(lower)] if "@" in lower else []
-    found += [name for name, top in _HOST.findall(lower) if top in _TOP]
+    found += [name for name, top in _HOST.findall(lower) if top in _TOP and not _is_title(name, lower)]
     return found
+
+
+def _is_title(name: str, display: str) -> bool:
+    """A person's or firm's title that is written on to "de", a word of Dutch family names; the name follows."""
+    title, _, rest = name.partition(".")
+    return rest == "de" and title in _TITLES and f"{name} " in display
