@@ -28,9 +28,11 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
+from relay.counters.bounded import bound
 from relay.counters.contract import DAMAGED_KEY, CountersUnavailable
 from relay.settings.redis_url import RedisUrl
 
+bound()
 MAX_TOGETHER = 128
 _DAMAGED = re.compile("WRONGTYPE|attempt to |bad argument|not an integer")
 """What Redis and Lua say of a key of another type, and of one with another content than ours."""

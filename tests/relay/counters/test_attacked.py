@@ -55,10 +55,12 @@ def silent() -> Iterator[int]:
 
 
 class Liar:
-    """A server that answers every script with `says`, and everything else well."""
+    """A server that answers every script with `says`, and everything else well. `announced`: so many octets, and streams them."""
 
     def __init__(self) -> None:
         self.says = b""
+        self.announced = 0
+        self.sent = 0
 
     async def start(self) -> str:
         self._server = await asyncio.start_server(self._met, "127.0.0.1", 0)
@@ -72,6 +74,12 @@ class Liar:
             while line := await reader.readline():
                 command = [await self._word(reader) for _ in range(int(line[1:]))]
                 is_script = command[0].startswith(b"EVAL")
+                if is_script and self.announced:
+                    writer.write(b"$%d\r\n" % self.announced)
+                    while True:
+                        writer.write(bytes(1 << 20))
+                        await writer.drain()
+                        self.sent += 1 << 20
                 writer.write(b"$%d\r\n%s\r\n" % (len(self.says), self.says) if is_script else b"+OK\r\n")
         writer.close()
 
@@ -103,6 +111,20 @@ async def test_an_answer_that_the_script_never_gives_is_none(liar: Liar) -> None
             liar.says = lie + b" 0" if lie in lies else lie
             with pytest.raises(CountersUnavailable, match="WrongAnswer"):
                 await remote.take(charges, START, once="1", park=True)
+    finally:
+        await wire.close()
+
+
+@pytest.mark.parametrize("announced", [4_000_000_000, 5_000_000])
+async def test_an_endless_answer_is_not_read(liar: Liar, announced: int) -> None:
+    """It was, for as long as an answer may take: half a gigabyte in each process."""
+    wire = wire_to(await liar.start(), 5.0)
+    liar.announced = announced
+    try:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(CountersUnavailable):
+            await RedisCounters(wire).take([(LIMIT, 1)], START, once="1", park=True)
+        assert asyncio.get_running_loop().time() - began < 4.0 and liar.sent < 64 << 20
     finally:
         await wire.close()
 
