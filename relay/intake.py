@@ -283,7 +283,7 @@ class Intake:
     def _count_refusal(self, ruling: Ruling) -> None:
         rule = REASONS[ruling.reason].rule
         if ruling.mail.message is not None:
-            _count(ruling, ruling.action.word)
+            count_message(ruling.mail.account, ruling.action.word)
         metrics.RECIPIENTS.inc(("refused",), max(1, len(ruling.mail.recipients)))
         metrics.REFUSALS.inc((rule,))
         if rule.startswith("THROTTLE"):
@@ -303,7 +303,7 @@ class Intake:
         known_as = message_id(message) or next((e.value for e in ruling.edits if e.name == "Message-ID"), "")
         size = message.size if message else 0
         self.trace.answered(item.id, ruling, word, reply=reply, message_id=known_as, size=size)
-        _count(ruling, "hold" if word == "held" else "accept")
+        count_message(ruling.mail.account, "hold" if word == "held" else "accept")
         if word == "parked":
             self._bit(ruling.mail, _parked_by(ruling))
         elif ruling.reason.startswith("throttle.sudden"):
@@ -326,10 +326,10 @@ class Intake:
             self.gather.shared.seen([bite_key(scope, name, Who.of(mail))], DAY, mail.now)
 
 
-def _count(ruling: Ruling, verdict: str) -> None:
-    mail = ruling.mail
-    metrics.MESSAGES.inc((mail.stream.value, verdict))
-    metrics.TENANT_MESSAGES.inc((mail.account.tenant.name, verdict))
+def count_message(account: Account, verdict: str) -> None:
+    """One message was answered, or ended before it began: at MAIL, or since no recipient of it was taken."""
+    metrics.MESSAGES.inc((account.credential.stream.value, verdict))
+    metrics.TENANT_MESSAGES.inc((account.tenant.name, verdict))
 
 
 def _parked_by(ruling: Ruling) -> dict[str, str]:

@@ -53,6 +53,9 @@ class _Front:
     async def _yes(self) -> str:
         return "250 2.0.0 queued"
 
+    def unsent(self, transaction: Transaction) -> None:
+        return
+
     def say(self, reason: str, account: Account | None = None, **detail: str) -> str:
         return f"550 5.7.1 {reason}"
 

@@ -20,13 +20,13 @@ __all__ = ["CATALOGUE", "Base", "Snapshot", "merge", "snapshot", "together"]
 
 MESSAGES = Counter(
     "zegel_messages_total",
-    "Messages answered at the end of data.",
+    "Messages by what became of them at intake; refused ones count once, at MAIL, RCPT or the end of data.",
     "How much comes in, and how much of it may leave?",
     [STREAM, VERDICT],
 )
 TENANT_MESSAGES = Counter(
     "zegel_tenant_messages_total",
-    "Messages of each tenant answered at the end of data.",
+    "The same by tenant.",
     "Who sends how much, and who is refused?",
     [TENANT, VERDICT],
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from relay.clock import Clock
 from relay.directory import Directory
-from relay.intake import Intake
+from relay.intake import Intake, count_message
 from relay.limits import client_key
 from relay.mail.address import Address
 from relay.mail.envelope import Account, Envelope, Recipient, Submission
@@ -127,7 +127,10 @@ class Desk:
         transaction.account = account
         transaction.own_limit = _own(account, "recipients_per_message")
         transaction.generation = self._generation()
-        return self._intake.sender(self._submission(transaction, ()))
+        refusal = self._intake.sender(self._submission(transaction, ()))
+        if refusal is not None:
+            count_message(account, _verdict(refusal))
+        return refusal
 
     def recipient(self, transaction: Transaction, address: Address, recipient: Recipient) -> str | None:
         if self._current(transaction.account) is None:
@@ -137,7 +140,12 @@ class Desk:
         if said.settled:
             transaction.settled.add(recipient.address)
         transaction.is_alone = transaction.is_alone or said.alone
+        if said.refusal is not None and transaction.refused != "reject":
+            transaction.refused = _verdict(said.refusal)
         return said.refusal
+
+    def unsent(self, transaction: Transaction) -> None:
+        count_message(transaction.account, transaction.refused)
 
     def _submission(
         self, transaction: Transaction, recipients: tuple[Recipient, ...], *, in_company: bool = False
@@ -180,6 +188,10 @@ class Desk:
             return
         metrics.CRASHES.inc(("session",))
         log.error(events.SESSION_CRASHED, kind=type(error).__name__, place=place_of(error))
+
+
+def _verdict(refusal: str) -> str:
+    return "reject" if refusal.startswith("5") else "defer"
 
 
 def _own(account: Account, name: str) -> int:

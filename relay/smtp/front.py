@@ -63,6 +63,7 @@ class Transaction:
     mailboxes: set[str] = field(default_factory=set)  # of `recipients`: each gets one copy however often it is named
     settled: set[str] = field(default_factory=set)
     is_asked: bool = False  # some RCPT was answered, if only with a refusal
+    refused: str = ""  # reject | defer: what policies said of some RCPT
     is_alone: bool = False  # who was taken takes no company (CLASS-7)
     generation: int = 0  # of the consent store when `settled` was judged
     own_limit: int = 0  # recipients that this account may name; 0: as everybody (`Limits.max_recipients`)
@@ -96,6 +97,9 @@ class Front(Protocol):
     ) -> str | Awaitable[str | None] | None: ...
 
     def message(self, transaction: Transaction, raw: bytes) -> Awaitable[str]: ...
+
+    def unsent(self, transaction: Transaction) -> None:
+        """It ended with nobody to send to: what it had were refused."""
 
     def say(self, reason: str, account: Account | None = None, **detail: str) -> str: ...
 

@@ -33,9 +33,11 @@ class Receiving(Connection):
         self._quit = False
 
     def _reset(self) -> None:
-        self.transaction = None
+        ended, self.transaction = self.transaction, None
         self._chunks = None
         self._give_back()
+        if ended is not None and ended.refused and not ended.recipients:
+            self.front.unsent(ended)
 
     def _give_back(self) -> None:
         if self._held:

@@ -14,7 +14,8 @@ from relay.keyring import Keyring
 from relay.owner import Owner
 from relay.serve.boot import HISTORY
 from tests.harness.certificates import write_pair
-from tests.harness.gateway import MESSAGE, Gateway, _Places
+from tests.harness.client import Client
+from tests.harness.gateway import MESSAGE, SENDER, Gateway, _Places
 from tests.relay.cli.test_running import send
 
 DAY = 86_400.0
@@ -128,6 +129,40 @@ def test_what_waits_and_what_is_held_have_ages_of_their_own(gateway: Gateway) ->
         gateway.until(lambda name=name: gateway.metric(name) > 0, AGE_SECONDS, f"{name} was not measured")
     assert gateway.metric('zegel_queue_age_seconds{rank="bulk"}') == 0
     assert gateway.metric('zegel_tenant_messages_total{tenant="shop",verdict="accept"}') == 2
+
+
+def test_mail_that_is_refused_before_its_data_is_refused_mail(gateway: Gateway) -> None:
+    """A bought list is refused at RCPT, a made-up sender at MAIL: what ZegelRefusesMost and the dashboards must see."""
+    before = {verdict: count(gateway, verdict) for verdict in ("accept", "reject")}
+    with gateway.connect() as client:
+        client.login(*gateway.logins["marketing"])
+        for made_up in ("x@dest.example", "y@dest.example"):
+            says(client, f"MAIL FROM:<{SENDER}>", 250)
+            for _ in range(2):  # of one mail, however many of its recipients are refused
+                says(client, f"RCPT TO:<{made_up}>", 550)
+            says(client, "RSET", 250)
+        says(client, "MAIL FROM:<info@other.example>", 553)
+        says(client, f"MAIL FROM:<{SENDER}>", 250)
+        says(client, "RCPT TO:<z@dest.example>", 550)
+        says(client, "RCPT TO:<ann@dest.example>", 250)  # it goes on with her, so it is not refused
+        says(client, "RSET", 250)
+        says(client, f"MAIL FROM:<{SENDER}>", 250)
+        says(client, "RCPT TO:<last@dest.example>", 550)
+        says(client, "QUIT", 221)
+    gateway.until(lambda: count(gateway, "reject") == before["reject"] + 4, SEEN_SECONDS, "they were not counted")
+    assert count(gateway, "accept") == before["accept"]
+
+
+def count(gateway: Gateway, verdict: str) -> float:
+    values = {
+        gateway.metric(f'zegel_messages_total{{stream="marketing",verdict="{verdict}"}}'),
+        gateway.metric(f'zegel_tenant_messages_total{{tenant="shop",verdict="{verdict}"}}'),
+    }
+    return values.pop() if len(values) == 1 else -1.0
+
+
+def says(client: Client, command: str, code: int) -> None:
+    assert client.ask(command).startswith(str(code)), command
 
 
 def test_a_disk_without_room_is_told(tmp_path: Path) -> None:

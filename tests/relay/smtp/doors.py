@@ -46,6 +46,9 @@ class Permissive:
         self.taken.append((transaction, raw))
         return "250 2.0.0 queued"
 
+    def unsent(self, transaction: Transaction) -> None:
+        return
+
     def say(self, reason: str, account: Account | None = None, **detail: str) -> str:
         codes = {"session.relay_denied": "550 5.7.1", "session.login_needs_tls": "538 5.7.11"}
         return f"{codes.get(reason, '530 5.7.0')} {reason}"
