@@ -21,7 +21,8 @@ _STRONG = re.compile(_NAMES)
 _WORD = re.compile(_NAMES + rb"|geboortedatum")
 _CHAMBER = re.compile(rb"(?:kvk|k\.v\.k\.|koophandel)[- ]?(?:nummer|nr)?\.?:? ?$")
 _TELEPHONE = re.compile(rb"(?:(?:\+|(?<![0-9])00)[1-9][0-9]{1,2}(?: ?\(0\))?|(?<![0-9])06)[ .\-/]{1,3}$")
-_OTHER = re.compile(rb"(?:polis|dossier|order|bestel|factuur|rsin)[- ]?(?:nummer|nr)?[.:]{0,2} ?$")
+_OTHER = re.compile(rb"(?:polis|dossier|order|bestel|factuur|rsin)[- ]?(?:nummer|nr)?[).:]{0,3} ?$")
+_COMPANY = re.compile(rb"(?<![a-z])rsin(?![a-z])|loonheffing")
 _YEAR = (b"19", b"20")
 
 
@@ -60,6 +61,11 @@ def is_other(data: bytes, start: int) -> bool:
 def names_bsn(text: bytes) -> bool:
     """Whether a column's name, in lower case, says that BSNs follow."""
     return _STRONG.search(text) is not None
+
+
+def names_company(text: bytes) -> bool:
+    """Whether a column's name, in lower case, says that numbers of legal persons follow: all of those pass the test."""
+    return _COMPANY.search(text) is not None
 
 
 def strong_words(data: bytes) -> Words:

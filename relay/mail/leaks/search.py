@@ -220,7 +220,7 @@ class Place:
 class _Table:
     """A table that is being read: its columns by place, its rows as text until they are looked at."""
 
-    __slots__ = ("_lines", "_named", "_room", "crowds", "has_cards", "kinds", "rows", "size")
+    __slots__ = ("_companies", "_lines", "_named", "_room", "crowds", "has_cards", "kinds", "rows", "size")
 
     def __init__(self) -> None:
         self.kinds = 0
@@ -230,6 +230,7 @@ class _Table:
         self.crowds: dict[int, bsn.Crowd] = {}
         self._room = MAX_CROWDED
         self._named: set[int] = set()  # columns whose name says BSN
+        self._companies: set[int] = set()  # and RSIN
         self._lines: list[str] = []
 
     def emptied(self) -> bytes:
@@ -263,6 +264,8 @@ class _Table:
                 name = cell.lower().encode(errors="replace")
                 if bsn.names_bsn(name):
                     self._named.add(column)
+                elif bsn.names_company(name):
+                    self._companies.add(column)
                 elif cards.names_card(name):
                     self.has_cards = True
 
@@ -273,7 +276,7 @@ class _Table:
             self._long(cell, found)
             return
         digits = "".join(filter(str.isdigit, cell)).encode()
-        if not 8 <= len(digits) <= 9:
+        if not 8 <= len(digits) <= 9 or column in self._companies:
             return
         named = column in self._named
         if bsn.is_date(digits) and not named:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 HEAD_ROWS = 20  # rows in which the names of the columns are looked for: titles may stand above them
 MAX_NAME = 40  # characters of a column's name
@@ -20,8 +21,46 @@ _COLUMNS = {
 _KIND_OF = {name: kind for kind, names in _COLUMNS.items() for name in names.split()}
 
 
+# As people and address books name them: `Straat (thuis)`, `Phone 1 - Value`, `Postcode + plaats`, `Naam klant`.
+_APART = re.compile(r"\([^)]*\)?|\s-\s|[+/&,]|\s(?:en|and)\s")
+_WORD = re.compile(r"[^\W\d_]+")
+_WHOSE = {
+    *(
+        "thuis",
+        "privé",
+        "prive",
+        "werk",
+        "zakelijk",
+        "overig",
+        "home",
+        "personal",
+        "work",
+        "business",
+        "other",
+        "value",
+    ),
+    *("mobiel", "mobiele", "mobile", "vast", "klant", "lid", "deelnemer", "cliënt", "client", "relatie", "medewerker"),
+}
+
+
 def column_kinds(cells: Sequence[str]) -> int:
     """How many of the eight columns of an address file a row names."""
-    kinds = {_KIND_OF.get("".join(filter(str.isalpha, cell)).lower()) for cell in cells if len(cell) <= MAX_NAME}
-    kinds.discard(None)
+    kinds: set[str] = set()
+    for cell in cells:
+        if len(cell) <= MAX_NAME:
+            kinds.update(_kinds(cell.lower()))
     return len(kinds)
+
+
+def _kinds(name: str) -> Iterator[str]:
+    """Those that one column's name says: as a whole, or in its parts without the words for whose it is."""
+    words = _WORD.findall(name)
+    whole = _KIND_OF.get("".join(words))
+    if whole is not None:
+        yield whole
+        return
+    for part in _APART.split(name):
+        words = [word for word in _WORD.findall(part) if word not in _WHOSE]
+        kind = _KIND_OF.get("".join(words))
+        if kind is not None:
+            yield kind

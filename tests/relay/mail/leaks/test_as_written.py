@@ -51,6 +51,7 @@ def test_a_cell_that_keeps_its_zero_holds_a_number(cell: str) -> None:
         "geboortedatum 12-03-1980, +31 (0) 123456782",
         "Polisnummer: 123456782, geboortedatum 12-03-1980",
         "Vermeld altijd uw BSN. Stichting De Brug, RSIN 123456782",
+        "Vermeld altijd uw BSN. Stichting De Brug, fiscaal nummer (RSIN): 123456782",
     ],
 )
 def test_what_says_to_be_another_number_is_no_citizen_number(text: str) -> None:

@@ -226,6 +226,11 @@ def test_a_list_of_addresses_is_counted_once_each(kind: str) -> None:
         (["First name", "Last name", "ZIP code", "Phone"], 4),
         (["artikel", "naam", "prijs"], 1),
         (["x" * 100], 0),
+        (["First Name", "Last Name", "Phone 1 - Value", "Address 1 - City"], 5),  # as Google's address book names them
+        (["Last Name", "Home Street", "Home City", "Mobile Phone"], 4),  # Outlook's
+        (["Voornaam", "Straat (thuis)", "Postcode (thuis)", "Mobiele telefoon"], 4),
+        (["Naam klant", "Straat + huisnr.", "Postcode / plaats", "Tel. privé"], 5),
+        (["Artikel (naam)", "Plaats in het magazijn", "Adresseerbaar", "Mail ons"], 0),
     ],
 )
 def test_columns_of_people_are_known_by_their_names(cells: list[str], kinds: int) -> None:
@@ -270,3 +275,15 @@ def test_an_american_express_card_in_fours_is_a_card() -> None:
     number = good_cards(1, "37", 15)[0]
     fours = " ".join((number[:4], number[4:8], number[8:12], number[12:]))
     assert found(f"Kaart {fours}, geldig tot 06/29") == {"card": 1}
+
+
+@pytest.mark.parametrize("name", ["RSIN", "RSIN / fiscaal nummer", "Loonheffingennummer"])
+def test_a_column_of_companies_holds_no_citizens(name: str) -> None:
+    """What an accountant's list of clients has: these numbers pass the eleven test, every one of them."""
+    rows = [f"Bakkerij {at} BV;{number}" for at, number in enumerate(good_bsns(12))]
+
+    def counts(name: str) -> dict[str, int]:
+        return dict(inspect("\n".join([f"Klant;{name}", *rows]).encode(), "text/csv", "klanten.csv").counts)
+
+    assert counts(name) == {}
+    assert counts("BSN / RSIN") == counts("Nummer") == {"bsn": 12}
