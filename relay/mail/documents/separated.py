@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -14,6 +15,7 @@ SAMPLE_LINES = 20
 MAX_ROW_LINES = 50  # of one row: cells may hold line ends
 MAX_ROW = 4 * MAX_LINE  # characters of one row
 ROWS_BETWEEN_CHECKS = 1_000
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 class _EndlessError(Exception):
@@ -75,7 +77,16 @@ def sniff(sample: list[str]) -> str:
 
     Sentences have a comma each too: one with a blank after it makes no table.
     """
-    rows = [line for line in sample if line.strip()]
+    return _delimiter(_without_quoted(sample)) or _delimiter(sample)
+
+
+def _without_quoted(sample: list[str]) -> list[str]:
+    """The rows of the sample without what stands in quotes, where a cell may hold delimiters and line ends: an address does."""
+    return _QUOTED.sub("", "".join(sample)).split("\n") if any('"' in line for line in sample) else []
+
+
+def _delimiter(lines: list[str]) -> str:
+    rows = [line for line in lines if line.strip()]
     best, most = "", 0
     for delimiter in DELIMITERS:
         counts = [line.count(delimiter) for line in rows]

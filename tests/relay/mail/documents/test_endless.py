@@ -113,3 +113,11 @@ def test_empty_rows_are_no_people(blank: str) -> None:
     text = "Naam;Adres;Plaats;Omzet\n" + rows + f"{blank}\n" * 90
     assert not inspect(text.encode(), "text/csv", "filialen.csv").counts
     assert inspect((text + rows * 4).encode(), "text/csv", "filialen.csv").counts == {"address_file": 50}
+
+
+def test_cells_of_several_lines_leave_a_table_a_table() -> None:
+    """Address books write a whole address into one cell; its line ends and commas are not the table's."""
+    people = [f'"P {at}","Dorpsstraat {at}\n{1000 + at} AB, Ede","06-123456{at:02}"\n' for at in range(60)]
+    rows = list(read_separated(iter(['"Naam","Adres","Telefoon"\n', *people]), Budget()))
+    assert [len(row.cells) for row in rows if isinstance(row, Row)] == [3] * 61
+    assert [len(row.cells) for row in read_separated(iter(['19" scherm;2\n21" scherm;3\n']), Budget())] == [2, 2]
