@@ -30,7 +30,7 @@ from relay.policy.verdict import Action, Note, Stage
 from relay.scan import tell
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.item import Item, encode_id
-from relay.trace import Trace
+from relay.trace import Trace, parked_by
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -305,7 +305,8 @@ class Intake:
         self.trace.answered(item.id, ruling, word, reply=reply, message_id=known_as, size=size)
         count_message(ruling.mail.account, "hold" if word == "held" else "accept")
         if word == "parked":
-            self._bit(ruling.mail, _parked_by(ruling))
+            parked = parked_by(ruling)
+            self._bit(ruling.mail, dict(parked.detail) if parked is not None else {})
         elif ruling.reason.startswith("throttle.sudden"):
             self._seen_to_bite(ruling.mail, "credential", SUDDEN)
         metrics.RECIPIENTS.inc(("accepted",), len(ruling.recipients))
@@ -330,12 +331,6 @@ def count_message(account: Account, verdict: str) -> None:
     """One message was answered, or ended before it began: at MAIL, or since no recipient of it was taken."""
     metrics.MESSAGES.inc((account.credential.stream.value, verdict))
     metrics.TENANT_MESSAGES.inc((account.tenant.name, verdict))
-
-
-def _parked_by(ruling: Ruling) -> dict[str, str]:
-    """The limit that a message waits for, and what it counts."""
-    parked = (entry.detail for entry in ruling.trace if entry.reason in ("throttle.parked", "throttle.warming"))
-    return dict(next(parked, ()))
 
 
 def _nobody_is(account: Account) -> bool:

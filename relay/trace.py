@@ -7,7 +7,7 @@ from typing import Any
 from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.mail.sender import from_domain
-from relay.policy.ruling import Ruling
+from relay.policy.ruling import Ruling, TraceEntry
 from relay.spool.item import Item, decode_id
 from relay.store.history import Event, History, short_hash
 
@@ -22,7 +22,13 @@ def who_any(keyring: Keyring, text: str) -> list[int]:
     return [short_hash(digest) for digest in keyring.subject_hashes("trace\0" + text)]
 
 
+_PARKED = ("throttle.parked", "throttle.warming")
 STAMP = ("prepend", "Received", "SMTP-22")
+
+
+def parked_by(ruling: Ruling) -> TraceEntry | None:
+    """What a policy said of the limit that a message waits for: which, and whose."""
+    return next((entry for entry in ruling.trace if entry.reason in _PARKED), None)
 
 
 class Trace:
@@ -54,6 +60,9 @@ class Trace:
             data["edits"] = [*((edit.kind, edit.name, edit.rule) for edit in ruling.edits), STAMP]
         if ruling.due:
             data["due"] = ruling.due
+        parked = parked_by(ruling)
+        if word == "parked" and parked is not None:
+            data["reason"], data["detail"] = parked.reason, dict(parked.detail)
         said = [[e.policy, e.mode, e.action.word, e.reason] for e in ruling.trace if e.reason]
         if said:
             data["policies"] = said

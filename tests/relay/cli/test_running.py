@@ -143,6 +143,10 @@ def test_the_queue_of_all_workers_is_one(gateway: Gateway, running: Zegel) -> No
     listed = running.ask("queue", "list", "--tenant", "shop")
     number = listed[-1]["id"]
     assert number in ids and running.ask("queue", "show", number)["recipients"][0]["address"] == to[0]
+    limit = {"limit": "messages_per_minute", "scope": "credential"}
+    gateway.until(lambda: bool(running("trace", number, "--json").json), 10, "it is not written down")
+    assert limit.items() <= running("trace", number, "--json").json[0]["events"][0]["detail"].items()
+    assert "The limit for messages per minute per login is reached" in running("trace", number).out
     assert running.ask("queue", "hold", number)["state"] == "held"
     assert number in [row["id"] for row in running.ask("held", "list")]
     told = running.ask("held", "show", number, "--content")
