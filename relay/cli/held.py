@@ -8,7 +8,7 @@ import typer
 
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import clean, console, print_json, say, show_record, show_rows, table
-from relay.cli.queue import QueueId, missing, show_change, show_message, waiting
+from relay.cli.queue import QueueId, missing, show_change, show_message, show_restored, waiting
 from relay.cli.trouble import WRONG_USE, Trouble
 
 app = group("Mail that waits for a person; it ends as delivered or with a report to its sender (PIPE-2).")
@@ -26,6 +26,7 @@ def list_all(
 ) -> None:
     """Show held messages."""
     show_rows(frame, waiting(frame, tenant, limit=limit, held=True), COLUMNS, empty="Nothing is held.")
+    show_restored(frame)
 
 
 @command(app, "show", example="zegel held show 0R3M7K2QX9T1A --content")

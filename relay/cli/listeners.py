@@ -22,7 +22,11 @@ def tls(settings: Settings) -> list[Finding]:
 
     if not is_running(settings):
         return []
-    return [_look(entry) for entry in settings.listener if entry.certificate is not None and not entry.proxy_protocol]
+    return [
+        _look(entry)
+        for entry in settings.listener
+        if entry.certificate is not None and entry.tls != "off" and not entry.proxy_protocol
+    ]
 
 
 def _look(listener: Listener) -> Finding:

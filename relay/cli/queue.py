@@ -29,6 +29,7 @@ def list_all(
 ) -> None:
     """Show messages that wait."""
     show_rows(frame, waiting(frame, tenant, limit=limit), COLUMNS, empty="The queue is empty.")
+    show_restored(frame)
 
 
 @command(app, "show", example="zegel queue show 0R3M7K2QX9T1A")
@@ -106,6 +107,16 @@ def delete(
 def stats(frame: Frame) -> None:
     """Count what waits, what is on its way and what is held."""
     show_record(frame, frame.call("queue.stats"))
+    show_restored(frame)
+
+
+def show_restored(frame: Frame) -> None:
+    """For people: what a restore keeps aside, which is in no list and no count."""
+    from relay.store import restored
+
+    note = None if frame.as_json else restored.read(frame.settings().server.data_dir)
+    if note is not None:
+        say(f"Apart from that, the {note.messages} messages of a restore wait for `zegel queue release`.")
 
 
 def waiting(frame: Frame, tenant: str, **how: object) -> list[dict[str, Any]]:

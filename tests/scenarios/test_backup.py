@@ -148,6 +148,8 @@ def test_a_backup_under_load_is_put_back_elsewhere(start: Start, elsewhere: Any,
     other.until(lambda: "new@dest.example" in arrived(hop), 20.0, "new mail does not leave")
     assert any("queue release" in note for note in other.op("ready.notes"))
     assert arrived(hop) == ["new@dest.example"]
+    for asked in (("queue", "list"), ("queue", "stats"), ("held", "list")):  # which look elsewhere, and must say so
+        assert f"the {made['messages']} messages of a restore wait" in zegel(*asked).out
     assert mail(other, "marketing", "leaver@dest.example", NEWS).startswith("550")
     # Told of the gap, the operator enters who left meanwhile, and lets it go.
     refused = zegel("queue", "release")
