@@ -12,6 +12,7 @@ import typer
 from relay import __version__
 from relay.cli import (
     apikeys,
+    audit,
     backup,
     bench,
     checkconfig,
@@ -44,7 +45,7 @@ app = group(
     r"[bold]First steps:[/bold] [cyan]zegel demo --samples[/cyan] shows it; [cyan]zegel init DIR[/cyan] sets one up."
 )
 
-for module in (init, serve, demo, checkconfig, doctor, explain, trace, top, backup, bench):
+for module in (init, serve, demo, checkconfig, doctor, explain, trace, top, audit, backup, bench):
     module.add_to(app)
 for name, noun in (
     ("tenant", tenants),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from relay.owner import (
+    audits,
     consents,
     credentials,
     dkim_keys,
@@ -80,6 +81,7 @@ OPERATIONS = {
     "outcome.tell": Operation(outcomes.tell, _C),
     "suppression.bounced": Operation(outcomes.bounced, _C),
     "limit.list": Operation(limits.list_all),
+    "audit.list": Operation(audits.list_all),
     "apikey.add": Operation(credentials.add_api_key, _D),
     "apikey.list": Operation(credentials.list_api_keys),
     "apikey.revoke": Operation(credentials.revoke_api_key, _D),

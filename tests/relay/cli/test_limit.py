@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from policies.throttle import Settings
+from relay.cli.client import whoever
 from relay.cli.demo_setup import config_text
 from relay.counters.contract import DAY
 from relay.counters.embedded import EmbeddedCounters
@@ -113,6 +114,12 @@ def test_what_bites_is_seen_and_lifted_and_written_down(shop: Zegel, tmp_path: P
     assert row(shop, "messages_per_minute", "--credential", "shop-personal")["used"] == 0
     assert counters.take([(pace, 30)], time.time(), park=False).granted, "and the workers see it"
     assert audited(tmp_path)[-1] == "limit.reset"
+    last = shop.ask("audit", "shop")[0]
+    assert (last["op"], last["tenant"], last["detail"]["subject"]) == ("limit.reset", "shop", "shop-personal")
+    assert last["actor"] == f"operator:{whoever()}", "who did it, not only that an operator did"
+    line = next(line for line in shop("audit", "shop").out.splitlines() if "limit.reset" in line)
+    assert whoever() in line and "subject=shop-personal" in line
+    assert shop("audit", "nobody").code == 1
     counters.close()
 
 
