@@ -14,7 +14,7 @@ from relay.cli.trouble import WRONG_USE, Trouble
 app = group("Mail that waits for a person; it ends as delivered or with a report to its sender (PIPE-2).")
 COLUMNS = (
     ("id", "id"), ("tenant", "tenant"), ("stream", "stream"), ("from", "from"), ("recipient_count", "recipients"),
-    ("accepted_at", "accepted"), ("held", "held for"),
+    ("accepted_at", "accepted"), ("held", "held for"), ("held_until", "goes back"),
 )  # fmt: skip
 
 
@@ -25,7 +25,8 @@ def list_all(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
 ) -> None:
     """Show held messages."""
-    show_rows(frame, waiting(frame, tenant, limit=limit, held=True), COLUMNS, empty="Nothing is held.")
+    rows = [_until(frame, row) for row in waiting(frame, tenant, limit=limit, held=True)]
+    show_rows(frame, rows, COLUMNS, empty="Nothing is held.")
     show_restored(frame)
 
 
@@ -40,7 +41,8 @@ def show(
 ) -> None:
     """Show one held message and why it is held; with --content what it says."""
     if not content:
-        show_message(frame, frame.call("held.show", id=queue_id), queue_id)
+        found = frame.call("held.show", id=queue_id)
+        show_message(frame, found and _until(frame, found), queue_id)
         return
     found = frame.call("held.content", id=queue_id)
     if found is None:
@@ -56,6 +58,14 @@ def show(
         say("There is more than is shown here.")
     if told["files"]:
         console().print(table(told["files"], (("name", "file"), ("content_type", "said to be"), ("size", "octets"))))
+
+
+def _until(frame: Frame, row: dict[str, Any]) -> dict[str, Any]:
+    """A held message, with when it goes back to its sender (PIPE-2)."""
+    from relay.serve.held_ops import hold_seconds
+
+    since = row["held_since"]  # none where it is in the queue and not held
+    return row if since is None else {**row, "held_until": since + hold_seconds(frame.settings().limits, row["held"])}
 
 
 def _as_text(found: dict[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import smtplib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from relay.cli.demo_setup import config_text
+from relay.cli.output import moment
 from tests.harness.gateway import AGREED, MESSAGE, Gateway
 from tests.relay.cli.conftest import Zegel, consents
 
@@ -147,8 +149,12 @@ def test_the_queue_of_all_workers_is_one(gateway: Gateway, running: Zegel) -> No
     gateway.until(lambda: bool(running("trace", number, "--json").json), 10, "it is not written down")
     assert limit.items() <= running("trace", number, "--json").json[0]["events"][0]["detail"].items()
     assert "The limit for messages per minute per login is reached" in running("trace", number).out
+    assert "held_until" not in running.ask("held", "show", number), "it waits for its turn, not for a person"
     assert running.ask("queue", "hold", number)["state"] == "held"
-    assert number in [row["id"] for row in running.ask("held", "list")]
+    (held,) = (row for row in running.ask("held", "list") if row["id"] == number)
+    assert held["held_until"] - held["held_since"] == 72 * 3600 and abs(held["held_since"] - time.time()) < 60
+    assert running.ask("held", "show", number)["held_until"] == held["held_until"]
+    assert moment(held["held_until"]) in running("held", "list").out
     told = running.ask("held", "show", number, "--content")
     assert told["text"] and told["subject"] and told["files"] == []
     assert told["text"].splitlines()[0] in running("held", "show", number, "--content").out
