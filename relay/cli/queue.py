@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +29,10 @@ def list_all(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
 ) -> None:
     """Show messages that wait."""
-    show_rows(frame, waiting(frame, tenant, limit=limit), COLUMNS, empty="The queue is empty.")
+    rows = waiting(frame, tenant, limit=limit)
+    if not frame.as_json:  # what is frozen has no next attempt, whatever its turn was
+        rows = [{**row, "due": None, "held": row["held"] or "suspended"} if row["frozen"] else row for row in rows]
+    show_rows(frame, rows, COLUMNS, empty="The queue is empty.")
     show_restored(frame)
 
 
@@ -120,12 +124,28 @@ def show_restored(frame: Frame) -> None:
 
 
 def waiting(frame: Frame, tenant: str, **how: object) -> list[dict[str, Any]]:
-    """Messages that wait, of one tenant where one is named. Raises OwnerError or OpRefused where there is no such tenant."""
+    """Messages that wait, of one tenant where one is named; `frozen` are those of who is suspended (THROTTLE-9).
+
+    Raises OwnerError or OpRefused where there is no such tenant.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from relay.owner import OwnerError
+    from relay.serve.channel import OpRefused, OpUnavailable
+    from relay.store import StoreUnavailable
+
+    stopped: set[tuple[str, str]] = set()
     with frame.link() as link:
         rows: list[dict[str, Any]] = link.call("queue.list", {"tenant": tenant, **how})
         if tenant and not rows:  # who has mail here is there, whether or not the database can be asked
             link.call("tenant.show", {"name": tenant})
-    return rows
+        # Mail is shown whether or not the database can be asked.
+        with suppress(SQLAlchemyError, StoreUnavailable, OwnerError, OpRefused, OpUnavailable):
+            stopped = {(row["kind"], row["name"]) for row in link.call("suspension.list", {}) if row["suspended"]}
+    return [
+        {**row, "frozen": not stopped.isdisjoint((("tenant", row["tenant"]), ("credential", row["credential"])))}
+        for row in rows
+    ]
 
 
 def show_message(frame: Frame, found: dict[str, Any] | None, queue_id: str) -> None:

@@ -350,6 +350,7 @@ def summary(item: Item) -> dict[str, Any]:
         "id": item.queue_id,
         "tenant": meta["tenant"],
         "stream": meta["stream"],
+        "credential": meta["credential"],
         "class": meta["class"],
         "from": meta["from"],
         "recipient_count": len(meta["rcpt"]),

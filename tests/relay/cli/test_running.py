@@ -149,6 +149,14 @@ def test_the_queue_of_all_workers_is_one(gateway: Gateway, running: Zegel) -> No
     gateway.until(lambda: bool(running("trace", number, "--json").json), 10, "it is not written down")
     assert limit.items() <= running("trace", number, "--json").json[0]["events"][0]["detail"].items()
     assert "The limit for messages per minute per login is reached" in running("trace", number).out
+    login = gateway.logins["transactional"][0]
+    running.ask("credential", "suspend", login, "--reason", "stolen")
+    row = next(row for row in running.ask("queue", "list") if row["id"] == number)
+    assert row["frozen"] and row["credential"] == login and not row["held"]
+    line = next(line for line in running("queue", "list").out.splitlines() if number in line)
+    assert "suspended" in line, "not a next attempt that will not be made (THROTTLE-9)"
+    running.ask("credential", "resume", login)
+    assert not any(row["frozen"] for row in running.ask("queue", "list"))
     assert "held_until" not in running.ask("held", "show", number), "it waits for its turn, not for a person"
     assert running.ask("queue", "hold", number)["state"] == "held"
     (held,) = (row for row in running.ask("held", "list") if row["id"] == number)
