@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from relay.mail import calendar
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import Part, decode_text, structure, walk
 from relay.mail.words import decode_words
@@ -74,6 +75,12 @@ def content(message: Message) -> Content:
         if left > 0:  # shown one after another, as mail programs do
             texts[part.content_type].append(decode_text(part, message.raw, left))
             room[part.content_type] -= part.end - part.start
+    if not any(
+        text.strip() for found in texts.values() for text in found
+    ):  # an invitation may have nothing else to say
+        texts["text/plain"] += [
+            _invitation(part, message.raw) for part in parts if part.content_type in calendar.TYPES
+        ][:1]
     fields = {name.decode(): _shown(message, name, MAX_FIELD) for name in FIELDS}
     return Content(
         subject_of(message),
@@ -84,6 +91,10 @@ def content(message: Message) -> Content:
         is_cut,
         is_sealed,
     )
+
+
+def _invitation(part: Part, raw: bytes) -> str:
+    return calendar.told(decode_text(part, raw, calendar.MAX_TOLD))
 
 
 def _file(part: Part) -> File:

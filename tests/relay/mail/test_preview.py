@@ -37,6 +37,41 @@ def test_texts_fields_and_files() -> None:
     assert made.files[0].size == 30 and not made.is_cut and not made.is_sealed
 
 
+INVITATION = """BEGIN:VCALENDAR
+BEGIN:VTIMEZONE
+DTSTART:19700329T020000
+END:VTIMEZONE
+BEGIN:VEVENT
+ATTENDEE:mailto:ann@x.test
+dtstart;TZID="Europe/Amsterdam":20261201T100000
+DTEND:20261201T110000Z
+SUMMARY:Overleg\\, kwartaal
+  vier
+DESCRIPTION:Neem mee:\\nde cijfers
+LOCATION:Zaal 3
+BEGIN:VALARM
+DESCRIPTION:alarm
+END:VALARM
+END:VEVENT
+END:VCALENDAR"""
+SAYS = (
+    "Overleg, kwartaal vier\n2026-12-01 10:00 (Europe/Amsterdam) – 2026-12-01 11:00 UTC\nZaal 3\nNeem mee:\nde cijfers"
+)
+
+
+def test_an_invitation_without_a_text_says_what_when_and_where() -> None:
+    """Who is asked to let it go (CC-13) would see neither."""
+    assert shown(f"Content-Type: text/calendar; method=REQUEST\n\n{INVITATION}\n").plain == SAYS
+    both = ["Content-Type: text/plain\n\nsee you", f"Content-Type: text/calendar\n\n{INVITATION}"]
+    assert shown(mixed(*both)).plain == "see you"
+    whole_day = "BEGIN:VEVENT\nDTSTART;VALUE=DATE:20261224\nSUMMARY:Vrij\n"
+    assert shown(f"Content-Type: text/calendar\n\n{whole_day}").plain == "Vrij\n2026-12-24"
+    assert shown("Content-Type: text/calendar\n\nnothing of the kind").plain == ""
+    began = time.monotonic()
+    assert len(shown("Content-Type: text/calendar\n\nBEGIN:VEVENT\n" + "SUMMARY:" + "\\n" * 5_000_000).plain) <= 2_000
+    assert time.monotonic() - began < 1.0
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
