@@ -2,20 +2,22 @@
 
 Theory of operation. The config is read and checked as for a start; with a mistake in it nothing changes. What only a start can
 take in keeps its old value and is named until then. If anything else has changed, one child after another drains and is started
-again with what is new, while the others serve; who connects to its sockets meanwhile waits for its successor. Where the first
-does not come up with the new settings, the old ones are put back. If nothing has changed, the workers read their certificates
-again, and no session ends.
+again with what is new, while the others serve. A worker ends its deliveries first and its sessions then, since who connects to
+its sockets after that waits for its successor. Where the first does not come up with the new settings, the old ones are put
+back. If nothing has changed, the workers read their certificates again, and no session ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.serve import notify
+from relay.serve.channel import OpRefused, OpUnavailable
 from relay.serve.children import WEB, Child, reload_certificates
 from relay.settings.model import Settings
 
@@ -55,6 +57,7 @@ class Renewal:
         self._one_at_a_time = asyncio.Lock()
         self.waiting: Sequence[str] = ()
         """Settings that hold from the next start."""
+        self._patience = COMMIT_SECONDS
 
     async def run(self) -> None:
         """Carry out one; what is refused is said, and leaves in force what was."""
@@ -94,6 +97,7 @@ class Renewal:
         """One child after the other; what was refused."""
         gateway = self._gateway
         gateway.take_in(new)
+        self._patience = 2 * max(each.server.drain_timeout_seconds for each in (old, new)) + COMMIT_SECONDS
         done: list[Child] = []
         for child in gateway.children.values():
             if await self._renewed(child) or gateway.stopping.is_set():
@@ -117,13 +121,14 @@ class Renewal:
     async def _replaced(self, child: Child) -> bool:
         """Drain it and wait for its successor; whether that came up."""
         process = child.process
-        child.here.clear()
         child.ended_early.clear()
-        if process is not None and process.returncode is None:
+        await self._at_rest(child)
+        if process is not None and process is child.process and process.returncode is None:
+            child.here.clear()
             child.is_leaving = True
             process.terminate()
             try:
-                async with asyncio.timeout(2 * self._gateway.settings.server.drain_timeout_seconds + COMMIT_SECONDS):
+                async with asyncio.timeout(self._patience):
                     await process.wait()
             except TimeoutError:
                 process.kill()
@@ -134,6 +139,18 @@ class Renewal:
         for wait in waits:
             wait.cancel()
         return child.here.is_set()
+
+    async def _at_rest(self, child: Child) -> None:
+        """A worker with nothing on its way any more. One that does not answer leaves without."""
+        if child.place == WEB or child.channel is None:
+            return
+        resting = asyncio.ensure_future(child.channel.call("worker.rest", timeout=self._patience))
+        stopping = asyncio.ensure_future(self._gateway.stopping.wait())
+        await asyncio.wait((resting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        resting.cancel()
+        with contextlib.suppress(OpUnavailable, OpRefused, asyncio.CancelledError):
+            await resting
 
 
 def taken(old: Settings, new: Settings) -> tuple[Settings, list[str]]:

@@ -140,7 +140,8 @@ class Worker:
         )
         self.watch = Watch(settings, self.keyring, self.trace, self.reporter, self.clock, owner=self.channel)
         self.catalogue = Catalogue.load(settings.policies)
-        self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=_record_policy)
+        observe = metrics.POLICY_SECONDS.observe
+        self.pipeline = Pipeline(self.catalogue, timer=self.clock.monotonic, record=lambda name, s: observe(s, (name,)))
         links = OwnLinks(self.keyring, self.lookup, settings.web.public_url)
         signer = Signer(self._keys_for, self.clock.now, links)
         terms = Terms(settings.limits.freeze_hours, self.book)
@@ -330,8 +331,7 @@ class Worker:
         seconds = self.settings.server.drain_timeout_seconds
         await self.listeners.drain(seconds)
         self.intake.gather.scan.stop()
-        self.scheduler.paused = True
-        await self.pool.drain(seconds)
+        await self._rest()
         await self.scheduler.drain()
         await self.outcomes.flush()
         await self.watch.drain()
@@ -341,6 +341,11 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await self.shared.close()
+
+    async def _rest(self) -> None:
+        """End the deliveries and begin none, with the doors open: who leaves for a successor closes them for a moment only."""
+        self.scheduler.paused = True
+        await self.pool.drain(self.settings.server.drain_timeout_seconds)
 
     def _later(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -374,13 +379,11 @@ class Worker:
             return self.listeners.reload_certificates()
         if op == "worker.submit":
             return await self.watch.submit(args)
+        if op == "worker.rest":
+            return await self._rest()
         if op.startswith(("queue.", "held.")):
             return await self.queue_ops.run(op, args)
         raise OpRefused("unknown", f"{op} is no command of a worker")
-
-
-def _record_policy(name: str, seconds: float) -> None:
-    metrics.POLICY_SECONDS.observe(seconds, (name,))
 
 
 def _noticed(state: PeerState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import smtplib
@@ -17,8 +18,10 @@ from relay.cli.client import Link
 from relay.policy.catalogue import ORDER
 from relay.serve.channel import OpRefused
 from relay.settings.load import load
+from tests.harness.moody import OFFERS, Moody
 from tests.harness.ports import free_ports
 from tests.harness.served import Served
+from tests.harness.sink import Arrived
 from tests.relay.cli.conftest import Zegel
 
 PATIENCE_SECONDS = 60.0
@@ -30,7 +33,7 @@ keys_dir = "keys"
 workers = {workers}
 language = "en"
 log_level = "info"
-drain_timeout_seconds = 5
+drain_timeout_seconds = {drain}
 [[listener]]
 address = "127.0.0.1:{smtp}"
 tls = "off"
@@ -41,25 +44,34 @@ public_url = "http://127.0.0.1:{web}"
 max_message_bytes = {size}
 [policies.pipeline]
 order = [{order}]
+{more}
 """
 ALL = ", ".join(f'"{name}"' for name in ORDER)
-GIVEN = {"hostname": "one.example", "workers": 2, "size": 20_000_000, "order": ALL}
+GIVEN = {"hostname": "one.example", "workers": 2, "size": 20_000_000, "order": ALL, "drain": 5, "more": ""}
 
 
 class Running:
     """A gateway of a config that changes."""
 
-    def __init__(self, zegel: Zegel) -> None:
+    login: dict[str, str]
+
+    def __init__(self, zegel: Zegel, *, is_sending: bool = False, **given: object) -> None:
+        """`is_sending`: with a login, for `send`."""
         self.config = zegel.config
         self.ports = dict(zip(("smtp", "web"), free_ports(2), strict=True))
+        self.given = {**GIVEN, **given}
         self.write()
         assert zegel("tenant", "add", "shop").code == 0
+        if is_sending:
+            zegel.ask("domain", "add", "shop", "shop.example", "--vouched")
+            zegel.ask("dkim", "add", "shop.example", "--vouched")
+            self.login = zegel.ask("credential", "add", "shop", "--stream", "personal", "--from", "ann@shop.example")
         self.log = zegel.config.parent / "gateway.log"
         self.served = Served(zegel.config, log=self.log)
         assert "Ready" in self.served.ready(), self.log.read_text()
 
     def write(self, **changed: object) -> None:
-        self.config.write_text(CONFIG.format(**{**GIVEN, **self.ports, **changed}))
+        self.config.write_text(CONFIG.format(**{**self.given, **self.ports, **changed}))
 
     def reload(self, **changed: object) -> dict[str, Any]:
         """Write the config, say SIGHUP, wait for its end; the line of the log that says so."""
@@ -84,8 +96,15 @@ class Running:
             assert time.monotonic() < end, f"{otherwise}: {self.log.read_text()}"
             time.sleep(0.05)
 
-    def connect(self) -> smtplib.SMTP:
-        return smtplib.SMTP("127.0.0.1", self.ports["smtp"], local_hostname="client.example", timeout=30)
+    def connect(self, timeout: float = 30) -> smtplib.SMTP:
+        return smtplib.SMTP("127.0.0.1", self.ports["smtp"], local_hostname="client.example", timeout=timeout)
+
+    def send(self) -> None:
+        """A mail of `login`."""
+        head = "From: ann@shop.example\r\nTo: bob@example.net\r\nSubject: Lunch\r\nDate: Mon, 23 Nov 2026 10:00:00 +0000\r\n"
+        with self.connect() as smtp:
+            smtp.login(self.login["username"], self.login["password"])
+            smtp.sendmail("ann@shop.example", ["bob@example.net"], f"{head}\r\nShall we?\r\n")
 
     def sizes(self) -> set[str]:
         """What twenty connections, which come to all workers, are offered as SIZE."""
@@ -185,3 +204,67 @@ def test_the_owner_judges_by_the_new_policies_too(running: Running) -> None:
         with pytest.raises(OpRefused, match="must be one of"):
             link.call("policy.mode", mode)
         link.call("policy.mode", {**mode, "policy": "consent"})
+
+
+SMARTHOST = """
+[delivery]
+mode = "smarthost"
+smarthosts = ["smtp://127.0.0.1:{port}"]
+tls = "off"
+username = "gateway"
+password_file = "smarthost.secret"
+"""
+
+
+class Hop(Moody):
+    """A smarthost that wants a login, whose word after the final dot comes when `open` is set."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.dots = 0
+        self.logins: list[bytes] = []
+        super().__init__((*OFFERS, "AUTH PLAIN"), self._judge)
+
+    def _judge(self, line: str, message: Arrived) -> bytes | None:
+        if line == ".":
+            self.dots += 1
+            self.open.wait(PATIENCE_SECONDS)
+        if line.startswith("AUTH PLAIN "):
+            self.logins.append(base64.b64decode(line.split()[-1]).split(b"\0")[-1])
+            return b"235 2.7.0 welcome"
+        return None
+
+
+@pytest.fixture
+def hop() -> Iterator[Hop]:
+    made = Hop()
+    yield made
+    made.open.set()
+    made.close()
+
+
+@pytest.fixture
+def relaying(zegel: Zegel, hop: Hop) -> Iterator[Running]:
+    """A gateway with a next hop."""
+    (zegel.config.parent / "smarthost.secret").write_text("old\n")
+    made = Running(zegel, is_sending=True, more=SMARTHOST.format(port=hop.port), drain=30)
+    yield made
+    hop.open.set()
+    code, _ = made.served.end()
+    assert code == 0
+
+
+def test_a_slow_next_hop_keeps_nobody_waiting_at_the_door(relaying: Running, hop: Hop) -> None:
+    """The doors were closed for as long as deliveries took: half a minute without a greeting for half of those who came."""
+    relaying.send()
+    assert hop.until(lambda: hop.dots == 1)
+    relaying.write(hostname="two.example")
+    relaying.served.process.send_signal(signal.SIGHUP)
+    end = time.monotonic() + 3.0
+    while time.monotonic() < end:
+        with relaying.connect(timeout=15) as smtp:
+            assert smtp.ehlo()[0] == 250
+    hop.open.set()
+    relaying.until(lambda: relaying.said("settings.reloaded"), "it does not end")
+    assert [each.rcpt for each in hop.wait(1)] == [["RCPT TO:<bob@example.net>"]]
+    assert hop.dots == 1
