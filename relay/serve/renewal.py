@@ -4,7 +4,8 @@ Theory of operation. The config is read and checked as for a start; with a mista
 take in keeps its old value and is named until then. If anything else has changed, one child after another drains and is started
 again with what is new, while the others serve. A worker ends its deliveries first and its sessions then, since who connects to
 its sockets after that waits for its successor. Where the first does not come up with the new settings, the old ones are put
-back. If nothing has changed, the workers read their certificates again, and no session ends.
+back. If nothing has changed, the workers read their certificates again, and no session ends. A file that processes read when
+they begin counts as changed when its content is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Protocol
 
 from relay.observe import events, metrics
@@ -55,6 +58,7 @@ class Renewal:
         self._gateway = gateway
         self._read = read
         self._one_at_a_time = asyncio.Lock()
+        self._contents = contents(gateway.settings)
         self.waiting: Sequence[str] = ()
         """Settings that hold from the next start."""
         self._patience = COMMIT_SECONDS
@@ -82,11 +86,17 @@ class Renewal:
                 new, self.waiting = taken(old, await asyncio.to_thread(self._read))
             except SettingsRefused as error:
                 problems = error.problems
-        changed = differences(old, new)
+        files = self._contents if problems else await asyncio.to_thread(contents, new)
+        rewritten = {name for name in files if files[name] != self._contents.get(name)}
+        later = {name for name in rewritten if name.startswith("storage.")}
+        changed = sorted({*differences(old, new), *(rewritten - later)})
+        self.waiting = sorted({*self.waiting, *later})
         if self.waiting:
             log.warning(events.SETTINGS_POSTPONED, keys=self.waiting)
         if changed:
             problems = await self._roll(old, new)
+            if not problems:
+                self._contents = {**files, **{name: self._contents[name] for name in later}}
         else:
             workers = [child for place, child in self._gateway.children.items() if place != WEB]
             problems = [*problems, *await reload_certificates(workers)]
@@ -163,6 +173,26 @@ def taken(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
         kept["web"] = new.web.model_copy(update={"address": old.web.address})
     mixed = new.model_copy(update=kept)
     return mixed, differences(mixed, new)
+
+
+def contents(settings: Settings) -> dict[str, bytes]:
+    """What the files hold that the settings name and processes read when they begin, by the setting, as digests."""
+    delivery, storage = settings.delivery, settings.storage
+    named = {
+        "delivery.ca_file": delivery.ca_file,
+        "delivery.password_file": delivery.password_file,
+        "storage.counters_ca_file": storage.counters_ca_file,
+        "storage.counters_password_file": storage.counters_password_file,
+    }
+    return {name: _digest(path) for name, path in named.items() if path is not None}
+
+
+def _digest(path: Path) -> bytes:
+    """Empty for a file that cannot be read."""
+    try:
+        return sha256(path.read_bytes()).digest()
+    except OSError:
+        return b""
 
 
 def differences(one: Settings, other: Settings) -> list[str]:

@@ -268,3 +268,16 @@ def test_a_slow_next_hop_keeps_nobody_waiting_at_the_door(relaying: Running, hop
     relaying.until(lambda: relaying.said("settings.reloaded"), "it does not end")
     assert [each.rcpt for each in hop.wait(1)] == [["RCPT TO:<bob@example.net>"]]
     assert hop.dots == 1
+
+
+def test_a_new_password_in_the_same_file_is_taken_in(relaying: Running, hop: Hop) -> None:
+    """Only the settings were compared: it said that all was well, and the next login was refused."""
+    hop.open.set()
+    relaying.send()
+    hop.wait(1)
+    (relaying.config.parent / "smarthost.secret").write_text("new\n")
+    assert relaying.hang_up("settings.reloaded")["changed"] == ["delivery.password_file"]
+    relaying.send()
+    hop.wait(2)
+    assert hop.logins[0] == b"old" and hop.logins[-1] == b"new"
+    assert relaying.hang_up("settings.reloaded")["changed"] == []
