@@ -1,12 +1,12 @@
 """`{{zegel_unsubscribe}}` and `{{zegel_my}}` in the text of a mail, replaced by the links of one copy (UNSUB-16). Pure.
 
-Theory of operation. Only text parts are looked into that a reader shows and nobody signed or encrypted (MSG-6). A body is
-cut once into pieces around the marks; each copy is those pieces joined with its own links. In plain and quoted-printable
-parts only the mark's own octets change, also where a soft line break or an `=7B` lies in it; a base64 part that holds a
-mark is encoded anew from its changed content. Editors and template engines rewrite what stands in an `href`: braces come
-as `%7B`, with spaces, behind a scheme; those are marks as well. What else looks like one is `garbled`: a dead link. Long
-bodies are searched in windows, so that a thread that does it never holds up the others for long; a mark that soft line
-breaks stretch over more than MAX_MARK_BYTES is none.
+Theory of operation. Only text parts are looked into that a reader shows and nobody signed or encrypted (MSG-6). A body is cut
+once into pieces around the marks; each copy is those pieces joined with its own links. In plain and quoted-printable parts
+only the mark's own octets change, also where a soft line break or an `=7B` lies in it; a base64 part that holds a mark is
+encoded anew from its changed content. Editors and template engines rewrite what stands in an `href`: braces come as `%7B`,
+with spaces, behind a scheme; those are marks as well. What else looks like one, or stands behind another address, is
+`garbled`: a dead link. Long bodies are searched in windows, so that a thread that does it never holds up the others for long;
+a mark that soft line breaks stretch over more than MAX_MARK_BYTES is none.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from relay.mail.words import loose_pieces
 
 HEAVY_BYTES = 256 * 1024  # of a message: more is looked through beside the loop
 MAX_MARK_BYTES = 1024
+MAX_SHOWN = 80  # characters of a dead link
 WINDOW_BYTES = 64 * 1024
 NAMES = ("unsubscribe", "my")
 WAY_OUT = "{{zegel_unsubscribe}}"
@@ -40,7 +41,13 @@ _PLAIN = re.compile(
     rb"(?:https?://)?(?:\{\{|%7[Bb]%7[Bb])(?: |%20)?zegel_(?:(unsubscribe)|(my))(?: |%20)?(?:\}\}|%7[Dd]%7[Dd])"
 )
 _GAP = r"(?:\s|%20|&nbsp;|<[^<>]{0,100}>){0,3}"
-_GARBLED = re.compile(rf"(?:[{{\[]|%7b|%5b|&#0?123;|&#x7b;|&lcub;|&lbrace;){_GAP}zegel[\s_-]?(?:unsub|my)\w{{0,20}}")
+_GARBLED = re.compile(
+    rf"(?:[{{\[]|%(?:25)?7b|%5b|&#0?123;|&#x7b;|&lcub;|&lbrace;){_GAP}zegel[\s_-]?(?:unsub\w{{0,20}}|my(?![^\W_])\w{{0,20}})"
+)
+_COMPLETED = re.compile(  # as an editor does with what it takes for a relative address
+    r"(?:https?://[^\s\"'<>?#{%/][^\s\"'<>?#{%]{0,200}/|\.\./|[\"'=]//)"
+    r"(?:\{\{|%7b%7b)(?: |%20)?zegel_(?:unsubscribe|my)(?: |%20)?(?:\}\}|%7d%7d)"
+)
 _QUOTED_HINTS = (b"{{", b"{=", b"=7B", b"=7b", b"%7B%", b"%7b%", b"%7=", b"%=", b"=25")
 _QUOTED_LINE = 72  # characters of a line of quoted-printable (at most 76, RFC 2045 section 6.7)
 
@@ -112,8 +119,9 @@ def garbled(text: str) -> str:
     lower = text.lower()
     if "zegel" not in lower:
         return ""
-    found = _GARBLED.search(_PLAIN.sub(b"", text.encode("utf-8", "replace")).decode().lower())
-    return " ".join(found[0].split()) if found else ""
+    completed = _COMPLETED.search(lower)
+    found = completed or _GARBLED.search(_PLAIN.sub(b"", text.encode("utf-8", "replace")).decode().lower())
+    return " ".join(found[0].split())[-MAX_SHOWN:] if found else ""
 
 
 def template(fields: list[Field], body: bytes) -> Template | None:

@@ -222,6 +222,35 @@ def test_what_editors_and_template_engines_make_of_a_mark_is_one_too(
     assert filled.strip() == b'<a href="https://g/u">x</a>'
 
 
+@pytest.mark.parametrize(
+    ("text", "is_dead"),
+    [
+        ('<a href="../../{{zegel_unsubscribe}}">', True),
+        ('<a href="//{{ zegel_my }}">', True),
+        ("https://shop.example/{{zegel_unsubscribe}}", True),
+        ("%257B%257Bzegel_unsubscribe%257D%257D", True),
+        ("{{zegel_my_data}}", True),
+        ('<a href="https://{{zegel_unsubscribe}}">', False),
+        ('<a href="https://click.example/to?u={{zegel_unsubscribe}}">', False),
+        ("Afmelden/uitschrijven: {{zegel_unsubscribe}} / {{zegel_my}}", False),
+        ("Afmelden/{{zegel_unsubscribe}}", False),
+        ("{zegel mysterie}", False),
+    ],
+)
+def test_a_placeholder_behind_another_address_is_a_dead_link(text: str, is_dead: bool) -> None:
+    assert bool(garbled(text)) is is_dead
+
+
+@pytest.mark.parametrize(
+    "piece", ["zegel https://a", "zegel {{", "zegel https://a/{{zegel_my", "zegel ../{{zegel_my }"]
+)
+def test_half_dead_links_cost_what_their_length_says(piece: str) -> None:
+    text = piece * (1_000_000 // len(piece))
+    started = time.thread_time()
+    garbled(text)
+    assert time.thread_time() - started < 1.0
+
+
 @pytest.mark.parametrize("piece", ["{=\r\n", "{{zegel_unsubscrib=\r\n", "{{zegel_my}=\r\n=7D" + "x\r\n"])
 def test_half_marks_cost_what_their_length_says(piece: str) -> None:
     body = piece * (2_000_000 // len(piece))
