@@ -16,6 +16,7 @@ import orjson
 
 from relay.observe.actor import GATEWAY, MOST_CHARS, actor
 
+LEAVE_SECONDS = 2.0
 MAX_LINE = 64 * 1024 * 1024
 DOWN_CODES = frozenset(("unavailable", "internal", "storage", "owner.busy"))  # nobody said no: it could not be done now
 Handle = Callable[["Channel", str, dict[str, Any]], Awaitable[Any]]
@@ -143,3 +144,12 @@ async def connect(path: str, handle: Handle) -> Channel:
     """A channel to the supervisor. Raises OSError when nobody listens; `run` must be started by the caller."""
     reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE)
     return Channel(reader, writer, handle)
+
+
+async def take_leave(channel: Channel, place: int, numbers: Any) -> None:
+    """Of a process's supervisor: what it counted since it was last asked (`numbers`) is not lost."""
+    try:
+        await channel.call("worker.leaves", {"place": place, "numbers": numbers}, timeout=LEAVE_SECONDS)
+    except (OpUnavailable, OpRefused):
+        pass  # it is gone itself
+    channel.close()

@@ -269,6 +269,9 @@ class Supervisor:
                 child.must_reload = False
                 self._later(self._reload())
             return {}
+        if op == "worker.leaves":
+            self.children[int(args["place"])].snapshot = args["numbers"]
+            return {}
         if op == "metrics.text":
             return metrics.merge(self._snapshots(), self._base)
         if op == "metrics.live":

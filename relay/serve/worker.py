@@ -43,7 +43,7 @@ from relay.reputation.judge import Bounds
 from relay.scan import Scan
 from relay.serve import descriptors
 from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
-from relay.serve.channel import Channel, OpRefused, connect
+from relay.serve.channel import Channel, OpRefused, connect, take_leave
 from relay.serve.held_ops import HeldOps, hold_seconds
 from relay.serve.links import OwnLinks
 from relay.serve.outcomes import Outcomes
@@ -337,7 +337,7 @@ class Worker:
         await self.watch.drain()
         await self.queue.stop()
         await self.history.stop()
-        self.channel.close()
+        await take_leave(self.channel, self.boot.place, metrics.snapshot())
         for task in self._tasks:
             task.cancel()
         await self.shared.close()

@@ -268,6 +268,8 @@ def test_a_slow_next_hop_keeps_nobody_waiting_at_the_door(relaying: Running, hop
     relaying.until(lambda: relaying.said("settings.reloaded"), "it does not end")
     assert [each.rcpt for each in hop.wait(1)] == [["RCPT TO:<bob@example.net>"]]
     assert hop.dots == 1
+    counted = 'zegel_deliveries_total{outcome="delivered"'
+    relaying.until(lambda: relaying.metric(counted) == 1, "what a worker counted at last is lost")
 
 
 def test_a_new_password_in_the_same_file_is_taken_in(relaying: Running, hop: Hop) -> None:
