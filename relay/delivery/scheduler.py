@@ -34,7 +34,8 @@ from relay.observe.log import log
 from relay.spool.contract import Spool, SpoolUnavailable
 from relay.spool.item import Fate, Item
 
-HOST_WAITS = (30.0, 30.0, 90.0, 270.0, 810.0)  # by sessions in a row that ended at this message: others go first
+HOST_WAITS = (30.0, 5.0, 30.0, 90.0, 270.0, 810.0)
+"""By sessions in a row that ended at this message: others go first. Some hosts end each after so many messages: so 5 at first."""
 UNKNOWN_WAIT_SECONDS = 60.0
 RECORD_RETRY_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 960.0

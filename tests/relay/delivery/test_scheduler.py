@@ -296,14 +296,14 @@ async def test_a_host_that_fails_each_time_costs_no_try_but_a_warning_and_an_end
 async def test_a_message_at_which_each_session_ends_lets_others_go_first(desk: Desk) -> None:
     """A cut at one recipient, and all mail stood behind it: it had every trial connection, and the host waited ever longer."""
     culprit = await desk.commit()
-    for seconds in (30.0, 90.0, 270.0, 810.0, 810.0):
+    for seconds in (5.0, 30.0, 90.0, 270.0, 810.0, 810.0):
         attempt = await desk.take()
         assert attempt is not None and attempt.item.id == culprit.id
         began = desk.clock.now()
         attempt.done([CUT])
         await desk.settle()
         assert attempt.item.due == began + seconds and attempt.item.state.get("tries", 0) == 0
-        if attempt.item.state["cuts"] < 4:
+        if attempt.item.state["cuts"] < 5 or seconds < 810.0:
             await desk.wait_for(seconds + 1)
         else:
             break
