@@ -214,21 +214,21 @@ def figures(desk: Desk, args: Args) -> Result:
 def _take_told(desk: Desk, hook: int, told: list[int]) -> None:
     events = webhook_event.c
     where = sa.and_(events.webhook_id == hook, events.id.in_(told))
-    for row in desk.connection.execute(sa.select(events.id, events.subject).where(where)).all():
-        earlier = sa.and_(events.webhook_id == hook, events.subject == row.subject, events.id < row.id)
-        desk.connection.execute(webhook_event.update().where(earlier, events.dead_at > 0).values(overtaken=True))
+    dead = sa.select(events.id).where(events.webhook_id == hook, events.dead_at > 0).limit(1)
+    if desk.connection.execute(dead).first() is not None:
+        for row in desk.connection.execute(sa.select(events.id, events.subject).where(where)).all():
+            earlier = sa.and_(events.webhook_id == hook, events.subject == row.subject, events.id < row.id)
+            desk.connection.execute(webhook_event.update().where(earlier, events.dead_at > 0).values(overtaken=True))
     desk.connection.execute(webhook_event.delete().where(where))
     values = {"answered_at": desk.now, "failure": ""}
     desk.connection.execute(webhook.update().where(webhook.c.id == hook).values(**values))
 
 
 def _put(desk: Desk, hook: int, person: Person, said: dict[str, object]) -> str:
-    """Behind what waits of this person already, under whichever hash key it came in."""
+    """Behind what there is of this person already, under whichever hash key it came in."""
     events, event_id = webhook_event.c, f"evt_{secrets.token_hex(12)}"
-    waiting = sa.select(events.subject).where(
-        events.webhook_id == hook, events.subject.in_(person.hashes), events.dead_at == 0
-    )
-    subject = desk.connection.scalar(waiting.order_by(events.id).limit(1)) or person.hashes[0]
+    known = sa.select(events.subject).where(events.webhook_id == hook, events.subject.in_(person.hashes))
+    subject = desk.connection.scalar(known.order_by(events.id).limit(1)) or person.hashes[0]
     row = {
         "webhook_id": hook,
         "tenant_id": person.tenant_id,

@@ -282,6 +282,17 @@ def test_a_dead_letter_that_was_overtaken_stays_dead(world: World) -> None:
     assert world.call("webhook.retry", tenant="shop", name="crm")["again"] == 0
 
 
+def test_overtaken_is_known_also_when_the_hash_key_was_rotated_between(world: World) -> None:
+    add(world)
+    leave(world, "page")
+    world.now += GIVE_UP_SECONDS
+    assert fail(world, heads(world)[0]["row"], away=True) == 1
+    world.keyring.rotate(Kind.HASH, now=world.now)
+    world.call("consent.withdraw", tenant="shop", address=ANN)
+    take(world)
+    assert world.call("webhook.dead", tenant="shop")[0]["overtaken"] is True
+
+
 def test_what_is_28_days_old_is_forgotten(world: World) -> None:
     add(world)
     leave(world, "page")
