@@ -36,6 +36,7 @@ from relay.cli import (
     tenants,
     top,
     trace,
+    webhooks,
 )
 from relay.cli.frame import group
 
@@ -62,6 +63,7 @@ for name, noun in (
     ("reputation", reputation),
     ("policy", policies),
     ("apikey", apikeys),
+    ("webhook", webhooks),
 ):
     app.add_typer(noun.app, name=name)
 

@@ -27,7 +27,7 @@ COLOURS = {
 _TIMES = frozenset((
     "created_at", "revoked_at", "activated_at", "retired_at", "checked_at", "mismatch_since", "accepted_at", "due", "at",
     "given_at", "confirmed_at", "sale_at", "expires_at",
-    "held_since", "held_until",
+    "held_since", "held_until", "answered_at", "oldest_at", "before_until", "dead_at",
 ))  # fmt: skip
 
 Columns = Sequence[tuple[str, str]]

@@ -142,6 +142,13 @@ ALARM_RAISED = _event(
 )
 ALARM_ENDED = _event("alarm.ended", "What an alarm was about is over. alarm, severity, state, labels.")
 ALARM_DROPPED = _event("alarm.dropped", "Alarms could not be told by mail or webhook. way, why, alarms.")
+WEBHOOK_FAILED = _event(
+    "webhook.failed", "A tenant's marketing tool does not take events; it is tried again. tenant, webhook, kind."
+)
+WEBHOOK_RECOVERED = _event("webhook.recovered", "A tenant's marketing tool takes events again. tenant, webhook.")
+WEBHOOK_ABANDONED = _event(
+    "webhook.abandoned", "Events for a tenant's marketing tool were given up after three days. tenant, webhook, count."
+)
 
 # Bugs caught at an outer edge
 SESSION_CRASHED = _event("session.crashed", "A bug ended an SMTP command with 451. kind, place.")

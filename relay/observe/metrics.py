@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from relay.observe import webhook_metrics
 from relay.observe.buckets import FAST, SIZES, SLOW, TINY
 from relay.observe.exposition import Base
 from relay.observe.exposition import merge as merge_snapshots
@@ -16,7 +17,6 @@ from relay.observe.labels import NAME, OUTCOME, POLICY, PROVIDER, RULE, STREAM, 
 from relay.observe.registry import AnyMetric, Counter, Gauge, Histogram, Label, Snapshot
 
 __all__ = ["CATALOGUE", "Base", "Snapshot", "merge", "snapshot", "together"]
-
 
 MESSAGES = Counter(
     "zegel_messages_total",
@@ -381,7 +381,7 @@ CHILD_RESTARTS = Counter(
 )
 
 CATALOGUE: tuple[AnyMetric, ...] = tuple(
-    value for value in globals().values() if isinstance(value, Counter | Gauge | Histogram)
+    value for value in {**vars(webhook_metrics), **globals()}.values() if isinstance(value, Counter | Gauge | Histogram)
 )
 
 

@@ -25,11 +25,15 @@ TenantRow = sa.Row[tuple[Any, ...]]
 
 
 class Person(NamedTuple):
-    """Somebody under one tenant: hashes under every live key, current first. `address` is "" where only a token is known."""
+    """Somebody under one tenant: hashes under every live key, current first. `address` is "" where only a token is known.
+
+    `subscriber` is the tenant's own id for him, where the token has one (X-Zegel-Subscriber).
+    """
 
     tenant_id: int
     address: str
     hashes: list[bytes]
+    subscriber: str = ""
 
 
 class Tools(NamedTuple):

@@ -22,11 +22,13 @@ from relay.mail.address import narrow
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
+from relay.owner.hook_events import News, forget, tell
 from relay.store.schema import confirm_request, consent_event, purpose, tenant
 from relay.store.schema import suppression as table
 
 ADDRESS = b"address"
 LIST_ROWS = 1_000
+_TOLD = {"objection": "unsubscribed", "complaint": "complained", "restriction": "suppressed"}
 _EVENTS = {"objection": "objected", "complaint": "objected", "restriction": "restricted"}
 
 
@@ -57,7 +59,7 @@ def opt_out(desk: Desk, args: Args) -> Result:
     channel = args.choice("channel", ("one_click", "page", "mailto", "complaint"), "one_click")
     if scope not in (ALL, token.purpose):
         desk.purpose(owner, scope)
-    person = Person(owner.id, "", [token.subject_hash])
+    person = Person(owner.id, "", [token.subject_hash], token.subscriber)
     desk.note(subject=token.subject_hash.hex(), scope=scope, channel=channel)
     reason = "complaint" if channel == "complaint" else "objection"
     changed = object_to(desk, person, scope=scope, reason=reason, event="objected", source=channel)
@@ -141,6 +143,8 @@ def erase(desk: Desk, args: Args) -> Result:
     desk.connection.execute(table.update().where(table.c.key.in_(_every_key(desk, person))).values(sealed=None))
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(list(keys))))
     erased = desk.ledger.erase(desk.connection, person.hashes, now=desk.now)
+    known = person._replace(subscriber=forget(desk, person))
+    tell(desk, known, News("erased", ALL, "erasure", source))
     return {"subject": person.hashes[0].hex(), "erased": erased > 0}
 
 
@@ -159,6 +163,7 @@ def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str
     if reason != "restriction":
         only = "" if scope == ALL else scope
         _end_consents(desk, person, _consent_keys(desk, person), event=event, only=only)
+    tell(desk, person, News(_TOLD[reason], scope, reason, source))
     return True
 
 
@@ -166,12 +171,15 @@ def keep_bounce(desk: Desk, person: Person, *, source: str, scope: str = ALL) ->
     """Nobody is there: programs send nothing more to exactly this address, for 90 days (REP-3)."""
     exact = desk.keyring.subject_hashes(person_text(person.tenant_id, narrow(person.address)))
     found = suppression.standing(desk.connection, exact)
-    key = next((entry.key for rows in found.values() for entry in rows if entry.reason == "bounce"), exact[0])
+    known = [entry for rows in found.values() for entry in rows if entry.reason == "bounce"]
+    key = known[0].key if known else exact[0]
     entry = Standing(key, scope, "bounce", desk.now, desk.now + suppression.BOUNCE_SECONDS, frozenset())
     sealed = _sealed_address(desk, person)
     subject = desk.ledger.subjects(desk.connection, person.tenant_id, [person.hashes])[0]
     suppression.put(desk.connection, person.tenant_id, entry, source=source, subject_id=subject.id, sealed=sealed)
     desk.note(scope=scope, reason="bounce")
+    if all(entry.scope != scope for entry in known):
+        tell(desk, person, News("suppressed", scope, "bounce", source))
     return True
 
 

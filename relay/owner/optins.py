@@ -14,6 +14,7 @@ from relay.consent.token import TokenKind, make, read
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow, legal_name
 from relay.owner.error import OwnerError
+from relay.owner.hook_events import News, tell
 from relay.store.schema import confirm_request, consent_text, purpose, tenant
 from relay.store.upsert import upsert
 
@@ -121,6 +122,7 @@ def confirm(desk: Desk, args: Args) -> Result:
     lifted = suppression.lift(desk.connection, person.hashes, pending.purpose, before=desk.now)
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key == pending.key))
     desk.note(purpose=pending.purpose, lifted=lifted)
+    tell(desk, person, News("confirmed", pending.purpose, "consent"))
     return {
         "tenant": owner.name,
         "address": address,

@@ -12,6 +12,7 @@ from relay.owner import (
     dkim_keys,
     domains,
     holds,
+    hook_events,
     keys,
     limits,
     objections,
@@ -24,6 +25,7 @@ from relay.owner import (
     standings,
     suspensions,
     tenants,
+    webhooks,
 )
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
@@ -108,6 +110,17 @@ OPERATIONS = {
     "digest.due": Operation(refusals.due),
     "digest.claim": Operation(refusals.claim, writes=True),
     "digest.told": Operation(refusals.told, writes=True),
+    "webhook.add": Operation(webhooks.add, writes=True, audited=True),
+    "webhook.list": Operation(webhooks.list_all),
+    "webhook.remove": Operation(webhooks.remove, writes=True, audited=True),
+    "webhook.rotate": Operation(webhooks.rotate, writes=True, audited=True),
+    "webhook.dead": Operation(webhooks.dead),
+    "webhook.retry": Operation(webhooks.retry, writes=True, audited=True),
+    "webhook.test": Operation(webhooks.test, writes=True, audited=True),
+    "webhook.lines": Operation(hook_events.lines),
+    "webhook.heads": Operation(hook_events.heads),
+    "webhook.figures": Operation(hook_events.figures),
+    "webhook.settle": Operation(hook_events.settle, writes=True),
     "retention.run": Operation(retention.run, _C),
     "restore.released": Operation(retention.note_release, _C),
 }

@@ -14,6 +14,7 @@ from relay.store.schema import (
     suppression,
     tenant_told,
     told_outcome,
+    webhook_event,
 )
 
 DAY = 86_400
@@ -44,6 +45,7 @@ def run(desk: Desk, args: Args) -> Result:
         "requests": _delete(desk, confirm_request, confirm_request.c.requested_at < requests),
         "outcomes": _delete(desk, told_outcome, told_outcome.c.at < outcomes),
         "audit": _delete(desk, audit, audit.c.at < audits),
+        "webhooks": _delete(desk, webhook_event, webhook_event.c.at < desk.now - 28 * DAY),
         "tallies": _delete(desk, refusal_tally, refusal_tally.c.first_at < desk.now - 30 * DAY),
         "digests": _delete(
             desk, tenant_told, sa.and_(tenant_told.c.kind == "digest", tenant_told.c.at < desk.now - 30 * DAY)

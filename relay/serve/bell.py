@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +26,7 @@ from relay.observe import events, metrics
 from relay.observe.alarms import Alarms, Change
 from relay.observe.log import log
 from relay.observe.registry import Snapshot
+from relay.serve.aside import aside
 from relay.serve.channel import OpRefused, OpUnavailable
 from relay.serve.webhook import TIMEOUT_SECONDS, Away, Refused, post
 from relay.settings.load import secret
@@ -202,7 +202,7 @@ class Bell:
                 raise Away(type(error).__name__) from None
             post(self._settings.webhook_url, key, letter.as_json(), at=at, key=letter.id)
 
-        await _aside(send)
+        await aside(send, 3 * TIMEOUT_SECONDS)
 
     async def _mail(self, recipient: str, letter: Letter) -> None:
         raw = letter.as_mail(recipient)
@@ -217,38 +217,6 @@ class Bell:
                 "alarm": True,
             }
         )
-
-
-async def _aside(work: Callable[[], None]) -> None:
-    """Run it in a thread that nobody waits for at the end, unlike those of the event loop. Raises Away where it takes too long:
-    then a name server, or one address of many after the other, does not answer.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: Exception | None) -> None:
-        if done.done():
-            return  # nobody waits any more
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-    def run() -> None:
-        outcome: Exception | None = None
-        try:
-            work()
-        except Exception as error:
-            outcome = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, outcome)
-
-    threading.Thread(target=run, name="zegel-webhook", daemon=True).start()
-    try:
-        async with asyncio.timeout(3 * TIMEOUT_SECONDS):
-            await done
-    except TimeoutError:
-        raise Away("TimeoutError") from None
 
 
 def _lost(line: Line, letter: Letter, why: str) -> None:

@@ -47,7 +47,7 @@ def post(url: str, secret: str, body: bytes, *, at: int, key: str) -> None:
     connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
     try:
         connection.connect()
-        with _Deadline(connection.sock) as deadline:
+        with Deadline(connection.sock, TIMEOUT_SECONDS) as deadline:
             connection.request("POST", target, body, headers)
             code = connection.getresponse().status
         if deadline.is_over:
@@ -60,16 +60,16 @@ def post(url: str, secret: str, body: bytes, *, at: int, key: str) -> None:
         raise Refused(f"HTTP {code}") if code < 500 and code not in AGAIN else Away(f"HTTP {code}")
 
 
-class _Deadline:
+class Deadline:
     """Cuts a connection that is not done in time: a time-out of a socket begins anew with every octet that drips in."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, seconds: float) -> None:
         self._sock = sock
-        self._timer = threading.Timer(TIMEOUT_SECONDS, self._cut)
+        self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
         self.is_over = False
 
-    def __enter__(self) -> _Deadline:
+    def __enter__(self) -> Deadline:
         self._timer.start()
         return self
 

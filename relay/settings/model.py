@@ -340,6 +340,14 @@ class Alarms(Section):
     repeat_hours: Hours = Field(default=4.0, description="How often what goes on is told again.")
 
 
+class Webhooks(Section):
+    """Where events of tenants may go: public addresses over https, and the networks below (docs/webhooks.md)."""
+
+    allowed_networks: NetworkList = Field(
+        default=(), description="Private networks that webhooks of tenants may reach; http only where it is loopback."
+    )
+
+
 # One listener on loopback: what runs without any file serves this machine only.
 DEFAULT_LISTENERS = (Listener(tls="off"),)
 
@@ -356,6 +364,7 @@ class Settings(Section):
     privacy: Privacy = Privacy()
     reputation: Reputation = Reputation()
     alarms: Alarms = Alarms()
+    webhooks: Webhooks = Webhooks()
     # Raw: relay.policy.catalogue knows the policies and checks their tables.
     policies: dict[str, dict[str, Any]] = {}
 

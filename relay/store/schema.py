@@ -325,6 +325,44 @@ tenant_told = Table(
     Column("at", Double, nullable=False),
 )
 
+webhook = Table(
+    "webhook",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("name", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    _text("events"),  # space separated; "": all
+    _flag("with_address"),
+    Column("secret", LargeBinary, nullable=False),  # sealed with the keyring, as is the one before
+    Column("secret_before", LargeBinary),
+    _time("before_until"),  # so long both sign
+    _time("created_at"),
+    _time("called_at"),  # somebody asked for a try now
+    _time("answered_at"),
+    _text("failure"),  # of the last try; "" where it was taken
+    UniqueConstraint("tenant_id", "name"),
+)
+
+webhook_event = Table(
+    "webhook_event",
+    metadata,
+    _id(),  # the order in which it happened
+    Column("webhook_id", _ID, ForeignKey("webhook.id"), nullable=False),
+    _tenant(),
+    Column("event_id", Text, nullable=False, unique=True),
+    Column("subject", LargeBinary, nullable=False),  # keyed hash: events of one person keep their order
+    Column("at", Double, nullable=False, index=True),
+    Column("body", LargeBinary, nullable=False),  # sealed with the keyring
+    Column("tries", Integer, nullable=False, server_default="0"),
+    _time("due_at"),
+    _text("failure"),
+    _time("dead_at"),  # since when it is not tried any more
+    _flag("overtaken"),  # dead, and a later event of the person was delivered since
+    Index("ix_webhook_event_line", "webhook_id", "dead_at", "tries", "id"),
+    Index("ix_webhook_event_webhook_id_subject_id", "webhook_id", "subject", "id"),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -23,7 +23,11 @@ from tests.monitoring.test_dashboards import PANELS
 
 # Expressions that may be empty on a gateway that is well, and why. What is shown is then "no data".
 REPUTATION = "set from outcomes, bounces and complaints of a tenant with enough of them (REP-1, REP-2)"
+WEBHOOKS = "set for tenants that have a webhook (GDPR-25)"
 MAY_BE_EMPTY = {
+    "zegel_webhook_oldest_seconds": WEBHOOKS,
+    "zegel_webhook_waiting_events": WEBHOOKS,
+    "zegel_webhook_dead_events": WEBHOOKS,
     "zegel_limits_seconds": "of gateways that share their limits in Redis",
     "zegel_leaks_total": "counted when a letter holds what should not leave (DLP)",
     "zegel_bounce_ratio": REPUTATION,

@@ -41,6 +41,13 @@ ROUTES: tuple[tuple[str, str, dict[str, Any] | None], ...] = (
     ("POST", "/api/v1/outcomes", {"message": "0R3M7K2QX9T1A", "email": "ann@example.net", "outcome": "complained"}),
     ("GET", "/api/v1/reputation", None),
     ("GET", "/api/v1/limits", None),
+    ("GET", "/api/v1/webhooks", None),
+    ("POST", "/api/v1/webhooks", {"name": "crm", "url": "https://crm.example.org/"}),
+    ("GET", "/api/v1/webhooks/dead", None),
+    ("POST", "/api/v1/webhooks/crm/rotate", {}),
+    ("POST", "/api/v1/webhooks/crm/retry", {}),
+    ("POST", "/api/v1/webhooks/crm/test", None),
+    ("POST", "/api/v1/webhooks/crm/remove", None),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
@@ -18,9 +19,11 @@ class Came(NamedTuple):
 class Hook:
     """`answers` are the codes to come, then 204 for ever; a redirect leads to /elsewhere of the same server."""
 
-    def __init__(self, *answers: int) -> None:
+    def __init__(self, *answers: int, tls: ssl.SSLContext | None = None) -> None:
         self.answers = list(answers)
         self.came: list[Came] = []
+        self.gate = threading.Event()  # while it is not set, who asks waits for his answer
+        self.gate.set()
         self._changed = threading.Condition()
         hook = self
 
@@ -31,6 +34,7 @@ class Hook:
                     hook.came.append(Came(self.path, dict(self.headers.items()), body))
                     code = hook.answers.pop(0) if hook.answers else 204
                     hook._changed.notify_all()
+                hook.gate.wait(30)
                 self.send_response(code)
                 if 300 <= code < 400:
                     self.send_header("Location", f"{hook.url}/elsewhere")
@@ -45,7 +49,10 @@ class Hook:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+            self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that trust it not
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def wait(self, count: int, seconds: float) -> list[Came]:
@@ -55,5 +62,6 @@ class Hook:
             return list(self.came)
 
     def close(self) -> None:
+        self.gate.set()
         self._server.shutdown()
         self._server.server_close()

@@ -1,0 +1,168 @@
+"""Webhooks in the tenants' API: where a tenant's own tool hears of who left; of the key's own tenant and no other."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, HTTPException, Path, Query, Response
+from pydantic import BaseModel, Field
+
+from relay.mail.envelope import Tenant
+from relay.portal.api import TITLES, Caller
+from relay.portal.api_models import Body, Problem
+from relay.portal.gateway import OpRefused
+from relay.portal.pages import Site
+
+NO_STORE = "no-store"
+STATUS = {
+    "webhook.unknown": 404,
+    "webhook.no_event": 404,
+    "webhook.exists": 409,
+    "webhook.too_many": 409,
+    "webhook.overtaken": 409,
+}
+Kind = Literal["unsubscribed", "complained", "confirmed", "suppressed", "erased"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$", examples=["crm"])]
+InPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,63}$", description="The webhook's name.")]
+_TIMES = ("created_at", "before_until", "answered_at", "oldest_at", "at", "dead_at")
+
+
+class NewWebhook(Body):
+    name: Name
+    url: Annotated[str, Field(max_length=1_000, examples=["https://crm.example.org/zegel"])]
+    events: Annotated[list[Kind] | None, Field(max_length=5, description="Default: all.")] = None
+    with_address: Annotated[bool, Field(description="Whether the person's address is in events.")] = False
+
+
+class Webhook(BaseModel):
+    """`failure` says why the last try was not taken. `before_until`: so long the secret before signs too."""
+
+    name: str
+    url: str
+    events: list[Kind]
+    with_address: bool
+    created_at: datetime
+    before_until: datetime | None = None
+    answered_at: datetime | None = None
+    failure: str
+
+
+class WebhookState(Webhook):
+    """`waiting` events are tried still, the oldest is of `oldest_at`; `dead` ones were given up."""
+
+    waiting: int
+    oldest_at: datetime | None = None
+    dead: int
+
+
+class MadeWebhook(Webhook):
+    """The secret of the signature is shown this once."""
+
+    secret: str
+
+
+class Rotation(Body):
+    hours: Annotated[int, Field(ge=0, le=168, description="So long the secret before signs too.")] = 24
+
+
+class Rotated(BaseModel):
+    name: str
+    secret: str
+    before_until: datetime
+
+
+class Retry(Body):
+    event: Annotated[str | None, Field(max_length=40, description="Only this one; default: all dead ones.")] = None
+
+
+class Again(BaseModel):
+    name: str
+    again: int
+
+
+class QueuedTest(BaseModel):
+    name: str
+    event_id: str
+
+
+class RemovedWebhook(BaseModel):
+    name: str
+    removed: bool
+    events_deleted: int
+
+
+class DeadEvent(BaseModel):
+    """`overtaken`: a later event of the same person was delivered, so this one is not sent again."""
+
+    webhook: str
+    event_id: str
+    event: str | None = None
+    at: datetime
+    dead_at: datetime
+    tries: int
+    failure: str
+    overtaken: bool
+
+
+def add_routes(api: FastAPI, site: Site) -> None:
+    missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": TITLES[404]}}
+    clashing: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": TITLES[409]}}
+
+    @api.get("/webhooks", response_model=list[WebhookState], response_model_exclude_none=True)
+    async def list_webhooks(response: Response, tenant: Caller) -> list[dict[str, Any]]:
+        """Your webhooks, what waits for each, and how the last try ended."""
+        response.headers["Cache-Control"] = NO_STORE
+        return [_shown(row) for row in (await _ask(site, tenant, "webhook.list"))["items"]]
+
+    @api.post(
+        "/webhooks", status_code=201, response_model=MadeWebhook, response_model_exclude_none=True, responses=clashing
+    )
+    async def add_webhook(response: Response, wanted: NewWebhook, tenant: Caller) -> dict[str, Any]:
+        """Make one: https, at a public address. At most five."""
+        response.headers["Cache-Control"] = NO_STORE
+        return _shown(await _ask(site, tenant, "webhook.add", **wanted.model_dump(exclude_none=True)))
+
+    @api.get("/webhooks/dead", response_model=list[DeadEvent], response_model_exclude_none=True)
+    async def list_dead_events(
+        response: Response, tenant: Caller, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+    ) -> list[dict[str, Any]]:
+        """Events that were given up after three days, newest first."""
+        response.headers["Cache-Control"] = NO_STORE
+        return [_shown(row) for row in (await _ask(site, tenant, "webhook.dead", limit=limit))["items"]]
+
+    @api.post("/webhooks/{name}/rotate", response_model=Rotated, responses=missing)
+    async def rotate_secret(response: Response, name: InPath, order: Rotation, tenant: Caller) -> dict[str, Any]:
+        """Make a new secret; for a while events are signed with both."""
+        response.headers["Cache-Control"] = NO_STORE
+        return _shown(await _ask(site, tenant, "webhook.rotate", name=name, hours=order.hours))
+
+    @api.post("/webhooks/{name}/retry", response_model=Again, responses=missing | clashing)
+    async def retry_events(response: Response, name: InPath, order: Retry, tenant: Caller) -> dict[str, Any]:
+        """Send dead events again, and try at once what waits."""
+        response.headers["Cache-Control"] = NO_STORE
+        return await _ask(site, tenant, "webhook.retry", name=name, **order.model_dump(exclude_none=True))
+
+    @api.post("/webhooks/{name}/test", response_model=QueuedTest, responses=missing)
+    async def test_webhook(response: Response, name: InPath, tenant: Caller) -> dict[str, Any]:
+        """Send an event `test` that is about nobody; the list shows whether it was taken."""
+        response.headers["Cache-Control"] = NO_STORE
+        return await _ask(site, tenant, "webhook.test", name=name)
+
+    @api.post("/webhooks/{name}/remove", response_model=RemovedWebhook, responses=missing)
+    async def remove_webhook(response: Response, name: InPath, tenant: Caller) -> dict[str, Any]:
+        """End one, for ever; what waits for it is deleted."""
+        response.headers["Cache-Control"] = NO_STORE
+        return await _ask(site, tenant, "webhook.remove", name=name)
+
+
+async def _ask(site: Site, tenant: Tenant, op: str, **args: Any) -> dict[str, Any]:
+    try:
+        return await site.gateway.op(op, {"tenant": tenant.name, **args})
+    except OpRefused as error:
+        raise HTTPException(STATUS.get(error.code, 422), error.text) from None
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """With times as the API writes them."""
+    return {**row, **{name: datetime.fromtimestamp(row[name], UTC) for name in _TIMES if row.get(name)}}

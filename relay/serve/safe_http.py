@@ -1,0 +1,160 @@
+"""One POST to an address that a tenant chose, and so maybe to one that is none of his business. Blocks: call it in a thread.
+
+Theory of operation. The name is looked up once; every address that comes out is judged, and the connection is made to one of
+these very addresses, so that a name server that answers otherwise the next time (DNS rebinding) wins nothing. The certificate
+is checked against the name. Redirects are not followed, and of the answer nothing is read but its head. Everything together
+has one deadline, and after it nothing more is sent.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from relay.serve.webhook import AGAIN, Away, Deadline, Refused
+from relay.settings.endpoint import Networks
+
+TOTAL_SECONDS = 15.0
+CONNECT_SECONDS = 5.0
+MOST_ADDRESSES = 2
+PORTS = {"https": 443, "http": 80}
+Resolve = Callable[[str, int], list[str]]
+
+# What no webhook reaches unless the operator allows it: RFC 6890 and the registries that it began.
+_BARRED_V4 = tuple(
+    ipaddress.IPv4Network(text)
+    for text in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
+        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+    )
+)  # fmt: skip
+# Of IPv6 only what is given out to the world. IPv4 in disguise (mapped, NAT64) lies outside; Teredo and 6to4 inside.
+_WORLD_V6 = ipaddress.IPv6Network("2000::/3")
+_BARRED_V6 = tuple(
+    ipaddress.IPv6Network(text)
+    for text in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
+)
+
+
+class Barred(Away):
+    """No webhook may reach that address. The text says why, never which it is."""
+
+
+class Request(NamedTuple):
+    """What is sent."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def is_public(text: str) -> bool:
+    """Whether an IP address is one of the world's, of the one kind that can only be itself."""
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not any(ip in network for network in _BARRED_V4)
+    return ip.scope_id is None and ip in _WORLD_V6 and not any(ip in network for network in _BARRED_V6)
+
+
+def may_reach(text: str, scheme: str, allowed: Networks) -> bool:
+    """Whether a webhook may go to an IP address. `allowed` are the operator's; only loopback among them may do without TLS."""
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    # A disguised address is judged as what it is, and so is in no IPv4 network.
+    is_allowed = getattr(ip, "ipv4_mapped", None) is None and text in allowed
+    if scheme == "http":
+        return is_allowed and ip.is_loopback
+    return is_allowed or is_public(text)
+
+
+def look_up(host: str, port: int) -> list[str]:
+    """Every address of `host`, as the system resolves it; a number in any spelling is itself. Raises Away."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise Away("the name of its host cannot be resolved") from None
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def post(
+    request: Request, allowed: Networks, *, resolve: Resolve = look_up, context: ssl.SSLContext | None = None
+) -> None:
+    """Returns when the other side has said 2xx. Raises Away or Refused, whose text names a kind, never an address."""
+    ends = time.monotonic() + TOTAL_SECONDS
+    parts = urlsplit(request.url)
+    host, scheme = parts.hostname or "", parts.scheme
+    port = parts.port or PORTS[scheme]
+    addresses = resolve(host, port)
+    if not addresses or not all(may_reach(address, scheme, allowed) for address in addresses):
+        raise Barred("its address is in a network that webhooks may not reach")
+    try:
+        sock = _connect(addresses, port, ends)
+        code = _exchange(sock, request, ends, context)
+    except (OSError, http.client.HTTPException) as error:
+        raise Away(type(error).__name__) from None
+    if code >= 300:
+        raise Refused(f"HTTP {code}") if code < 500 and code not in AGAIN else Away(f"HTTP {code}")
+
+
+def _connect(addresses: list[str], port: int, ends: float) -> socket.socket:
+    """To the first that answers of those that were judged."""
+    failure: OSError = TimeoutError()
+    for address in addresses[:MOST_ADDRESSES]:
+        try:
+            return socket.create_connection((address, port), timeout=min(CONNECT_SECONDS, _left(ends)))
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _exchange(sock: socket.socket, request: Request, ends: float, context: ssl.SSLContext | None) -> int:
+    """The code of the answer."""
+    parts = urlsplit(request.url)
+    host, port = parts.hostname or "", parts.port
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        sock.settimeout(_left(ends))
+        if parts.scheme == "https":
+            sock = (context or _context()).wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+        with Deadline(sock, _left(ends)) as deadline:
+            if isinstance(sock, ssl.SSLSocket):
+                sock.do_handshake()
+            connection = kind(host, port)
+            connection.sock = sock  # so it makes no connection of its own
+            connection.request("POST", _target(request.url), request.body, dict(request.headers))
+            code = connection.getresponse().status
+    finally:
+        sock.close()
+    if deadline.is_over:
+        raise TimeoutError
+    return code
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _left(ends: float) -> float:
+    left = ends - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+@cache
+def _context() -> ssl.SSLContext:
+    return ssl.create_default_context()
