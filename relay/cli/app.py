@@ -28,6 +28,7 @@ from relay.cli import (
     keys,
     limits,
     policies,
+    privacy,
     purposes,
     queue,
     reputation,
@@ -60,6 +61,7 @@ for name, noun in (
     ("held", held),
     ("limit", limits),
     ("reputation", reputation),
+    ("privacy", privacy),
     ("policy", policies),
     ("apikey", apikeys),
 ):
