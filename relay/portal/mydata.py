@@ -24,12 +24,13 @@ from relay.observe.log import log
 from relay.observe.metrics import UNSUBSCRIBES
 from relay.portal.gateway import Mailed, Notice, OpRefused, OpUnavailable
 from relay.portal.holdings import as_csv, as_json
-from relay.portal.optin import address_in
+from relay.portal.optin import MAX_EMAIL_CHARS, address_in
 from relay.portal.pages import Site
 from relay.portal.unsubscribe import Link, link_of, names_of
 
 HOUR, DAY = 3_600, 86_400
 CLIENT_LIMIT = 40  # steps of one client address an hour that try an address or a code
+PAGE_LIMIT = 300  # the same for all others
 ADDRESS_LIMIT = 10  # mails to one address a day, over all senders
 CODE = re.compile(r"[0-9]{6}")
 MAX_FIELD_CHARS = 2_000
@@ -90,7 +91,7 @@ def routes(site: Site) -> APIRouter:
         link = link_of(site, token)
         if link is None:
             return site.note(request, "bad_token", status=404)
-        return Visit(site, request, token, link, {}).page("my.html", wrong="")
+        return Visit(site, request, token, link, {}).page("my.html", wrong="", typed="")
 
     @router.post("/my/{token}")
     async def step(request: Request, token: str) -> Response:
@@ -102,7 +103,7 @@ def routes(site: Site) -> APIRouter:
         if take is None or not _is_of(visit):
             return visit.note("my_over", 400)
         try:
-            return await take(visit)
+            return await _busy(visit) or await take(visit)
         except OpUnavailable:
             return visit.note("my_down", 503, RETRY)
         except OpRefused as error:
@@ -115,9 +116,7 @@ async def _ask(visit: Visit) -> Response:
     """An address was typed: mail it a code where it is that of the link, and say the same anyway."""
     address = address_in(visit.fields.get("email", ""))
     if address is None:
-        return visit.page("my.html", status=422, wrong="email")
-    if (busy := await _busy(visit)) is not None:
-        return busy
+        return visit.page("my.html", status=422, wrong="email", typed=visit.fields.get("email", "")[:MAX_EMAIL_CHARS])
     told = await visit.site.gateway.op("mydata.ask", {"token": visit.text, "address": address})
     page = visit.page("my_code.html", asked=told["asked"], wrong="")
     if told["code"]:
@@ -130,10 +129,10 @@ async def _ask(visit: Visit) -> Response:
 
 async def _code(visit: Visit) -> Response:
     asked, code = visit.fields.get("asked", ""), re.sub(r"\s", "", visit.fields.get("code", ""))
+    if "code" not in visit.fields:
+        return visit.page("my_code.html", asked=asked, wrong="")  # in the other language
     if not CODE.fullmatch(code):
         return visit.page("my_code.html", status=422, asked=asked, wrong="form")
-    if (busy := await _busy(visit)) is not None:
-        return busy
     told = await visit.site.gateway.op("mydata.prove", {"asked": asked, "code": code})
     if told["proof"]:
         return await _data(visit, str(told["proof"]))
@@ -174,8 +173,6 @@ async def _move(visit: Visit) -> Response:
     address = address_in(visit.fields.get("email", ""))
     if address is None:
         return await _data(visit, proof, wrong="email", status=422)
-    if (busy := await _busy(visit)) is not None:
-        return busy
     try:
         told = await visit.site.gateway.op("mydata.move", {"proof": proof, "address": address})
     except OpRefused as error:
@@ -198,8 +195,8 @@ async def _erase(visit: Visit) -> Response:
     if visit.fields.get("sure") != "yes":
         await visit.site.gateway.op("mydata.held", {"proof": proof})
         return visit.page("my_erase.html", proof=proof, days=visit.site.settings.privacy.delivery_log_days)
-    await visit.site.gateway.op("mydata.erase", {"proof": proof})
-    UNSUBSCRIBES.inc(("page",))
+    if (await visit.site.gateway.op("mydata.erase", {"proof": proof}))["erased"]:
+        UNSUBSCRIBES.inc(("page",))
     return visit.note("my_erased", 200)
 
 
@@ -212,6 +209,9 @@ STEPS: dict[str, Callable[[Visit], Awaitable[Response]]] = {
     "move": _move,
     "erase": _erase,
 }
+
+
+TRIES = frozenset(("ask", "code", "move"))  # what a stranger could try, or flood somebody with
 
 
 async def _data(visit: Visit, proof: str, *, done: str = "", wrong: str = "", status: int = 200) -> Response:
@@ -232,6 +232,7 @@ async def _data(visit: Visit, proof: str, *, done: str = "", wrong: str = "", st
         days={"log": privacy.delivery_log_days, "audit": privacy.security_log_days, "ip": privacy.consent_ip_months},
         done=done,
         wrong=wrong,
+        typed=visit.fields.get("email", "")[:MAX_EMAIL_CHARS] if wrong else "",
     )
 
 
@@ -242,8 +243,9 @@ async def _held(visit: Visit, proof: str) -> tuple[dict[str, Any], list[Mailed]]
 
 async def _busy(visit: Visit) -> Response | None:
     """Counts a step of this client; the answer where there were too many."""
-    key = f"my:{client_key(visit.site.client(visit.request))}"
-    wait = await visit.site.gateway.hit(key, limit=CLIENT_LIMIT, per_seconds=HOUR)
+    kind, limit = ("my", CLIENT_LIMIT) if visit.fields["step"] in TRIES else ("my-page", PAGE_LIMIT)
+    key = f"{kind}:{client_key(visit.site.client(visit.request))}"
+    wait = await visit.site.gateway.hit(key, limit=limit, per_seconds=HOUR)
     return visit.note("my_busy", 429, {"Retry-After": str(int(wait) + 1)}) if wait > 0 else None
 
 

@@ -56,7 +56,7 @@ from relay.trace import who_any
 
 RELOAD_SECONDS = 0.5
 MEASURE_SECONDS = 5.0
-MOST_MAILS = 500  # that a person is shown of his own
+MOST_MAILS = 200  # that a person is shown of his own
 
 
 class SharedLookup:

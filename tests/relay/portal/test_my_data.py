@@ -16,8 +16,10 @@ import pytest
 
 from relay.consent.subject import person_hash
 from relay.consent.token import TokenKind, make
+from relay.keyring import Kind
 from relay.mail.letters import own_data
 from relay.portal.gateway import Mailed, OpUnavailable
+from relay.portal.mails import mailed_to
 from relay.portal.mydata import ADDRESS_LIMIT, CLIENT_LIMIT
 from tests.fakes.gateway import portal_settings
 from tests.fakes.portal import OwnerGateway, browser
@@ -241,6 +243,27 @@ async def test_no_form_of_another_link_or_kind_opens_anything(ann: Person, owned
     assert stops(owned) == set()
 
 
+async def test_a_link_from_before_a_rotation_of_keys_works(ann: Person, owned: OwnerGateway) -> None:
+    """UNSUB-20: the mail may be years old."""
+    for kind in (Kind.HASH, Kind.TOKEN, Kind.SUBJECT):
+        owned.keyring.rotate(kind, now=0.0)
+    assert YES["source"] in (await ann.enter()).text
+    await ann.do("move", email="new@example.org")
+    assert (await ann.web.post(moving(owned), headers=HTML)).status_code == 200
+    assert (status(owned), status(owned, "new@example.org")) == ("withdrawn", "given")
+    await ann.do("erase", sure="yes")
+    assert ("all", "objection") in stops(owned)
+
+
+async def test_the_other_language_loses_nothing(ann: Person) -> None:
+    """The page of the code, too, has no address of its own that could be asked for again."""
+    await ann.do("ask", email=ANN)
+    turned = await ann.web.post(f"/my/{ann.token}?lang=nl", data={"step": "code", **ann.sealed}, headers=HTML)
+    assert turned.status_code == 200 and "Vul de code in" in turned.text and "code-wrong" not in turned.text
+    ann.sealed |= dict(SEALED.findall(turned.text))
+    assert (await ann.do("code", code=ann.code)).status_code == 200
+
+
 async def test_no_form_token_opts_anybody_out(ann: Person, owned: OwnerGateway) -> None:
     await ann.enter()
     for token in (ann.sealed["asked"], ann.sealed["proof"]):
@@ -407,6 +430,35 @@ async def test_another_spelling_of_the_address_is_not_shown(owned: OwnerGateway,
     assert page.status_code == 200 and "secret" not in page.text
     tagged = Person(owned_web, owned, link(owned))
     assert "https://shop.example/secret" in (await tagged.enter("ann+secret@example.net")).text
+
+
+ACCEPTED = {"tenant": "shop", "rcpt": ["Ann@Example.net"], "from": "news@shop.example", "class": "commercial"}
+
+
+@pytest.mark.parametrize(
+    ("events", "outcome"),
+    [
+        ([("accepted", ACCEPTED)], "waiting"),
+        ([("held", ACCEPTED)], "held"),
+        ([("refused", ACCEPTED)], "refused"),
+        ([("accepted", ACCEPTED | {"rcpt": [], "dropped": [[ANN, "suppression.objected"]]})], "dropped"),
+        ([("accepted", ACCEPTED), ("finished", {"outcomes": [[ANN, "delivered", "", "", "h"]]})], "delivered"),
+        ([("accepted", ACCEPTED), ("attempted", {"outcomes": [[ANN, "deferred", "", "", "h"]]})], "waiting"),
+        ([("accepted", ACCEPTED), ("finished", {"outcomes": [[ANN, "expired", "", "", "h"]]})], "failed"),
+        ([("held", ACCEPTED), ("deleted", {"outcomes": [[ANN, "deleted", "", "", ""]]})], "refused"),
+        (
+            [("accepted", ACCEPTED), ("finished", {"outcomes": [["bob@example.net", "delivered", "", "", ""]]})],
+            "waiting",
+        ),
+        ([("accepted", ACCEPTED | {"tenant": "other"})], None),
+        ([("accepted", ACCEPTED | {"rcpt": ["bob@example.net"], "from": ANN})], None),
+        ([("made", ACCEPTED)], None),
+        ([], None),
+    ],
+)
+def test_the_delivery_log_is_told_by_what_became_of_his_own_copy(events: Any, outcome: str | None) -> None:
+    found = mailed_to("X", "shop", ANN, [(1.0, word, data) for word, data in events])
+    assert (found.outcome if found is not None else None) == outcome
 
 
 # -- what he can do -----------------------------------------------------------------------------------------------------
