@@ -77,7 +77,7 @@ def _consents(
         told = {field: value for field in _CONSENT if (value := grant.get(field))}
         told |= {field: format_time(float(at)) for field in _TIMES if isinstance(at := told.get(field), int | float)}
         personal = grant.get("personal") or {}
-        shown.append(row | told | {"source": personal.get("source")})
+        shown.append(row | told | {"source": _by(personal.get("source")) or None})
     return sorted(shown, key=lambda row: str(row["purpose"]))
 
 
@@ -101,7 +101,7 @@ def _history(event: dict[str, Any]) -> dict[str, Any]:
     return {
         **told,
         "personal": named,
-        "source": personal.get("source") or _by(event.get("source")),
+        "source": _by(personal.get("source") or event.get("source")),
         "evidence": dict(evidence),
     }
 
@@ -122,5 +122,6 @@ def _stops(desk: Desk, person: Person) -> list[dict[str, Any]]:
 
 
 def _by(source: object) -> str:
-    """Where an objection came from, without the login or key of who typed it."""
-    return str(source or "").partition(":")[0]
+    """Where something came from, without the login or key of who typed it."""
+    text = str(source or "")
+    return text.partition(":")[0] if text.startswith(("operator:", "api:")) else text

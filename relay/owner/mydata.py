@@ -98,7 +98,8 @@ def prove(desk: Desk, args: Args) -> Result:
     if row.locked_until:
         row = row._replace(locked_until=0.0, wrong=0)
     is_right = hmac.compare_digest(_digest(desk, asked, asked.subscriber, code), row.code)
-    if is_right and desk.now < row.expires_at:
+    row = row._replace(asked_at=desk.now)  # so that a lock is not forgotten before its time
+    if is_right and desk.now < min(row.expires_at, float(asked.purpose)):
         _save(desk, owner, row._replace(code=b"", wrong=0))
         desk.note(outcome="proven")
         return {"proof": _form_token(desk, TokenKind.PROVEN, asked, asked.subscriber, PROOF_SECONDS), "locked": 0.0}

@@ -225,6 +225,7 @@ async def _data(visit: Visit, proof: str, *, done: str = "", wrong: str = "", st
         held=held,
         mails=mails[:SHOWN_MAILS],
         more_mails=max(0, len(mails) - SHOWN_MAILS),
+        words=visit.site.texts[language],
         lists={row["purpose"]: row[f"title_{language}"] for row in held["consents"]},
         is_restricted=any(stop["reason"] == "restriction" and stop["scope"] == "all" for stop in held["stops"]),
         processor=visit.site.settings.server.hostname,

@@ -14,16 +14,21 @@ import httpx
 import jsonschema
 import pytest
 
+from relay.consent.parts import _SEALED as SEALED_FIELDS
+from relay.consent.record import BASES, METHODS
 from relay.consent.subject import person_hash
+from relay.consent.suppression import REASONS
 from relay.consent.token import TokenKind, make
 from relay.keyring import Kind
 from relay.mail.letters import own_data
+from relay.owner import OwnerError
 from relay.portal.gateway import Mailed, OpUnavailable
 from relay.portal.mails import mailed_to
 from relay.portal.mydata import ADDRESS_LIMIT, CLIENT_LIMIT
 from tests.fakes.gateway import portal_settings
 from tests.fakes.portal import OwnerGateway, browser
 from tests.house.tree import ROOT
+from tests.relay.portal.test_texts import TEXTS
 
 HTML = {"Accept": "text/html"}
 ANN = "ann@example.net"
@@ -208,6 +213,16 @@ async def test_five_wrong_codes_lock_the_link_for_an_hour(ann: Person, owned: Ow
     assert len(owned.notices) == count, "no code while nothing is taken"
     owned.later = 3_602
     assert (await ann.enter()).status_code == 200
+
+
+async def test_the_lock_outlives_the_clean_up(ann: Person, owned: OwnerGateway) -> None:
+    await ann.do("ask", email=ANN)
+    owned.later = 23.5 * 3_600
+    for _ in range(5):
+        last = await ann.do("code", code=other_than(ann.code))
+    owned.later = 24.2 * 3_600
+    owned.owner.call("retention.run", {})
+    assert last.status_code == (await ann.do("code", code="000000")).status_code == 429
 
 
 async def test_wrong_codes_count_over_new_codes_and_for_strangers_alike(ann: Person, owned: OwnerGateway) -> None:
@@ -422,12 +437,15 @@ async def test_two_tenants_know_nothing_of_each_other(ann: Person, owned: OwnerG
     assert status(owned, tenant="other") == "given" and stops(owned, tenant="other") == set()
 
 
-async def test_another_spelling_of_the_address_is_not_shown(owned: OwnerGateway, owned_web: httpx.AsyncClient) -> None:
+async def test_another_spelling_of_the_address_is_not_shown_nor_who_typed_a_record(
+    owned: OwnerGateway, owned_web: httpx.AsyncClient
+) -> None:
     """CONSENT-16: objections are wide, consent is narrow, and `ann+x@` may be another mailbox."""
+    owned.owner.call("consent.request", {"tenant": "shop", "address": ANN, "purpose": "offers"}, actor="operator:erin")
     give(owned, email="Ann+secret@example.net", source="https://shop.example/secret")
     ann = Person(owned_web, owned, link(owned))
     page = await ann.enter()
-    assert page.status_code == 200 and "secret" not in page.text
+    assert page.status_code == 200 and "secret" not in page.text and "erin" not in page.text
     tagged = Person(owned_web, owned, link(owned))
     assert "https://shop.example/secret" in (await tagged.enter("ann+secret@example.net")).text
 
@@ -515,6 +533,21 @@ async def test_erased_means_refused_for_ever(ann: Person, owned: OwnerGateway, t
     assert page.status_code == 200 and "192.0.2.77" not in page.text and YES["source"] not in page.text
     with owned.owner._engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM suppression WHERE sealed IS NOT NULL").scalar() == 0
+
+
+def test_every_word_that_the_ledger_knows_has_a_text() -> None:
+    events = ("requested", "given", "imported", "confirmed", "changed", "withdrawn", "objected", "restricted", "erased")
+    wanted = {f"basis_{name}" for name in BASES} | {f"method_{name}" for name in METHODS}
+    wanted |= {f"stop_{name}" for name in REASONS} | {f"event_{name}" for name in (*events, "unrestricted")}
+    wanted |= {f"status_{name}" for name in ("requested", "given", "confirmed", "withdrawn", "objected", "erased")}
+    wanted |= {f"field_{name}" for name in SEALED_FIELDS if name not in ("email", "source")}
+    assert wanted - set(TEXTS["nl"]) == set()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TokenKind if kind not in (TokenKind.MY, TokenKind.UNSUBSCRIBE)])
+def test_no_other_token_opts_out(owned: OwnerGateway, kind: TokenKind) -> None:
+    with pytest.raises(OwnerError, match="not one of ours"):
+        owned.owner.call("optout", {"token": link(owned, kind=kind)})
 
 
 # -- another address ----------------------------------------------------------------------------------------------------
