@@ -490,7 +490,7 @@ async def test_one_list_and_all_lists_stop(ann: Person, owned: OwnerGateway) -> 
     assert (status(owned), status(owned, purpose="offers")) == ("withdrawn", "given")
     await ann.do("change", action="stop_all")
     assert status(owned, purpose="offers") == "objected" and ("all", "objection") in stops(owned)
-    assert give(owned, given_at="2026-02-02T10:00:00Z")["errors"][0]["reason"] == "objected"
+    assert give(owned, given_at="2026-01-03T10:00:00Z")["errors"][0]["reason"] == "objected"
     for action, purpose in (("stop", "nothing"), ("drop", ""), ("", "")):
         assert (await ann.do("change", action=action, purpose=purpose)).status_code == 400
 
@@ -522,7 +522,7 @@ async def test_erased_means_refused_for_ever(ann: Person, owned: OwnerGateway, t
     done = await ann.do("erase", sure="yes")
     assert done.status_code == 200 and ANN not in done.text
     assert ("all", "objection") in stops(owned) and status(owned) == "erased"
-    refused = give(owned, given_at="2026-03-01T10:00:00Z")
+    refused = give(owned, given_at="2026-01-03T10:00:00Z")
     assert refused["errors"][0]["reason"] == "objected"
     proof = owned.owner.call("consent.proof", {"tenant": "shop", "address": ANN})
     assert isinstance(proof, dict)
