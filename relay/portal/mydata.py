@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from relay.consent import token as tokens
 from relay.limits import client_key
-from relay.mail.address import wide
+from relay.mail.address import parse_path, wide
 from relay.mail.envelope import Tenant
 from relay.observe.events import NOTICE_FAILED
 from relay.observe.log import log
@@ -114,8 +114,9 @@ def routes(site: Site) -> APIRouter:
 
 async def _ask(visit: Visit) -> Response:
     """An address was typed: mail it a code where it is that of the link, and say the same anyway."""
-    address = address_in(visit.fields.get("email", ""))
-    if address is None:
+    address = visit.fields.get("email", "").strip()
+    # Any that mail goes to, also in a domain of a local network: it must be the one of the link anyway.
+    if len(address) > MAX_EMAIL_CHARS or address.startswith("@") or isinstance(parse_path(address), str):
         return visit.page("my.html", status=422, wrong="email", typed=visit.fields.get("email", "")[:MAX_EMAIL_CHARS])
     told = await visit.site.gateway.op("mydata.ask", {"token": visit.text, "address": address})
     page = visit.page("my_code.html", asked=told["asked"], wrong="")

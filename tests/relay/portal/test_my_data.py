@@ -270,6 +270,17 @@ async def test_a_link_from_before_a_rotation_of_keys_works(ann: Person, owned: O
     assert ("all", "objection") in stops(owned)
 
 
+@pytest.mark.parametrize(
+    "address", ["ann@office.local", '"ann jansen"@example.net', "ann@bücher.example", "ann@[192.0.2.1]"]
+)
+async def test_whatever_mailbox_mail_goes_to_can_be_proven(
+    owned: OwnerGateway, owned_web: httpx.AsyncClient, address: str
+) -> None:
+    person = Person(owned_web, owned, link(owned, address))
+    assert (await person.enter(address)).status_code == 200
+    assert owned.notices[-1].recipient == address
+
+
 async def test_the_other_language_loses_nothing(ann: Person) -> None:
     """The page of the code, too, has no address of its own that could be asked for again."""
     await ann.do("ask", email=ANN)
@@ -304,7 +315,10 @@ async def test_one_client_may_not_try_for_ever(ann: Person, owned: OwnerGateway)
     assert busy.status_code == 429 and "retry-after" in busy.headers
 
 
-@pytest.mark.parametrize("value", ["", "ann", "ann@", "a@b@c.d", "ann@example.net\r\nBcc: x@y.example", "x" * 400])
+@pytest.mark.parametrize(
+    "value",
+    ["", "ann", "ann@", "a@b@c.d", "@x.example:ann@example.net", "ann@example.net\r\nBcc: x@y.example", "x" * 400],
+)
 async def test_what_is_no_address_or_code_is_told_at_the_field(ann: Person, owned: OwnerGateway, value: str) -> None:
     answer = await ann.do("ask", email=value)
     assert answer.status_code == 422 and 'aria-describedby="email-wrong' in answer.text
