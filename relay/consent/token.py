@@ -40,12 +40,17 @@ class TokenKind(IntEnum):
     MY = 2
     CONFIRM = 3
     HELD = 4
+    ASKED = 5
+    PROVEN = 6
+    MOVE = 7
 
 
 class Token(NamedTuple):
     """A token that was ours. `subject_hash` is of the person (wide); for `CONFIRM` it is the key of the request (narrow).
 
     `HELD` is for the sender of a held message: `purpose` is its queue id, `subscriber` since when it is held (CC-10).
+    `ASKED` and `PROVEN` travel in the forms of own data, never in mail: `purpose` is the second until which they hold,
+    `subscriber` the address that was typed (GDPR-5). `MOVE` is for a new address: `subscriber` is when it was asked for (GDPR-7).
     """
 
     kind: TokenKind

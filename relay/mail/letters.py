@@ -1,5 +1,6 @@
-"""Letters of our own to people: the confirmation of a double opt-in, with one question and no advertising (CLASS-7), how a
-tenant's mail stands (REP-1, REP-2), and why an account was suspended (THROTTLE-9).
+"""Letters of our own to people: the confirmation of a double opt-in, with one question and no advertising (CLASS-7), the code
+and the link of who looks at his own data (GDPR-5, GDPR-7), how a tenant's mail stands (REP-1, REP-2), and why an account was
+suspended (THROTTLE-9).
 """
 
 from __future__ import annotations
@@ -56,17 +57,32 @@ def standing_letter(
 def confirmation(tenant: Tenant, purpose: str, recipient: str, link: str, *, language: str) -> Letter:
     """Asks `recipient` to confirm that he wants `purpose` of `tenant`."""
     tongue = "nl" if language == "nl" else "en"
-    texts = _TEXTS["confirm"]
     known = tenant.purposes.get(purpose)
     title = ((known.title_nl if tongue == "nl" else known.title_en) if known else "") or purpose
     sender = (known.controller if known else "") or tenant.legal_name or tenant.name
+    return _by_the_tenant(tenant, sender, recipient, _words("confirm", tongue, title=title, sender=sender, link=link))
+
+
+def own_data(tenant: Tenant, kind: str, recipient: str, what: str, *, language: str) -> Letter:
+    """To somebody who wants to see his data: a `code` (GDPR-5), or the link for his new address, `move` (GDPR-7)."""
+    tongue = "nl" if language == "nl" else "en"
+    sender = tenant.legal_name or tenant.name
+    return _by_the_tenant(tenant, sender, recipient, _words(kind, tongue, sender=sender, code=what, link=what))
+
+
+def _words(kind: str, tongue: str, **values: str) -> tuple[str, str]:
+    """Subject and body."""
+    texts = _TEXTS[kind]
+    return texts[f"subject_{tongue}"].format(**values), texts[f"body_{tongue}"].format(**values)
+
+
+def _by_the_tenant(tenant: Tenant, sender: str, recipient: str, words: tuple[str, str]) -> Letter:
     domain = next((d.name for d in tenant.domains.values() if d.usable and d.has_key), "")
     local = f"no-answer@{domain}" if domain else with_a_labels(tenant.contact) or "postmaster@localhost"
-    body = texts[f"body_{tongue}"].format(title=title, sender=sender, link=link)
     fields = [
         field("From", f"{encode_words(sender)} <{local}>"),
         field("To", f"<{with_a_labels(recipient)}>"),
-        field("Subject", encode_words(texts[f"subject_{tongue}"].format(title=title))),
+        field("Subject", encode_words(words[0])),
         field("Date", rfc5322_date(int(time.time()))),
         field("Message-ID", f"<{secrets.token_hex(16)}@{domain or 'localhost'}>"),
         field("Auto-Submitted", "auto-generated"),
@@ -74,7 +90,7 @@ def confirmation(tenant: Tenant, purpose: str, recipient: str, link: str, *, lan
         field("Content-Type", "text/plain; charset=utf-8"),
         field("Content-Transfer-Encoding", "8bit"),
     ]
-    return Letter((join_head(fields) + body.replace("\n", "\r\n").encode()).decode(), domain)
+    return Letter((join_head(fields) + words[1].replace("\n", "\r\n").encode()).decode(), domain)
 
 
 def suspension(about: Mapping[str, Any], host: str, now: float, *, hours: float) -> Letter:

@@ -108,6 +108,9 @@ DIRECTORY_STALLED = _event(
 LEDGER_ANCHORED = _event(
     "ledger.anchored", "Once a day: the last event of a tenant's consents and its hash (CONSENT-14). tenant, seq, hash."
 )
+NOTICE_FAILED = _event(
+    "notice.failed", "A mail of our own to a person could not be queued; whoever asked can ask again. kind, error."
+)
 STORE_FAILED = _event("store.failed", "The shared database could not be read or written. kind.")
 STORE_BARRED = _event(
     "store.barred", "The shared database is damaged, changed by others or gone; what needs it gets 451. why."

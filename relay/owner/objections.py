@@ -19,11 +19,12 @@ from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
 from relay.consent.token import Token, TokenKind, read
 from relay.mail.address import narrow
+from relay.owner import hook_events
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
-from relay.owner.hook_events import News, forget, tell
-from relay.store.schema import confirm_request, consent_event, purpose, tenant
+from relay.owner.hook_events import News, tell
+from relay.store.schema import access_code, address_change, confirm_request, consent_event, purpose, tenant
 from relay.store.schema import suppression as table
 
 ADDRESS = b"address"
@@ -111,7 +112,7 @@ def remove(desk: Desk, args: Args) -> Result:
     if not removed:
         raise OwnerError("suppression.unknown", f"no {reason} of scope {scope} stands for this address")
     if reason == "restriction":
-        _append(desk, person, "unrestricted", scope=scope, reason=reason, source=desk.actor)
+        append_event(desk, person, "unrestricted", scope=scope, reason=reason, source=desk.actor)
     desk.note(scope=scope, reason=reason)
     return {"tenant": owner.name, "address": address, "scope": scope, "reason": reason, "removed": removed}
 
@@ -135,15 +136,21 @@ def erase(desk: Desk, args: Args) -> Result:
     """
     owner = desk.tenant(args.text("tenant"))
     person = desk.person(owner.id, args.address("address"))
-    source = args.text("source", "") or desk.actor
+    return forget(desk, person, source=args.text("source", "") or desk.actor)
+
+
+def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
+    """The erasure of a person (GDPR-8)."""
     object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
-    _append(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
+    append_event(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
     keys = _consent_keys(desk, person)
-    _end_consents(desk, person, keys, event="erased", only="")
+    end_consents(desk, person, keys, event="erased", only="")
     desk.connection.execute(table.update().where(table.c.key.in_(_every_key(desk, person))).values(sealed=None))
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(list(keys))))
+    for pending in (access_code, address_change):
+        desk.connection.execute(pending.delete().where(pending.c.key.in_(person.hashes)))
     erased = desk.ledger.erase(desk.connection, person.hashes, now=desk.now)
-    known = person._replace(subscriber=forget(desk, person))
+    known = person._replace(subscriber=hook_events.forget(desk, person))
     tell(desk, known, News("erased", ALL, "erasure", source))
     return {"subject": person.hashes[0].hex(), "erased": erased > 0}
 
@@ -155,14 +162,14 @@ def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str
     desk.note(scope=scope, reason=reason)
     if same is not None and not same.lifted:
         return False
-    subject_id = _append(desk, person, event, scope=scope, reason=reason, source=source)
-    sealed = _sealed_address(desk, person)
+    subject_id = append_event(desk, person, event, scope=scope, reason=reason, source=source)
+    sealed = sealed_address(desk, person)
     key = same.key if same is not None else person.hashes[0]
     entry = Standing(key, scope, reason, desk.now, 0.0, frozenset())
     suppression.put(desk.connection, person.tenant_id, entry, source=source, subject_id=subject_id, sealed=sealed)
     if reason != "restriction":
         only = "" if scope == ALL else scope
-        _end_consents(desk, person, _consent_keys(desk, person), event=event, only=only)
+        end_consents(desk, person, _consent_keys(desk, person), event=event, only=only)
     tell(desk, person, News(_TOLD[reason], scope, reason, source))
     return True
 
@@ -174,7 +181,7 @@ def keep_bounce(desk: Desk, person: Person, *, source: str, scope: str = ALL) ->
     known = [entry for rows in found.values() for entry in rows if entry.reason == "bounce"]
     key = known[0].key if known else exact[0]
     entry = Standing(key, scope, "bounce", desk.now, desk.now + suppression.BOUNCE_SECONDS, frozenset())
-    sealed = _sealed_address(desk, person)
+    sealed = sealed_address(desk, person)
     subject = desk.ledger.subjects(desk.connection, person.tenant_id, [person.hashes])[0]
     suppression.put(desk.connection, person.tenant_id, entry, source=source, subject_id=subject.id, sealed=sealed)
     desk.note(scope=scope, reason="bounce")
@@ -183,7 +190,7 @@ def keep_bounce(desk: Desk, person: Person, *, source: str, scope: str = ALL) ->
     return True
 
 
-def _append(desk: Desk, person: Person, event: str, *, scope: str, reason: str, source: str) -> int:
+def append_event(desk: Desk, person: Person, event: str, *, scope: str, reason: str, source: str) -> int:
     """Write an event about a person as a whole; returns the number of the subject."""
     clear = {"scope": scope, "reason": reason, "source": source}
     sealed = {"email": person.address} if person.address else {}
@@ -199,7 +206,7 @@ def _every_key(desk: Desk, person: Person) -> list[bytes]:
     return [*person.hashes, *desk.connection.scalars(found)]
 
 
-def _sealed_address(desk: Desk, person: Person) -> bytes | None:
+def sealed_address(desk: Desk, person: Person) -> bytes | None:
     if not person.address:
         return None
     subject = desk.ledger.subjects(desk.connection, person.tenant_id, [person.hashes])[0]
@@ -221,7 +228,7 @@ def _consent_keys(desk: Desk, person: Person) -> dict[bytes, str]:
     return keys
 
 
-def _end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: str, only: str) -> None:
+def end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: str, only: str) -> None:
     """Fold the end into each present state that it covers; `only` is a purpose, or "" for all."""
     wanted = [key for key, name in keys.items() if only in ("", name)]
     ended = {}
@@ -234,7 +241,7 @@ def _end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: 
 
 def _token(desk: Desk, text: str) -> Token:
     token = read(desk.keyring, text)
-    if token is None or token.kind == TokenKind.CONFIRM:
+    if token is None or token.kind not in (TokenKind.UNSUBSCRIBE, TokenKind.MY):
         raise OwnerError("token.unknown", "this link is not one of ours")
     return token
 

@@ -1,4 +1,4 @@
-"""Delete what has had its time: evidence, bounces, requests, audit (GDPR-11, GDPR-14)."""
+"""Delete what has had its time: evidence, bounces, requests, codes, audit (GDPR-11, GDPR-14)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
 from relay.store.schema import (
+    access_code,
+    address_change,
     audit,
     confirm_request,
     consent_event,
@@ -43,6 +45,8 @@ def run(desk: Desk, args: Args) -> Result:
             desk, suppression, sa.and_(suppression.c.expires_at > 0, suppression.c.expires_at < desk.now)
         ),
         "requests": _delete(desk, confirm_request, confirm_request.c.requested_at < requests),
+        "codes": _delete(desk, access_code, access_code.c.asked_at < desk.now - DAY),
+        "moves": _delete(desk, address_change, address_change.c.requested_at < desk.now - DAY),
         "outcomes": _delete(desk, told_outcome, told_outcome.c.at < outcomes),
         "audit": _delete(desk, audit, audit.c.at < audits),
         "webhooks": _delete(desk, webhook_event, webhook_event.c.at < desk.now - 28 * DAY),

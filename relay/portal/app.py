@@ -9,7 +9,18 @@ from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.portal import api, api_held, api_webhooks, held_pages, machine, optin, outbox_pages, unsubscribe, why
+from relay.portal import (
+    api,
+    api_held,
+    api_webhooks,
+    held_pages,
+    machine,
+    mydata,
+    optin,
+    outbox_pages,
+    unsubscribe,
+    why,
+)
 from relay.portal.gateway import Gateway, OpUnavailable, PortalSettings
 from relay.portal.guard import API_PREFIX, Guard
 from relay.portal.pages import HERE, Site
@@ -21,7 +32,7 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     """The application for one node. It writes nothing itself: every change is an op of `gateway`."""
     site = Site(gateway, settings)
     app = FastAPI(title="Zegel", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    for part in (unsubscribe, optin, held_pages, why):
+    for part in (unsubscribe, mydata, optin, held_pages, why):
         app.include_router(part.routes(site))
     app.include_router(machine.routes(gateway, only_local=not settings.web.expose_machine_routes))
     if settings.delivery.mode == "capture" and gateway.outbox is not None:

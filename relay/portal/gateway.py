@@ -28,9 +28,9 @@ class OpUnavailable(Exception):
 
 
 class Notice(NamedTuple):
-    """A mail of our own to a person (class system). `link` is the one thing he can do with it."""
+    """A mail of our own to a person (class system). `link` is the one thing he can do with it, or the code in it."""
 
-    kind: str  # optin.confirm
+    kind: str  # optin.confirm | my.code | my.move
     tenant: str
     purpose: str
     recipient: str
@@ -48,6 +48,16 @@ class OwnMessage(NamedTuple):
     recipients: frozenset[str]
     failed: frozenset[str]  # refused for good by a host
     ended: frozenset[str]  # these, and who got it
+
+
+class Mailed(NamedTuple):
+    """A message to one address, as the delivery log has it, and what became of his copy."""
+
+    queue_id: str
+    at: float
+    sender: str
+    kind: str  # class of the mail
+    outcome: str  # delivered | waiting | held | failed | refused | dropped
 
 
 class Told(NamedTuple):
@@ -145,6 +155,10 @@ class Gateway(Protocol):
         """Those of these messages that are the tenant's, by id in capitals."""
         ...
 
+    async def mails_to(self, tenant: str, address: str) -> list[Mailed]:
+        """Messages of this tenant to this address, newest first. Raises OpUnavailable."""
+        ...
+
     async def tell_outcomes(self, tenant: Tenant, told: Sequence[Told]) -> list[bool]:
         """Count what is told; whether each was new. Raises OpUnavailable."""
         ...
@@ -185,6 +199,9 @@ class WebSettings(Protocol):
 
 class ServerSettings(Protocol):
     @property
+    def hostname(self) -> str: ...
+
+    @property
     def language(self) -> str: ...
 
     @property
@@ -201,6 +218,17 @@ class DeliverySettings(Protocol):
     def mode(self) -> str: ...
 
 
+class PrivacySettings(Protocol):
+    @property
+    def delivery_log_days(self) -> int: ...
+
+    @property
+    def security_log_days(self) -> int: ...
+
+    @property
+    def consent_ip_months(self) -> int: ...
+
+
 class PortalSettings(Protocol):
     """The settings the portal reads; relay.settings.model.Settings is one."""
 
@@ -212,6 +240,9 @@ class PortalSettings(Protocol):
 
     @property
     def delivery(self) -> DeliverySettings: ...
+
+    @property
+    def privacy(self) -> PrivacySettings: ...
 
 
 def purpose_title(purpose: Purpose | None, name: str, language: str) -> str:

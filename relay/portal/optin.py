@@ -117,14 +117,19 @@ async def _posted_address(request: Request) -> str | None:
             values = form.getlist("email")
     except HTTPException:
         return None
-    if len(values) != 1 or not isinstance(values[0], str) or len(values[0]) > MAX_EMAIL_CHARS:
+    return address_in(values[0]) if len(values) == 1 and isinstance(values[0], str) else None
+
+
+def address_in(text: str) -> str | None:
+    """The address that somebody typed, as given (CONSENT-16); None where no mail could go to it."""
+    if len(text) > MAX_EMAIL_CHARS:
         return None
-    address = values[0].strip()
+    address = text.strip()
     try:
         validate_email(address, check_deliverability=False)
     except EmailNotValidError:
         return None
-    return None if isinstance(parse_path(address), str) else address  # as given (CONSENT-16)
+    return None if isinstance(parse_path(address), str) else address
 
 
 async def _request(site: Site, request: Request, optin: OptIn, address: str) -> None:

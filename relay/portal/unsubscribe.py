@@ -42,14 +42,14 @@ def routes(site: Site) -> APIRouter:
 
     @router.api_route("/u/{token}", methods=["GET", "HEAD"])
     async def show(request: Request, token: str) -> Response:
-        link = _read(site, token)
+        link = link_of(site, token)
         if link is None:
             return site.note(request, "bad_token", status=404)
-        return site.page(request, "unsubscribe.html", token=token, **_names(site, request, link))
+        return site.page(request, "unsubscribe.html", token=token, **names_of(site, request, link))
 
     @router.post("/u/{token}")
     async def opt_out(request: Request, token: str) -> Response:
-        link = _read(site, token)
+        link = link_of(site, token)
         if link is None:
             return site.note(request, "bad_token", status=404)
         if not await asks_one_click(request):
@@ -68,13 +68,6 @@ def routes(site: Site) -> APIRouter:
         if result.get("changed"):
             UNSUBSCRIBES.inc((channel,))
         return _done(site, request, link, token, everything=everything)
-
-    @router.api_route("/my/{token}", methods=["GET", "HEAD"])
-    async def mine(request: Request, token: str) -> Response:
-        link = _read(site, token)
-        if link is None:
-            return site.note(request, "bad_token", status=404)
-        return site.page(request, "my.html", token=token, tenant=link.tenant, **_names(site, request, link))
 
     return router
 
@@ -98,7 +91,8 @@ async def asks_one_click(request: Request) -> bool:
     return False
 
 
-def _read(site: Site, text: str) -> Link | None:
+def link_of(site: Site, text: str) -> Link | None:
+    """What a link under a mail leads to; None where it is not ours."""
     token = tokens.read(site.gateway.keyring, text)
     if token is None or token.kind not in READABLE:
         return None
@@ -110,14 +104,15 @@ def _not_now(site: Site, request: Request) -> Response:
     return site.note(request, "down", status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def _names(site: Site, request: Request, link: Link) -> dict[str, Any]:
+def names_of(site: Site, request: Request, link: Link) -> dict[str, Any]:
+    """How list and sender are called on a page."""
     language = site.language(request)
     sender = link.sender or site.text(request, "this_sender")
     return {"title": purpose_title(link.purpose, link.token.purpose, language) or sender, "sender": sender}
 
 
 def _done(site: Site, request: Request, link: Link, token: str, *, everything: bool) -> Response:
-    names = _names(site, request, link)
+    names = names_of(site, request, link)
     key = "unsub_done_all" if everything else "unsub_done"
     if wants_html(request):
         return site.page(request, "unsubscribed.html", token=token, key=key, tenant=link.tenant, **names)

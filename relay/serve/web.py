@@ -24,8 +24,9 @@ from relay.counters.ring import UNKNOWN, News
 from relay.directory import Directory
 from relay.keyring import Keyring, KeyringError
 from relay.limitbook import LimitBook
+from relay.mail.address import narrow
 from relay.mail.envelope import Stream, Tenant
-from relay.mail.letters import confirmation
+from relay.mail.letters import confirmation, own_data
 from relay.observe import events, metrics
 from relay.observe.actor import GATEWAY, PERSON, actor
 from relay.observe.log import log
@@ -33,7 +34,8 @@ from relay.observe.scarcity import scarcity
 from relay.policy.catalogue import Catalogue
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.portal.app import create_app
-from relay.portal.gateway import Notice, OpRefused, OpUnavailable, OwnMessage, Told
+from relay.portal.gateway import Mailed, Notice, OpRefused, OpUnavailable, OwnMessage, Told
+from relay.portal.mails import mailed_to
 from relay.portal.outcomes import own_message
 from relay.portal.server import server_config
 from relay.reputation.book import Book, Sender
@@ -50,9 +52,11 @@ from relay.spool.item import decode_id, encode_id
 from relay.store import StoreUnavailable, history
 from relay.store.generation import DIRECTORY, Generation
 from relay.store.outbox import Outbox
+from relay.trace import who_any
 
 RELOAD_SECONDS = 0.5
 MEASURE_SECONDS = 5.0
+MOST_MAILS = 200  # that a person is shown of his own
 
 
 class SharedLookup:
@@ -173,7 +177,11 @@ class Gateway:
         tenant = self._directory.tenant(notice.tenant)
         if tenant is None:
             raise OpUnavailable("tenant")
-        letter = confirmation(tenant, notice.purpose, notice.recipient, notice.link, language=notice.language)
+        _, _, about = notice.kind.partition("my.")
+        if about:
+            letter = own_data(tenant, about, notice.recipient, notice.link, language=notice.language)
+        else:
+            letter = confirmation(tenant, notice.purpose, notice.recipient, notice.link, language=notice.language)
         args = {
             "tenant": {"id": tenant.id, "name": tenant.name},
             "purpose": notice.purpose,
@@ -200,6 +208,21 @@ class Gateway:
             found.setdefault(event.id, []).append((event.word, event.data))
         mine = (own_message(encode_id(number), tenant, lines) for number, lines in found.items())
         return {one.queue_id: one for one in mine if one is not None}
+
+    async def mails_to(self, tenant: str, address: str) -> list[Mailed]:
+        folder, hashes = self.settings.server.data_dir / HISTORY, who_any(self.keyring, narrow(address))
+        try:
+            numbers = await asyncio.to_thread(history.find, folder, hashes, MOST_MAILS)
+        except sqlite3.Error:
+            raise OpUnavailable("history") from None
+        found: dict[int, list[history.Event]] = {}
+        for event in await self._history(numbers):
+            found.setdefault(event.id, []).append(event)
+        mails = (
+            mailed_to(encode_id(number), tenant, address, [(e.at, e.word, e.data) for e in lot])
+            for number, lot in found.items()
+        )
+        return sorted((one for one in mails if one is not None), key=lambda one: one.at, reverse=True)
 
     async def tell_outcomes(self, tenant: Tenant, told: Sequence[Told]) -> list[bool]:
         kinds = [kind_of(one.status, "") for one in told]

@@ -306,6 +306,34 @@ confirm_request = Table(
     sqlite_with_rowid=False,
 )
 
+access_code = Table(
+    "access_code",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),  # keyed hash of the person, as in the link
+    _tenant(),
+    Column("code", LargeBinary, nullable=False),  # keyed hash of address and code; b"" where none counts
+    _time("expires_at"),
+    Column("wrong", Integer, nullable=False, server_default="0"),
+    _time("locked_until"),
+    Column("mails_sent", Integer, nullable=False, server_default="0"),  # within an hour from mails_since
+    _time("mails_since"),
+    Column("asked_at", Double, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+address_change = Table(
+    "address_change",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),  # keyed hash of the person
+    _tenant(),
+    Column("subject_id", _ID, ForeignKey("subject.id"), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # the old address and the new one
+    Column("requested_at", Double, nullable=False, index=True),
+    Column("mails_sent", Integer, nullable=False, server_default="0"),  # within a day from mails_since
+    _time("mails_since"),
+    sqlite_with_rowid=False,
+)
+
 refusal_tally = Table(
     "refusal_tally",
     metadata,

@@ -13,7 +13,7 @@ from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.mail.envelope import Purpose, Tenant
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
-from relay.portal.gateway import Notice, OpRefused, OpUnavailable, OwnMessage, Told
+from relay.portal.gateway import Mailed, Notice, OpRefused, OpUnavailable, OwnMessage, Told
 from relay.store.outbox import Outbox
 
 SHOP = Tenant(
@@ -89,6 +89,7 @@ class MemoryGateway:
         self.reasons: list[str] = []
         self.messages: dict[tuple[str, str], OwnMessage] = {}
         self.told: set[tuple[str, Told]] = set()
+        self.mails: dict[tuple[str, str], list[Mailed]] = {}
         self.standing_rows: dict[str, list[dict[str, Any]]] = {}
         self.limit_rows: dict[str, list[dict[str, Any]]] = {}
         self._directory = MemoryDirectory()
@@ -120,6 +121,11 @@ class MemoryGateway:
         if self.failure is not None:
             raise self.failure
         return {one: self.messages[tenant, one] for one in queue_ids if (tenant, one) in self.messages}
+
+    async def mails_to(self, tenant: str, address: str) -> list[Mailed]:
+        if self.failure is not None:
+            raise self.failure
+        return self.mails.get((tenant, narrow(address)), [])
 
     async def tell_outcomes(self, tenant: Tenant, told: Sequence[Told]) -> list[bool]:
         new = [(tenant.name, one) not in self.told for one in told]
@@ -158,6 +164,9 @@ def portal_settings(*, mode: str = "capture", expose: bool = False, networks: Se
     """The settings that the portal reads."""
     return SimpleNamespace(
         web=SimpleNamespace(public_url="https://mail.zegel.example", endpoint="here", expose_machine_routes=expose),
-        server=SimpleNamespace(language="nl", region="NL", private_networks=tuple(networks)),
+        server=SimpleNamespace(
+            hostname="mail.zegel.example", language="nl", region="NL", private_networks=tuple(networks)
+        ),
         delivery=SimpleNamespace(mode=mode),
+        privacy=SimpleNamespace(delivery_log_days=28, security_log_days=90, consent_ip_months=24),
     )

@@ -118,3 +118,18 @@ def test_proof_chain_and_export(shop: Zegel, tmp_path: Path, monkeypatch: pytest
     assert target.stat().st_mode & 0o077 == 0, "personal data"
     assert [json.loads(line) for line in target.read_text().splitlines()] == lines
     assert shop("consent", "export", "shop", target).code == 3, "nothing is overwritten"
+
+
+def test_a_person_is_erased_after_a_question(shop: Zegel, tmp_path: Path) -> None:
+    """GDPR-8: also by an answer on paper or by telephone."""
+    shop("consent", "import", "shop", consents(tmp_path / "in.csv", ["ann@example.net"]), "--json")
+    asked = shop("privacy", "erase", "shop", "ann@example.net")
+    assert asked.code == 2 and "--yes" in asked.err
+    assert shop.ask("consent", "show", "shop", "ann@example.net")["consents"][0]["status"] == "given"
+    assert shop.ask("privacy", "erase", "shop", "ann@example.net", "--yes")["erased"] is True
+    shown = shop.ask("consent", "show", "shop", "ann@example.net")
+    assert shown["consents"][0]["status"] == "erased"
+    assert [(one["scope"], one["reason"]) for one in shown["suppressions"]] == [("all", "objection")]
+    again = shop("consent", "import", "shop", tmp_path / "in.csv", "--json")
+    assert again.code == 1 and again.json["errors"][0]["reason"] == "objected"
+    assert shop("privacy", "erase", "nobody", "ann@example.net", "--yes").code == 1

@@ -162,7 +162,7 @@ async def test_my_link_shows_what_it_can_do_and_how_to_reach_the_sender(
         assert page.status_code == 200
         assert "mailto:privacy@shop.example" in page.text
         assert "ann@example.net" not in page.text
-        assert page.text.count("<form") == 2
+        assert page.text.count("<form") == 3
     assert gateway.ops == []
 
 

@@ -1,0 +1,27 @@
+"""`zegel privacy`: what people may ask of a tenant about their own data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from relay.cli.frame import Frame, command, group
+from relay.cli.output import show_record
+from relay.cli.suppressions import Address
+from relay.cli.tenants import Name
+
+app = group("What people may ask about their own data (GDPR-5 to GDPR-10).")
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@command(app, "erase", example="zegel privacy erase shop ann@example.net")
+def erase(frame: Frame, tenant: Name, address: Address, *, yes: Yes = False) -> None:
+    """Erase a person from what is held for one tenant; the objection stays, as a keyed hash (GDPR-8).
+
+    There is no way back. The delivery log and backups forget the address when their time is over.
+    """
+    if not yes:
+        frame.confirm(f"Erase {address} from what is held for {tenant}? There is no way back.")
+    show_record(frame, frame.call("consent.erase", tenant=tenant, address=address))

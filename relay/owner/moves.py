@@ -1,0 +1,136 @@
+"""Another address for the same person: asked for at the old one, confirmed at the new one, and only then done (GDPR-7).
+
+The consents go along, each with the record that it rests on. The old address keeps none, and an older list does not bring them
+back. What the person has said no to counts at the new address too; a no that stands there already is not lifted (CONSENT-11).
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from relay.consent import suppression
+from relay.consent.ledger import Entry
+from relay.consent.state import STANDING, Event, fold
+from relay.consent.states import load_states, save_states
+from relay.consent.subject import person_text
+from relay.consent.token import TokenKind, make, read
+from relay.mail.address import narrow, wide
+from relay.mail.domain import meant_by
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Person, Result
+from relay.owner.error import OwnerError
+from relay.owner.mydata import SOURCE, proven
+from relay.owner.objections import sealed_address
+from relay.store.schema import address_change, purpose
+from relay.store.upsert import upsert
+
+DAY = 86_400
+MOVE_SECONDS = DAY  # so long the link works
+OWN_MAILS = 3  # links to a new address that one person has mailed in a day
+_PART = b"move"
+_GONE = "this link is used, replaced or older than a day: ask for a new one from the link in your mail"
+
+
+def ask(desk: Desk, args: Args) -> Result:
+    """`proof`, `address`: the new one. Answers `token` for its mail, "" where none may go there, which nobody is told."""
+    owner, person = proven(desk, args)
+    new = args.address("address")
+    if narrow(new) == narrow(person.address):
+        raise OwnerError("address.same", "that is the address that is held already: type the new one")
+    if meant_by(new):
+        raise OwnerError("address.typo", f"that domain is a typing error: did you mean {meant_by(new)}?")
+    table = address_change.c
+    row = desk.connection.execute(sa.select(address_change).where(table.key.in_(person.hashes))).first()
+    is_recent = row is not None and desk.now - row.mails_since < DAY
+    sent, since = (row.mails_sent, row.mails_since) if row is not None and is_recent else (0, desk.now)
+    standing = suppression.standing(desk.connection, desk.keyring.subject_hashes(person_text(owner.id, wide(new))))
+    blocked = any(entry.reason == "restriction" for rows in standing.values() for entry in rows)
+    if sent >= OWN_MAILS or blocked:
+        return {"token": ""}
+    subject = desk.ledger.subjects(desk.connection, owner.id, [person.hashes])[0]
+    key = row.key if row is not None else person.hashes[0]
+    values = {
+        "key": key,
+        "tenant_id": owner.id,
+        "subject_id": subject.id,
+        "sealed": desk.ledger.seal(subject, _PART, {"old": person.address, "new": new}),
+        "requested_at": desk.now,
+        "mails_sent": sent + 1,
+        "mails_since": since,
+    }
+    upsert(desk.connection, address_change, [values])
+    token = make(desk.keyring, TokenKind.MOVE, owner.id, purpose="", subject_hash=key, subscriber=repr(desk.now))
+    return {"token": token}
+
+
+def confirm(desk: Desk, args: Args) -> Result:
+    """`token` of kind move: carry it out. Answers how many consents `moved`."""
+    token = read(desk.keyring, args.text("token", max_chars=2_000))
+    if token is None or token.kind != TokenKind.MOVE:
+        raise OwnerError("move.unknown", _GONE)
+    row = desk.connection.execute(sa.select(address_change).where(address_change.c.key == token.subject_hash)).first()
+    if row is None or repr(row.requested_at) != token.subscriber or desk.now - row.requested_at > MOVE_SECONDS:
+        raise OwnerError("move.unknown", _GONE)
+    desk.tenant_id = row.tenant_id
+    told = desk.ledger.unseal(desk.ledger.by_id(desk.connection, row.subject_id), _PART, row.sealed)
+    if told is None:
+        raise OwnerError("move.unknown", _GONE)
+    desk.connection.execute(address_change.delete().where(address_change.c.key == row.key))
+    new = desk.person(row.tenant_id, told["new"])
+    old = desk.person(row.tenant_id, told["old"])
+    desk.note(to=new.hashes[0].hex())
+    barred = [entry for rows in suppression.standing(desk.connection, new.hashes).values() for entry in rows]
+    moved = _move_consents(desk, old, new, barred)
+    if old.hashes[0] != new.hashes[0]:
+        _copy_standing(desk, old, new, barred)
+    desk.note(moved=moved)
+    return {"moved": moved}
+
+
+def _move_consents(desk: Desk, old: Person, new: Person, barred: list[suppression.Standing]) -> int:
+    names = desk.connection.scalars(sa.select(purpose.c.name).where(purpose.c.tenant_id == old.tenant_id)).all()
+    moved = 0
+    for name in names:
+        found = load_states(desk.connection, desk.consent_keys(old.tenant_id, name, old.address))
+        for key, (present, proof) in found.items():
+            if present.state.status not in STANDING:
+                continue
+            if not any(entry.bars(name) for entry in barred):
+                moved += _give(desk, old, new, name, present.state.event)
+            clear = {"scope": name, "reason": "moved", "source": SOURCE}
+            entry = Entry("withdrawn", desk.now, old.hashes, key, name, clear, {"email": old.address}, {})
+            place = desk.ledger.append(desk.connection, old.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)[0]
+            after = fold(present, Event(place.seq, "withdrawn", desk.now, clear))
+            assert after is not None
+            save_states(desk.connection, old.tenant_id, {key: (after, proof)})
+    return moved
+
+
+def _give(desk: Desk, old: Person, new: Person, name: str, event: int) -> int:
+    """The consent behind an event, for the new address; 0 where its record is gone or an end there is newer."""
+    past = desk.ledger.event(desk.connection, old.tenant_id, event)
+    if past is None or past.personal is None:
+        return 0
+    keys = desk.consent_keys(new.tenant_id, name, new.address)
+    found = load_states(desk.connection, keys)
+    key = next(iter(found), keys[0])
+    present, proof = found.get(key, (None, b""))
+    clear = {**past.clear, "moved_from_event": past.seq}
+    entry = Entry("changed", desk.now, new.hashes, key, name, clear, {**past.personal, "email": new.address}, {})
+    place = desk.ledger.append(desk.connection, new.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)[0]
+    after = fold(present, Event(place.seq, "changed", desk.now, clear))
+    assert after is not None
+    save_states(desk.connection, new.tenant_id, {key: (after, proof)})
+    return int(after.state.event == place.seq)
+
+
+def _copy_standing(desk: Desk, old: Person, new: Person, barred: list[suppression.Standing]) -> None:
+    there = {(entry.scope, entry.reason) for entry in barred}
+    subject = desk.ledger.subjects(desk.connection, new.tenant_id, [new.hashes])[0]
+    for rows in suppression.standing(desk.connection, old.hashes).values():
+        for entry in rows:
+            if entry.reason == "bounce" or (entry.scope, entry.reason) in there:
+                continue
+            copy = entry._replace(key=new.hashes[0])
+            sealed = sealed_address(desk, new)
+            suppression.put(desk.connection, new.tenant_id, copy, source=SOURCE, subject_id=subject.id, sealed=sealed)

@@ -1,0 +1,183 @@
+"""Own data: who holds a link shows by a mailed code that he reads the mail of the address behind it (GDPR-5, GDPR-8, GDPR-9).
+
+Theory of operation. A link knows a keyed hash. Who types an address of that hash is mailed a code; who types another one gets
+the same answer, and the same is written. The typed address travels in a sealed token of the form, and the code counts for that
+address only, since the plus part is no part of the hash: `jan+x@` could be somebody else's. A right code is exchanged for a
+proof, a sealed token too, which every further step shows again. Wrong codes are counted for the link, whoever types them and
+whether or not a code was mailed, so that neither the count nor the lock tells anything.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from relay.consent import suppression
+from relay.consent.subject import person_text
+from relay.consent.suppression import ALL
+from relay.consent.token import Token, TokenKind, make, read
+from relay.mail.address import narrow, wide
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Person, Result, TenantRow
+from relay.owner.error import OwnerError
+from relay.owner.objections import append_event, forget, object_to
+from relay.store.schema import access_code, tenant
+from relay.store.upsert import upsert
+
+CODE_SECONDS = 15 * 60
+PROOF_SECONDS = 30 * 60
+TRIES = 5
+LOCK_SECONDS = 3_600
+OWN_MAILS = 3  # codes that one link has mailed within an hour
+MAILS_SECONDS = 3_600
+SOURCE = "my_data"
+_LINKS = (TokenKind.MY, TokenKind.UNSUBSCRIBE)
+_ACTIONS = ("stop", "stop_all", "restrict", "unrestrict")
+
+
+class Pending(NamedTuple):
+    """What stands for a link: a row of `access_code` without its tenant."""
+
+    key: bytes
+    code: bytes = b""
+    expires_at: float = 0.0
+    wrong: int = 0
+    locked_until: float = 0.0
+    mails_sent: int = 0
+    mails_since: float = 0.0
+    asked_at: float = 0.0
+
+
+class Proven(NamedTuple):
+    """Who has shown that he reads the mail of `person.address`."""
+
+    owner: TenantRow
+    person: Person
+
+
+def ask(desk: Desk, args: Args) -> Result:
+    """`token` of a link, `address` as typed: a code for it.
+
+    Answers `asked`, for the form, and `code`, to be mailed to the address: "" where none may be, which nobody is told.
+    """
+    link = read(desk.keyring, args.text("token", max_chars=2_000))
+    address = args.address("address")
+    if link is None or link.kind not in _LINKS:
+        raise OwnerError("token.unknown", "this link is not one of ours")
+    owner = _owner(desk, link)
+    row = _pending(desk, link.subject_hash)
+    if row.locked_until and row.locked_until <= desk.now:
+        row = row._replace(locked_until=0.0, wrong=0)
+    if desk.now - row.mails_since >= MAILS_SECONDS:
+        row = row._replace(mails_sent=0, mails_since=desk.now)
+    is_theirs = link.subject_hash in desk.keyring.subject_hashes(person_text(owner.id, wide(address)))
+    may_mail = is_theirs and not row.locked_until and row.mails_sent < OWN_MAILS
+    code = f"{secrets.randbelow(1_000_000):06d}"
+    if may_mail:
+        digest = _digest(desk, link, address, code)
+        row = row._replace(code=digest, expires_at=desk.now + CODE_SECONDS, mails_sent=row.mails_sent + 1)
+    _save(desk, owner, row._replace(asked_at=desk.now))
+    return {"asked": _form_token(desk, TokenKind.ASKED, link, address, CODE_SECONDS), "code": code if may_mail else ""}
+
+
+def prove(desk: Desk, args: Args) -> Result:
+    """`asked`, `code` as typed. Answers `proof`, "" where the code does not count, and the seconds that `locked` is still for.
+
+    A wrong code is no refusal: that it was counted must be kept.
+    """
+    asked = _read(desk, args, "asked", TokenKind.ASKED)
+    code = args.text("code", max_chars=20)
+    owner = _owner(desk, asked)
+    row = _pending(desk, asked.subject_hash)
+    if row.locked_until > desk.now:
+        desk.note(outcome="locked")
+        return {"proof": "", "locked": row.locked_until - desk.now}
+    if row.locked_until:
+        row = row._replace(locked_until=0.0, wrong=0)
+    is_right = hmac.compare_digest(_digest(desk, asked, asked.subscriber, code), row.code)
+    row = row._replace(asked_at=desk.now)  # so that a lock is not forgotten before its time
+    if is_right and desk.now < min(row.expires_at, float(asked.purpose)):
+        _save(desk, owner, row._replace(code=b"", wrong=0))
+        desk.note(outcome="proven")
+        return {"proof": _form_token(desk, TokenKind.PROVEN, asked, asked.subscriber, PROOF_SECONDS), "locked": 0.0}
+    row = row._replace(wrong=row.wrong + 1)
+    if row.wrong >= TRIES:
+        row = row._replace(code=b"", locked_until=desk.now + LOCK_SECONDS)
+    _save(desk, owner, row)
+    desk.note(outcome="wrong")
+    return {"proof": "", "locked": max(0.0, row.locked_until - desk.now)}
+
+
+def change(desk: Desk, args: Args) -> Result:
+    """`proof`, `action` (stop with `purpose`, stop_all, restrict, unrestrict); answers whether anything `changed`."""
+    owner, person = proven(desk, args)
+    action = args.choice("action", _ACTIONS)
+    purpose = args.name("purpose", "")
+    desk.note(action=action)
+    if action == "unrestrict":
+        removed = suppression.remove(desk.connection, person.hashes, scope=ALL, reason="restriction")
+        if removed:
+            append_event(desk, person, "unrestricted", scope=ALL, reason="restriction", source=SOURCE)
+        return {"changed": removed > 0}
+    if action == "restrict":
+        changed = object_to(desk, person, scope=ALL, reason="restriction", event="restricted", source=SOURCE)
+    elif action == "stop_all":
+        changed = object_to(desk, person, scope=ALL, reason="objection", event="objected", source=SOURCE)
+    else:
+        desk.purpose(owner, purpose)
+        changed = object_to(desk, person, scope=purpose, reason="objection", event="withdrawn", source=SOURCE)
+    return {"changed": changed}
+
+
+def erase(desk: Desk, args: Args) -> Result:
+    """`proof`: destroy what names the person; the objection stays (GDPR-8)."""
+    return forget(desk, proven(desk, args).person, source=SOURCE)
+
+
+def proven(desk: Desk, args: Args) -> Proven:
+    """Whose `proof` this is. Raises OwnerError `proof.over` where it is over or not ours."""
+    token = _read(desk, args, "proof", TokenKind.PROVEN)
+    if float(token.purpose) <= desk.now:
+        raise OwnerError("proof.over", "this page has been open too long: ask for a new code")
+    return Proven(_owner(desk, token), desk.person(token.tenant_id, token.subscriber))
+
+
+def _read(desk: Desk, args: Args, name: str, kind: TokenKind) -> Token:
+    token = read(desk.keyring, args.text(name, max_chars=2_000))
+    if token is None or token.kind != kind:
+        raise OwnerError(
+            "proof.over", "this form is not one of ours, or too old: begin again from the link in your mail"
+        )
+    return token
+
+
+def _owner(desk: Desk, token: Token) -> TenantRow:
+    owner = desk.connection.execute(sa.select(tenant).where(tenant.c.id == token.tenant_id)).first()
+    if owner is None:
+        raise OwnerError("token.unknown", "this link is not one of ours")
+    desk.tenant_id = owner.id
+    desk.note(subject=token.subject_hash.hex())
+    return owner
+
+
+def _form_token(desk: Desk, kind: TokenKind, of: Token, address: str, seconds: float) -> str:
+    until = str(int(desk.now + seconds))
+    return make(desk.keyring, kind, of.tenant_id, purpose=until, subject_hash=of.subject_hash, subscriber=address)
+
+
+def _digest(desk: Desk, token: Token, address: str, code: str) -> bytes:
+    text = f"code\0{token.tenant_id}\0{token.subject_hash.hex()}\0{narrow(address)}\0{code}"
+    return desk.keyring.lasting_hash(text)
+
+
+def _pending(desk: Desk, key: bytes) -> Pending:
+    columns = [access_code.c[name] for name in Pending._fields]
+    row = desk.connection.execute(sa.select(*columns).where(access_code.c.key == key)).first()
+    return Pending(*row) if row is not None else Pending(key)
+
+
+def _save(desk: Desk, owner: TenantRow, row: Pending) -> None:
+    upsert(desk.connection, access_code, [{"tenant_id": owner.id, **row._asdict()}])
