@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from relay.owner import (
+    apikeys,
     audits,
     consents,
     credentials,
@@ -82,9 +83,10 @@ OPERATIONS = {
     "suppression.bounced": Operation(outcomes.bounced, _C),
     "limit.list": Operation(limits.list_all),
     "audit.list": Operation(audits.list_all),
-    "apikey.add": Operation(credentials.add_api_key, _D),
-    "apikey.list": Operation(credentials.list_api_keys),
-    "apikey.revoke": Operation(credentials.revoke_api_key, _D),
+    "apikey.add": Operation(apikeys.add, _D),
+    "apikey.list": Operation(apikeys.list_all),
+    "apikey.revoke": Operation(apikeys.revoke, _D),
+    "apikey.used": Operation(apikeys.used, writes=True),
     "consent.give": Operation(consents.give, _C),
     "consent.import_rows": Operation(consents.import_rows, _C),
     "consent.request": Operation(optins.request, _C),

@@ -23,6 +23,7 @@ from pydantic import (
 
 from relay.mail.address import Address, parse_path
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
+from relay.portal.problems import sentence
 
 MAX_ITEMS = 500
 MAX_TEXT = 10_000
@@ -40,6 +41,11 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, hide_input_in_errors=True)
 
 
+def example(**values: Any) -> ConfigDict:
+    """For the document of the API."""
+    return ConfigDict(json_schema_extra={"examples": [values]})
+
+
 class WithEmail(Body):
     email: Email
 
@@ -53,6 +59,22 @@ class WithEmail(Body):
 
 class ConsentEvent(WithEmail):
     """One thing that happened between a person and a list. Which fields are needed depends on event and basis."""
+
+    model_config = example(
+        event="given",
+        email="ann@example.net",
+        purpose="newsletter",
+        basis="consent",
+        method="web_form",
+        source="https://shop.example/join",
+        given_at="2026-01-02T10:00:00Z",
+        text="Ja, stuur mij de nieuwsbrief",
+        text_language="nl",
+        policy_url="https://shop.example/privacy",
+        jurisdiction="NL",
+        provenance="own",
+        sensitive_audience=False,
+    )
 
     event: Literal["requested", "given", "confirmed", "withdrawn"]
     purpose: Short = ""
@@ -115,7 +137,7 @@ def _or_misfit(value: Any, read: ValidatorFunctionWrapHandler) -> ConsentEvent |
 
 def _misfit(error: ValidationError) -> Misfit:
     # Never `input` or `ctx`: they repeat what was sent.
-    told = {str(item["loc"][0]) if item["loc"] else "": item["msg"] for item in error.errors(include_url=False)}
+    told = {str(item["loc"][0]) if item["loc"] else "": sentence(item) for item in error.errors(include_url=False)}
     return Misfit([FieldError(field=field, reason=reason) for field, reason in told.items()])
 
 
@@ -145,6 +167,8 @@ class ConsentReport(BaseModel):
 
 
 class Lookup(WithEmail):
+    model_config = example(email="ann@example.net", purpose="newsletter")
+
     purpose: Short
 
 
@@ -169,6 +193,8 @@ class ConsentAnswer(BaseModel):
 
 
 class Suppression(WithEmail):
+    model_config = example(email="ann@example.net", scope="all", reason="objection")
+
     scope: Annotated[str, Field(max_length=200, description="all, or the name of a purpose")] = "all"
     reason: Literal["objection", "bounce", "complaint", "restriction"] = "objection"
 
@@ -179,6 +205,8 @@ class SuppressionReport(BaseModel):
 
 
 class Removal(WithEmail):
+    model_config = example(email="ann@example.net", scope="all", reason="bounce")
+
     scope: Annotated[str, Field(max_length=200)] = "all"
     reason: Literal["bounce", "complaint", "restriction", "objection"] = "bounce"
 
@@ -189,6 +217,8 @@ class Removed(BaseModel):
 
 class ToldOutcome(WithEmail):
     """What became of one recipient of one of your messages after it had left."""
+
+    model_config = example(message="0R3M7K2QX9T1A", email="ann@example.net", outcome="bounced", status="5.1.1")
 
     message: Annotated[
         str,

@@ -194,6 +194,9 @@ api_key = Table(
     Column("digest", LargeBinary, nullable=False, unique=True),
     _time("created_at"),
     _time("revoked_at"),
+    Column("scopes", Text, nullable=False, server_default="all"),  # space separated
+    _time("expires_at"),
+    _time("used_at"),  # the day
     UniqueConstraint("tenant_id", "name"),
 )
 

@@ -1,0 +1,72 @@
+"""Who calls the API, and whether his key may do this: each route asks for one scope, by the type of its `tenant`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import HTTPException, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+
+from relay.mail.apikey import ApiKey, Scope
+from relay.mail.envelope import Tenant
+from relay.observe.actor import actor
+from relay.portal.gateway import OpUnavailable
+from relay.portal.pages import Site
+
+BEARER = HTTPBearer(auto_error=False, description="An API key of the tenant; each operation names the scope it needs.")
+
+
+async def calling_tenant(
+    request: Request,
+    wanted: SecurityScopes,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
+) -> Tenant:
+    """The tenant whose key came with the request. Raises HTTPException 401, or 403 where it may not do this."""
+    key = identified(request, credentials.credentials if credentials is not None else "")
+    require(key, wanted.scopes)
+    return key.tenant
+
+
+def identified(request: Request, secret: str) -> ApiKey:
+    """The key in force that came with a request. Raises HTTPException 401 or OpUnavailable."""
+    if not secret:
+        raise HTTPException(401, "send the key as `Authorization: Bearer <key>`", {"WWW-Authenticate": "Bearer"})
+    site: Site = request.app.state.site
+    directory = site.gateway.directory()
+    if not directory.is_known:
+        raise OpUnavailable("directory")
+    key = directory.api_caller(secret)
+    challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    if key is None:
+        raise HTTPException(401, "this key is not known, or was revoked", challenge)
+    if key.has_expired(time.time()):
+        raise HTTPException(401, "this key has expired: ask the operator of the gateway for a new one", challenge)
+    actor.set(f"api:{key.name}")
+    site.gateway.key_used(key)
+    return key
+
+
+def require(key: ApiKey, scopes: list[str]) -> None:
+    """Raises HTTPException 403 where the key, or its tenant, may not do this."""
+    if key.tenant.suspended:
+        raise HTTPException(403, "this tenant is suspended; ask the operator of the gateway")
+    for scope in scopes:
+        if not key.may(scope):
+            challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
+            raise HTTPException(403, f"this key lacks the scope {scope}: use one that has it", challenge)
+
+
+def _with(scope: Scope) -> object:
+    return Security(calling_tenant, scopes=[scope.value])
+
+
+ReadsConsents = Annotated[Tenant, _with(Scope.CONSENTS_READ)]
+WritesConsents = Annotated[Tenant, _with(Scope.CONSENTS_WRITE)]
+WritesSuppressions = Annotated[Tenant, _with(Scope.SUPPRESSIONS_WRITE)]
+ReadsMessages = Annotated[Tenant, _with(Scope.MESSAGES_READ)]
+ReadsHeld = Annotated[Tenant, _with(Scope.HELD_READ)]
+DecidesHeld = Annotated[Tenant, _with(Scope.HELD_WRITE)]
+TellsOutcomes = Annotated[Tenant, _with(Scope.OUTCOMES_WRITE)]
+ReadsReputation = Annotated[Tenant, _with(Scope.REPUTATION_READ)]
+ReadsLimits = Annotated[Tenant, _with(Scope.LIMITS_READ)]
