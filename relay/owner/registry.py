@@ -16,6 +16,7 @@ from relay.owner import (
     keys,
     limits,
     objections,
+    once,
     optins,
     outcomes,
     policies,
@@ -110,6 +111,9 @@ OPERATIONS = {
     "digest.due": Operation(refusals.due),
     "digest.claim": Operation(refusals.claim, writes=True),
     "digest.told": Operation(refusals.told, writes=True),
+    "once.begin": Operation(once.begin, writes=True),
+    "once.finish": Operation(once.finish, writes=True),
+    "once.drop": Operation(once.drop, writes=True),
     "retention.run": Operation(retention.run, _C),
     "restore.released": Operation(retention.note_release, _C),
 }

@@ -10,6 +10,7 @@ from relay.store.schema import (
     audit,
     confirm_request,
     consent_event,
+    idempotency,
     refusal_tally,
     suppression,
     tenant_told,
@@ -43,6 +44,7 @@ def run(desk: Desk, args: Args) -> Result:
         ),
         "requests": _delete(desk, confirm_request, confirm_request.c.requested_at < requests),
         "outcomes": _delete(desk, told_outcome, told_outcome.c.at < outcomes),
+        "answers": _delete(desk, idempotency, idempotency.c.at < desk.now - DAY),
         "audit": _delete(desk, audit, audit.c.at < audits),
         "tallies": _delete(desk, refusal_tally, refusal_tally.c.first_at < desk.now - 30 * DAY),
         "digests": _delete(

@@ -5,16 +5,24 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from fastapi import HTTPException, Request, Security
+from fastapi import Header, HTTPException, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from relay.mail.apikey import ApiKey, Scope
 from relay.mail.envelope import Tenant
 from relay.observe.actor import actor
+from relay.portal import once
 from relay.portal.gateway import OpUnavailable
 from relay.portal.pages import Site
 
 BEARER = HTTPBearer(auto_error=False, description="An API key of the tenant; each operation names the scope it needs.")
+
+
+IDEMPOTENCY = Header(
+    description="A random word of yours for this request: sent again with it within 24 hours, it gets the same answer and "
+    "nothing is done twice. With another body 422, while the first is at work 409.",
+    examples=["8e03978e-40d5-43e8-bc93-6894a57f9324"],
+)
 
 
 async def calling_tenant(
@@ -26,6 +34,19 @@ async def calling_tenant(
     key = identified(request, credentials.credentials if credentials is not None else "")
     require(key, wanted.scopes)
     return key.tenant
+
+
+async def writing_tenant(
+    request: Request,
+    wanted: SecurityScopes,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
+    idempotency_key: Annotated[list[str] | None, IDEMPOTENCY] = None,
+) -> Tenant:
+    """The same for an operation that changes something: with an Idempotency-Key it is done once."""
+    tenant = await calling_tenant(request, wanted, credentials)
+    if idempotency_key is not None:
+        await once.begin(request, tenant, idempotency_key)
+    return tenant
 
 
 def identified(request: Request, secret: str) -> ApiKey:
@@ -58,7 +79,7 @@ def require(key: ApiKey, scopes: list[str]) -> None:
 
 
 def _with(scope: Scope) -> object:
-    return Security(calling_tenant, scopes=[scope.value])
+    return Security(writing_tenant if scope.endswith(":write") else calling_tenant, scopes=[scope.value])
 
 
 ReadsConsents = Annotated[Tenant, _with(Scope.CONSENTS_READ)]

@@ -97,5 +97,5 @@ def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(
         str(part)
         for part in location
-        if part not in ("body", "path", "query", "ConsentEvent", "ToldOutcome") and "[" not in str(part)
+        if part not in ("body", "path", "query", "header", "ConsentEvent", "ToldOutcome") and "[" not in str(part)
     )
