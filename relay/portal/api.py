@@ -45,6 +45,7 @@ from relay.portal.consents import record
 from relay.portal.gateway import OpRefused
 from relay.portal.pages import Site
 from relay.portal.problems import TITLES, add_error_answers
+from relay.portal.rates import RateHeaders, Rates
 
 REFUSED_STATUS = {
     "suppression.objection_stands": 409,
@@ -57,7 +58,7 @@ REFUSED_STATUS = {
 def create_api(site: Site) -> FastAPI:
     """The sub-application, so that its errors are JSON while the portal's are pages."""
     shared: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem, "description": TITLES[status]} for status in (400, 401, 403, 413, 415, 422, 503)
+        status: {"model": Problem, "description": TITLES[status]} for status in (400, 401, 403, 413, 415, 422, 429, 503)
     }
     api = FastAPI(
         title="Zegel",
@@ -70,6 +71,9 @@ def create_api(site: Site) -> FastAPI:
         redirect_slashes=False,
     )
     api.state.site = site
+    bounds = site.settings.api
+    api.state.rates = Rates(bounds.key_requests_per_minute, bounds.tenant_requests_per_minute)
+    api.add_middleware(RateHeaders)
     api.router.route_class = JsonRoute
     add_error_answers(api)
     _add_routes(api, site)

@@ -14,6 +14,7 @@ from relay.observe.actor import actor
 from relay.portal import once
 from relay.portal.gateway import OpUnavailable
 from relay.portal.pages import Site
+from relay.portal.rates import STATE, Rate
 
 BEARER = HTTPBearer(auto_error=False, description="An API key of the tenant; each operation names the scope it needs.")
 
@@ -50,7 +51,7 @@ async def writing_tenant(
 
 
 def identified(request: Request, secret: str) -> ApiKey:
-    """The key in force that came with a request. Raises HTTPException 401 or OpUnavailable."""
+    """The key in force that came with a request. Raises HTTPException 401 or 429, or OpUnavailable."""
     if not secret:
         raise HTTPException(401, "send the key as `Authorization: Bearer <key>`", {"WWW-Authenticate": "Bearer"})
     site: Site = request.app.state.site
@@ -65,6 +66,11 @@ def identified(request: Request, secret: str) -> ApiKey:
         raise HTTPException(401, "this key has expired: ask the operator of the gateway for a new one", challenge)
     actor.set(f"api:{key.name}")
     site.gateway.key_used(key)
+    rate: Rate = request.app.state.rates.ask(key)
+    request.scope.setdefault("state", {})[STATE] = rate.headers
+    if rate.wait:
+        told = "this key or its tenant asks more often than is allowed: send lists of up to 500 at once, or come back later"
+        raise HTTPException(429, told, {"Retry-After": str(rate.wait)})
     return key
 
 

@@ -206,11 +206,22 @@ class DeliverySettings(Protocol):
     def mode(self) -> str: ...
 
 
+class ApiSettings(Protocol):
+    @property
+    def key_requests_per_minute(self) -> int: ...
+
+    @property
+    def tenant_requests_per_minute(self) -> int: ...
+
+
 class PortalSettings(Protocol):
     """The settings the portal reads; relay.settings.model.Settings is one."""
 
     @property
     def web(self) -> WebSettings: ...
+
+    @property
+    def api(self) -> ApiSettings: ...
 
     @property
     def server(self) -> ServerSettings: ...

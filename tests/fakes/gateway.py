@@ -160,10 +160,17 @@ class MemoryGateway:
         )
 
 
-def portal_settings(*, mode: str = "capture", expose: bool = False, networks: Sequence[str] = ()) -> Any:
+def portal_settings(
+    *,
+    mode: str = "capture",
+    expose: bool = False,
+    networks: Sequence[str] = (),
+    rates: tuple[int, int] = (10_000, 10_000),
+) -> Any:
     """The settings that the portal reads."""
     return SimpleNamespace(
         web=SimpleNamespace(public_url="https://mail.zegel.example", endpoint="here", expose_machine_routes=expose),
+        api=SimpleNamespace(key_requests_per_minute=rates[0], tenant_requests_per_minute=rates[1]),
         server=SimpleNamespace(language="nl", region="NL", private_networks=tuple(networks)),
         delivery=SimpleNamespace(mode=mode),
     )
