@@ -16,6 +16,8 @@ class Scope(StrEnum):
 
     CONSENTS_READ = "consents:read"
     CONSENTS_WRITE = "consents:write"
+    PROOFS_READ = "proofs:read"
+    SUPPRESSIONS_READ = "suppressions:read"
     SUPPRESSIONS_WRITE = "suppressions:write"
     MESSAGES_READ = "messages:read"
     HELD_READ = "held:read"
@@ -23,6 +25,8 @@ class Scope(StrEnum):
     OUTCOMES_WRITE = "outcomes:write"
     REPUTATION_READ = "reputation:read"
     LIMITS_READ = "limits:read"
+    PURPOSES_READ = "purposes:read"
+    DOMAINS_READ = "domains:read"
 
 
 class ApiKey(NamedTuple):

@@ -19,6 +19,7 @@ from relay.owner import (
     once,
     optins,
     outcomes,
+    pages,
     policies,
     purposes,
     refusals,
@@ -98,6 +99,11 @@ OPERATIONS = {
     "consent.show": Operation(consents.show),
     "consent.proof": Operation(consents.proof),
     "consent.verify": Operation(consents.check_chain),
+    "consent.page": Operation(pages.consents),
+    "suppression.page": Operation(pages.suppressions),
+    "proof.read": Operation(
+        consents.proof, writes=True, audited=True
+    ),  # by a tenant's program: the look is written down
     "consent.export": Operation(consents.export),
     "consent.heads": Operation(consents.heads),
     "suppression.add": Operation(objections.add, _C),

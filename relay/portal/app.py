@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.portal import api, api_held, held_pages, machine, optin, outbox_pages, unsubscribe, why
+from relay.portal import api, api_held, api_lists, held_pages, machine, optin, outbox_pages, unsubscribe, why
 from relay.portal.gateway import Gateway, OpUnavailable, PortalSettings
 from relay.portal.guard import API_PREFIX, Guard
 from relay.portal.pages import HERE, Site
@@ -28,6 +28,7 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
         app.include_router(outbox_pages.routes(site, gateway.outbox))
     tenants = api.create_api(site)
     api_held.add_routes(tenants, site)
+    api_lists.add_routes(tenants, site)
     app.mount("/api/v1", tenants)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 

@@ -66,8 +66,7 @@ class OwnerGateway(MemoryGateway):
         except OwnerError as error:
             raise OpRefused(error.code, error.text) from None
         self.ops.append((name, args))
-        assert isinstance(result, dict)
-        return result
+        return result if isinstance(result, dict) else {"items": result}
 
     def close(self) -> None:
         self.lookup.close()

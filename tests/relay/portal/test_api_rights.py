@@ -43,7 +43,7 @@ async def send(web: httpx.AsyncClient, one: Operation) -> httpx.Response:
 async def test_a_key_without_the_scope_of_an_operation_is_refused_by_name(
     web: httpx.AsyncClient, gateway: MemoryGateway, every: list[Operation]
 ) -> None:
-    assert len(every) >= 13 and {one.scope for one in every} == EVERY
+    assert len(every) >= 18 and {one.scope for one in every} == EVERY
     rights = gateway.directory().rights
     for one in every:
         rights[SHOP_KEY] = (EVERY - {one.scope}, 0.0)
@@ -51,6 +51,16 @@ async def test_a_key_without_the_scope_of_an_operation_is_refused_by_name(
         assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json"), one.name
         assert one.scope in answer.json()["detail"], one.name
         assert f'scope="{one.scope}"' in answer.headers["www-authenticate"], one.name
+    assert gateway.ops == []
+
+
+async def test_without_a_known_key_nothing_is_told_or_done(
+    web: httpx.AsyncClient, gateway: MemoryGateway, every: list[Operation]
+) -> None:
+    for one in every:
+        for given in ({}, {"Authorization": "Bearer zk_no"}):
+            answer = await web.request(one.method, one.at(PLACES), params=one.query, json=one.body, headers=given)
+            assert answer.status_code == 401, one.name
     assert gateway.ops == []
 
 
