@@ -25,17 +25,16 @@ from relay.portal.api_access import (
     WritesSuppressions,
 )
 from relay.portal.api_body import JsonRoute
+from relay.portal.api_figures import LimitRow, MessageTrace, StandingRow
 from relay.portal.api_models import (
     ConsentAnswer,
     ConsentEvents,
     ConsentReport,
-    LimitRow,
     Lookup,
     OutcomeReport,
     Problem,
     Removal,
     Removed,
-    StandingRow,
     Suppression,
     SuppressionReport,
     ToldOutcomes,
@@ -43,10 +42,12 @@ from relay.portal.api_models import (
 )
 from relay.portal.consents import record
 from relay.portal.gateway import OpRefused
+from relay.portal.openapi import describe
 from relay.portal.pages import Site
 from relay.portal.problems import TITLES, add_error_answers
 from relay.portal.rates import RateHeaders, Rates
 
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": TITLES[404]}}
 REFUSED_STATUS = {
     "suppression.objection_stands": 409,
     "consent.objected": 409,
@@ -58,7 +59,8 @@ REFUSED_STATUS = {
 def create_api(site: Site) -> FastAPI:
     """The sub-application, so that its errors are JSON while the portal's are pages."""
     shared: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem, "description": TITLES[status]} for status in (400, 401, 403, 413, 415, 422, 429, 503)
+        status: {"model": Problem, "description": TITLES[status]}
+        for status in (400, 401, 403, 409, 413, 415, 422, 429, 503)
     }
     api = FastAPI(
         title="Zegel",
@@ -67,7 +69,6 @@ def create_api(site: Site) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
         responses=shared,
-        description="Consents and suppressions in, traces out. Keys are made by `zegel`, one tenant each.",
         redirect_slashes=False,
     )
     api.state.site = site
@@ -75,6 +76,7 @@ def create_api(site: Site) -> FastAPI:
     api.state.rates = Rates(bounds.key_requests_per_minute, bounds.tenant_requests_per_minute)
     api.add_middleware(RateHeaders)
     api.router.route_class = JsonRoute
+    describe(api)
     add_error_answers(api)
     _add_routes(api, site)
     _add_figures(api, site)
@@ -90,7 +92,7 @@ def _add_routes(api: FastAPI, site: Site) -> None:
         status = 200 if recorded == len(answers) else 207 if recorded else 422
         return _json(ConsentReport(recorded=recorded, refused=len(answers) - recorded, results=answers), status)
 
-    @api.post("/consents/lookup", response_model=ConsentAnswer)
+    @api.post("/consents/lookup", response_model=ConsentAnswer, responses=MISSING)
     async def look_up_consent(query: Lookup, tenant: ReadsConsents) -> JSONResponse:
         """What is known of one address for one purpose, and whether it may be mailed now."""
         if query.purpose not in tenant.purposes:
@@ -109,13 +111,13 @@ def _add_routes(api: FastAPI, site: Site) -> None:
             UNSUBSCRIBES.inc(("api",))
         return _json(SuppressionReport(scope=entry.scope, reason=entry.reason))
 
-    @api.post("/suppressions/remove", response_model=Removed)
+    @api.post("/suppressions/remove", response_model=Removed, responses=MISSING)
     async def unsuppress(entry: Removal, tenant: WritesSuppressions) -> JSONResponse:
         """Lift a bounce or a restriction. Objections and complaints stay: only the person himself can come back (CONSENT-11)."""
         await _change(site, tenant, "suppression.remove", entry)
         return _json(Removed(removed=True))
 
-    @api.get("/messages/{message_id}", responses={404: {"model": Problem, "description": TITLES[404]}})
+    @api.get("/messages/{message_id}", response_model=MessageTrace, responses=MISSING)
     async def trace_message(
         message_id: Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,80}$")], tenant: ReadsMessages
     ) -> JSONResponse:

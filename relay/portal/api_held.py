@@ -31,8 +31,26 @@ QueueId = Annotated[str, Path(pattern=r"^[0-9A-Za-z]{13}$", description="As in `
 Way = Literal["as_written", "split", "hidden"]
 
 
+HELD: dict[str, Any] = {
+    "id": "0R3M7K2QX9T1A",
+    "reason": "recipients.ask",
+    "rule": "CC-10",
+    "why": "15 people of 15 organisations would see each other's address.",
+    "sender": "info@shop.example",
+    "stream": "personal",
+    "mail_class": "personal",
+    "recipient_count": 15,
+    "accepted_at": "2026-03-04T08:15:00Z",
+    "held_since": "2026-03-04T08:15:00Z",
+    "held_until": "2026-03-04T12:15:00Z",
+    "sender_may_choose": ["split", "hidden"],
+}
+
+
 class HeldMail(BaseModel):
     """A message that waits. Nobody has got it; at `held_until` it goes back to its sender."""
+
+    model_config = example(**HELD)
 
     id: str
     reason: Annotated[str, Field(description="What it is held for, a code.")]
@@ -49,12 +67,16 @@ class HeldMail(BaseModel):
 
 
 class HeldMailShown(HeldMail):
+    model_config = example(**HELD, subject="Invitation", recipients=["ann@example.net", "bob@example.org"])
+
     subject: str
     recipients: list[str]
 
 
 class HeldPage(BaseModel):
     """`next`: where the next page begins, as `after`; absent on the last."""
+
+    model_config = example(held=[HELD], next="0R3M7K2QX9T1A")
 
     held: list[HeldMail]
     next: str | None = None
@@ -70,6 +92,8 @@ class Release(Body):
 
 class Decision(BaseModel):
     """`changed` is false where it had been decided so before."""
+
+    model_config = example(id="0R3M7K2QX9T1A", state="released", recipients="split", changed=True)
 
     id: str
     state: Literal["released", "refused"]

@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relay.mail.envelope import Tenant
 from relay.portal.api_access import ReadsConsents, ReadsDomains, ReadsProofs, ReadsPurposes, ReadsSuppressions
-from relay.portal.api_models import Short, Time, WithEmail, example
+from relay.portal.api_models import Problem, Short, Time, WithEmail, example
 from relay.portal.gateway import OpRefused
 from relay.portal.pages import Site
 from relay.portal.paging import Cursor, Limit, opened, sealed
+from relay.portal.problems import TITLES
 
 NO_STORE = "no-store"
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": TITLES[404]}}
 TIMES = ("given_at", "confirmed_at", "expires_at")
 
 
@@ -38,6 +40,19 @@ class ConsentRow(BaseModel):
 class ConsentPage(BaseModel):
     """A page may hold fewer rows than `limit`, or none; it is the last where `next` is absent."""
 
+    model_config = example(
+        consents=[
+            {
+                "email": "ann@example.net",
+                "status": "given",
+                "basis": "consent",
+                "given_at": "2026-01-02T10:00:00Z",
+                "event": 17,
+            }
+        ],
+        next="AAAAAd5x",
+    )
+
     consents: list[ConsentRow]
     next: str | None = None
 
@@ -56,6 +71,19 @@ class SuppressionRow(BaseModel):
 
 
 class SuppressionPage(BaseModel):
+    model_config = example(
+        suppressions=[
+            {
+                "email": "bob@example.net",
+                "scope": "all",
+                "reason": "objection",
+                "at": "2026-01-02T10:00:00Z",
+                "lifted": [],
+            }
+        ],
+        next="AAAAAd5x",
+    )
+
     suppressions: list[SuppressionRow]
     next: str | None = None
 
@@ -133,6 +161,27 @@ class ProofState(BaseModel):
 class Proof(BaseModel):
     """Who agreed to what, when, how and in which words; all that was recorded until `at`."""
 
+    model_config = example(
+        at="2026-06-30T00:00:00Z",
+        states=[{"purpose": "newsletter", "status": "given", "basis": "consent", "given_at": "2026-01-02T10:00:00Z"}],
+        events=[
+            {
+                "event_id": 17,
+                "event": "given",
+                "at": "2026-01-02T10:00:00Z",
+                "purpose": "newsletter",
+                "basis": "consent",
+                "method": "web_form",
+                "text": "Ja, stuur mij de nieuwsbrief",
+                "personal": {"email": "ann@example.net", "source": "https://shop.example/join"},
+                "evidence": {"evidence_ip": "192.0.2.7"},
+                "recorded_by": "api:form",
+                "recorded_at": "2026-01-02T10:00:01Z",
+                "hash": "5d0f",
+            }
+        ],
+    )
+
     at: str
     states: list[ProofState]
     events: list[ProofEvent]
@@ -164,7 +213,7 @@ def add_routes(api: FastAPI, site: Site) -> None:
 
 
 def _add_pages(api: FastAPI, site: Site) -> None:
-    @api.get("/consents", response_model=ConsentPage, response_model_exclude_none=True)
+    @api.get("/consents", response_model=ConsentPage, response_model_exclude_none=True, responses=MISSING)
     async def list_consents(
         response: Response,
         tenant: ReadsConsents,

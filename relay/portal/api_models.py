@@ -161,6 +161,15 @@ class ItemAnswer(BaseModel):
 
 
 class ConsentReport(BaseModel):
+    model_config = example(
+        recorded=1,
+        refused=1,
+        results=[
+            {"index": 0, "ok": True},
+            {"index": 1, "ok": False, "errors": [{"field": "given_at", "reason": "is needed"}]},
+        ],
+    )
+
     recorded: int
     refused: int
     results: list[ItemAnswer]
@@ -181,6 +190,15 @@ class StopAnswer(BaseModel):
 class ConsentAnswer(BaseModel):
     """`status` is none where nothing is recorded. `stopped_by` beats every consent (CONSENT-11)."""
 
+    model_config = example(
+        purpose="newsletter",
+        status="given",
+        basis="consent",
+        given_at="2026-01-02T10:00:00Z",
+        event=17,
+        stopped_by=[{"scope": "all", "reason": "objection", "at": "2026-03-04T08:15:00Z"}],
+    )
+
     purpose: str
     status: str
     basis: str | None = None
@@ -200,6 +218,8 @@ class Suppression(WithEmail):
 
 
 class SuppressionReport(BaseModel):
+    model_config = example(scope="all", reason="objection")
+
     scope: str
     reason: str
 
@@ -212,6 +232,8 @@ class Removal(WithEmail):
 
 
 class Removed(BaseModel):
+    model_config = example(removed=True)
+
     removed: bool
 
 
@@ -260,44 +282,22 @@ class OutcomeAnswer(ItemAnswer):
 
 
 class OutcomeReport(BaseModel):
+    model_config = example(counted=1, refused=0, results=[{"index": 0, "ok": True, "counted": True}])
+
     counted: int
     refused: int
     results: list[OutcomeAnswer]
 
 
-class StandingRow(BaseModel):
-    """How one sender stands by his last 1,000 deliveries. Ratios are left out where there is too little to say so."""
-
-    scope: Literal["credential", "stream", "domain", "tenant"]
-    subject: str
-    level: Literal["good", "warn", "review", "paused"]
-    since: datetime | None = None
-    deliveries: int
-    bounces: int
-    complaints: int
-    bounce_ratio: float | None = None
-    complaint_ratio: float | None = None
-
-
-class LimitRow(BaseModel):
-    """One limit. `left` is 0 and `frees_at` says when there is room again while it bites; `bites_24h` is how often it made
-    mail wait. Of scope client the address is not kept, so only that is known.
-    """
-
-    scope: Literal["credential", "stream", "tenant", "domain", "client"]
-    subject: str | None = None
-    name: str | None = None
-    streams: list[str]
-    allowed: int | None = None
-    used: int | None = None
-    left: int | None = None
-    frees_at: datetime | None = None
-    set_by: Literal["operator", "config"]
-    bites_24h: int
-
-
 class Problem(BaseModel):
     """RFC 9457."""
+
+    model_config = example(
+        type="about:blank",
+        status=403,
+        title="This key may not do that",
+        detail="this key lacks the scope consents:write",
+    )
 
     type: str
     status: int

@@ -54,4 +54,6 @@ def sample(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Any:
         return schema["examples"][0]
     if "example" in schema:
         return schema["example"]
+    if schema.get("type") == "array":
+        return [sample(document, schema["items"])]
     return sample(document, schema["anyOf"][0])
