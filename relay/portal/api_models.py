@@ -34,7 +34,9 @@ Time = Annotated[str, Field(max_length=40, description="RFC 3339 with an offset"
 YesNo = Annotated[
     bool | Literal["yes", "no"], Field(description="yes or no, true or false", union_mode="left_to_right")
 ]
-Email = Annotated[str, Field(min_length=3, max_length=320, examples=["ann@example.net"])]
+Email = Annotated[
+    str, Field(min_length=3, max_length=320, examples=["ann@example.net"], json_schema_extra={"format": "email"})
+]
 
 
 class Body(BaseModel):

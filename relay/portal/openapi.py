@@ -35,3 +35,5 @@ def _tell_problems(responses: dict[str, Any]) -> None:
     for status, answer in responses.items():
         if status >= "400" and JSON in answer.get("content", {}):
             answer["content"] = {MEDIA_TYPE: answer["content"][JSON]}
+    if "207" in responses:  # where no item of a list is taken, the answer for each comes with 422
+        responses["422"]["content"][JSON] = responses["207"]["content"][JSON]

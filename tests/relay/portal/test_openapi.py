@@ -29,7 +29,8 @@ async def test_every_operation_tells_what_it_takes_and_answers(web: httpx.AsyncC
         if "{" in one.path:
             assert "404" in bad, one.name
         for status, answer in bad.items():
-            assert list(answer["content"]) == [MEDIA_TYPE] and answer["description"], (one.name, status)
+            lists = ["application/json"] if status == "422" and "207" in good else []
+            assert list(answer["content"]) == [MEDIA_TYPE, *lists] and answer["description"], (one.name, status)
             assert sample(document, answer["content"][MEDIA_TYPE]["schema"])["status"], (one.name, status)
         for answer in good.values():
             if "application/json" in answer["content"] and "preview" not in one.path:
