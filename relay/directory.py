@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sqlalchemy.engine import Engine, Row
 
 from relay.keyring import Keyring
+from relay.mail.apikey import ApiKey
 from relay.mail.envelope import NO_OWN_LIMITS, Account, Credential, Domain, OwnLimits, Purpose, Stream, Tenant
 from relay.store import Generation, StoreUnavailable, open_reader, schema
 
@@ -67,7 +68,7 @@ class Directory:
         self._accounts: dict[str, Account] = {}
         self._with_purpose: dict[tuple[str, str], Account] = {}
         self._optins: dict[str, tuple[Tenant, Purpose]] = {}
-        self._api_keys: dict[bytes, tuple[int, str]] = {}
+        self._api_keys: dict[bytes, ApiKey] = {}
         self._suspended: dict[int | str, float] = {}  # by id of the tenant or name of the login: since when
         self._key_places: dict[str, list[_KeyPlace]] = {}
         self._keys: dict[tuple[str, int | None], tuple[DkimKey, ...]] = {}
@@ -154,13 +155,13 @@ class Directory:
         """Tenant and purpose behind the public key of an opt-in form."""
         return self._optins.get(purpose_key)
 
-    def api_caller(self, secret: str) -> tuple[Tenant, str] | None:
-        """The tenant of an API key and the key's name, or None. Looked up by keyed digest: its time tells nothing of it."""
+    def api_caller(self, secret: str) -> ApiKey | None:
+        """An API key by its secret, or None; expired ones too. Looked up by keyed digest: its time tells nothing of it."""
         for key_id in self._keyring.digest_keys:
             digest = secret_digest(self._keyring, "api", secret[:MAX_SECRET_CHARS], key_id=key_id)
-            tenant_id, name = self._api_keys.get(digest or b"", (0, ""))
-            if tenant_id in self._by_id:
-                return self._by_id[tenant_id], name
+            found = self._api_keys.get(digest or b"")
+            if found is not None:
+                return found
         return None
 
     def keys_for(self, domain: str, tenant_id: int | None = None) -> tuple[DkimKey, ...]:
@@ -200,9 +201,9 @@ class Directory:
                     self._optins[self._optin_keys[tenant.id, name]] = (tenant, purpose)
             self._fill_logins(connection)
             table = schema.api_key
-            wanted = sa.select(table.c.digest, table.c.tenant_id, table.c.name).where(table.c.revoked_at == 0)
-            for row in connection.execute(wanted):
-                self._api_keys[row.digest] = row.tenant_id, row.name
+            for row in connection.execute(sa.select(table).where(table.c.revoked_at == 0)):
+                scopes = frozenset(row.scopes.split())
+                self._api_keys[row.digest] = ApiKey(self._by_id[row.tenant_id], row.name, scopes, row.expires_at)
         self.is_known = True
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 import typer
@@ -17,19 +18,39 @@ KeyName = Annotated[
 ]
 
 
-@command(app, "add", example="zegel apikey add shop webshop")
-def add(frame: Frame, tenant: Name, name: KeyName) -> None:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rights:
+    """What a key may do, and until when."""
+
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", metavar="SCOPE", help="What it may do, such as consents:write; repeat. Default: all."),
+    ] = None
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE", help="Last day (UTC) or RFC 3339 time; it answers 401 from then on. Default: never."
+        ),
+    ] = None
+
+
+@command(app, "add", example="zegel apikey add shop webshop --scope consents:write --expires 2027-12-31")
+def add(frame: Frame, tenant: Name, name: KeyName, rights: Rights) -> None:
     """Make a key; it is shown this once."""
-    made = frame.call("apikey.add", tenant=tenant, name=name)
+    made = frame.call("apikey.add", tenant=tenant, name=name, scopes=rights.scope or None, expires=rights.expires)
     show_record(frame, made, title="Key made; it is not shown again. Send it as `Authorization: Bearer KEY`")
 
 
 @command(app, "list", example="zegel apikey list shop")
 def list_all(frame: Frame, tenant: Name) -> None:
-    """Show the keys of a tenant, without their secrets."""
-    columns = (("name", "key"), ("created_at", "made"), ("revoked_at", "revoked"))
+    """Show the keys of a tenant, without their secrets; the last use is kept as a day only."""
+    columns = (
+        ("name", "key"), ("scopes", "may"), ("created_at", "made"), ("expires_at", "expires"), ("used_on", "last used"),
+        ("revoked_at", "revoked"),
+    )  # fmt: skip
     empty = "No keys yet: make one with `zegel apikey add TENANT NAME`."
-    show_rows(frame, frame.call("apikey.list", tenant=tenant), columns, empty=empty)
+    rows = frame.call("apikey.list", tenant=tenant)
+    show_rows(frame, rows, columns, empty=empty)
 
 
 @command(app, "revoke", example="zegel apikey revoke shop webshop")

@@ -181,9 +181,13 @@ class Ledger:
         row = connection.execute(query).first()
         return None if row is None else self._past(row, self.by_id(connection, row.subject_id))
 
-    def page(self, connection: sa.Connection, tenant_id: int, *, after: int, limit: int) -> list[Past]:
-        """Up to `limit` events after sequence `after`, for an export."""
+    def page(
+        self, connection: sa.Connection, tenant_id: int, *, after: int, limit: int, purpose: str = ""
+    ) -> list[Past]:
+        """Up to `limit` events after sequence `after`, of one purpose or of all."""
         query = sa.select(consent_event).where(consent_event.c.tenant_id == tenant_id, consent_event.c.seq > after)
+        if purpose:
+            query = query.where(consent_event.c.purpose == purpose)
         rows = connection.execute(query.order_by(consent_event.c.seq).limit(limit)).all()
         wanted = {row.subject_id for row in rows}
         select = sa.select(subject.c.id, subject.c.hash, subject.c.key_id, subject.c.wrapped)

@@ -1,4 +1,4 @@
-"""Credentials and API keys: made here, shown once, stored as a keyed digest (design, "made, not chosen")."""
+"""Credentials: made here, shown once, stored as a keyed digest (design, "made, not chosen")."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from relay.mail.envelope import Stream
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
 from relay.owner.error import OwnerError
-from relay.store.schema import api_key, credential, tenant
+from relay.store.schema import credential, tenant
 
 DAY_SECONDS = 86_400.0
 SECRET_CHARACTERS = 32  # of 62: 190 bits, beyond guessing
 _ALPHABET = string.ascii_letters + string.digits  # a leading dash would be an option to some clients
-API_PREFIX = "zk_"  # so that a secret scanner can find a leaked one
 
 
 def made_secret() -> str:
@@ -116,46 +115,6 @@ def alarm(desk: Desk, args: Args) -> Result:
     desk.connection.execute(statement.values(alarm_at=desk.now, warmup_behind=table.warmup_behind + 1))
     desk.note(name=name)
     return {"name": name}
-
-
-def add_api_key(desk: Desk, args: Args) -> Result:
-    """`tenant`, `name`. The answer holds the `secret`, once."""
-    owner = desk.tenant(args.text("tenant"))
-    name = args.name("name")
-    table = api_key.c
-    if desk.connection.scalar(sa.select(table.id).where(table.tenant_id == owner.id, table.name == name)):
-        raise OwnerError("apikey.exists", f"tenant {owner.name} has an API key {name} already: choose another name")
-    secret = API_PREFIX + made_secret()
-    key_id = desk.keyring.current_digest_key_id
-    digest = secret_digest(desk.keyring, "api", secret, key_id=key_id)
-    statement = api_key.insert().values(
-        tenant_id=owner.id, name=name, key_id=key_id, digest=digest, created_at=desk.now
-    )
-    desk.connection.execute(statement)
-    desk.note(name=name)
-    return {"tenant": owner.name, "name": name, "secret": secret}
-
-
-def list_api_keys(desk: Desk, args: Args) -> Result:
-    """`tenant`."""
-    owner = desk.tenant(args.text("tenant"))
-    query = sa.select(api_key).where(api_key.c.tenant_id == owner.id).order_by(api_key.c.name)
-    return [
-        {"tenant": owner.name, "name": row.name, "created_at": row.created_at, "revoked_at": row.revoked_at or None}
-        for row in desk.connection.execute(query)
-    ]
-
-
-def revoke_api_key(desk: Desk, args: Args) -> Result:
-    """`tenant`, `name`."""
-    owner = desk.tenant(args.text("tenant"))
-    name = args.text("name")
-    table = api_key.c
-    statement = api_key.update().where(table.tenant_id == owner.id, table.name == name, table.revoked_at == 0)
-    if not desk.connection.execute(statement.values(revoked_at=desk.now)).rowcount:
-        raise OwnerError("apikey.unknown", "there is no such API key in force: see `zegel apikey list`")
-    desk.note(name=name)
-    return {"tenant": owner.name, "name": name, "revoked_at": desk.now}
 
 
 def _free_name(desk: Desk, wanted: str, base: str) -> str:

@@ -126,7 +126,7 @@ def list_all(desk: Desk, args: Args) -> Result:
         exact = desk.keyring.subject_hashes(person_text(owner.id, narrow(address)))
         query = query.where(table.c.key.in_([*desk.person(owner.id, address).hashes, *exact]))
     rows = desk.connection.execute(query.limit(args.number("limit", LIST_ROWS, least=1, most=100_000))).all()
-    return [_shown(desk, row) for row in rows]
+    return [shown(desk, row) for row in rows]
 
 
 def erase(desk: Desk, args: Args) -> Result:
@@ -246,7 +246,8 @@ def _token(desk: Desk, text: str) -> Token:
     return token
 
 
-def _shown(desk: Desk, row: TenantRow) -> dict[str, Any]:
+def shown(desk: Desk, row: TenantRow) -> dict[str, Any]:
+    """A row of the suppression store as JSON."""
     address = None
     if row.sealed is not None and row.subject_id is not None:
         person = desk.ledger.by_id(desk.connection, row.subject_id)

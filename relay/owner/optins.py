@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from relay.consent import suppression
-from relay.consent.ledger import Entry, Past
+from relay.consent.ledger import Appended, Entry, Past
 from relay.consent.parts import text_hash
 from relay.consent.record import format_time
 from relay.consent.state import Event, fold
@@ -28,11 +28,13 @@ _TEXT = {
 
 
 def request(desk: Desk, args: Args) -> Result:
-    """`tenant`, `address`, `purpose`; optional `source`, `jurisdiction`, `evidence_ip`, `evidence_user_agent`, `mail`.
+    """`tenant`, `address`, `purpose`; optional `source`, `jurisdiction`, `evidence_ip`, `evidence_user_agent`, `mail`, `once`.
 
     Answers a `token` of kind confirm for the mail. Within 24 hours of a request the count of its mails goes on. With
     `mail` the asker means to send one now: it is counted in this commit, so that of many requests at once only
     as many mail as may, and `may_mail` tells whether this one does.
+
+    With `once` it may have been recorded already, and is not again.
     """
     owner = desk.tenant(args.text("tenant"))
     name = args.text("purpose")
@@ -48,7 +50,9 @@ def request(desk: Desk, args: Args) -> Result:
     given = {field: args.text(field, "") for field in ("evidence_ip", "evidence_user_agent")}
     evidence = {field: value for field, value in given.items() if value}
     entry = Entry("requested", desk.now, person.hashes, key, name, clear, sealed, evidence)
-    place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
+    place = _recorded(desk, pending, entry) if args.flag("once") else None
+    if place is None:
+        place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
     is_recent = pending is not None and desk.now - pending.requested_at < REQUEST_SECONDS
     count = pending.mails_sent if pending is not None and is_recent else 0
     may_mail = count < OWN_MAILS
@@ -73,6 +77,15 @@ def request(desk: Desk, args: Args) -> Result:
         "may_mail": may_mail,
         "token": token,
     }
+
+
+def _recorded(desk: Desk, pending: TenantRow | None, entry: Entry) -> Appended | None:
+    """Where the event stands that a run which was cut off wrote, if it did."""
+    past = desk.ledger.event(desk.connection, pending.tenant_id, pending.event) if pending is not None else None
+    if past is None or pending is None or desk.now - past.at > REQUEST_SECONDS or past.recorded_by != desk.actor:
+        return None
+    same = dict(past.personal or {}) == entry.sealed and dict(past.evidence or {}) == entry.evidence
+    return Appended(past.seq, pending.subject_id) if same else None
 
 
 def sent(desk: Desk, args: Args) -> Result:

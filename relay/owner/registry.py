@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from relay.owner import (
+    apikeys,
     audits,
     consents,
     credentials,
@@ -19,8 +20,10 @@ from relay.owner import (
     moves,
     mydata,
     objections,
+    once,
     optins,
     outcomes,
+    pages,
     policies,
     purposes,
     refusals,
@@ -87,9 +90,10 @@ OPERATIONS = {
     "suppression.bounced": Operation(outcomes.bounced, _C),
     "limit.list": Operation(limits.list_all),
     "audit.list": Operation(audits.list_all),
-    "apikey.add": Operation(credentials.add_api_key, _D),
-    "apikey.list": Operation(credentials.list_api_keys),
-    "apikey.revoke": Operation(credentials.revoke_api_key, _D),
+    "apikey.add": Operation(apikeys.add, _D),
+    "apikey.list": Operation(apikeys.list_all),
+    "apikey.revoke": Operation(apikeys.revoke, _D),
+    "apikey.used": Operation(apikeys.used, writes=True),
     "consent.give": Operation(consents.give, _C),
     "consent.import_rows": Operation(consents.import_rows, _C),
     "consent.request": Operation(optins.request, _C),
@@ -100,6 +104,11 @@ OPERATIONS = {
     "consent.show": Operation(consents.show),
     "consent.proof": Operation(consents.proof),
     "consent.verify": Operation(consents.check_chain),
+    "consent.page": Operation(pages.consents),
+    "suppression.page": Operation(pages.suppressions),
+    "proof.read": Operation(
+        consents.proof, writes=True, audited=True
+    ),  # by a tenant's program: the look is written down
     "consent.export": Operation(consents.export),
     "consent.heads": Operation(consents.heads),
     "suppression.add": Operation(objections.add, _C),
@@ -131,6 +140,9 @@ OPERATIONS = {
     "webhook.heads": Operation(hook_events.heads),
     "webhook.figures": Operation(hook_events.figures),
     "webhook.settle": Operation(hook_events.settle, writes=True),
+    "once.begin": Operation(once.begin, writes=True),
+    "once.finish": Operation(once.finish, writes=True),
+    "once.drop": Operation(once.drop, writes=True),
     "retention.run": Operation(retention.run, _C),
     "restore.released": Operation(retention.note_release, _C),
 }

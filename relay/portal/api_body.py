@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
+from relay.portal import once
 from relay.portal.guard import TooLarge
 
 MAX_DIGITS = 30
@@ -77,12 +78,12 @@ class _JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route of the API; its body is read by `parse`."""
+    """A route of the API; its body is read by `parse`, and what it answers is kept for whoever names a key for it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            return await answer(_JsonRequest(request.scope, request.receive))
+            return await once.kept(_JsonRequest(request.scope, request.receive), answer)
 
         return strict

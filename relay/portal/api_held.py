@@ -16,11 +16,12 @@ from pydantic import BaseModel, Field
 from relay.mail.envelope import Tenant
 from relay.mail.notice import REFUSE
 from relay.mail.reply import REASONS
-from relay.portal.api import TITLES, Caller
-from relay.portal.api_models import Body, Problem
+from relay.portal.api_access import DecidesHeld, ReadsHeld
+from relay.portal.api_models import Body, Problem, example
 from relay.portal.gateway import OpRefused, OpUnavailable
 from relay.portal.held_pages import page_of
 from relay.portal.pages import Site
+from relay.portal.problems import TITLES
 
 LOG_WAITS = (0.0, 0.3, 0.6, 1.2)  # seconds: the delivery log is written twice a second, or later
 GONE = "no message of yours that is held has this id"
@@ -30,8 +31,26 @@ QueueId = Annotated[str, Path(pattern=r"^[0-9A-Za-z]{13}$", description="As in `
 Way = Literal["as_written", "split", "hidden"]
 
 
+HELD: dict[str, Any] = {
+    "id": "0R3M7K2QX9T1A",
+    "reason": "recipients.ask",
+    "rule": "CC-10",
+    "why": "15 people of 15 organisations would see each other's address.",
+    "sender": "info@shop.example",
+    "stream": "personal",
+    "mail_class": "personal",
+    "recipient_count": 15,
+    "accepted_at": "2026-03-04T08:15:00Z",
+    "held_since": "2026-03-04T08:15:00Z",
+    "held_until": "2026-03-04T12:15:00Z",
+    "sender_may_choose": ["split", "hidden"],
+}
+
+
 class HeldMail(BaseModel):
     """A message that waits. Nobody has got it; at `held_until` it goes back to its sender."""
+
+    model_config = example(**HELD)
 
     id: str
     reason: Annotated[str, Field(description="What it is held for, a code.")]
@@ -48,12 +67,16 @@ class HeldMail(BaseModel):
 
 
 class HeldMailShown(HeldMail):
+    model_config = example(**HELD, subject="Invitation", recipients=["ann@example.net", "bob@example.org"])
+
     subject: str
     recipients: list[str]
 
 
 class HeldPage(BaseModel):
     """`next`: where the next page begins, as `after`; absent on the last."""
+
+    model_config = example(held=[HELD], next="0R3M7K2QX9T1A")
 
     held: list[HeldMail]
     next: str | None = None
@@ -62,11 +85,15 @@ class HeldPage(BaseModel):
 class Release(Body):
     """`as_written`: everybody sees all addresses. `split`: a copy for each. `hidden`: one mail that shows nobody."""
 
+    model_config = example(recipients="split")
+
     recipients: Way
 
 
 class Decision(BaseModel):
     """`changed` is false where it had been decided so before."""
+
+    model_config = example(id="0R3M7K2QX9T1A", state="released", recipients="split", changed=True)
 
     id: str
     state: Literal["released", "refused"]
@@ -81,7 +108,7 @@ def add_routes(api: FastAPI, site: Site) -> None:
     @api.get("/held", response_model=HeldPage, response_model_exclude_none=True)
     async def list_held(
         response: Response,
-        tenant: Caller,
+        tenant: ReadsHeld,
         limit: Annotated[int, Query(ge=1, le=200)] = 100,
         after: Annotated[str, Query(pattern=r"^([0-9A-Za-z]{13})?$")] = "",
     ) -> HeldPage:
@@ -94,7 +121,7 @@ def add_routes(api: FastAPI, site: Site) -> None:
         )
 
     @api.get("/held/{queue_id}", response_model=HeldMailShown, responses=missing)
-    async def show_held(response: Response, queue_id: QueueId, tenant: Caller) -> HeldMailShown:
+    async def show_held(response: Response, queue_id: QueueId, tenant: ReadsHeld) -> HeldMailShown:
         """One message that waits, with its recipients."""
         response.headers["Cache-Control"] = NO_STORE
         row = await _find(site, "held.look", queue_id, tenant)
@@ -104,18 +131,18 @@ def add_routes(api: FastAPI, site: Site) -> None:
     @api.get(
         "/held/{queue_id}/preview", response_class=Response, responses=missing | {200: {"content": {"text/html": {}}}}
     )
-    async def preview_held(request: Request, queue_id: QueueId, tenant: Caller) -> Response:
+    async def preview_held(request: Request, queue_id: QueueId, tenant: ReadsHeld) -> Response:
         """What it says, as a page that is safe to show in a frame: cleaned, nothing fetched, attachments by name only."""
         return await page_of(site, request, await _find(site, "held.content", queue_id, tenant))
 
     @api.post("/held/{queue_id}/release", response_model=Decision, response_model_exclude_none=True, responses=decided)
-    async def release_held(response: Response, queue_id: QueueId, order: Release, tenant: Caller) -> Decision:
+    async def release_held(response: Response, queue_id: QueueId, order: Release, tenant: DecidesHeld) -> Decision:
         """Let it go. With `as_written` an exposure of addresses is recorded as an incident (CC-20)."""
         response.headers["Cache-Control"] = NO_STORE
         return await _decide(site, tenant, queue_id, order.recipients)
 
     @api.post("/held/{queue_id}/refuse", response_model=Decision, response_model_exclude_none=True, responses=decided)
-    async def refuse_held(response: Response, queue_id: QueueId, tenant: Caller) -> Decision:
+    async def refuse_held(response: Response, queue_id: QueueId, tenant: DecidesHeld) -> Decision:
         """End it; its sender gets a report."""
         response.headers["Cache-Control"] = NO_STORE
         return await _decide(site, tenant, queue_id, REFUSE)

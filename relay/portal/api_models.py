@@ -23,6 +23,7 @@ from pydantic import (
 
 from relay.mail.address import Address, parse_path
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
+from relay.portal.problems import sentence
 
 MAX_ITEMS = 500
 MAX_TEXT = 10_000
@@ -33,11 +34,18 @@ Time = Annotated[str, Field(max_length=40, description="RFC 3339 with an offset"
 YesNo = Annotated[
     bool | Literal["yes", "no"], Field(description="yes or no, true or false", union_mode="left_to_right")
 ]
-Email = Annotated[str, Field(min_length=3, max_length=320, examples=["ann@example.net"])]
+Email = Annotated[
+    str, Field(min_length=3, max_length=320, examples=["ann@example.net"], json_schema_extra={"format": "email"})
+]
 
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, hide_input_in_errors=True)
+
+
+def example(**values: Any) -> ConfigDict:
+    """For the document of the API."""
+    return ConfigDict(json_schema_extra={"examples": [values]})
 
 
 class WithEmail(Body):
@@ -53,6 +61,22 @@ class WithEmail(Body):
 
 class ConsentEvent(WithEmail):
     """One thing that happened between a person and a list. Which fields are needed depends on event and basis."""
+
+    model_config = example(
+        event="given",
+        email="ann@example.net",
+        purpose="newsletter",
+        basis="consent",
+        method="web_form",
+        source="https://shop.example/join",
+        given_at="2026-01-02T10:00:00Z",
+        text="Ja, stuur mij de nieuwsbrief",
+        text_language="nl",
+        policy_url="https://shop.example/privacy",
+        jurisdiction="NL",
+        provenance="own",
+        sensitive_audience=False,
+    )
 
     event: Literal["requested", "given", "confirmed", "withdrawn"]
     purpose: Short = ""
@@ -115,7 +139,7 @@ def _or_misfit(value: Any, read: ValidatorFunctionWrapHandler) -> ConsentEvent |
 
 def _misfit(error: ValidationError) -> Misfit:
     # Never `input` or `ctx`: they repeat what was sent.
-    told = {str(item["loc"][0]) if item["loc"] else "": item["msg"] for item in error.errors(include_url=False)}
+    told = {str(item["loc"][0]) if item["loc"] else "": sentence(item) for item in error.errors(include_url=False)}
     return Misfit([FieldError(field=field, reason=reason) for field, reason in told.items()])
 
 
@@ -139,12 +163,23 @@ class ItemAnswer(BaseModel):
 
 
 class ConsentReport(BaseModel):
+    model_config = example(
+        recorded=1,
+        refused=1,
+        results=[
+            {"index": 0, "ok": True},
+            {"index": 1, "ok": False, "errors": [{"field": "given_at", "reason": "is needed"}]},
+        ],
+    )
+
     recorded: int
     refused: int
     results: list[ItemAnswer]
 
 
 class Lookup(WithEmail):
+    model_config = example(email="ann@example.net", purpose="newsletter")
+
     purpose: Short
 
 
@@ -156,6 +191,15 @@ class StopAnswer(BaseModel):
 
 class ConsentAnswer(BaseModel):
     """`status` is none where nothing is recorded. `stopped_by` beats every consent (CONSENT-11)."""
+
+    model_config = example(
+        purpose="newsletter",
+        status="given",
+        basis="consent",
+        given_at="2026-01-02T10:00:00Z",
+        event=17,
+        stopped_by=[{"scope": "all", "reason": "objection", "at": "2026-03-04T08:15:00Z"}],
+    )
 
     purpose: str
     status: str
@@ -169,26 +213,36 @@ class ConsentAnswer(BaseModel):
 
 
 class Suppression(WithEmail):
+    model_config = example(email="ann@example.net", scope="all", reason="objection")
+
     scope: Annotated[str, Field(max_length=200, description="all, or the name of a purpose")] = "all"
     reason: Literal["objection", "bounce", "complaint", "restriction"] = "objection"
 
 
 class SuppressionReport(BaseModel):
+    model_config = example(scope="all", reason="objection")
+
     scope: str
     reason: str
 
 
 class Removal(WithEmail):
+    model_config = example(email="ann@example.net", scope="all", reason="bounce")
+
     scope: Annotated[str, Field(max_length=200)] = "all"
     reason: Literal["bounce", "complaint", "restriction", "objection"] = "bounce"
 
 
 class Removed(BaseModel):
+    model_config = example(removed=True)
+
     removed: bool
 
 
 class ToldOutcome(WithEmail):
     """What became of one recipient of one of your messages after it had left."""
+
+    model_config = example(message="0R3M7K2QX9T1A", email="ann@example.net", outcome="bounced", status="5.1.1")
 
     message: Annotated[
         str,
@@ -230,44 +284,22 @@ class OutcomeAnswer(ItemAnswer):
 
 
 class OutcomeReport(BaseModel):
+    model_config = example(counted=1, refused=0, results=[{"index": 0, "ok": True, "counted": True}])
+
     counted: int
     refused: int
     results: list[OutcomeAnswer]
 
 
-class StandingRow(BaseModel):
-    """How one sender stands by his last 1,000 deliveries. Ratios are left out where there is too little to say so."""
-
-    scope: Literal["credential", "stream", "domain", "tenant"]
-    subject: str
-    level: Literal["good", "warn", "review", "paused"]
-    since: datetime | None = None
-    deliveries: int
-    bounces: int
-    complaints: int
-    bounce_ratio: float | None = None
-    complaint_ratio: float | None = None
-
-
-class LimitRow(BaseModel):
-    """One limit. `left` is 0 and `frees_at` says when there is room again while it bites; `bites_24h` is how often it made
-    mail wait. Of scope client the address is not kept, so only that is known.
-    """
-
-    scope: Literal["credential", "stream", "tenant", "domain", "client"]
-    subject: str | None = None
-    name: str | None = None
-    streams: list[str]
-    allowed: int | None = None
-    used: int | None = None
-    left: int | None = None
-    frees_at: datetime | None = None
-    set_by: Literal["operator", "config"]
-    bites_24h: int
-
-
 class Problem(BaseModel):
     """RFC 9457."""
+
+    model_config = example(
+        type="about:blank",
+        status=403,
+        title="This key may not do that",
+        detail="this key lacks the scope consents:write",
+    )
 
     type: str
     status: int

@@ -9,10 +9,11 @@ from fastapi import FastAPI, HTTPException, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from relay.mail.envelope import Tenant
-from relay.portal.api import TITLES, Caller
+from relay.portal.api_access import ReadsWebhooks, WritesWebhooks
 from relay.portal.api_models import Body, Problem
 from relay.portal.gateway import OpRefused
 from relay.portal.pages import Site
+from relay.portal.problems import TITLES
 
 NO_STORE = "no-store"
 STATUS = {
@@ -110,7 +111,7 @@ def add_routes(api: FastAPI, site: Site) -> None:
     clashing: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": TITLES[409]}}
 
     @api.get("/webhooks", response_model=list[WebhookState], response_model_exclude_none=True)
-    async def list_webhooks(response: Response, tenant: Caller) -> list[dict[str, Any]]:
+    async def list_webhooks(response: Response, tenant: ReadsWebhooks) -> list[dict[str, Any]]:
         """Your webhooks, what waits for each, and how the last try ended."""
         response.headers["Cache-Control"] = NO_STORE
         return [_shown(row) for row in (await _ask(site, tenant, "webhook.list"))["items"]]
@@ -118,39 +119,41 @@ def add_routes(api: FastAPI, site: Site) -> None:
     @api.post(
         "/webhooks", status_code=201, response_model=MadeWebhook, response_model_exclude_none=True, responses=clashing
     )
-    async def add_webhook(response: Response, wanted: NewWebhook, tenant: Caller) -> dict[str, Any]:
+    async def add_webhook(response: Response, wanted: NewWebhook, tenant: WritesWebhooks) -> dict[str, Any]:
         """Make one: https, at a public address. At most five."""
         response.headers["Cache-Control"] = NO_STORE
         return _shown(await _ask(site, tenant, "webhook.add", **wanted.model_dump(exclude_none=True)))
 
     @api.get("/webhooks/dead", response_model=list[DeadEvent], response_model_exclude_none=True)
     async def list_dead_events(
-        response: Response, tenant: Caller, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+        response: Response, tenant: ReadsWebhooks, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
     ) -> list[dict[str, Any]]:
         """Events that were given up after three days, newest first."""
         response.headers["Cache-Control"] = NO_STORE
         return [_shown(row) for row in (await _ask(site, tenant, "webhook.dead", limit=limit))["items"]]
 
     @api.post("/webhooks/{name}/rotate", response_model=Rotated, responses=missing)
-    async def rotate_secret(response: Response, name: InPath, order: Rotation, tenant: Caller) -> dict[str, Any]:
+    async def rotate_secret(
+        response: Response, name: InPath, order: Rotation, tenant: WritesWebhooks
+    ) -> dict[str, Any]:
         """Make a new secret; for a while events are signed with both."""
         response.headers["Cache-Control"] = NO_STORE
         return _shown(await _ask(site, tenant, "webhook.rotate", name=name, hours=order.hours))
 
     @api.post("/webhooks/{name}/retry", response_model=Again, responses=missing | clashing)
-    async def retry_events(response: Response, name: InPath, order: Retry, tenant: Caller) -> dict[str, Any]:
+    async def retry_events(response: Response, name: InPath, order: Retry, tenant: WritesWebhooks) -> dict[str, Any]:
         """Send dead events again, and try at once what waits."""
         response.headers["Cache-Control"] = NO_STORE
         return await _ask(site, tenant, "webhook.retry", name=name, **order.model_dump(exclude_none=True))
 
     @api.post("/webhooks/{name}/test", response_model=QueuedTest, responses=missing)
-    async def test_webhook(response: Response, name: InPath, tenant: Caller) -> dict[str, Any]:
+    async def test_webhook(response: Response, name: InPath, tenant: WritesWebhooks) -> dict[str, Any]:
         """Send an event `test` that is about nobody; the list shows whether it was taken."""
         response.headers["Cache-Control"] = NO_STORE
         return await _ask(site, tenant, "webhook.test", name=name)
 
     @api.post("/webhooks/{name}/remove", response_model=RemovedWebhook, responses=missing)
-    async def remove_webhook(response: Response, name: InPath, tenant: Caller) -> dict[str, Any]:
+    async def remove_webhook(response: Response, name: InPath, tenant: WritesWebhooks) -> dict[str, Any]:
         """End one, for ever; what waits for it is deleted."""
         response.headers["Cache-Control"] = NO_STORE
         return await _ask(site, tenant, "webhook.remove", name=name)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from relay.portal import (
     api,
     api_held,
+    api_lists,
     api_webhooks,
     held_pages,
     machine,
@@ -40,6 +41,7 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     tenants = api.create_api(site)
     api_held.add_routes(tenants, site)
     api_webhooks.add_routes(tenants, site)
+    api_lists.add_routes(tenants, site)
     app.mount("/api/v1", tenants)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 

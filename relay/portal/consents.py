@@ -14,6 +14,7 @@ from relay.mail.envelope import Tenant
 from relay.observe.metrics import UNSUBSCRIBES
 from relay.portal.api_models import ConsentEvent, FieldError, ItemAnswer, Misfit
 from relay.portal.gateway import Gateway, OpRefused
+from relay.portal.once import is_resumed
 
 ROW_EVENTS = ("given", "confirmed")
 # Columns that mean something for the events that are no proof of consent; `email` becomes `address`.
@@ -70,6 +71,8 @@ async def _record_one(gateway: Gateway, tenant: Tenant, index: int, event: Conse
         reason = f"means nothing for event {event.event}: leave it out"
         return ItemAnswer(index=index, ok=False, errors=[FieldError(field=name, reason=reason) for name in strange])
     arguments = {"tenant": tenant.name, "address": columns.pop("email"), **columns}
+    if is_request and is_resumed.get():
+        arguments["once"] = True
     try:
         result = await gateway.op("consent.request" if is_request else "consent.withdraw", arguments)
     except OpRefused as refused:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from relay.mail.apikey import ApiKey
 from relay.mail.envelope import Purpose, Tenant
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.store.outbox import Stored
@@ -85,8 +86,8 @@ class DirectoryView(Protocol):
         """Tenant and purpose behind the public key of an opt-in form."""
         ...
 
-    def api_caller(self, secret: str) -> tuple[Tenant, str] | None:
-        """The tenant whose API key this is, and the key's name; the time it takes tells nothing of the key."""
+    def api_caller(self, secret: str) -> ApiKey | None:
+        """The API key behind a secret, expired ones too; the time it takes tells nothing of the key."""
         ...
 
 
@@ -134,6 +135,10 @@ class Gateway(Protocol):
 
     async def op(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
         """Sends an op to the owner and returns its result once it is committed. Raises OpRefused or OpUnavailable."""
+        ...
+
+    def key_used(self, key: ApiKey) -> None:
+        """Takes note that a key was used today; returns at once, and what is lost of it costs nothing."""
         ...
 
     async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
@@ -229,11 +234,22 @@ class PrivacySettings(Protocol):
     def consent_ip_months(self) -> int: ...
 
 
+class ApiSettings(Protocol):
+    @property
+    def key_requests_per_minute(self) -> int: ...
+
+    @property
+    def tenant_requests_per_minute(self) -> int: ...
+
+
 class PortalSettings(Protocol):
     """The settings the portal reads; relay.settings.model.Settings is one."""
 
     @property
     def web(self) -> WebSettings: ...
+
+    @property
+    def api(self) -> ApiSettings: ...
 
     @property
     def server(self) -> ServerSettings: ...

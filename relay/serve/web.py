@@ -25,6 +25,7 @@ from relay.directory import Directory
 from relay.keyring import Keyring, KeyringError
 from relay.limitbook import LimitBook
 from relay.mail.address import narrow
+from relay.mail.apikey import ApiKey
 from relay.mail.envelope import Stream, Tenant
 from relay.mail.letters import confirmation, own_data
 from relay.observe import events, metrics
@@ -45,6 +46,7 @@ from relay.reputation.rows import rows
 from relay.serve import channel as control
 from relay.serve.boot import HISTORY, Boot, control_path
 from relay.serve.channel import Channel
+from relay.serve.key_uses import KeyUses
 from relay.serve.outcomes import WORDS, Outcomes
 from relay.serve.standings import Standings
 from relay.spool.cipher import Cipher
@@ -116,6 +118,7 @@ class Gateway:
             tenant=lambda number: self.directory().tenant_by_id(number),
             house=(settings.server.hostname, settings.web.public_url),
         )
+        self._key_uses = KeyUses(channel.call)
         self._limits = LimitBook(Catalogue.load(settings.policies), self.counters, self._book)
 
     def directory(self) -> Directory:
@@ -168,6 +171,9 @@ class Gateway:
     async def op(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
         answer = await self._call(name, args)
         return answer if isinstance(answer, dict) else {"items": answer}
+
+    def key_used(self, key: ApiKey) -> None:
+        self._key_uses.note(key)
 
     async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
         count = int(await self._call("hit", {"key": key, "window_seconds": per_seconds}))

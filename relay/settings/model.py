@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from relay.settings.api import Api
 from relay.settings.endpoint import (
     Endpoint,
     Networks,
@@ -358,6 +359,7 @@ class Settings(Section):
     server: Server = Server()
     listener: Annotated[tuple[Listener, ...], Field(strict=False, min_length=1)] = DEFAULT_LISTENERS
     web: Web = Web()
+    api: Api = Api()
     storage: Storage = Storage()
     delivery: Delivery = Delivery()
     limits: Limits = Limits()

@@ -194,7 +194,23 @@ api_key = Table(
     Column("digest", LargeBinary, nullable=False, unique=True),
     _time("created_at"),
     _time("revoked_at"),
+    Column("scopes", Text, nullable=False, server_default="all"),  # space separated
+    _time("expires_at"),
+    _time("used_at"),  # the day
     UniqueConstraint("tenant_id", "name"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),  # keyed hash of the tenant and its word
+    _tenant(),
+    Column("request", LargeBinary, nullable=False),  # keyed hash of what was asked
+    Column("at", Double, nullable=False, index=True),
+    Column("begun_at", Double, nullable=False),  # of the run that holds it; 0: none does
+    Column("status", Integer, nullable=False, server_default="0"),  # 0: not answered yet
+    Column("answer", LargeBinary),  # sealed
+    sqlite_with_rowid=False,
 )
 
 subject = Table(

@@ -169,10 +169,50 @@ def test_no_secret_is_stored_or_listed(world: World) -> None:
 def test_an_api_key_names_its_tenant_until_revoked(world: World) -> None:
     secret = world.call("apikey.add", tenant="shop", name="tool")["secret"]
     found = world.directory().api_caller(secret)
-    assert found is not None and (found[0].name, found[1]) == ("shop", "tool")
+    assert found is not None and (found.tenant.name, found.name) == ("shop", "tool")
     assert world.directory().api_caller(secret + "x") is None
     world.call("apikey.revoke", tenant="shop", name="tool")
     assert world.directory().api_caller(secret) is None
+
+
+def test_an_api_key_has_scopes_an_end_and_the_day_of_its_use(world: World) -> None:
+    made = world.call(
+        "apikey.add", tenant="shop", name="tool", scopes=["consents:write", "limits:read"], expires="2026-03-31"
+    )
+    end = 1_775_001_600.0  # 2026-04-01T00:00:00Z: the day itself still counts
+    assert (made["scopes"], made["expires_at"]) == (["consents:write", "limits:read"], end)
+    found = world.directory().api_caller(made["secret"])
+    assert found is not None and found.may("limits:read") and not found.may("held:read")
+    assert not found.has_expired(end - 1) and found.has_expired(end)
+    world.call("apikey.add", tenant="shop", name="zz")
+    before = world.owner._generation.read(DIRECTORY)
+    world.now = START + 5_000
+    for _ in range(2):
+        world.call("apikey.used", tenant="shop", name="tool")
+    assert world.owner._generation.read(DIRECTORY) == before, "a use is no change of the directory"
+    tool, other = world.call("apikey.list", tenant="shop")
+    assert (tool["used_on"], tool["expires_at"], tool["scopes"]) == ("2026-01-02", end, made["scopes"])
+    assert (other["used_on"], other["expires_at"], other["scopes"]) == (None, None, ["all"])
+    world.now = START + 86_400
+    world.call("apikey.used", tenant="shop", name="tool")
+    assert world.call("apikey.list", tenant="shop")[0]["used_on"] == "2026-01-03"
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        ({"scopes": ["consents"]}, "apikey.scope"),
+        ({"scopes": ["all", "ann@example.net"]}, "apikey.scope"),
+        ({"expires": "2026-01-01"}, "apikey.expired"),
+        ({"expires": "2026-01-02T10:00:00Z"}, "apikey.expired"),
+        ({"expires": "2026-02-30"}, "args.time"),
+        ({"expires": "9999-12-31"}, "args.time"),
+        ({"expires": "soon"}, "args.time"),
+    ],
+)
+def test_a_key_with_rights_that_cannot_be_is_not_made(world: World, args: dict[str, object], code: str) -> None:
+    assert world.refused("apikey.add", tenant="shop", name="tool", **args) == code
+    assert world.call("apikey.list", tenant="shop") == []
 
 
 def test_a_domain_is_usable_once_dns_says_so(world: World) -> None:

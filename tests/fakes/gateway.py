@@ -11,6 +11,7 @@ from relay.consent import token as tokens
 from relay.consent.subject import consent_text, person_hash
 from relay.keyring import Keyring
 from relay.mail.address import narrow
+from relay.mail.apikey import ApiKey
 from relay.mail.envelope import Purpose, Tenant
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.portal.gateway import Mailed, Notice, OpRefused, OpUnavailable, OwnMessage, Told
@@ -38,6 +39,7 @@ class MemoryDirectory:
     def __init__(self) -> None:
         self.tenants = {tenant.name: tenant for tenant in (SHOP, OTHER, SUSPENDED)}
         self.keys = {SHOP_KEY: "shop", OTHER_KEY: "other", SUSPENDED_KEY: "gone"}
+        self.rights: dict[str, tuple[frozenset[str], float]] = {}  # of keys that may not all, or not for ever
         self.optins = {"k7f3newsletter": ("shop", "newsletter")}
 
     def tenant(self, name: str) -> Tenant | None:
@@ -50,9 +52,9 @@ class MemoryDirectory:
         found = self.optins.get(purpose_key)
         return (self.tenants[found[0]], self.tenants[found[0]].purposes[found[1]]) if found else None
 
-    def api_caller(self, secret: str) -> tuple[Tenant, str] | None:
+    def api_caller(self, secret: str) -> ApiKey | None:
         tenant = self.tenants.get(self.keys.get(secret, ""))
-        return None if tenant is None else (tenant, "key")
+        return None if tenant is None else ApiKey(tenant, "key", *self.rights.get(secret, ()))
 
 
 class MemoryLookup:
@@ -83,6 +85,7 @@ class MemoryGateway:
         self.ops: list[tuple[str, dict[str, Any]]] = []
         self.refusals: dict[str, OpRefused] = {}
         self.failure: Exception | None = None
+        self.used: list[tuple[str, str]] = []
         self.notices: list[Notice] = []
         self.hits: dict[str, int] = {}
         self.traces: dict[tuple[str, str], dict[str, Any]] = {}
@@ -104,6 +107,9 @@ class MemoryGateway:
             raise self.refusals[name]
         self.ops.append((name, args))
         return {}
+
+    def key_used(self, key: ApiKey) -> None:
+        self.used.append((key.tenant.name, key.name))
 
     async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
         self.hits[key] = self.hits.get(key, 0) + 1
@@ -160,10 +166,17 @@ class MemoryGateway:
         )
 
 
-def portal_settings(*, mode: str = "capture", expose: bool = False, networks: Sequence[str] = ()) -> Any:
+def portal_settings(
+    *,
+    mode: str = "capture",
+    expose: bool = False,
+    networks: Sequence[str] = (),
+    rates: tuple[int, int] = (10_000, 10_000),
+) -> Any:
     """The settings that the portal reads."""
     return SimpleNamespace(
         web=SimpleNamespace(public_url="https://mail.zegel.example", endpoint="here", expose_machine_routes=expose),
+        api=SimpleNamespace(key_requests_per_minute=rates[0], tenant_requests_per_minute=rates[1]),
         server=SimpleNamespace(
             hostname="mail.zegel.example", language="nl", region="NL", private_networks=tuple(networks)
         ),

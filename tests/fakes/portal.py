@@ -11,7 +11,6 @@ import httpx
 
 from relay.consent.lookup import Lookup
 from relay.directory import Directory
-from relay.keyring import Keyring
 from relay.owner import Owner, OwnerError
 from relay.portal.app import create_app
 from relay.portal.gateway import OpRefused
@@ -31,12 +30,8 @@ class OwnerGateway(MemoryGateway):
     """The same, with the real owner, directory and lookup behind it."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        database = f"sqlite:///{folder / 'zegel.db'}"
-        self.keyring = Keyring.open(folder / "keys", create=True)
-        places = SimpleNamespace(server=SimpleNamespace(data_dir=folder), storage=SimpleNamespace(database=database))
         self.later = 0.0  # seconds by which the owner's clock is ahead
-        self.owner = Owner.open(places, self.keyring, now=lambda: time.time() + self.later)
+        self._open(folder)
         for name in ("shop", "other"):
             self.owner.call("tenant.add", {"name": name, "legal_name": f"{name.title()} BV"})
         for tenant, purpose in (("shop", "newsletter"), ("shop", "offers"), ("other", "newsletter")):
@@ -45,8 +40,24 @@ class OwnerGateway(MemoryGateway):
             name: str(self.owner.call("apikey.add", {"tenant": name, "name": "forms"})["secret"])
             for name in ("shop", "other")
         }
-        self.database = database
-        self.lookup = Lookup(database, self.keyring)
+
+    def _open(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.folder = folder
+        self.database = f"sqlite:///{folder / 'zegel.db'}"
+        storage = SimpleNamespace(database=self.database)
+        places = SimpleNamespace(server=SimpleNamespace(data_dir=folder), storage=storage)
+        self.owner = Owner.open(places, self.keyring, now=lambda: time.time() + self.later)
+        self.lookup = Lookup(self.database, self.keyring)  # type: ignore[assignment]  # the real one in place of the fake
+
+    @classmethod
+    def reopened(cls, before: OwnerGateway) -> OwnerGateway:
+        """What a restart finds; the owner of `before` has closed."""
+        made = cls.__new__(cls)
+        made.later = before.later
+        made._open(before.folder)
+        made.api_keys = before.api_keys
+        return made
 
     def directory(self) -> Directory:  # type: ignore[override]  # the real one in place of the fake
         return Directory.load(self.database, self.keyring)

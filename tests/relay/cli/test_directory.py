@@ -135,6 +135,17 @@ def test_an_api_key_is_shown_once(shop: Zegel, tmp_path: Path) -> None:
     assert Directory.load(tmp_path / "data" / "zegel.db", keyring).api_caller(made["secret"]) is None
 
 
+def test_an_api_key_is_made_with_scopes_and_an_end(shop: Zegel) -> None:
+    words = ("--scope", "consents:write", "--scope", "limits:read", "--expires", "2999-12-31")
+    made = shop.ask("apikey", "add", "shop", "web", *words)
+    (row,) = shop.ask("apikey", "list", "shop")
+    assert row["scopes"] == made["scopes"] == ["consents:write", "limits:read"] and row["expires_at"] > 0
+    told = shop("apikey", "list", "shop").out
+    assert "limits:read" in told and "last used" in told and ("2999-12-31" in told or "3000-01-01" in told)
+    refused = shop("apikey", "add", "shop", "other", "--scope", "everything")
+    assert refused.code != 0 and "consents:write" in refused.err and len(shop.ask("apikey", "list", "shop")) == 1
+
+
 def test_a_policy_is_set_and_shown_and_cleared(shop: Zegel) -> None:
     shop.ask("policy", "mode", "shop", "unsubscribe", "observe", "--stream", "marketing", "--set", "missing=inject")
     rows = {row["stream"]: row for row in shop.ask("policy", "list", "shop") if row["policy"] == "unsubscribe"}
