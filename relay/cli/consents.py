@@ -10,6 +10,7 @@ import typer
 
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import console, print_json, say, show_record, table
+from relay.cli.private import open_private, refuse_existing
 from relay.cli.suppressions import Address
 from relay.cli.tenants import Name
 from relay.cli.trouble import NO, WRONG_USE, Trouble
@@ -191,14 +192,37 @@ def proof(
     *,
     purpose: Annotated[str | None, typer.Option(help="Only of this list.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="As it was then; RFC 3339 with an offset.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page that prints well, in the tenant's language.")
+    ] = None,
 ) -> None:
-    """Show every event behind a consent with the text that was shown, and the state as it was at a time."""
+    """Show every event behind a consent with the text that was shown, and what stood and counted at a time.
+
+    Who asked is kept in the audit (GDPR-2).
+    """
+    if html is not None:
+        refuse_existing(html)
     found = frame.call("consent.proof", tenant=tenant, address=address, purpose=purpose, at=at)
+    if html is not None:
+        from relay.portal.proof_page import render
+
+        with open_private(html) as target:
+            target.write(render(found))
     if frame.as_json:
         print_json(found)
         return
+    if html is not None:
+        say(f"The proof is in {html}; it holds personal data.")
+        return
     say(f"{found['address']} at {found['tenant']}, as of {found['at']}:")
     _tell_states(found["states"])
+    for judged in found["judgements"]:
+        why = f": {judged['why']['en']}" if judged["why"] else ""
+        say(
+            f"  {judged['purpose']}: advertising {'counted' if judged['counts'] else 'did not count'} [{judged['rule']}]{why}"
+        )
+    for entry in found["suppressions"]:
+        say(f"  {entry['reason']} against {entry['scope']} since {entry['at']}")
     for event in found["events"]:
         show_record(frame, event, title=f"\n{event.get('event', 'event')} #{event.get('event_id', '')}")
 
@@ -238,14 +262,11 @@ def export(
 
     With --json and no file: one JSON object of tenant, events and head.
     """
-    import os
-
     with frame.link() as link:
         if file is None:
             (_write_object if frame.as_json else _write_lines)(link, tenant, sys.stdout)
             return
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # personal data: for our eyes
-        with open(handle, "w", encoding="utf-8") as target:
+        with open_private(file) as target:
             count = _write_lines(link, tenant, target)
     if frame.as_json:
         print_json({"tenant": tenant, "file": str(file), "events": count})

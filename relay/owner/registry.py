@@ -18,6 +18,7 @@ from relay.owner import (
     optins,
     outcomes,
     policies,
+    proofs,
     purposes,
     refusals,
     retention,
@@ -33,7 +34,8 @@ from relay.store.generation import CONSENT, DIRECTORY
 class Operation(NamedTuple):
     """`slots` are the generation counters to bump after the commit; it is audited then, too.
 
-    Without slots it only reads; `writes`: it writes what no reader keeps, and `audited` says whether that leaves an audit row.
+    Without slots it only reads; `writes`: it writes what no reader keeps, and `audited` says whether that leaves an audit row:
+    for what hands out personal data, that row is all it writes (GDPR-2).
     """
 
     run: Callable[[Desk, Args], Result]
@@ -93,9 +95,9 @@ OPERATIONS = {
     "consent.withdraw": Operation(objections.withdraw, _C),
     "consent.erase": Operation(objections.erase, _C),
     "consent.show": Operation(consents.show),
-    "consent.proof": Operation(consents.proof),
+    "consent.proof": Operation(proofs.proof, writes=True, audited=True),
     "consent.verify": Operation(consents.check_chain),
-    "consent.export": Operation(consents.export),
+    "consent.export": Operation(consents.export, writes=True, audited=True),
     "consent.heads": Operation(consents.heads),
     "suppression.add": Operation(objections.add, _C),
     "suppression.list": Operation(objections.list_all),

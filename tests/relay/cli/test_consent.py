@@ -118,3 +118,15 @@ def test_proof_chain_and_export(shop: Zegel, tmp_path: Path, monkeypatch: pytest
     assert target.stat().st_mode & 0o077 == 0, "personal data"
     assert [json.loads(line) for line in target.read_text().splitlines()] == lines
     assert shop("consent", "export", "shop", target).code == 3, "nothing is overwritten"
+
+
+def test_a_proof_as_a_page(shop: Zegel, tmp_path: Path) -> None:
+    shop.ask("consent", "import", "shop", consents(tmp_path / "in.csv", ["ann@example.net"]))
+    page = tmp_path / "ann.html"
+    told = shop("consent", "proof", "shop", "ann@example.net", "--html", page)
+    assert told.code == 0 and str(page) in told.out
+    assert page.read_text().startswith("<!doctype html>") and "Ja, graag" in page.read_text()
+    assert page.stat().st_mode & 0o077 == 0, "personal data"
+    assert shop("consent", "proof", "shop", "ann@example.net", "--html", page).code == 3, "nothing is overwritten"
+    told = shop("consent", "proof", "shop", "ann@example.net")
+    assert "newsletter: advertising counted [CONSENT-1]" in told.out
