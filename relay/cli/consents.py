@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from relay.cli.consent_files import export_to
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import console, print_json, say, show_record, table
 from relay.cli.private import open_private, refuse_existing
@@ -16,8 +17,6 @@ from relay.cli.tenants import Name
 from relay.cli.trouble import NO, WRONG_USE, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from relay.cli.client import Link
     from relay.consent.importer import Batch
     from relay.settings.model import Settings
@@ -252,57 +251,22 @@ def verify(frame: Frame, tenant: Name) -> None:
         raise typer.Exit(NO)
 
 
-@command(app, "export", example="zegel consent export shop consents.jsonl")
+@command(app, "export", example="zegel consent export shop consents.csv")
 def export(
     frame: Frame,
     tenant: Name,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where to; default: standard output.")] = None,
+    *,
+    form: Annotated[
+        Literal["jsonl", "csv"] | None,
+        typer.Option("--format", help="csv, or jsonl; default: csv for a file that ends on it.", show_default=False),
+    ] = None,
 ) -> None:
-    """Write every event, decrypted, as JSON Lines; the last line is the head of the chain, to be kept or signed.
+    """Write what is on record, decrypted. Who exports is kept in the audit (GDPR-2).
 
-    With --json and no file: one JSON object of tenant, events and head.
+    As JSON Lines: every event; the last line is the head of the chain, to be kept or signed. With --json and no file: one JSON
+    object of tenant, events and head. As CSV: what holds now, to be imported again; exits 1 where a record is left out because
+    the import would refuse it.
     """
-    with frame.link() as link:
-        if file is None:
-            (_write_object if frame.as_json else _write_lines)(link, tenant, sys.stdout)
-            return
-        with open_private(file) as target:
-            count = _write_lines(link, tenant, target)
-    if frame.as_json:
-        print_json({"tenant": tenant, "file": str(file), "events": count})
-    else:
-        say(f"{count} events in {file}.")
-
-
-def _write_lines(link: Link, tenant: str, target: IO[str]) -> int:
-    """An event a line, then the head; how many events."""
-    import json
-
-    count = 0
-    for page in _pages(link, tenant):
-        for event in page["events"]:
-            target.write(json.dumps(event, ensure_ascii=False) + "\n")
-        count += len(page["events"])
-    target.write(json.dumps({"head": page["head"]}) + "\n")
-    return count
-
-
-def _write_object(link: Link, tenant: str, target: IO[str]) -> None:
-    """The same as one JSON value, written page by page: a ledger may be larger than the memory."""
-    import json
-
-    start = f'{{"tenant": {json.dumps(tenant)}, "events": ['
-    for page in _pages(link, tenant):
-        for event in page["events"]:
-            target.write(start + "\n" + json.dumps(event, ensure_ascii=False))
-            start = ","
-    target.write(f'{"" if start == "," else start}\n], "head": {json.dumps(page["head"])}}}\n')
-
-
-def _pages(link: Link, tenant: str) -> Iterator[dict[str, Any]]:
-    """At least one; the last one has the head of the chain as it is behind its events."""
-    after: int | None = 0
-    while after is not None:
-        page = link.call("consent.export", {"tenant": tenant, "after": after})
-        yield page
-        after = page["next"]
+    form = form or ("csv" if file is not None and file.suffix.lower() == ".csv" else "jsonl")
+    export_to(frame, tenant, file, as_csv=form == "csv")

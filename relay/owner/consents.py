@@ -137,12 +137,7 @@ def shown_head(desk: Desk, tenant_id: int) -> dict[str, Any] | None:
 
 def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[str, Any]]:
     """Events as JSON, each with the consent text that was shown."""
-    wanted = {str(past.clear["text_hash"]) for past in events if "text_hash" in past.clear}
-    table = consent_text.c
-    query = sa.select(table.hash, table.text).where(
-        table.tenant_id == owner.id, table.hash.in_([bytes.fromhex(name) for name in wanted])
-    )
-    texts = {row.hash.hex(): row.text for row in desk.connection.execute(query)}
+    texts = texts_of(desk, owner, events)
     return [
         {
             "event_id": past.seq,
@@ -163,6 +158,16 @@ def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[
         }
         for past in events
     ]
+
+
+def texts_of(desk: Desk, owner: TenantRow, events: list[Past]) -> dict[str, str]:
+    """The texts that were shown, by the hash that the events hold."""
+    wanted = {str(past.clear["text_hash"]) for past in events if "text_hash" in past.clear}
+    table = consent_text.c
+    query = sa.select(table.hash, table.text).where(
+        table.tenant_id == owner.id, table.hash.in_([bytes.fromhex(name) for name in wanted])
+    )
+    return {row.hash.hex(): row.text for row in desk.connection.execute(query)}
 
 
 def _state(desk: Desk, owner: TenantRow, name: str, *, address: str) -> dict[str, Any]:

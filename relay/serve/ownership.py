@@ -45,7 +45,9 @@ DAMAGED = "the shared database is damaged, or somebody else has changed it: put 
 GONE = "the shared database was deleted or replaced: put it back under its name, from a backup if need be"
 UNREADABLE = "the shared database cannot be read: look at it and at its disk with `zegel doctor`, then do it again"
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase"))
-IN_CHUNKS = frozenset(("consent.export", "consent.import_rows", "outcome.tell", "suppression.bounced"))
+IN_CHUNKS = frozenset(
+    ("consent.export", "consent.import_rows", "consent.records", "outcome.tell", "suppression.bounced")
+)
 
 Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]", str]  # operation, arguments, its answer, who asks
 

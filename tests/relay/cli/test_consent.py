@@ -130,3 +130,30 @@ def test_a_proof_as_a_page(shop: Zegel, tmp_path: Path) -> None:
     assert shop("consent", "proof", "shop", "ann@example.net", "--html", page).code == 3, "nothing is overwritten"
     told = shop("consent", "proof", "shop", "ann@example.net")
     assert "newsletter: advertising counted [CONSENT-1]" in told.out
+
+
+def test_an_export_as_csv_is_an_import(shop: Zegel, tmp_path: Path) -> None:
+    shop.ask(
+        "consent",
+        "import",
+        "shop",
+        consents(tmp_path / "in.csv", ["ann@example.net", "bob@example.net", "eve@example.net"]),
+    )
+    shop.ask("consent", "withdraw", "shop", "eve@example.net")
+    file = tmp_path / "out.csv"
+    assert shop.ask("consent", "export", "shop", file) == {
+        "tenant": "shop",
+        "file": str(file),
+        "rows": 2,
+        "left_out": [],
+    }
+    assert file.stat().st_mode & 0o077 == 0, "personal data"
+    assert "eve@" not in file.read_text()
+    assert shop("consent", "export", "shop", "--format", "csv").out == file.read_text()
+    again = shop.ask("consent", "import", "shop", file)
+    assert (again["imported"], again["unchanged"], again["refused"]) == (2, 2, 0)
+    asked = shop("consent", "export", "shop", "--format", "csv", "--json")
+    assert asked.code == 2 and "name a file" in asked.err
+    shop.ask("tenant", "set", "shop", "--german-proof")
+    part = shop("consent", "export", "shop", tmp_path / "part.csv")
+    assert part.code == 1 and "left out: 2, where evidence_ip is needed" in part.err, "the import would refuse them"
