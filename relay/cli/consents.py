@@ -2,108 +2,46 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from relay.cli.consent_files import export_to
+from relay.cli.consent_import import import_from
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import console, print_json, say, show_record, table
 from relay.cli.private import open_private, refuse_existing
 from relay.cli.suppressions import Address
 from relay.cli.tenants import Name
-from relay.cli.trouble import NO, WRONG_USE, Trouble
+from relay.cli.trouble import NO, Trouble
 
 if TYPE_CHECKING:
     from relay.cli.client import Link
-    from relay.consent.importer import Batch
     from relay.settings.model import Settings
 
 app = group("Who said yes to what, with the proof (CONSENT-2).")
 
 PurposeName = Annotated[str, typer.Option("--purpose", help="The list.", show_default=False)]
-SHOWN_ERRORS = 50
 
 
-@command(app, "import", example="zegel consent import shop subscribers.csv")
+@command(app, "import", example="zegel consent import shop subscribers.csv --report refused.csv")
 def import_file(
     frame: Frame,
     tenant: Name,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="CSV with the names of the columns first, or JSON Lines; UTF-8.")
     ],
+    *,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every refused row here, as CSV: line, field, reason.")
+    ] = None,
 ) -> None:
     """Record consents from a file; rows without full proof are refused with their line, the good ones are in.
 
     Exits 1 when any row was refused.
     """
-    from relay.consent.importer import batches
-
-    if not file.is_file():
-        raise Trouble(WRONG_USE, f"{file} cannot be read: name a CSV or JSON Lines file")
-    total: dict[str, Any] = {"imported": 0, "unchanged": 0, "refused": 0, "errors": []}
-    with frame.link() as link, _progress(file, quiet=frame.as_json) as advance:
-        link.call("tenant.show", {"name": tenant})  # a misspelt name is told before a file of a gigabyte is read
-        for batch in batches(file):
-            _send(link, tenant, batch, total)
-            advance(batch.done_bytes)
-    total["errors"].sort(key=lambda error: error["line"])
-    if frame.as_json:
-        print_json(total)
-    else:
-        _tell_import(total)
-    if total["refused"]:
-        raise typer.Exit(NO)
-
-
-def _send(link: Link, tenant: str, batch: Batch, total: dict[str, Any]) -> None:
-    from relay.owner.consents import shown_refusal
-
-    lines = {refusal.line: refusal.line_count for refusal in batch.refused}  # a line may have several reasons
-    total["refused"] += sum(lines.values())
-    for refusal in batch.refused:
-        more = {"last_line": refusal.last_line} if refusal.last_line else {}
-        total["errors"].append(shown_refusal(refusal) | more)
-    if batch.rows:
-        answer = link.call("consent.import_rows", {"tenant": tenant, "rows": batch.rows})
-        for key in ("imported", "unchanged", "refused"):
-            total[key] += answer[key]
-        total["errors"] += answer["errors"]
-
-
-class _progress:  # noqa: N801  # read as a verb in `with`
-    """A bar on standard error while a person looks; a function that takes the bytes done."""
-
-    def __init__(self, file: Path, *, quiet: bool) -> None:
-        self._shown = not quiet and sys.stderr.isatty()
-        self._size = file.stat().st_size
-
-    def __enter__(self) -> Any:
-        if not self._shown:
-            return lambda done: None
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("importing"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console(stderr=True)).__enter__()
-        task = self._bar.add_task("import", total=self._size)
-        return lambda done: self._bar.update(task, completed=done)
-
-    def __exit__(self, *exception: Any) -> None:
-        if self._shown:
-            self._bar.__exit__(*exception)
-
-
-def _tell_import(total: dict[str, Any]) -> None:
-    known = f" ({total['unchanged']} of them had been imported before)" if total["unchanged"] else ""
-    say(f"{total['imported']} imported{known}, {total['refused']} refused.")
-    errors = total["errors"]
-    if errors:
-        columns = (("line", "line"), ("field", "field"), ("reason", "what is wrong"))
-        console().print(table(errors[:SHOWN_ERRORS], columns))
-    if len(errors) > SHOWN_ERRORS:
-        say(f"... and {len(errors) - SHOWN_ERRORS} more: see them all with --json.")
+    import_from(frame, tenant, file, report)
 
 
 @command(app, "request", example="zegel consent request shop ann@example.net --purpose newsletter")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from relay.cli.consent_import import Refused
 from tests.relay.cli.conftest import COLUMNS, Zegel, consents
 
 
@@ -157,3 +161,44 @@ def test_an_export_as_csv_is_an_import(shop: Zegel, tmp_path: Path) -> None:
     shop.ask("tenant", "set", "shop", "--german-proof")
     part = shop("consent", "export", "shop", tmp_path / "part.csv")
     assert part.code == 1 and "left out: 2, where evidence_ip is needed" in part.err, "the import would refuse them"
+
+
+def test_every_refused_row_is_in_the_report(shop: Zegel, tmp_path: Path) -> None:
+    """One row a reason, in the order of the file, whoever refused it: the reader of the file or the owner."""
+    addresses = [f"person{number}@example.net" for number in range(1_100)]
+    for number in (3, 600, 1_000):
+        addresses[number] = "broken"
+    file = consents(tmp_path / "in.csv", addresses)
+    lines = file.read_text().splitlines()
+    lines[10] += ",one,too,many"
+    lines[700] = lines[700].replace("newsletter", "nothing").replace(",NL,", ",Nederland,")
+    file.write_text("\n".join(lines) + "\n")
+    report = tmp_path / "refused.csv"
+    told = shop("consent", "import", "shop", file, "--report", report)
+    assert told.code == 1 and "1095 imported, 5 refused." in told.out and str(report) in told.out
+    rows = list(csv.DictReader(report.read_text().splitlines()))
+    assert [(int(row["line"]), row["field"]) for row in rows] == [
+        (5, "email"), (11, ""), (602, "email"), (701, "purpose"), (701, "jurisdiction"), (1002, "email"),
+    ]  # fmt: skip
+    assert all(row["reason"] for row in rows) and "@" not in report.read_text(), "a line number is no address"
+    assert report.stat().st_mode & 0o077 == 0
+    assert shop("consent", "import", "shop", file, "--report", report).code == 3, "nothing is overwritten"
+    answer = shop("consent", "import", "shop", file, "--json").json
+    assert [error["line"] for error in answer["errors"]] == [int(row["line"]) for row in rows]
+
+
+def test_refused_rows_without_number_stay_out_of_the_memory(tmp_path: Path) -> None:
+    """Two hundred thousand of them: what is held at once is the first fifty."""
+    errors = [{"line": number, "field": "email", "reason": "is not an e-mail address: é"} for number in range(500)]
+    tracemalloc.start()
+    with Refused(tmp_path / "refused.csv", keep=True) as refused:
+        for _ in range(400):
+            refused.add(errors)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        out = io.StringIO()
+        refused.write_json({"imported": 0, "unchanged": 0, "refused": 200_000}, out)
+    assert peak < 8 << 20, peak
+    told = json.loads(out.getvalue())
+    assert (len(told["errors"]), told["refused"], told["errors"][-1]["line"]) == (200_000, 200_000, 499)
+    assert len((tmp_path / "refused.csv").read_text().splitlines()) == 200_001
