@@ -29,23 +29,34 @@ _IN_MEMORY = 1 << 20
 _COUNTS = ("imported", "unchanged", "refused")
 
 
-def import_from(frame: Frame, tenant: str, file: Path, report: Path | None) -> None:
-    """Take in `file`, tell what became of it, and exit 1 where a row was refused."""
-    from relay.consent.importer import batches
+def import_from(frame: Frame, tenant: str, file: Path, report: Path | None, *, restart: bool) -> None:
+    """Take in `file`, tell what became of it, and exit 1 where a row was refused.
+
+    An import that broke off goes on where its last rows were made durable, as long as the file and what the tenant may
+    record are the same; with `restart` all is read again.
+    """
+    from relay.consent.importer import Place, batches
 
     if not file.is_file():
         raise Trouble(WRONG_USE, f"{file} cannot be read: name a CSV or JSON Lines file")
     if report is not None:
         refuse_existing(report)
-    total = dict.fromkeys(_COUNTS, 0)
+    identity = _identity(file)  # of now: what is written to it from here on makes it another one
     with frame.link() as link, _progress(file, quiet=frame.as_json) as advance:
-        link.call("tenant.show", {"name": tenant})  # a misspelt name is told before a file of a gigabyte is read
+        known = link.call("consent.import_place", {"tenant": tenant, "file": identity})
+        total = {name: 0 if restart else known[name] for name in _COUNTS}
+        start = Place() if restart else Place(known["done_bytes"], known["done_lines"])
+        if start.done_lines and not frame.as_json:
+            again = f"; the {total['refused']} rows refused before are told with --restart" if total["refused"] else ""
+            say(f"Going on after line {start.done_lines}, where an import of this file broke off{again}.")
         with Refused(report, keep=frame.as_json) as refused:
-            for batch in batches(file):
-                refused.add(_send(link, tenant, batch, total))
-                advance(batch.done_bytes)
+            for batch in batches(file, start=start):
+                refused.add(_send(link, tenant, batch, total, identity))
+                advance(batch.done.done_bytes)
+            link.call("consent.import_done", {"tenant": tenant})
             if frame.as_json:
-                refused.write_json(total, sys.stdout)
+                went_on = {"resumed_after_line": start.done_lines} if start.done_lines else {}
+                refused.write_json({**total, **went_on}, sys.stdout)
                 sys.stdout.flush()
             else:
                 _tell(total, refused, report)
@@ -53,7 +64,13 @@ def import_from(frame: Frame, tenant: str, file: Path, report: Path | None) -> N
         raise typer.Exit(NO)
 
 
-def _send(link: Link, tenant: str, batch: Batch, total: dict[str, int]) -> list[dict[str, Any]]:
+def _identity(file: Path) -> str:
+    """Tells a file from every other, and from itself once somebody has written to it."""
+    seen = file.stat()
+    return f"{seen.st_dev}:{seen.st_ino}:{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ctime_ns}"
+
+
+def _send(link: Link, tenant: str, batch: Batch, total: dict[str, int], identity: str) -> list[dict[str, Any]]:
     """Record one batch; what was refused of it, by line."""
     from relay.owner.consents import shown_refusal
 
@@ -64,7 +81,8 @@ def _send(link: Link, tenant: str, batch: Batch, total: dict[str, int]) -> list[
         more = {"last_line": refusal.last_line} if refusal.last_line else {}
         errors.append(shown_refusal(refusal) | more)
     if batch.rows:
-        answer = link.call("consent.import_rows", {"tenant": tenant, "rows": batch.rows})
+        place = {"file": identity, **batch.done._asdict(), **total}
+        answer = link.call("consent.import_rows", {"tenant": tenant, "rows": batch.rows, "place": place})
         for key in _COUNTS:
             total[key] += answer[key]
         errors += answer["errors"]

@@ -36,12 +36,16 @@ def import_file(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write every refused row here, as CSV: line, field, reason.")
     ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Read all of it, where an import of it broke off.")
+    ] = False,
 ) -> None:
     """Record consents from a file; rows without full proof are refused with their line, the good ones are in.
 
-    Exits 1 when any row was refused.
+    Exits 1 when any row was refused. An import that broke off goes on where it was, if neither the file nor what the tenant
+    may record has changed.
     """
-    import_from(frame, tenant, file, report)
+    import_from(frame, tenant, file, report, restart=restart)
 
 
 @command(app, "request", example="zegel consent request shop ann@example.net --purpose newsletter")

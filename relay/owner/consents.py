@@ -11,6 +11,7 @@ from relay.consent.admit import CHUNK_ROWS, Refusal, Stamp
 from relay.consent.ledger import Past, verify
 from relay.consent.record import COLUMNS, format_time
 from relay.consent.states import load_states
+from relay.owner import imports
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -44,8 +45,9 @@ def give(desk: Desk, args: Args) -> Result:
 
 def import_rows(desk: Desk, args: Args) -> Result:
     """`tenant`, `rows`: at most 500 objects with the columns of the import and optionally `line` (else `first_line`
-    counts from 1). Answers {"imported", "unchanged", "refused", "errors": [{"line", "field", "reason", "remedy"?}]};
-    the good rows are in. `refused` counts rows, `errors` may name several fields of one.
+    counts from 1). `place` keeps how far the file is read, see relay.owner.imports. Answers {"imported", "unchanged",
+    "refused", "errors": [{"line", "field", "reason", "remedy"?}]}; the good rows are in. `refused` counts rows, `errors`
+    may name several fields of one.
     """
     owner = desk.tenant(args.text("tenant"))
     rows = args.rows("rows", CHUNK_ROWS)
@@ -60,6 +62,8 @@ def import_rows(desk: Desk, args: Args) -> Result:
     )
     refused = len({refusal.line for refusal in outcome.refused})
     desk.note(imported=outcome.imported, unchanged=outcome.unchanged, refused=refused)
+    told = args.table("place")
+    imports.note(desk, owner, told, imported=outcome.imported, unchanged=outcome.unchanged, refused=refused)
     return {
         "imported": outcome.imported,
         "unchanged": outcome.unchanged,

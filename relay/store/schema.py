@@ -243,6 +243,18 @@ consent_event = Table(
     sqlite_with_rowid=False,
 )
 
+import_place = Table(
+    "import_place",
+    metadata,
+    _tenant(primary_key=True, autoincrement=False),
+    Column("mark", LargeBinary, nullable=False),  # of the file and of the tenant's rules
+    Column("done_bytes", _ID, nullable=False),
+    Column("done_lines", _ID, nullable=False),
+    Column("imported", _ID, nullable=False),
+    Column("unchanged", _ID, nullable=False),
+    Column("refused", _ID, nullable=False),
+)
+
 ledger_head = Table(
     "ledger_head",
     metadata,

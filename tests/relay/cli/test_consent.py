@@ -7,10 +7,13 @@ import io
 import json
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from relay.cli.client import Link
 from relay.cli.consent_import import Refused
+from relay.cli.trouble import DOWN, Trouble
 from tests.relay.cli.conftest import COLUMNS, Zegel, consents
 
 
@@ -202,3 +205,59 @@ def test_refused_rows_without_number_stay_out_of_the_memory(tmp_path: Path) -> N
     told = json.loads(out.getvalue())
     assert (len(told["errors"]), told["refused"], told["errors"][-1]["line"]) == (200_000, 200_000, 499)
     assert len((tmp_path / "refused.csv").read_text().splitlines()) == 200_001
+
+
+class Breaks:
+    """Counts the chunks of imports, and breaks off at one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.chunks: list[int] = []
+        self.at = 0
+        call = Link.call
+
+        def counted(link: Link, op: str, args: Any) -> Any:
+            if op == "consent.import_rows":
+                if len(self.chunks) + 1 == self.at:
+                    raise Trouble(DOWN, "the gateway is away")
+                self.chunks.append(args["rows"][0]["line"])
+            return call(link, op, args)
+
+        monkeypatch.setattr(Link, "call", counted)
+
+    def first_lines(self) -> list[int]:
+        """Of the chunks since the last question."""
+        lines, self.chunks, self.at = self.chunks, [], 0
+        return lines
+
+
+def test_an_import_that_broke_off_goes_on(shop: Zegel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = [f"person{number}@example.net" for number in range(1_800)]
+    addresses[7] = "broken"
+    file = consents(tmp_path / "in.csv", addresses)
+    breaks = Breaks(monkeypatch)
+
+    def broken_off() -> None:
+        breaks.at = 3
+        assert shop("consent", "import", "shop", file).code == 3
+        assert breaks.first_lines() == [2, 502]
+
+    broken_off()
+    told = shop("consent", "import", "shop", file, "--json")
+    assert breaks.first_lines() == [1002, 1502]
+    assert told.code == 1, "one row was refused, before it broke off"
+    assert told.json == {"imported": 1_799, "unchanged": 0, "refused": 1, "resumed_after_line": 1_001, "errors": []}
+    again = shop("consent", "import", "shop", file, "--json")
+    assert breaks.first_lines() == [2, 502, 1002, 1502], "it had come to its end"
+    assert (again.json["unchanged"], [error["line"] for error in again.json["errors"]]) == (1_799, [9])
+    broken_off()
+    said = shop("consent", "import", "shop", file).out
+    assert "Going on after line 1001" in said and "1 rows refused before are told with --restart" in said
+    breaks.first_lines()
+    broken_off()
+    told = shop("consent", "import", "shop", file, "--restart", "--json")
+    assert breaks.first_lines()[0] == 2 and [error["line"] for error in told.json["errors"]] == [9]
+    broken_off()
+    file.write_text(file.read_text().replace("broken", "mended@example.net"))
+    told = shop("consent", "import", "shop", file, "--json")
+    assert breaks.first_lines()[0] == 2, "another file now"
+    assert told.code == 0 and told.json["imported"] == 1_800
