@@ -1,12 +1,12 @@
 """Advertising goes only to people whose yes can be shown.
 
 For commercial mail every recipient, person or company, needs a record for exactly this list of exactly this sender:
-given, complete, not withdrawn, not expired (CONSENT-1, -2, -4, -11, -13). Customers may be mailed without it about similar
-things from the same legal entity until 24 months after the last sale (CONSENT-5); a free account is a sale only where the
-tenant wrote down why (CONSENT-6). Bought addresses and company addresses without consent are refused unless the tenant
-is allowed them (CONSENT-7, -9). Asking for permission is advertising too: one confirmation mail and one reminder, within
-24 hours after the person asked, without images, shop links or offers (CLASS-7). Addresses are compared exactly but for
-case (CONSENT-16; the store does that). Blocked data: no mail (GDPR-9).
+given, complete, not withdrawn, not expired (CONSENT-1, -2, -4, -11, -13), and confirmed where the country or the tenant asks
+for that (CONSENT-8). Customers may be mailed without it about similar things from the same legal entity until 24 months
+after the last sale (CONSENT-5); a free account is a sale only where the tenant wrote down why (CONSENT-6). Bought addresses
+and company addresses without consent are refused unless the tenant is allowed them (CONSENT-7, -9). Asking for permission
+is advertising too: one confirmation mail and one reminder, within 24 hours after the person asked, without images, shop
+links or offers (CLASS-7). Addresses are compared exactly but for case (CONSENT-16, in the store). Blocked: no mail (GDPR-9).
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from relay.mail.envelope import MailClass, Purpose, Stream, Submission
 from relay.mail.signals import confirm_blemishes
+from relay.policy.double_optin import PLACES, lacks_confirmation, refused_request
 from relay.policy.facts import ConsentState, Fact, Facts, PendingRequest
 from relay.policy.options import option
 from relay.policy.verdict import DropRecipient, Stage, Verdict
@@ -21,8 +22,8 @@ from relay.policy.verdict import DropRecipient, Stage, Verdict
 STAGE = Stage.JUDGE
 NEEDS = (Fact.CONSENTS, Fact.REQUESTS)
 AT_RCPT = True
-_BASES = ("consent", "soft_optin")
-_ALL_BASES = (*_BASES, "published_for_marketing", "non_eea_b2b")
+_BASES = ("consent", "soft_optin", "published_for_marketing", "non_eea_b2b")
+_AWAITED = ("consent.unconfirmed", "consent.single_optin")  # a confirmation mail may still go to them
 _STOPPED = {"withdrawn": "consent.withdrawn", "objected": "consent.objected", "restricted": "consent.restricted"}
 
 
@@ -30,7 +31,8 @@ _STOPPED = {"withdrawn": "consent.withdrawn", "objected": "consent.objected", "r
 class Settings:
     third_party: str = option("refuse", "Bought addresses with full proof (CONSENT-7).", choices=("refuse", "accept"))
     free_tier_reason: str = option("", "Why a free account counts as a sale here; empty: it does not (CONSENT-6).")
-    bases: tuple[str, ...] = option(_BASES, "Grounds that count (CONSENT-9).", choices=_ALL_BASES)
+    bases: tuple[str, ...] = option(_BASES[:2], "Grounds that count (CONSENT-9).", choices=_BASES)
+    double_optin: tuple[str, ...] = option(("AT", "DE"), "Where consent must be confirmed (CONSENT-8).", choices=PLACES)
     soft_optin_max_age_days: int = option(731, "Days after the last sale that a customer may be mailed (CONSENT-13).")
     confirm_window_hours: int = option(24, "Hours after a request in which a confirmation may be sent (CLASS-7).")
     confirm_mails: int = option(2, "Confirmation mails for one request, the reminder included (CLASS-7).")
@@ -53,9 +55,12 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
         return Verdict.accept(reason="consent.purpose_later") if at_rcpt else Verdict.reject("consent.no_purpose")
     requests = facts.values.get(Fact.REQUESTS) if at_rcpt else None  # read there where the recipient has one
     for recipient in mail.recipients:
-        reason = _reason(mail, mail.purpose, facts.consents.get(recipient.address), settings)
+        state = facts.consents.get(recipient.address)
+        reason = _reason(mail, mail.purpose, state, settings)
+        if not reason and lacks_confirmation(state, recipient.address, settings.double_optin):
+            reason = "consent.single_optin"
         old = isinstance(requests, dict) and _request(mail.now, requests.get(recipient.address), settings)
-        if reason == "consent.unconfirmed" and at_rcpt and not (old or mail.in_company):
+        if reason in _AWAITED and at_rcpt and not (old or mail.in_company):
             asked = True  # the mail may turn out to be the confirmation that was asked for
         elif reason:
             drops.append(DropRecipient(recipient.address, reason))
@@ -108,11 +113,7 @@ def _confirmation(mail: Submission, facts: Facts, settings: Settings) -> Verdict
 
 
 def _request(now: float, request: PendingRequest | None, settings: Settings) -> str:
-    if request is None:
-        return "consent.no_request"
-    if now - request.requested_at > settings.confirm_window_hours * 3_600:
-        return "consent.request_old"
-    return "consent.confirm_repeated" if request.mails_sent >= settings.confirm_mails else ""
+    return refused_request(request, now, settings.confirm_window_hours, settings.confirm_mails)
 
 
 def _fold(text: str) -> str:

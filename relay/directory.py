@@ -272,12 +272,23 @@ def _nearest(places: Mapping[str, list[_KeyPlace]], domain: str, tenant_id: int 
     return "", []
 
 
+def tenant_of(connection: sa.Connection, row: Row[tuple[object, ...]]) -> Tenant:
+    """One tenant as it is judged by what is on record of somebody: without domains and limits."""
+    table = schema.purpose
+    purposes = {
+        found.name: Purpose(found.name, found.controller, found.category, found.title_nl, found.title_en)
+        for found in connection.execute(sa.select(table).where(table.c.tenant_id == row.id))
+    }
+    modes, settings = _read_modes(connection, schema.policy_mode.c.tenant_id == row.id)
+    return _tenant(row, {}, {row.id: purposes}, modes, settings, {})
+
+
 def _read_modes(
-    connection: sa.Connection,
+    connection: sa.Connection, *where: sa.ColumnElement[bool]
 ) -> tuple[dict[int, dict[str, str]], dict[int, dict[str, Mapping[str, object]]]]:
     modes: dict[int, dict[str, str]] = {}
     settings: dict[int, dict[str, Mapping[str, object]]] = {}
-    for row in connection.execute(sa.select(schema.policy_mode)):
+    for row in connection.execute(sa.select(schema.policy_mode).where(*where)):
         key = f"{row.policy}/{row.stream}" if row.stream else row.policy
         if row.mode:
             modes.setdefault(row.tenant_id, {})[key] = row.mode

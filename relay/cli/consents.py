@@ -2,108 +2,50 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from relay.cli.consent_files import export_to
+from relay.cli.consent_import import import_from
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import console, print_json, say, show_record, table
+from relay.cli.private import open_private, refuse_existing
 from relay.cli.suppressions import Address
 from relay.cli.tenants import Name
-from relay.cli.trouble import NO, WRONG_USE, Trouble
+from relay.cli.trouble import NO, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from relay.cli.client import Link
-    from relay.consent.importer import Batch
     from relay.settings.model import Settings
 
 app = group("Who said yes to what, with the proof (CONSENT-2).")
 
 PurposeName = Annotated[str, typer.Option("--purpose", help="The list.", show_default=False)]
-SHOWN_ERRORS = 50
 
 
-@command(app, "import", example="zegel consent import shop subscribers.csv")
+@command(app, "import", example="zegel consent import shop subscribers.csv --report refused.csv")
 def import_file(
     frame: Frame,
     tenant: Name,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="CSV with the names of the columns first, or JSON Lines; UTF-8.")
     ],
+    *,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every refused row here, as CSV: line, field, reason.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Read all of it, where an import of it broke off.")
+    ] = False,
 ) -> None:
     """Record consents from a file; rows without full proof are refused with their line, the good ones are in.
 
-    Exits 1 when any row was refused.
+    Exits 1 when any row was refused. An import that broke off goes on where it was, if neither the file nor what the tenant
+    may record has changed.
     """
-    from relay.consent.importer import batches
-
-    if not file.is_file():
-        raise Trouble(WRONG_USE, f"{file} cannot be read: name a CSV or JSON Lines file")
-    total: dict[str, Any] = {"imported": 0, "unchanged": 0, "refused": 0, "errors": []}
-    with frame.link() as link, _progress(file, quiet=frame.as_json) as advance:
-        link.call("tenant.show", {"name": tenant})  # a misspelt name is told before a file of a gigabyte is read
-        for batch in batches(file):
-            _send(link, tenant, batch, total)
-            advance(batch.done_bytes)
-    total["errors"].sort(key=lambda error: error["line"])
-    if frame.as_json:
-        print_json(total)
-    else:
-        _tell_import(total)
-    if total["refused"]:
-        raise typer.Exit(NO)
-
-
-def _send(link: Link, tenant: str, batch: Batch, total: dict[str, Any]) -> None:
-    from relay.owner.consents import shown_refusal
-
-    lines = {refusal.line: refusal.line_count for refusal in batch.refused}  # a line may have several reasons
-    total["refused"] += sum(lines.values())
-    for refusal in batch.refused:
-        more = {"last_line": refusal.last_line} if refusal.last_line else {}
-        total["errors"].append(shown_refusal(refusal) | more)
-    if batch.rows:
-        answer = link.call("consent.import_rows", {"tenant": tenant, "rows": batch.rows})
-        for key in ("imported", "unchanged", "refused"):
-            total[key] += answer[key]
-        total["errors"] += answer["errors"]
-
-
-class _progress:  # noqa: N801  # read as a verb in `with`
-    """A bar on standard error while a person looks; a function that takes the bytes done."""
-
-    def __init__(self, file: Path, *, quiet: bool) -> None:
-        self._shown = not quiet and sys.stderr.isatty()
-        self._size = file.stat().st_size
-
-    def __enter__(self) -> Any:
-        if not self._shown:
-            return lambda done: None
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("importing"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console(stderr=True)).__enter__()
-        task = self._bar.add_task("import", total=self._size)
-        return lambda done: self._bar.update(task, completed=done)
-
-    def __exit__(self, *exception: Any) -> None:
-        if self._shown:
-            self._bar.__exit__(*exception)
-
-
-def _tell_import(total: dict[str, Any]) -> None:
-    known = f" ({total['unchanged']} of them had been imported before)" if total["unchanged"] else ""
-    say(f"{total['imported']} imported{known}, {total['refused']} refused.")
-    errors = total["errors"]
-    if errors:
-        columns = (("line", "line"), ("field", "field"), ("reason", "what is wrong"))
-        console().print(table(errors[:SHOWN_ERRORS], columns))
-    if len(errors) > SHOWN_ERRORS:
-        say(f"... and {len(errors) - SHOWN_ERRORS} more: see them all with --json.")
+    import_from(frame, tenant, file, report, restart=restart)
 
 
 @command(app, "request", example="zegel consent request shop ann@example.net --purpose newsletter")
@@ -191,14 +133,37 @@ def proof(
     *,
     purpose: Annotated[str | None, typer.Option(help="Only of this list.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="As it was then; RFC 3339 with an offset.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page that prints well, in the tenant's language.")
+    ] = None,
 ) -> None:
-    """Show every event behind a consent with the text that was shown, and the state as it was at a time."""
+    """Show every event behind a consent with the text that was shown, and what stood and counted at a time.
+
+    Who asked is kept in the audit (GDPR-2).
+    """
+    if html is not None:
+        refuse_existing(html)
     found = frame.call("consent.proof", tenant=tenant, address=address, purpose=purpose, at=at)
+    if html is not None:
+        from relay.portal.proof_page import render
+
+        with open_private(html) as target:
+            target.write(render(found))
     if frame.as_json:
         print_json(found)
         return
+    if html is not None:
+        say(f"The proof is in {html}; it holds personal data.")
+        return
     say(f"{found['address']} at {found['tenant']}, as of {found['at']}:")
     _tell_states(found["states"])
+    for judged in found["judgements"]:
+        why = f": {judged['why']['en']}" if judged["why"] else ""
+        say(
+            f"  {judged['purpose']}: advertising {'counted' if judged['counts'] else 'did not count'} [{judged['rule']}]{why}"
+        )
+    for entry in found["suppressions"]:
+        say(f"  {entry['reason']} against {entry['scope']} since {entry['at']}")
     for event in found["events"]:
         show_record(frame, event, title=f"\n{event.get('event', 'event')} #{event.get('event_id', '')}")
 
@@ -228,60 +193,22 @@ def verify(frame: Frame, tenant: Name) -> None:
         raise typer.Exit(NO)
 
 
-@command(app, "export", example="zegel consent export shop consents.jsonl")
+@command(app, "export", example="zegel consent export shop consents.csv")
 def export(
     frame: Frame,
     tenant: Name,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where to; default: standard output.")] = None,
+    *,
+    form: Annotated[
+        Literal["jsonl", "csv"] | None,
+        typer.Option("--format", help="csv, or jsonl; default: csv for a file that ends on it.", show_default=False),
+    ] = None,
 ) -> None:
-    """Write every event, decrypted, as JSON Lines; the last line is the head of the chain, to be kept or signed.
+    """Write what is on record, decrypted. Who exports is kept in the audit (GDPR-2).
 
-    With --json and no file: one JSON object of tenant, events and head.
+    As JSON Lines: every event; the last line is the head of the chain, to be kept or signed. With --json and no file: one JSON
+    object of tenant, events and head. As CSV: what holds now, to be imported again; exits 1 where a record is left out because
+    the import would refuse it.
     """
-    import os
-
-    with frame.link() as link:
-        if file is None:
-            (_write_object if frame.as_json else _write_lines)(link, tenant, sys.stdout)
-            return
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # personal data: for our eyes
-        with open(handle, "w", encoding="utf-8") as target:
-            count = _write_lines(link, tenant, target)
-    if frame.as_json:
-        print_json({"tenant": tenant, "file": str(file), "events": count})
-    else:
-        say(f"{count} events in {file}.")
-
-
-def _write_lines(link: Link, tenant: str, target: IO[str]) -> int:
-    """An event a line, then the head; how many events."""
-    import json
-
-    count = 0
-    for page in _pages(link, tenant):
-        for event in page["events"]:
-            target.write(json.dumps(event, ensure_ascii=False) + "\n")
-        count += len(page["events"])
-    target.write(json.dumps({"head": page["head"]}) + "\n")
-    return count
-
-
-def _write_object(link: Link, tenant: str, target: IO[str]) -> None:
-    """The same as one JSON value, written page by page: a ledger may be larger than the memory."""
-    import json
-
-    start = f'{{"tenant": {json.dumps(tenant)}, "events": ['
-    for page in _pages(link, tenant):
-        for event in page["events"]:
-            target.write(start + "\n" + json.dumps(event, ensure_ascii=False))
-            start = ","
-    target.write(f'{"" if start == "," else start}\n], "head": {json.dumps(page["head"])}}}\n')
-
-
-def _pages(link: Link, tenant: str) -> Iterator[dict[str, Any]]:
-    """At least one; the last one has the head of the chain as it is behind its events."""
-    after: int | None = 0
-    while after is not None:
-        page = link.call("consent.export", {"tenant": tenant, "after": after})
-        yield page
-        after = page["next"]
+    form = form or ("csv" if file is not None and file.suffix.lower() == ".csv" else "jsonl")
+    export_to(frame, tenant, file, as_csv=form == "csv")

@@ -85,7 +85,7 @@ class _Row(NamedTuple):
     record: Record
     person: list[bytes]
     keys: list[bytes]
-    proofs: list[bytes]  # under every live hash key, current first
+    proofs: list[bytes]  # in both ways to tell it, under every live hash key, current first
 
 
 _OBJECTED = "only the person's own confirmation lifts an objection: start one with `zegel consent request`"
@@ -150,14 +150,13 @@ class Admission:
                 refused.append(Refusal(line, "given_at", _SAME_TIME))
                 continue
             exact = narrow(record.email)
-            text = orjson.dumps(record.values, option=orjson.OPT_SORT_KEYS).decode()
             good.append(
                 _Row(
                     line,
                     record,
                     hashes(person_text(tenant_id, wide(exact))),
                     hashes(consent_text(tenant_id, record.purpose, exact)),
-                    [digest[:8] for digest in hashes("p\0" + text)],
+                    [digest[:8] for text in _proof_texts(record) for digest in hashes("p\0" + text)],
                 )
             )
         return good
@@ -173,6 +172,21 @@ class Admission:
             for name, (language, text) in plan.texts.items()
         ]
         upsert(connection, text_table, texts, keep=True)
+
+
+def _proof_texts(record: Record) -> tuple[str, str]:
+    """What makes two rows the same record: however the file wrote its times and its yes, and who the controller is.
+
+    The second is how it was told before, so that a file of then is known again.
+    """
+    values = dict(record.values)
+    as_written = orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
+    for name in ("given_at", "confirmed_at", "expires_at", "sale_at"):
+        if name in values:
+            values[name] = str(getattr(record, name))
+    values["controller"] = record.controller
+    values["sensitive_audience"] = "yes" if record.sensitive else "no"
+    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode(), as_written
 
 
 class _Change(NamedTuple):

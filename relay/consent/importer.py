@@ -25,31 +25,41 @@ _DELIMITERS = (",", ";", "\t")  # spreadsheets in the Netherlands write semicolo
 _NOT_UTF8 = "is not UTF-8: save the file as CSV UTF-8"
 
 
+class Place(NamedTuple):
+    """So far a file is read: always the end of a row."""
+
+    done_bytes: int = 0
+    done_lines: int = 0
+
+
+START = Place()
+
+
 class Batch(NamedTuple):
-    """Up to 500 rows, each with its `line`, and what was refused on the way; `done_bytes` of the file are read."""
+    """Up to 500 rows, each with its `line`, and what was refused on the way; `done` is where the next one begins."""
 
     rows: list[dict[str, object]]
     refused: list[Refusal]
-    done_bytes: int
+    done: Place
 
 
 class _Line(NamedTuple):
     number: int
     row: dict[str, object] | Refusal
-    done_bytes: int
+    done: Place
 
 
-def batches(path: Path, *, size: int = CHUNK_ROWS) -> Iterator[Batch]:
-    """The rows of the file at `path`, in order. Raises OSError where it cannot be read.
+def batches(path: Path, *, size: int = CHUNK_ROWS, start: Place = START) -> Iterator[Batch]:
+    """The rows of the file at `path` behind `start`, in order. Raises OSError where it cannot be read.
 
-    A file of third-party rows is read twice.
+    A file of third-party rows is read twice, and the first time from its beginning.
     """
     crowded: frozenset[float] = frozenset()
     if _mentions(path, b"third_party"):
         with path.open("rb") as file:
             crowded = crowded_times(line.row for line in _lines(file) if not isinstance(line.row, Refusal))
     with path.open("rb") as file:
-        yield from _batched(_lines(file), crowded, size)
+        yield from _batched(_lines(file) if start == START else _lines_behind(file, start), crowded, size)
 
 
 def read(file: BinaryIO, *, size: int = CHUNK_ROWS) -> Iterator[Batch]:
@@ -58,7 +68,7 @@ def read(file: BinaryIO, *, size: int = CHUNK_ROWS) -> Iterator[Batch]:
 
 
 def _batched(lines: Iterator[_Line], crowded: frozenset[float], size: int) -> Iterator[Batch]:
-    batch = Batch([], [], 0)
+    batch = Batch([], [], START)
     for line in lines:
         row = line.row
         if isinstance(row, Refusal):
@@ -68,10 +78,10 @@ def _batched(lines: Iterator[_Line], crowded: frozenset[float], size: int) -> It
             batch.refused.append(Refusal(line.number, "given_at", reason))
         else:
             batch.rows.append({**row, "line": line.number})
-        batch = batch._replace(done_bytes=line.done_bytes)
+        batch = batch._replace(done=line.done)
         if len(batch.rows) + len(batch.refused) >= size:
             yield batch
-            batch = Batch([], [], line.done_bytes)
+            batch = Batch([], [], line.done)
     if batch.rows or batch.refused:
         yield batch
 
@@ -94,21 +104,38 @@ def _lines(file: BinaryIO) -> Iterator[_Line]:
     start = file.read(64)
     rest = io.BufferedReader(_Replay(start, file))
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        yield _Line(1, Refusal(1, "", f"the file {_NOT_UTF8}"), 0)
+        yield _Line(1, Refusal(1, "", f"the file {_NOT_UTF8}"), START)
         return
-    if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
-        yield from _json_lines(rest)
+    if _is_json(start):
+        yield from _json_lines(rest, START)
     else:
         yield from _csv_lines(rest)
 
 
-def _json_lines(file: io.BufferedIOBase) -> Iterator[_Line]:
-    done = 0
-    for number, raw in enumerate(_capped(file), 1):
-        done += len(raw)
+def _lines_behind(file: io.BufferedReader, place: Place) -> Iterator[_Line]:
+    """The lines behind a place that was the end of a row, of a file whose beginning was read before."""
+    is_json = _is_json(file.read(64))
+    file.seek(0)
+    if is_json:
+        file.seek(place.done_bytes)
+        yield from _json_lines(file, place)
+        return
+    names, delimiter = _first_row(_Feed(file, START))
+    file.seek(place.done_bytes)
+    yield from _csv_rows(_Feed(file, place), names, delimiter)
+
+
+def _is_json(start: bytes) -> bool:
+    return start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
+
+
+def _json_lines(file: io.BufferedIOBase, place: Place) -> Iterator[_Line]:
+    done = place.done_bytes
+    for number, (raw, size) in enumerate(_capped(file), place.done_lines + 1):
+        done += size
         text = raw.removeprefix(codecs.BOM_UTF8).strip()
         if text:
-            yield _Line(number, _json_row(number, text), done)
+            yield _Line(number, _json_row(number, text), Place(done, number))
 
 
 class _Twice(Exception):
@@ -141,34 +168,42 @@ def _json_row(number: int, text: bytes) -> dict[str, object] | Refusal:
 
 
 def _csv_lines(file: io.BufferedIOBase) -> Iterator[_Line]:
-    feed = _Feed(file)
-    first = next(feed, "").removeprefix("\ufeff")
-    delimiter = max(_DELIMITERS, key=first.count)
+    feed = _Feed(file, START)
     try:
-        names = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
+        names, delimiter = _first_row(feed)
     except csv.Error:
-        yield _Line(1, Refusal(1, "", "the first row is not CSV: end each row with a line feed"), feed.done_bytes)
+        yield _Line(1, Refusal(1, "", "the first row is not CSV: end each row with a line feed"), feed.place)
         return
     problems = _header_problems(names)
-    yield from (_Line(1, problem, feed.done_bytes) for problem in problems)
-    if problems:
-        return
+    yield from (_Line(1, problem, feed.place) for problem in problems)
+    if not problems:
+        yield from _csv_rows(feed, names, delimiter)
+
+
+def _first_row(feed: _Feed) -> tuple[list[str], str]:
+    """The names of the columns and what stands between them. Raises csv.Error."""
+    first = next(feed, "").removeprefix("\ufeff")
+    delimiter = max(_DELIMITERS, key=first.count)
+    return [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])], delimiter
+
+
+def _csv_rows(feed: _Feed, names: list[str], delimiter: str) -> Iterator[_Line]:
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
-        number = feed.count + 1
+        number = feed.place.done_lines + 1
         try:
             values = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            refusal = _swallowed(number, feed.count) or Refusal(number, "", f"is not CSV: {error}")
-            yield _Line(number, refusal, feed.done_bytes)
+            refusal = _swallowed(number, feed.place.done_lines) or Refusal(number, "", f"is not CSV: {error}")
+            yield _Line(number, refusal, feed.place)
             continue
         if any(value.strip() for value in values):
             row = _csv_row(number, names, values)
             if isinstance(row, Refusal) and len(values) != len(names):
-                row = _swallowed(number, feed.count) or row
-            yield _Line(number, row, feed.done_bytes)
+                row = _swallowed(number, feed.place.done_lines) or row
+            yield _Line(number, row, feed.place)
 
 
 def _swallowed(first: int, last: int) -> Refusal | None:
@@ -208,29 +243,29 @@ def _printable(name: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in name)[:60]
 
 
-def _capped(file: io.BufferedIOBase) -> Iterator[bytes]:
-    """Lines, the rest of an overlong one dropped: memory stays flat whatever the file holds."""
+def _capped(file: io.BufferedIOBase) -> Iterator[tuple[bytes, int]]:
+    """Lines with their length, the rest of an overlong one dropped: memory stays flat whatever the file holds."""
     while raw := file.readline(MAX_LINE_BYTES):
-        yield raw
-        while len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
-            raw = file.readline(MAX_LINE_BYTES)
+        piece, size = raw, len(raw)
+        while len(piece) == MAX_LINE_BYTES and not piece.endswith(b"\n"):
+            piece = file.readline(MAX_LINE_BYTES)
+            size += len(piece)
+        yield raw, size
 
 
 class _Feed:
     """Lines as text for the csv module; bytes that are not UTF-8 come as lone surrogates and are found by `_csv_row`."""
 
-    def __init__(self, file: io.BufferedIOBase) -> None:
+    def __init__(self, file: io.BufferedIOBase, place: Place) -> None:
         self._lines = _capped(file)
-        self.count = 0
-        self.done_bytes = 0
+        self.place = place
 
     def __iter__(self) -> _Feed:
         return self
 
     def __next__(self) -> str:
-        raw = next(self._lines)
-        self.count += 1
-        self.done_bytes += len(raw)
+        raw, size = next(self._lines)
+        self.place = Place(self.place.done_bytes + size, self.place.done_lines + 1)
         return raw.decode("utf-8", "surrogateescape")
 
 

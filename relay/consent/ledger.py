@@ -76,6 +76,8 @@ class Past(NamedTuple):
     evidence: Mapping[str, str] | None
     recorded_by: str
     recorded_at: float
+    prev_hash: bytes
+    content_hash: bytes
     hash: bytes
 
 
@@ -252,6 +254,8 @@ class Ledger:
             evidence=self.unseal(person, _EVIDENCE, row.evidence),
             recorded_by=row.recorded_by,
             recorded_at=row.recorded_at,
+            prev_hash=row.prev_hash,
+            content_hash=row.content_hash,
             hash=row.hash,
         )
 

@@ -1,4 +1,4 @@
-"""Consents: record, import, show, prove, verify, export (CONSENT-2, CONSENT-10, CONSENT-14)."""
+"""Consents: record, import, show, verify, export (CONSENT-2, CONSENT-10, CONSENT-14)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from relay.consent import suppression
 from relay.consent.admit import CHUNK_ROWS, Refusal, Stamp
 from relay.consent.ledger import Past, verify
 from relay.consent.record import COLUMNS, format_time
-from relay.consent.state import Event, replay
 from relay.consent.states import load_states
+from relay.owner import imports
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -45,8 +45,9 @@ def give(desk: Desk, args: Args) -> Result:
 
 def import_rows(desk: Desk, args: Args) -> Result:
     """`tenant`, `rows`: at most 500 objects with the columns of the import and optionally `line` (else `first_line`
-    counts from 1). Answers {"imported", "unchanged", "refused", "errors": [{"line", "field", "reason", "remedy"?}]};
-    the good rows are in. `refused` counts rows, `errors` may name several fields of one.
+    counts from 1). `place` keeps how far the file is read, see relay.owner.imports. Answers {"imported", "unchanged",
+    "refused", "errors": [{"line", "field", "reason", "remedy"?}]}; the good rows are in. `refused` counts rows, `errors`
+    may name several fields of one.
     """
     owner = desk.tenant(args.text("tenant"))
     rows = args.rows("rows", CHUNK_ROWS)
@@ -61,6 +62,8 @@ def import_rows(desk: Desk, args: Args) -> Result:
     )
     refused = len({refusal.line for refusal in outcome.refused})
     desk.note(imported=outcome.imported, unchanged=outcome.unchanged, refused=refused)
+    told = args.table("place")
+    imports.note(desk, owner, told, imported=outcome.imported, unchanged=outcome.unchanged, refused=refused)
     return {
         "imported": outcome.imported,
         "unchanged": outcome.unchanged,
@@ -90,33 +93,6 @@ def show(desk: Desk, args: Args) -> Result:
     }
 
 
-def proof(desk: Desk, args: Args) -> Result:
-    """`tenant`, `address`; optional `purpose` and `at`: every event with its text, and the state as it was then."""
-    owner = desk.tenant(args.text("tenant"))
-    address = args.address("address")
-    chosen = args.text("purpose", "")
-    at = args.time("at", desk.now)
-    person = desk.person(owner.id, address)
-    events = [past for past in desk.ledger.history(desk.connection, owner.id, person.hashes) if past.at <= at]
-    states: list[dict[str, Any]] = []
-    for name in sorted({past.purpose for past in events if past.purpose}):
-        if chosen not in ("", name):
-            continue
-        keys = set(desk.consent_keys(owner.id, name, address))
-        # An objection is about the person, so it counts for each purpose that it covers.
-        about = [past for past in events if past.key in keys or (not past.key and past.purpose in ("", name))]
-        state = replay((Event(past.seq, past.event, past.at, past.clear) for past in about), at)
-        states.append(_shown_state(name, state))
-    kept = [past for past in events if chosen in ("", past.purpose) or not past.purpose]
-    return {
-        "tenant": owner.name,
-        "address": address,
-        "at": format_time(at),
-        "states": states,
-        "events": shown_events(desk, owner, kept),
-    }
-
-
 def check_chain(desk: Desk, args: Args) -> Result:
     """`tenant`: walk its whole chain (CONSENT-14). `ok` is false and `event` names the first bad one where it breaks."""
     owner = desk.tenant(args.text("tenant"))
@@ -142,12 +118,12 @@ def export(desk: Desk, args: Args) -> Result:
     after = args.number("after", 0, most=1 << 60)
     limit = args.number("limit", EXPORT_ROWS, least=1, most=EXPORT_ROWS)
     events = desk.ledger.page(desk.connection, owner.id, after=after, limit=limit)
-    head = desk.connection.execute(sa.select(ledger_head).where(ledger_head.c.tenant_id == owner.id)).first()
+    desk.note(after=after, events=len(events))
     return {
         "tenant": owner.name,
         "events": shown_events(desk, owner, events),
         "next": events[-1].seq if len(events) == limit else None,
-        "head": {"seq": head.seq, "hash": head.hash.hex()} if head is not None else None,
+        "head": shown_head(desk, owner.id),
     }
 
 
@@ -157,14 +133,15 @@ def heads(desk: Desk, args: Args) -> Result:
     return [{"tenant": row.name, "seq": row.seq, "hash": row.hash.hex()} for row in desk.connection.execute(query)]
 
 
+def shown_head(desk: Desk, tenant_id: int) -> dict[str, Any] | None:
+    """The last event of a chain and its hash, which the log anchors daily."""
+    head = desk.connection.execute(sa.select(ledger_head).where(ledger_head.c.tenant_id == tenant_id)).first()
+    return {"seq": head.seq, "hash": head.hash.hex()} if head is not None else None
+
+
 def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[str, Any]]:
     """Events as JSON, each with the consent text that was shown."""
-    wanted = {str(past.clear["text_hash"]) for past in events if "text_hash" in past.clear}
-    table = consent_text.c
-    query = sa.select(table.hash, table.text).where(
-        table.tenant_id == owner.id, table.hash.in_([bytes.fromhex(name) for name in wanted])
-    )
-    texts = {row.hash.hex(): row.text for row in desk.connection.execute(query)}
+    texts = texts_of(desk, owner, events)
     return [
         {
             "event_id": past.seq,
@@ -172,24 +149,37 @@ def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[
             "at": format_time(past.at),
             "purpose": past.purpose or None,
             "channel": "email",
+            "schema_version": past.clear.get("v"),
             **{name: value for name, value in past.clear.items() if name != "v"},
             "text": texts.get(str(past.clear.get("text_hash", ""))),
             "personal": dict(past.personal) if past.personal is not None else None,
             "evidence": dict(past.evidence) if past.evidence is not None else None,
             "recorded_by": past.recorded_by,
             "recorded_at": format_time(past.recorded_at),
+            "prev_hash": past.prev_hash.hex(),
+            "content_hash": past.content_hash.hex(),
             "hash": past.hash.hex(),
         }
         for past in events
     ]
 
 
+def texts_of(desk: Desk, owner: TenantRow, events: list[Past]) -> dict[str, str]:
+    """The texts that were shown, by the hash that the events hold."""
+    wanted = {str(past.clear["text_hash"]) for past in events if "text_hash" in past.clear}
+    table = consent_text.c
+    query = sa.select(table.hash, table.text).where(
+        table.tenant_id == owner.id, table.hash.in_([bytes.fromhex(name) for name in wanted])
+    )
+    return {row.hash.hex(): row.text for row in desk.connection.execute(query)}
+
+
 def _state(desk: Desk, owner: TenantRow, name: str, *, address: str) -> dict[str, Any]:
     found = load_states(desk.connection, desk.consent_keys(owner.id, name, address))
-    return _shown_state(name, next(iter(found.values()))[0].state if found else None)
+    return shown_state(name, next(iter(found.values()))[0].state if found else None)
 
 
-def _shown_state(name: str, state: ConsentState | None) -> dict[str, Any]:
+def shown_state(name: str, state: ConsentState | None) -> dict[str, Any]:
     if state is None:
         return {"purpose": name, "status": "none"}
     values = state._asdict()

@@ -12,9 +12,11 @@ from relay.owner import (
     credentials,
     dkim_keys,
     domains,
+    exports,
     holdings,
     holds,
     hook_events,
+    imports,
     keys,
     limits,
     moves,
@@ -25,6 +27,7 @@ from relay.owner import (
     outcomes,
     pages,
     policies,
+    proofs,
     purposes,
     refusals,
     retention,
@@ -41,7 +44,8 @@ from relay.store.generation import CONSENT, DIRECTORY
 class Operation(NamedTuple):
     """`slots` are the generation counters to bump after the commit; it is audited then, too.
 
-    Without slots it only reads; `writes`: it writes what no reader keeps, and `audited` says whether that leaves an audit row.
+    Without slots it only reads; `writes`: it writes what no reader keeps, and `audited` says whether that leaves an audit row:
+    for what hands out personal data, that row is all it writes (GDPR-2).
     """
 
     run: Callable[[Desk, Args], Result]
@@ -96,20 +100,21 @@ OPERATIONS = {
     "apikey.used": Operation(apikeys.used, writes=True),
     "consent.give": Operation(consents.give, _C),
     "consent.import_rows": Operation(consents.import_rows, _C),
+    "consent.import_place": Operation(imports.place),
+    "consent.import_done": Operation(imports.finish, writes=True),
     "consent.request": Operation(optins.request, _C),
     "consent.confirm": Operation(optins.confirm, _C),
     "confirm.sent": Operation(optins.sent, _C),
     "consent.withdraw": Operation(objections.withdraw, _C),
     "consent.erase": Operation(objections.erase, _C),
     "consent.show": Operation(consents.show),
-    "consent.proof": Operation(consents.proof),
+    "consent.proof": Operation(proofs.proof, writes=True, audited=True),
     "consent.verify": Operation(consents.check_chain),
     "consent.page": Operation(pages.consents),
     "suppression.page": Operation(pages.suppressions),
-    "proof.read": Operation(
-        consents.proof, writes=True, audited=True
-    ),  # by a tenant's program: the look is written down
-    "consent.export": Operation(consents.export),
+    "proof.read": Operation(proofs.proof, writes=True, audited=True),  # by a tenant's program: the look is written down
+    "consent.export": Operation(consents.export, writes=True, audited=True),
+    "consent.records": Operation(exports.records, writes=True, audited=True),
     "consent.heads": Operation(consents.heads),
     "suppression.add": Operation(objections.add, _C),
     "suppression.list": Operation(objections.list_all),

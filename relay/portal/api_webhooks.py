@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from relay.mail.envelope import Tenant
 from relay.portal.api_access import ReadsWebhooks, WritesWebhooks
-from relay.portal.api_models import Body, Problem
+from relay.portal.api_models import Body, Problem, example
 from relay.portal.gateway import OpRefused
 from relay.portal.pages import Site
 from relay.portal.problems import TITLES
@@ -29,7 +29,22 @@ InPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,63}$", description="The
 _TIMES = ("created_at", "before_until", "answered_at", "oldest_at", "at", "dead_at")
 
 
+HOOK = {
+    "name": "crm",
+    "url": "https://crm.example.org/zegel",
+    "events": ["unsubscribed", "erased"],
+    "with_address": False,
+    "created_at": "2026-11-22T10:00:00Z",
+    "failure": "",
+}
+SECRET = "3q2-7wDvWb1Kx8M0yqk4nH6tJr5s9uEz"
+
+
 class NewWebhook(Body):
+    model_config = example(
+        name="crm", url="https://crm.example.org/zegel", events=["unsubscribed", "erased"], with_address=False
+    )
+
     name: Name
     url: Annotated[str, Field(max_length=1_000, examples=["https://crm.example.org/zegel"])]
     events: Annotated[list[Kind] | None, Field(max_length=5, description="Default: all.")] = None
@@ -38,6 +53,8 @@ class NewWebhook(Body):
 
 class Webhook(BaseModel):
     """`failure` says why the last try was not taken. `before_until`: so long the secret before signs too."""
+
+    model_config = example(**HOOK)
 
     name: str
     url: str
@@ -52,6 +69,8 @@ class Webhook(BaseModel):
 class WebhookState(Webhook):
     """`waiting` events are tried still, the oldest is of `oldest_at`; `dead` ones were given up."""
 
+    model_config = example(**HOOK, waiting=0, dead=0)
+
     waiting: int
     oldest_at: datetime | None = None
     dead: int
@@ -60,34 +79,48 @@ class WebhookState(Webhook):
 class MadeWebhook(Webhook):
     """The secret of the signature is shown this once."""
 
+    model_config = example(**HOOK, secret=SECRET)
+
     secret: str
 
 
 class Rotation(Body):
+    model_config = example(hours=24)
+
     hours: Annotated[int, Field(ge=0, le=168, description="So long the secret before signs too.")] = 24
 
 
 class Rotated(BaseModel):
+    model_config = example(name="crm", secret=SECRET, before_until="2026-11-23T10:00:00Z")
+
     name: str
     secret: str
     before_until: datetime
 
 
 class Retry(Body):
+    model_config = example(event="evt_0R3M7K2QX9T1A")
+
     event: Annotated[str | None, Field(max_length=40, description="Only this one; default: all dead ones.")] = None
 
 
 class Again(BaseModel):
+    model_config = example(name="crm", again=2)
+
     name: str
     again: int
 
 
 class QueuedTest(BaseModel):
+    model_config = example(name="crm", event_id="evt_0R3M7K2QX9T1A")
+
     name: str
     event_id: str
 
 
 class RemovedWebhook(BaseModel):
+    model_config = example(name="crm", removed=True, events_deleted=0)
+
     name: str
     removed: bool
     events_deleted: int
@@ -95,6 +128,17 @@ class RemovedWebhook(BaseModel):
 
 class DeadEvent(BaseModel):
     """`overtaken`: a later event of the same person was delivered, so this one is not sent again."""
+
+    model_config = example(
+        webhook="crm",
+        event_id="evt_0R3M7K2QX9T1A",
+        event="unsubscribed",
+        at="2026-11-22T10:00:00Z",
+        dead_at="2026-11-25T10:00:00Z",
+        tries=13,
+        failure="status 503",
+        overtaken=False,
+    )
 
     webhook: str
     event_id: str

@@ -39,13 +39,15 @@ LOOK_SECONDS = 0.25
 MAX_TOGETHER = 64
 READERS = 2
 LONG_READERS = 2
-LONG_READS = frozenset(("consent.verify", "consent.export", "consent.heads"))  # they walk whole chains
+LONG_READS = frozenset(("consent.verify", "consent.heads"))  # they walk whole chains
 WRITE_FAILED = "the shared database cannot be written"
 DAMAGED = "the shared database is damaged, or somebody else has changed it: put it back, or restore it from a backup"
 GONE = "the shared database was deleted or replaced: put it back under its name, from a backup if need be"
 UNREADABLE = "the shared database cannot be read: look at it and at its disk with `zegel doctor`, then do it again"
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase", "mydata.change", "mydata.erase"))
-IN_CHUNKS = frozenset(("consent.import_rows", "outcome.tell", "suppression.bounced"))
+IN_CHUNKS = frozenset(
+    ("consent.export", "consent.import_rows", "consent.records", "outcome.tell", "suppression.bounced")
+)
 
 Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]", str]  # operation, arguments, its answer, who asks
 

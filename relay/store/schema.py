@@ -1,174 +1,155 @@
-"""The shared database, once, for SQLite and PostgreSQL: directory, consent ledger, suppression, audit.
+"""The shared database, once, for SQLite and PostgreSQL: directory, consent ledger, suppression.
 
 Times are seconds since the epoch, UTC (0.0: never). Documents are JSON text. Keyed hashes are 16 octets. Which
-column holds what, why and for how long is in `datamap.toml`, and a test holds the two together (GDPR-1).
+column holds what, why and for how long is in `datamap.toml`, and a test holds the two together (GDPR-1). The rest is in
+relay.store.requests, and known here too.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    UniqueConstraint,
+from relay.store.columns import ID, flag, metadata, of_tenant, row_id, text, time
+from relay.store.requests import (
+    access_code,
+    address_change,
+    api_key,
+    audit,
+    idempotency,
+    import_place,
+    refusal_tally,
+    tenant_told,
+    webhook,
+    webhook_event,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-# SQLite numbers rows by itself only where the type is exactly INTEGER.
-_ID = BigInteger().with_variant(Integer, "sqlite")
-
-
-def _id() -> Column[int]:
-    return Column("id", _ID, primary_key=True, autoincrement=True)
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False, server_default="")
-
-
-def _time(name: str) -> Column[float]:
-    return Column(name, Double, nullable=False, server_default="0")
-
-
-def _flag(name: str) -> Column[bool]:
-    return Column(name, Boolean(create_constraint=False), nullable=False, server_default="0")
-
-
-def _tenant(**options: Any) -> Column[int]:
-    return Column("tenant_id", _ID, ForeignKey("tenant.id"), nullable=False, **options)
-
+__all__ = [
+    "access_code",
+    "address_change",
+    "api_key",
+    "audit",
+    "idempotency",
+    "import_place",
+    "metadata",
+    "refusal_tally",
+    "tenant_told",
+    "webhook",
+    "webhook_event",
+]
 
 tenant = Table(
     "tenant",
     metadata,
-    _id(),
+    row_id(),
     Column("name", Text, nullable=False, unique=True),
-    _text("legal_name"),
+    text("legal_name"),
     Column("kind", Text, nullable=False, server_default="company"),  # company | charity | government
-    _text("category"),
-    _flag("sensitive_audience"),
+    text("category"),
+    flag("sensitive_audience"),
     Column("language", Text, nullable=False, server_default="nl"),
-    _text("contact"),
-    _text("postal_address"),
+    text("contact"),
+    text("postal_address"),
     Column(
         "refusal_letters", Boolean(create_constraint=False), nullable=False, server_default="1"
     ),  # of refusals, to the contact
-    _flag("suspended"),
-    _text("suspended_reason"),
-    _time("suspension_at"),  # of the last suspension or release: the later word counts on every gateway (THROTTLE-9)
-    _flag("suspension_told"),  # the contact has been written to
+    flag("suspended"),
+    text("suspended_reason"),
+    time("suspension_at"),  # of the last suspension or release: the later word counts on every gateway (THROTTLE-9)
+    flag("suspension_told"),  # the contact has been written to
     # What this tenant may import beyond its own consents; all off until the operator says so.
-    _flag("allow_third_party"),  # CONSENT-7
-    _flag("allow_published"),  # CONSENT-9
-    _flag("allow_non_eea"),  # CONSENT-9
-    _text("free_tier_reason"),  # CONSENT-6: a text switches it on
-    _flag("german_proof"),  # web forms then need IP and user agent
-    _time("created_at"),
+    flag("allow_third_party"),  # CONSENT-7
+    flag("allow_published"),  # CONSENT-9
+    flag("allow_non_eea"),  # CONSENT-9
+    text("free_tier_reason"),  # CONSENT-6: a text switches it on
+    flag("german_proof"),  # web forms then need IP and user agent
+    time("created_at"),
 )
 
 domain = Table(
     "domain",
     metadata,
-    _id(),
-    _tenant(),
+    row_id(),
+    of_tenant(),
     Column("name", Text, nullable=False, index=True),
     Column("challenge", Text, nullable=False),  # what the TXT record must say (ID-1)
-    _time("verified_at"),
-    _time("vouched_at"),
-    _text("vouched_by"),
-    _time("created_at"),
+    time("verified_at"),
+    time("vouched_at"),
+    text("vouched_by"),
+    time("created_at"),
     UniqueConstraint("tenant_id", "name"),
 )
 
 purpose = Table(
     "purpose",
     metadata,
-    _id(),
-    _tenant(),
+    row_id(),
+    of_tenant(),
     Column("name", Text, nullable=False),
     Column("optin_key", Text, nullable=False, unique=True),  # of POST /optin/{purpose-key}
-    _text("controller"),
-    _text("category"),
-    _text("title_nl"),
-    _text("title_en"),
-    _time("created_at"),
+    text("controller"),
+    text("category"),
+    text("title_nl"),
+    text("title_en"),
+    time("created_at"),
     UniqueConstraint("tenant_id", "name"),
 )
 
 credential = Table(
     "credential",
     metadata,
-    _id(),
-    _tenant(index=True),
+    row_id(),
+    of_tenant(index=True),
     Column("name", Text, nullable=False, unique=True),
     Column("stream", Text, nullable=False),  # marketing | transactional | personal
-    _text("purpose"),
+    text("purpose"),
     Column("from_addresses", Text, nullable=False, server_default="[]"),
-    _flag("null_sender"),
+    flag("null_sender"),
     Column("key_id", Integer, nullable=False),
     Column("digest", LargeBinary, nullable=False),
-    _time("created_at"),
-    _time("revoked_at"),
-    _flag("suspended"),
-    _text("suspended_reason"),
-    _time("suspension_at"),
-    _flag("suspension_told"),
+    time("created_at"),
+    time("revoked_at"),
+    flag("suspended"),
+    text("suspended_reason"),
+    time("suspension_at"),
+    flag("suspension_told"),
     Column("warmup_behind", Integer, nullable=False, server_default="0"),
-    _time("alarm_at"),
+    time("alarm_at"),
 )
 
 dkim_key = Table(
     "dkim_key",
     metadata,
-    _id(),
-    _tenant(index=True),
+    row_id(),
+    of_tenant(index=True),
     Column("domain", Text, nullable=False),
     Column("selector", Text, nullable=False),
     Column("algorithm", Text, nullable=False),  # rsa-sha256 | ed25519-sha256
     Column("state", Text, nullable=False),  # inactive | active | retired
     Column("record", Text, nullable=False),  # the TXT value to publish
-    _time("created_at"),
-    _time("activated_at"),
-    _text("vouched_by"),
-    _time("checked_at"),
-    _time("mismatch_since"),  # DKIM-8: first of the authoritative mismatches in a row
+    time("created_at"),
+    time("activated_at"),
+    text("vouched_by"),
+    time("checked_at"),
+    time("mismatch_since"),  # DKIM-8: first of the authoritative mismatches in a row
     UniqueConstraint("domain", "selector"),
 )
 
 policy_mode = Table(
     "policy_mode",
     metadata,
-    _tenant(primary_key=True),
+    of_tenant(primary_key=True),
     Column("policy", Text, primary_key=True),
     Column("stream", Text, primary_key=True),  # "" means every stream
     Column("mode", Text, nullable=False),  # off | observe | enforce | "" (only settings)
     Column("settings", Text, nullable=False, server_default="{}"),
-    _time("changed_at"),
+    time("changed_at"),
 )
 
 told_outcome = Table(
     "told_outcome",
     metadata,
     Column("key", LargeBinary, primary_key=True),  # keyed hash of message, address and what became of it
-    _tenant(),
+    of_tenant(),
     Column("at", Double, nullable=False, index=True),
     sqlite_with_rowid=False,
 )
@@ -176,72 +157,43 @@ told_outcome = Table(
 own_limit = Table(
     "own_limit",
     metadata,
-    _tenant(primary_key=True),
+    of_tenant(primary_key=True),
     Column("scope", Text, primary_key=True),  # tenant | stream | credential | domain
     Column("subject", Text, primary_key=True),  # which of these; "" for the tenant
     Column("name", Text, primary_key=True),
-    Column("value", _ID, nullable=False),  # 0: no limit
-    _time("changed_at"),
-)
-
-api_key = Table(
-    "api_key",
-    metadata,
-    _id(),
-    _tenant(),
-    Column("name", Text, nullable=False),
-    Column("key_id", Integer, nullable=False),
-    Column("digest", LargeBinary, nullable=False, unique=True),
-    _time("created_at"),
-    _time("revoked_at"),
-    Column("scopes", Text, nullable=False, server_default="all"),  # space separated
-    _time("expires_at"),
-    _time("used_at"),  # the day
-    UniqueConstraint("tenant_id", "name"),
-)
-
-idempotency = Table(
-    "idempotency",
-    metadata,
-    Column("key", LargeBinary, primary_key=True),  # keyed hash of the tenant and its word
-    _tenant(),
-    Column("request", LargeBinary, nullable=False),  # keyed hash of what was asked
-    Column("at", Double, nullable=False, index=True),
-    Column("begun_at", Double, nullable=False),  # of the run that holds it; 0: none does
-    Column("status", Integer, nullable=False, server_default="0"),  # 0: not answered yet
-    Column("answer", LargeBinary),  # sealed
-    sqlite_with_rowid=False,
+    Column("value", ID, nullable=False),  # 0: no limit
+    time("changed_at"),
 )
 
 subject = Table(
     "subject",
     metadata,
-    _id(),
-    _tenant(),
+    row_id(),
+    of_tenant(),
     Column("hash", LargeBinary, nullable=False, index=True),
     Column("key_id", Integer, nullable=False),  # of the keyring key that wraps
     Column("wrapped", LargeBinary),  # NULL: erased (CONSENT-14)
-    _time("erased_at"),
+    time("erased_at"),
 )
 
 consent_text = Table(
     "consent_text",
     metadata,
-    _tenant(primary_key=True),
+    of_tenant(primary_key=True),
     Column("hash", LargeBinary, primary_key=True),  # SHA-256 of language, NUL, text
     Column("language", Text, nullable=False),
     Column("text", Text, nullable=False),
-    _time("first_seen_at"),
+    time("first_seen_at"),
 )
 
 consent_event = Table(
     "consent_event",
     metadata,
-    _tenant(primary_key=True),
-    Column("seq", _ID, primary_key=True, autoincrement=False),
+    of_tenant(primary_key=True),
+    Column("seq", ID, primary_key=True, autoincrement=False),
     Column("event", Text, nullable=False),  # requested given confirmed changed withdrawn objected restricted erased ...
     Column("at", Double, nullable=False),
-    Column("subject_id", _ID, ForeignKey("subject.id"), nullable=False, index=True),
+    Column("subject_id", ID, ForeignKey("subject.id"), nullable=False, index=True),
     Column("key", LargeBinary, nullable=False),  # of consent_state; b"" where the event is not about one address
     Column("purpose", Text, nullable=False),  # "" means every purpose
     Column("clear", Text, nullable=False),
@@ -254,7 +206,7 @@ consent_event = Table(
     Column("content_hash", LargeBinary, nullable=False),
     Column("prev_hash", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
-    _time("expired_at"),  # retention took the content; sequence and hashes stay
+    time("expired_at"),  # retention took the content; sequence and hashes stay
     Index("ix_consent_event_tenant_id_purpose", "tenant_id", "purpose"),
     sqlite_with_rowid=False,
 )
@@ -262,8 +214,8 @@ consent_event = Table(
 ledger_head = Table(
     "ledger_head",
     metadata,
-    _tenant(primary_key=True, autoincrement=False),
-    Column("seq", _ID, nullable=False),
+    of_tenant(primary_key=True, autoincrement=False),
+    Column("seq", ID, nullable=False),
     Column("hash", LargeBinary, nullable=False),
 )
 
@@ -271,21 +223,21 @@ consent_state = Table(
     "consent_state",
     metadata,
     Column("key", LargeBinary, primary_key=True),
-    _tenant(),
+    of_tenant(),
     Column("status", Text, nullable=False),
     Column("basis", Text, nullable=False),
-    _time("given_at"),
-    _time("confirmed_at"),
-    _time("expires_at"),
-    _text("controller"),
-    _text("category"),
-    _text("sale_kind"),
-    _time("sale_at"),
+    time("given_at"),
+    time("confirmed_at"),
+    time("expires_at"),
+    text("controller"),
+    text("category"),
+    text("sale_kind"),
+    time("sale_at"),
     Column("provenance", Text, nullable=False, server_default="own"),
-    _text("jurisdiction"),
-    _flag("sensitive"),
-    Column("event", _ID, nullable=False),
-    _time("ended_at"),
+    text("jurisdiction"),
+    flag("sensitive"),
+    Column("event", ID, nullable=False),
+    time("ended_at"),
     Column(
         "proof", LargeBinary, nullable=False
     ),  # 8 octets of the record's keyed hash: the same row twice is one event
@@ -298,12 +250,12 @@ suppression = Table(
     Column("key", LargeBinary, primary_key=True),
     Column("scope", Text, primary_key=True),  # all | a purpose
     Column("reason", Text, primary_key=True),  # objection | bounce | complaint | restriction
-    _tenant(),
+    of_tenant(),
     Column("at", Double, nullable=False),
-    _time("expires_at"),  # bounces only (REP-3)
-    _text("lifted"),  # purposes, space separated, that the person confirmed since; of scope "all" only (CONSENT-11)
-    _text("source"),
-    Column("subject_id", _ID, ForeignKey("subject.id")),
+    time("expires_at"),  # bounces only (REP-3)
+    text("lifted"),  # purposes, space separated, that the person confirmed since; of scope "all" only (CONSENT-11)
+    text("source"),
+    Column("subject_id", ID, ForeignKey("subject.id")),
     Column("sealed", LargeBinary),  # the address, readable until the subject's key is erased
     Index("ix_suppression_tenant_id_at", "tenant_id", "at"),
     sqlite_with_rowid=False,
@@ -313,107 +265,11 @@ confirm_request = Table(
     "confirm_request",
     metadata,
     Column("key", LargeBinary, primary_key=True),  # that of consent_state
-    _tenant(),
+    of_tenant(),
     Column("purpose", Text, nullable=False),
     Column("requested_at", Double, nullable=False),
     Column("mails_sent", Integer, nullable=False, server_default="0"),
-    Column("subject_id", _ID, ForeignKey("subject.id"), nullable=False),
-    Column("event", _ID, nullable=False),
+    Column("subject_id", ID, ForeignKey("subject.id"), nullable=False),
+    Column("event", ID, nullable=False),
     sqlite_with_rowid=False,
-)
-
-access_code = Table(
-    "access_code",
-    metadata,
-    Column("key", LargeBinary, primary_key=True),  # keyed hash of the person, as in the link
-    _tenant(),
-    Column("code", LargeBinary, nullable=False),  # keyed hash of address and code; b"" where none counts
-    _time("expires_at"),
-    Column("wrong", Integer, nullable=False, server_default="0"),
-    _time("locked_until"),
-    Column("mails_sent", Integer, nullable=False, server_default="0"),  # within an hour from mails_since
-    _time("mails_since"),
-    Column("asked_at", Double, nullable=False, index=True),
-    sqlite_with_rowid=False,
-)
-
-address_change = Table(
-    "address_change",
-    metadata,
-    Column("key", LargeBinary, primary_key=True),  # keyed hash of the person
-    _tenant(),
-    Column("subject_id", _ID, ForeignKey("subject.id"), nullable=False),
-    Column("sealed", LargeBinary, nullable=False),  # the old address and the new one
-    Column("requested_at", Double, nullable=False, index=True),
-    Column("mails_sent", Integer, nullable=False, server_default="0"),  # within a day from mails_since
-    _time("mails_since"),
-    sqlite_with_rowid=False,
-)
-
-refusal_tally = Table(
-    "refusal_tally",
-    metadata,
-    _tenant(primary_key=True),
-    Column("rule", Text, primary_key=True),
-    Column("kind", Text, primary_key=True),  # refused | held
-    Column("count", _ID, nullable=False),
-    Column("first_at", Double, nullable=False),
-)
-
-tenant_told = Table(
-    "tenant_told",
-    metadata,
-    _tenant(primary_key=True),
-    Column("kind", Text, primary_key=True),  # first: of a rule | digest: of a day
-    Column("about", Text, primary_key=True),
-    Column("at", Double, nullable=False),
-)
-
-webhook = Table(
-    "webhook",
-    metadata,
-    _id(),
-    _tenant(),
-    Column("name", Text, nullable=False),
-    Column("url", Text, nullable=False),
-    _text("events"),  # space separated; "": all
-    _flag("with_address"),
-    Column("secret", LargeBinary, nullable=False),  # sealed with the keyring, as is the one before
-    Column("secret_before", LargeBinary),
-    _time("before_until"),  # so long both sign
-    _time("created_at"),
-    _time("called_at"),  # somebody asked for a try now
-    _time("answered_at"),
-    _text("failure"),  # of the last try; "" where it was taken
-    UniqueConstraint("tenant_id", "name"),
-)
-
-webhook_event = Table(
-    "webhook_event",
-    metadata,
-    _id(),  # the order in which it happened
-    Column("webhook_id", _ID, ForeignKey("webhook.id"), nullable=False),
-    _tenant(),
-    Column("event_id", Text, nullable=False, unique=True),
-    Column("subject", LargeBinary, nullable=False),  # keyed hash: events of one person keep their order
-    Column("at", Double, nullable=False, index=True),
-    Column("body", LargeBinary, nullable=False),  # sealed with the keyring
-    Column("tries", Integer, nullable=False, server_default="0"),
-    _time("due_at"),
-    _text("failure"),
-    _time("dead_at"),  # since when it is not tried any more
-    _flag("overtaken"),  # dead, and a later event of the person was delivered since
-    Index("ix_webhook_event_line", "webhook_id", "dead_at", "tries", "id"),
-    Index("ix_webhook_event_webhook_id_subject_id", "webhook_id", "subject", "id"),
-)
-
-audit = Table(
-    "audit",
-    metadata,
-    _id(),
-    Column("at", Double, nullable=False, index=True),
-    Column("actor", Text, nullable=False),
-    Column("op", Text, nullable=False),
-    Column("tenant_id", _ID, nullable=False, server_default="0"),
-    Column("detail", Text, nullable=False),  # JSON; an address appears as its keyed hash only
 )

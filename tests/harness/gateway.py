@@ -31,6 +31,7 @@ from tests.harness.stable import STABLE, Forked
 START_SECONDS = 60.0
 SENDER = "info@sender.example"
 AGREED = ("ann@dest.example", "bob@dest.example")
+UNCONFIRMED = "hans@dest.de"  # agreed as well, where that must be confirmed (CONSENT-8)
 PACE = {f"{scope}_messages_per_minute": 1_000_000 for scope in ("personal", "transactional", "marketing")} | {
     f"{scope}_messages_per_minute": 1_000_000 for scope in ("stream", "tenant", "domain", "client")
 }
@@ -130,7 +131,7 @@ class Gateway:
             owner.call("tenant.add", {"name": "gone", "legal_name": "Gone BV", "language": "en"})
             self._login(owner, "suspended", tenant="gone", stream="personal")
             owner.call("tenant.suspend", {"name": "gone"})
-            rows = [consent_row(address) for address in AGREED]
+            rows = [consent_row(address) for address in (*AGREED, UNCONFIRMED)]
             result = owner.call("consent.import_rows", {"tenant": "shop", "rows": rows})
             assert not result["refused"], result
 

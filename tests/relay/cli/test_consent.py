@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from relay.cli.client import Link
+from relay.cli.consent_import import Refused
+from relay.cli.trouble import DOWN, Trouble
 from tests.relay.cli.conftest import COLUMNS, Zegel, consents
 
 
@@ -133,3 +140,139 @@ def test_a_person_is_erased_after_a_question(shop: Zegel, tmp_path: Path) -> Non
     again = shop("consent", "import", "shop", tmp_path / "in.csv", "--json")
     assert again.code == 1 and again.json["errors"][0]["reason"] == "objected"
     assert shop("privacy", "erase", "nobody", "ann@example.net", "--yes").code == 1
+
+
+def test_a_proof_as_a_page(shop: Zegel, tmp_path: Path) -> None:
+    shop.ask("consent", "import", "shop", consents(tmp_path / "in.csv", ["ann@example.net"]))
+    page = tmp_path / "ann.html"
+    told = shop("consent", "proof", "shop", "ann@example.net", "--html", page)
+    assert told.code == 0 and str(page) in told.out
+    assert page.read_text().startswith("<!doctype html>") and "Ja, graag" in page.read_text()
+    assert page.stat().st_mode & 0o077 == 0, "personal data"
+    assert shop("consent", "proof", "shop", "ann@example.net", "--html", page).code == 3, "nothing is overwritten"
+    told = shop("consent", "proof", "shop", "ann@example.net")
+    assert "newsletter: advertising counted [CONSENT-1]" in told.out
+
+
+def test_an_export_as_csv_is_an_import(shop: Zegel, tmp_path: Path) -> None:
+    shop.ask(
+        "consent",
+        "import",
+        "shop",
+        consents(tmp_path / "in.csv", ["ann@example.net", "bob@example.net", "eve@example.net"]),
+    )
+    shop.ask("consent", "withdraw", "shop", "eve@example.net")
+    file = tmp_path / "out.csv"
+    assert shop.ask("consent", "export", "shop", file) == {
+        "tenant": "shop",
+        "file": str(file),
+        "rows": 2,
+        "left_out": [],
+    }
+    assert file.stat().st_mode & 0o077 == 0, "personal data"
+    assert "eve@" not in file.read_text()
+    assert shop("consent", "export", "shop", "--format", "csv").out == file.read_text()
+    again = shop.ask("consent", "import", "shop", file)
+    assert (again["imported"], again["unchanged"], again["refused"]) == (2, 2, 0)
+    asked = shop("consent", "export", "shop", "--format", "csv", "--json")
+    assert asked.code == 2 and "name a file" in asked.err
+    shop.ask("tenant", "set", "shop", "--german-proof")
+    part = shop("consent", "export", "shop", tmp_path / "part.csv")
+    assert part.code == 1 and "left out: 2, where evidence_ip is needed" in part.err, "the import would refuse them"
+
+
+def test_every_refused_row_is_in_the_report(shop: Zegel, tmp_path: Path) -> None:
+    """One row a reason, in the order of the file, whoever refused it: the reader of the file or the owner."""
+    addresses = [f"person{number}@example.net" for number in range(1_100)]
+    for number in (3, 600, 1_000):
+        addresses[number] = "broken"
+    file = consents(tmp_path / "in.csv", addresses)
+    lines = file.read_text().splitlines()
+    lines[10] += ",one,too,many"
+    lines[700] = lines[700].replace("newsletter", "nothing").replace(",NL,", ",Nederland,")
+    file.write_text("\n".join(lines) + "\n")
+    report = tmp_path / "refused.csv"
+    told = shop("consent", "import", "shop", file, "--report", report)
+    assert told.code == 1 and "1095 imported, 5 refused." in told.out and str(report) in told.out
+    rows = list(csv.DictReader(report.read_text().splitlines()))
+    assert [(int(row["line"]), row["field"]) for row in rows] == [
+        (5, "email"), (11, ""), (602, "email"), (701, "purpose"), (701, "jurisdiction"), (1002, "email"),
+    ]  # fmt: skip
+    assert all(row["reason"] for row in rows) and "@" not in report.read_text(), "a line number is no address"
+    assert report.stat().st_mode & 0o077 == 0
+    assert shop("consent", "import", "shop", file, "--report", report).code == 3, "nothing is overwritten"
+    answer = shop("consent", "import", "shop", file, "--json").json
+    assert [error["line"] for error in answer["errors"]] == [int(row["line"]) for row in rows]
+
+
+def test_refused_rows_without_number_stay_out_of_the_memory(tmp_path: Path) -> None:
+    """Two hundred thousand of them: what is held at once is the first fifty."""
+    errors = [{"line": number, "field": "email", "reason": "is not an e-mail address: é"} for number in range(500)]
+    tracemalloc.start()
+    with Refused(tmp_path / "refused.csv", keep=True) as refused:
+        for _ in range(400):
+            refused.add(errors)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        out = io.StringIO()
+        refused.write_json({"imported": 0, "unchanged": 0, "refused": 200_000}, out)
+    assert peak < 8 << 20, peak
+    told = json.loads(out.getvalue())
+    assert (len(told["errors"]), told["refused"], told["errors"][-1]["line"]) == (200_000, 200_000, 499)
+    assert len((tmp_path / "refused.csv").read_text().splitlines()) == 200_001
+
+
+class Breaks:
+    """Counts the chunks of imports, and breaks off at one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.chunks: list[int] = []
+        self.at = 0
+        call = Link.call
+
+        def counted(link: Link, op: str, args: Any) -> Any:
+            if op == "consent.import_rows":
+                if len(self.chunks) + 1 == self.at:
+                    raise Trouble(DOWN, "the gateway is away")
+                self.chunks.append(args["rows"][0]["line"])
+            return call(link, op, args)
+
+        monkeypatch.setattr(Link, "call", counted)
+
+    def first_lines(self) -> list[int]:
+        """Of the chunks since the last question."""
+        lines, self.chunks, self.at = self.chunks, [], 0
+        return lines
+
+
+def test_an_import_that_broke_off_goes_on(shop: Zegel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = [f"person{number}@example.net" for number in range(1_800)]
+    addresses[7] = "broken"
+    file = consents(tmp_path / "in.csv", addresses)
+    breaks = Breaks(monkeypatch)
+
+    def broken_off() -> None:
+        breaks.at = 3
+        assert shop("consent", "import", "shop", file).code == 3
+        assert breaks.first_lines() == [2, 502]
+
+    broken_off()
+    told = shop("consent", "import", "shop", file, "--json")
+    assert breaks.first_lines() == [1002, 1502]
+    assert told.code == 1, "one row was refused, before it broke off"
+    assert told.json == {"imported": 1_799, "unchanged": 0, "refused": 1, "resumed_after_line": 1_001, "errors": []}
+    again = shop("consent", "import", "shop", file, "--json")
+    assert breaks.first_lines() == [2, 502, 1002, 1502], "it had come to its end"
+    assert (again.json["unchanged"], [error["line"] for error in again.json["errors"]]) == (1_799, [9])
+    broken_off()
+    said = shop("consent", "import", "shop", file).out
+    assert "Going on after line 1001" in said and "1 rows refused before are told with --restart" in said
+    breaks.first_lines()
+    broken_off()
+    told = shop("consent", "import", "shop", file, "--restart", "--json")
+    assert breaks.first_lines()[0] == 2 and [error["line"] for error in told.json["errors"]] == [9]
+    broken_off()
+    file.write_text(file.read_text().replace("broken", "mended@example.net"))
+    told = shop("consent", "import", "shop", file, "--json")
+    assert breaks.first_lines()[0] == 2, "another file now"
+    assert told.code == 0 and told.json["imported"] == 1_800

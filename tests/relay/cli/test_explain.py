@@ -56,6 +56,39 @@ def test_who_lacks_consent_is_refused_at_rcpt_and_the_rest_goes_on(reader: Zegel
     assert (consent["action"], consent["reason"]) == ("reject", "consent.missing")
 
 
+@pytest.mark.parametrize(
+    ("language", "advice"), [("en", "Send a confirmation mail"), ("nl", "Stuur een bevestigingsmail")]
+)
+def test_who_did_not_confirm_where_that_is_asked_is_told_so(
+    shop: Zegel, tmp_path: Path, language: str, advice: str
+) -> None:
+    """CONSENT-8: by the end of the address, until the tenant does without; `consent-not-confirmed.smtp` shows it live."""
+    shop.ask("tenant", "set", "shop", "--language", language)
+    shop.ask("consent", "import", "shop", consents(tmp_path / "in.csv", ["hans@example.de"]))
+    (tmp_path / "news.eml").write_text(NEWSLETTER)
+    answer = explain(shop, "hans@example.de")
+    assert answer.code == 1 and answer.json["reply"].startswith("550 5.7.1 [CONSENT-8]"), answer
+    assert advice in answer.json["reply"]
+    (row,) = answer.json["recipients"]
+    assert (row["action"], row["rule"]) == ("reject", "CONSENT-8")
+    shop.ask("policy", "mode", "shop", "consent", "--set", "double_optin=[]")
+    assert explain(shop, "hans@example.de").json["action"] == "accept"
+
+
+def test_a_question_to_confirm_goes_where_the_newsletter_may_not(shop: Zegel, tmp_path: Path) -> None:
+    """CONSENT-8, CLASS-7: the way out that the refusal names is open: ask, confirm by mail, and only then the rest."""
+    shop.ask("consent", "import", "shop", consents(tmp_path / "in.csv", ["hans@example.de"]))
+    (tmp_path / "news.eml").write_text(NEWSLETTER)
+    text = "You asked for our newsletter. Confirm: https://shop.example/confirm/1\n"
+    head = "From: News <news@shop.example>\nTo: hans@example.de\nSubject: Please confirm\nX-Zegel-Class: confirm\n\n"
+    (tmp_path / "confirm.eml").write_text(head + text)
+    assert explain(shop, "hans@example.de", file="confirm.eml").json["action"] == "reject"
+    shop.ask("consent", "request", "shop", "hans@example.de", "--purpose", "newsletter")
+    assert explain(shop, "hans@example.de", file="confirm.eml").json["action"] == "accept"
+    (row,) = explain(shop, "hans@example.de").json["recipients"]
+    assert (row["action"], row["rule"]) == ("reject", "CONSENT-8")
+
+
 def test_a_mail_for_nobody_is_refused_with_the_reply_of_rcpt(reader: Zegel) -> None:
     answer = explain(reader, "zoe@example.com")
     assert answer.code == 1 and answer.json["action"] == "reject"

@@ -13,7 +13,7 @@ import pytest
 
 from relay.cli.demo_setup import config_text
 from relay.cli.output import moment
-from tests.harness.gateway import AGREED, MESSAGE, Gateway
+from tests.harness.gateway import AGREED, MESSAGE, UNCONFIRMED, Gateway
 from tests.relay.cli.conftest import Zegel, consents
 
 IN_FORCE_SECONDS = 2.0  # contract, "Command line"
@@ -89,6 +89,7 @@ NEWS = (
     [
         ("marketing", NEWS, [AGREED[0]]),
         ("marketing", NEWS, ["zoe@dest.example"]),
+        ("marketing", NEWS, [UNCONFIRMED]),
         ("marketing", MESSAGE, [AGREED[0]]),
         ("personal", MESSAGE, ["ann@dest.example"]),
         ("personal", MESSAGE.replace(b"sender.example", b"bank.example"), ["ann@dest.example"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relay.consent.admit import SAME_TIME_ROWS
-from relay.consent.importer import batches, read
+from relay.consent.importer import MAX_LINE_BYTES, batches, read
 
 NAMES = "email,purpose,basis,method,source,given_at,text,text_language,policy_url,jurisdiction,provenance,sensitive_audience"
 LINE = "{email},newsletter,consent,web_form,https://s.example,2026-01-01T10:00:00Z,Ja,nl,https://s.example/p,NL,own,no"
@@ -157,8 +158,8 @@ def test_batches_have_a_size_and_tell_how_far_they_are() -> None:
     content = _csv(*(LINE.format(email=f"p{number}@example.net") for number in range(23)))
     found = list(read(io.BytesIO(content), size=10))
     assert [len(batch.rows) for batch in found] == [10, 10, 3]
-    assert [batch.done_bytes for batch in found] == sorted(batch.done_bytes for batch in found)
-    assert found[-1].done_bytes == len(content)
+    assert [batch.done for batch in found] == sorted(batch.done for batch in found)
+    assert found[-1].done == (len(content), 24)
 
 
 def test_a_bought_list_with_one_time_for_all_is_held(tmp_path: Path) -> None:
@@ -186,3 +187,36 @@ def test_a_line_that_names_a_key_twice_is_refused() -> None:
     rows, refused = _read(b'{"email": "ann@example.net"}\n' + twice)
     assert rows == [(1, "ann@example.net")]
     assert refused == [(2, "", "the line names the same key twice: write each once")]
+
+
+ROWS = [LINE.format(email=f"p{number}@example.net") for number in range(9)]
+ODD = [
+    *ROWS[:3],
+    ROWS[3].replace('"', '"a\n\nb ', 1),
+    "",
+    "too,few",
+    ROWS[4],
+    "x" * (MAX_LINE_BYTES * 2 + 7),
+    *ROWS[5:],
+    '"open',
+]
+FILES = {
+    "csv": _csv(*ROWS),
+    "odd": _csv(*ODD),
+    "bom and semicolons": codecs.BOM_UTF8 + _csv(*ODD).replace(b",", b";"),
+    "json": b"\n".join(
+        [b'{"email": "a"}', b"", b'{"email": "b"}', b"{", b'"' + b"x" * (MAX_LINE_BYTES * 2 + 7), b'{"email": "c"}']
+    ),
+    "json with bom": codecs.BOM_UTF8 + b'{"email": "a"}\n{"email": "b"}\n{"email": "a", "email": "b"}\n',
+}
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("name", FILES)
+def test_from_the_end_of_each_batch_on_the_rest_is_the_same(tmp_path: Path, name: str, size: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(FILES[name])
+    found = list(batches(path, size=size))
+    assert found and found[-1].done.done_bytes <= len(FILES[name])
+    for number, batch in enumerate(found, 1):
+        assert list(batches(path, size=size, start=batch.done)) == found[number:], number

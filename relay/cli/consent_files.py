@@ -1,0 +1,105 @@
+"""What `zegel consent export` writes: page by page, since a ledger may be larger than the memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+import typer
+
+from relay.cli.output import print_json, say
+from relay.cli.private import open_private
+from relay.cli.trouble import NO, WRONG_USE, Trouble
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from relay.cli.client import Link
+    from relay.cli.frame import Frame
+
+
+def export_to(frame: Frame, tenant: str, file: Path | None, *, as_csv: bool) -> None:
+    """The ledger of a tenant into a new file, or to standard output."""
+    if as_csv and file is None and frame.as_json:
+        raise Trouble(WRONG_USE, "CSV is no JSON: name a file for it, or leave out --json")
+    left_out: Counter[tuple[str, str]] = Counter()
+    with frame.link() as link:
+        if file is None:
+            if as_csv:
+                _write_csv(link, tenant, sys.stdout, left_out)
+            else:
+                (_write_object if frame.as_json else _write_lines)(link, tenant, sys.stdout)
+        else:
+            with open_private(file) as target:
+                count = _write_csv(link, tenant, target, left_out) if as_csv else _write_lines(link, tenant, target)
+    if file is not None:
+        _tell(frame, tenant, file, count, left_out=left_out if as_csv else None)
+    for (field, reason), count in sorted(left_out.items()):
+        sys.stderr.write(f"left out: {count}, where {field} {reason}\n")
+    if left_out:
+        raise typer.Exit(NO)
+
+
+def _tell(frame: Frame, tenant: str, file: Path, count: int, *, left_out: Counter[tuple[str, str]] | None) -> None:
+    told: dict[str, Any] = {"tenant": tenant, "file": str(file)}
+    if left_out is None:
+        told["events"] = count
+    else:
+        told["rows"] = count
+        told["left_out"] = [
+            {"field": field, "reason": reason, "records": number}
+            for (field, reason), number in sorted(left_out.items())
+        ]
+    if frame.as_json:
+        print_json(told)
+    else:
+        say(f"{count} {'events' if left_out is None else 'records'} in {file}.")
+
+
+def _write_csv(link: Link, tenant: str, target: IO[str], left_out: Counter[tuple[str, str]]) -> int:
+    """What holds now in the columns of the import; how many rows."""
+    from relay.consent.rows import COLUMNS
+
+    count = 0
+    writer = csv.DictWriter(target, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for page in _pages(link, "consent.records", tenant):
+        writer.writerows(page["rows"])
+        count += len(page["rows"])
+        for row in page["left_out"]:
+            left_out[row["field"], row["reason"]] += row["records"]
+    return count
+
+
+def _write_lines(link: Link, tenant: str, target: IO[str]) -> int:
+    """An event a line, then the head; how many events."""
+    count = 0
+    for page in _pages(link, "consent.export", tenant):
+        for event in page["events"]:
+            target.write(json.dumps(event, ensure_ascii=False) + "\n")
+        count += len(page["events"])
+    target.write(json.dumps({"head": page["head"]}) + "\n")
+    return count
+
+
+def _write_object(link: Link, tenant: str, target: IO[str]) -> None:
+    """The same as one JSON value."""
+    start = f'{{"tenant": {json.dumps(tenant)}, "events": ['
+    for page in _pages(link, "consent.export", tenant):
+        for event in page["events"]:
+            target.write(start + "\n" + json.dumps(event, ensure_ascii=False))
+            start = ","
+    target.write(f'{"" if start == "," else start}\n], "head": {json.dumps(page["head"])}}}\n')
+
+
+def _pages(link: Link, op: str, tenant: str) -> Iterator[dict[str, Any]]:
+    """At least one; the last one has the head of the chain as it is behind its events."""
+    after: int | None = 0
+    while after is not None:
+        page = link.call(op, {"tenant": tenant, "after": after})
+        yield page
+        after = page["next"]

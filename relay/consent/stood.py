@@ -1,0 +1,39 @@
+"""What was suppressed at a past date: a fold over the events of one person, as `relay.consent.state` is for consent.
+
+The store of `relay.consent.suppression` knows the present only. Bounces are no events: nobody said anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from relay.consent.ledger import Past
+from relay.consent.suppression import ALL, OBJECTIONS, Standing
+
+_STOPS = {"withdrawn": "objection", "objected": "objection", "restricted": "restriction"}
+
+
+def stood(events: Iterable[Past]) -> list[Standing]:
+    """The suppressions that stood after these events, in the order in which they came."""
+    entries: dict[tuple[str, str], Standing] = {}
+    for past in events:
+        scope = past.purpose or ALL
+        if past.event in _STOPS and not past.key:  # with a key it is the end of one consent, which follows from it
+            reason = str(past.clear.get("reason") or _STOPS[past.event])
+            entries[scope, reason] = Standing(b"", scope, reason, past.at, 0.0, frozenset())
+        elif past.event == "unrestricted":
+            entries.pop((scope, "restriction"), None)
+        elif past.event == "confirmed":
+            _lift(entries, past.purpose)
+    return list(entries.values())
+
+
+def _lift(entries: dict[tuple[str, str], Standing], purpose: str) -> None:
+    """The person's own confirmation lifts what was said before, of this purpose only (CONSENT-11)."""
+    for name, entry in list(entries.items()):
+        if entry.reason not in OBJECTIONS or not entry.bars(purpose):
+            continue
+        if entry.scope == ALL:
+            entries[name] = entry._replace(lifted=entry.lifted | {purpose})
+        else:
+            del entries[name]
