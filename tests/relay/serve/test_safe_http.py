@@ -20,7 +20,7 @@ from relay.settings.endpoint import Networks
 from tests.harness.certificates import write_pair
 from tests.relay.serve.hook import Hook
 
-CASES = tomllib.loads((Path(__file__).parents[2] / "cases/webhook_addresses.toml").read_text())["case"]
+CASES = tomllib.loads((Path(__file__).parent / "webhook_addresses.toml").read_text())["case"]
 LOOPBACK = Networks(["127.0.0.0/8"])
 NOTHING = Networks(())
 TABLE = [
