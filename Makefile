@@ -6,7 +6,7 @@ VENV ?= .venv
 PYTHON ?= python3
 PY = $(VENV)/bin/python
 ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
 export VENV PYTHON
 
 .PHONY: run test check bench bench-scale generate lock setup setup-run clean
