@@ -102,7 +102,7 @@ class QueueOps:
             "frozen": queue.backlog.frozen,
             "corrupt": queue.corrupt,
             "segments": len(queue.shelf.segments),
-            "bytes": sum(segment.bytes for segment in list(queue.shelf.segments.values())),
+            "bytes": int(sum(segment.bytes for segment in list(queue.shelf.segments.values()))),
         }
 
     async def list(self, args: dict[str, Any]) -> Rows:
