@@ -40,6 +40,7 @@ from relay.policy.verdict import Action, Note
 from relay.scan import Scan
 from relay.settings.model import Settings
 from relay.smtp.data import fault
+from relay.smtp.desk import own_value
 from relay.smtp.line_ends import LineEnds
 from relay.spool.item import Item
 from relay.store.threads import Threads
@@ -167,6 +168,8 @@ async def _judge(
     """
     if mail.session.client_ip in settings.line_ends_mended:
         raw = LineEnds().mend(raw)
+    if mail.account.suspended:
+        return _refused_unread(_said(intake, mail, "account.suspended"), {}, mail)
     stops = _before_data(intake, listener, mail, settings.limits.max_recipients)
     left = tuple(recipient for recipient in mail.recipients if recipient.address not in stops)
     listener.forget()
@@ -234,9 +237,11 @@ def _before_data(intake: Intake, listener: _Listener, mail: Submission, most: in
         return {recipient.address: stop for recipient in mail.recipients}
     stops: dict[str, _Stop] = {}
     alone = False
+    own = own_value(mail.account, "recipients_per_message")
+    most, too_many = (own, "session.recipients_per_message") if own else (most, "session.too_many_recipients")
     for number, recipient in enumerate(mail.recipients):
         if number - len(stops) >= most:
-            stops[recipient.address] = _said(intake, mail, "session.too_many_recipients", limit=most)
+            stops[recipient.address] = _said(intake, mail, too_many, limit=most)
             continue
         envelope = mail.envelope._replace(recipients=(recipient,))
         said = intake.recipient(replace(mail, envelope=envelope, in_company=number > len(stops)), alone=alone)

@@ -45,15 +45,17 @@ def post(url: str, secret: str, body: bytes, *, at: int, key: str) -> None:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
+    deadline: Deadline | None = None
     try:
         connection.connect()
-        with Deadline(connection.sock, TIMEOUT_SECONDS) as deadline:
+        deadline = Deadline(connection.sock, TIMEOUT_SECONDS)
+        with deadline:
             connection.request("POST", target, body, headers)
             code = connection.getresponse().status
         if deadline.is_over:
             raise Away("TimeoutError")
     except (OSError, http.client.HTTPException) as error:
-        raise Away(type(error).__name__) from None
+        raise Away("TimeoutError" if deadline is not None and deadline.is_over else type(error).__name__) from None
     finally:
         connection.close()
     if code >= 300:

@@ -92,11 +92,11 @@ class Desk:
     def _may_fail(self, directory: Directory, name: str) -> int:
         """How often a login may fail from one address."""
         account = directory.account(name)
-        return (_own(account, "failed_logins_per_10_minutes") if account else 0) or self._logins.failures
+        return (own_value(account, "failed_logins_per_10_minutes") if account else 0) or self._logins.failures
 
     def _is_crowded(self, account: Account, client: str, now: float) -> bool:
         """More connections of this client are open than the account may have; this one is among them."""
-        own = _own(account, "connections_per_address")
+        own = own_value(account, "connections_per_address")
         return bool(own) and self._presence.present(f"client:{client}", now) > own
 
     async def _block(self, keys: Sequence[str], now: float) -> None:
@@ -125,7 +125,7 @@ class Desk:
         if account is None:
             return self.say("account.suspended_open", transaction.account)
         transaction.account = account
-        transaction.own_limit = _own(account, "recipients_per_message")
+        transaction.own_limit = own_value(account, "recipients_per_message")
         transaction.generation = self._generation()
         refusal = self._intake.sender(self._submission(transaction, ()))
         if refusal is not None:
@@ -194,7 +194,7 @@ def _verdict(refusal: str) -> str:
     return "reject" if refusal.startswith("5") else "defer"
 
 
-def _own(account: Account, name: str) -> int:
+def own_value(account: Account, name: str) -> int:
     """What an operator set for this account (`zegel limit set`); 0: nothing."""
     credential = account.credential
     return account.tenant.limits.strictest(name, credential.name, credential.stream.value)

@@ -213,3 +213,21 @@ def test_where_redis_counts_it_is_asked_and_not_charged(reader: Zegel, tmp_path:
         assert throttle["reason"] == "", "it goes on with what this node knows"
     finally:
         server.stop()
+
+
+def test_what_an_operator_set_for_a_login_holds_here_too(reader: Zegel, tmp_path: Path) -> None:
+    """It was taken here, and the session said 452 and 525."""
+    reader.ask("consent", "import", "shop", consents(tmp_path / "more.csv", ["bob@example.net"]))
+    reader.ask("limit", "set", "shop", "recipients_per_message", "1", "--credential", "shop-newsletter")
+    told = explain(reader, "ann@example.net", "bob@example.net").json
+    outcomes = {row["address"]: (row["action"], row["reason"]) for row in told["recipients"]}
+    assert outcomes == {
+        "ann@example.net": ("accept", ""),
+        "bob@example.net": ("defer", "session.recipients_per_message"),
+    }
+    for what, name in (("credential", "shop-newsletter"), ("tenant", "shop")):
+        reader.ask(what, "suspend", name)
+        answer = explain(reader, "ann@example.net")
+        assert answer.code == 1 and answer.json["action"] == "reject" and answer.json["reply"].startswith("525")
+        reader.ask(what, "resume", name)
+    assert explain(reader, "ann@example.net").json["action"] == "accept"
