@@ -112,7 +112,6 @@ OPERATIONS = {
     "consent.verify": Operation(consents.check_chain),
     "consent.page": Operation(pages.consents),
     "suppression.page": Operation(pages.suppressions),
-    "proof.read": Operation(proofs.proof, writes=True, audited=True),  # by a tenant's program: the look is written down
     "consent.export": Operation(consents.export, writes=True, audited=True),
     "consent.records": Operation(exports.records, writes=True, audited=True),
     "consent.heads": Operation(consents.heads),

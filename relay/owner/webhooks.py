@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
@@ -11,7 +10,7 @@ from relay.owner import hook_events
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
 from relay.owner.error import OwnerError
-from relay.settings.endpoint import is_loopback_name
+from relay.settings.endpoint import is_hook
 from relay.store.schema import webhook, webhook_event
 
 MOST_HOOKS = 5
@@ -147,20 +146,6 @@ def test(desk: Desk, args: Args) -> Result:
     _call(desk, row)
     desk.note(name=row.name)
     return {"tenant": owner.name, "name": row.name, "event_id": event_id}
-
-
-def is_hook(url: str) -> bool:
-    """An address that may be kept; whether it may be reached is asked at each try (relay.serve.safe_http)."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return False
-    if not host or port == 0 or "@" in parts.netloc or parts.fragment or not url.isascii() or not url.isprintable():
-        return False
-    if " " in url or "\\" in url:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback_name(host))
 
 
 def place_of_secret(owner: str, name: str) -> str:

@@ -158,11 +158,60 @@ class ProofState(BaseModel):
     status: str
 
 
+class ProofStop(BaseModel):
+    """An objection, restriction or bounce that stood then; `lifted`: the lists for which the person said yes after it."""
+
+    scope: str
+    reason: str
+    at: str
+    lifted: list[str]
+    expires_at: str | None = None
+
+
+class Judgement(BaseModel):
+    """Whether advertising of one list counted on what was known then, and by which rule; `why` says so where it did not."""
+
+    purpose: str
+    counts: bool
+    mailed: bool
+    rule: str
+    mode: str
+    reason: str | None = None
+    why: dict[str, str] | None = None
+    basis: str | None = None
+    event_id: int | None = None
+
+
+class ChainHead(BaseModel):
+    seq: int
+    hash: str
+
+
 class Proof(BaseModel):
-    """Who agreed to what, when, how and in which words; all that was recorded until `at`."""
+    """Who agreed to what, when, how and in which words; all that was recorded until `at`, and what followed from it."""
 
     model_config = example(
+        controller="Shop BV",
+        address="ann@example.net",
+        subject="5f1c",
         at="2026-06-30T00:00:00Z",
+        made_at="2026-11-22T10:00:00Z",
+        made_by="api:form",
+        suppressions=[],
+        judgements=[
+            {
+                "purpose": "newsletter",
+                "counts": True,
+                "mailed": True,
+                "rule": "CONSENT-1",
+                "reason": None,
+                "why": None,
+                "basis": "consent",
+                "event_id": 17,
+                "mode": "enforce",
+            }
+        ],
+        head={"seq": 17, "hash": "5d0f"},
         states=[{"purpose": "newsletter", "status": "given", "basis": "consent", "given_at": "2026-01-02T10:00:00Z"}],
         events=[
             {
@@ -182,9 +231,17 @@ class Proof(BaseModel):
         ],
     )
 
+    controller: str
+    address: str
+    subject: Annotated[str, Field(description="Keyed hash of the person, as the audit log has it.")]
     at: str
+    made_at: str
+    made_by: str
     states: list[ProofState]
+    suppressions: list[ProofStop]
+    judgements: list[Judgement]
     events: list[ProofEvent]
+    head: Annotated[ChainHead | None, Field(description="Last event of the sender's ledger and its hash.")] = None
 
 
 def add_routes(api: FastAPI, site: Site) -> None:
@@ -209,7 +266,7 @@ def add_routes(api: FastAPI, site: Site) -> None:
         A POST, because an address never stands in a URL; it changes nothing.
         """
         args = {"tenant": tenant.name, "address": query.email, "purpose": query.purpose, "at": query.at}
-        return await _asked(site, response, "proof.read", {name: value for name, value in args.items() if value})
+        return await _asked(site, response, "consent.proof", {name: value for name, value in args.items() if value})
 
 
 def _add_pages(api: FastAPI, site: Site) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from relay.mail.address import parse_path
-from relay.settings.endpoint import Networks, Smarthost, is_loopback_name, parse_ip
+from relay.settings.endpoint import Networks, Smarthost, is_hook, parse_ip
 from relay.settings.model import Listener, Settings
 
 # OUT-2, RFC 5321 section 4.5.4.1: a failing destination at most every 30 minutes, after one or two shorter steps.
@@ -222,17 +221,6 @@ def _alarms(settings: Settings) -> Iterator[Clash]:
         yield Clash(
             f"alarms.{missing}", "an address and the key of its signature belong together", f"Write {missing} too"
         )
-    if alarms.webhook_url and not _is_hook(alarms.webhook_url):
+    if alarms.webhook_url and not is_hook(alarms.webhook_url):
         remedy = 'Write for instance "https://alarms.example.org/zegel"'
         yield Clash("alarms.webhook_url", f"{alarms.webhook_url!r} is no https address (http: on loopback)", remedy)
-
-
-def _is_hook(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return False
-    if not host or port == 0 or "@" in parts.netloc or parts.fragment or not url.isascii() or not url.isprintable():
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback_name(host))

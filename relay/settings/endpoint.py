@@ -100,3 +100,17 @@ def is_loopback_name(host: str) -> bool:
     """`localhost` or an address of this machine only."""
     ip = parse_ip(host)
     return host == "localhost" or (ip is not None and ip.is_loopback)
+
+
+def is_hook(url: str) -> bool:
+    """An address that events or alarms may be posted to, as it is written; whether it may be reached is asked when it is used."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if not host or port == 0 or "@" in parts.netloc or parts.fragment or not url.isascii() or not url.isprintable():
+        return False
+    if " " in url or "\\" in url:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback_name(host))

@@ -93,14 +93,23 @@ async def test_a_proof_is_what_the_command_prints_and_is_written_down(
 ) -> None:
     ask = {"email": "p1@example.net", "purpose": "newsletter"}
     answer = await owned_web.post("/api/v1/proofs", json=ask, headers=filled)
-    said: Any = owned.owner.call("consent.proof", {"tenant": "shop", "address": "p1@example.net"})
+    said: Any = owned.owner.call(
+        "consent.proof", {"tenant": "shop", "address": "p1@example.net", "purpose": "newsletter"}
+    )
     assert answer.status_code == 200 and answer.json()["events"] == said["events"]
+    differs = {"tenant", "tenant_id", "language", "at", "made_at", "made_by"}  # whose it is, and when it was asked
+    assert {name: answer.json()[name] for name in said.keys() - differs} == {
+        name: said[name] for name in said.keys() - differs
+    }
+    assert [(one["purpose"], one["counts"], one["rule"]) for one in answer.json()["judgements"]] == [
+        ("newsletter", True, "CONSENT-1")
+    ]
     assert answer.json()["events"][0]["text"] == GOOD["text"] and answer.json()["states"] == said["states"]
     before = await owned_web.post("/api/v1/proofs", json=ask | {"at": "2026-01-01T00:00:00Z"}, headers=filled)
     assert before.json()["events"] == []
     with closing(sqlite3.connect(owned.folder / "zegel.db")) as database:
-        rows = database.execute("SELECT detail FROM audit WHERE op = 'proof.read'").fetchall()
-    assert len(rows) == 2 and "subject" in rows[0][0] and "@" not in repr(rows)
+        rows = database.execute("SELECT detail FROM audit WHERE op = 'consent.proof'").fetchall()
+    assert len(rows) == 3 and "subject" in rows[0][0] and "@" not in repr(rows)
     theirs = await owned_web.post(
         "/api/v1/proofs", json={"email": ask["email"]}, headers=bearer(owned.api_keys["other"])
     )
