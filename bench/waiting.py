@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.packages import Unavailable
 from relay.cli.bench_ground import Ground, newsletter, recipient
 from relay.clock import SystemClock
-from relay.intake import make_item
+from relay.enqueue import make_item
 from relay.mail.envelope import Recipient
 from relay.mail.message import Message
 from relay.policy.ruling import Ruling

@@ -17,7 +17,7 @@ from relay.mail.envelope import MailClass, Submission
 from relay.mail.links import find_way_out
 from relay.mail.listfields import Pair, list_id, opt_out_pair
 from relay.mail.message import Message
-from relay.mail.placeholders import WAY_OUT, WAYS_OUT, garbled, has_placeholder
+from relay.mail.placeholders import WAY_OUT, WAYS_OUT, garbled, has_placeholder, may_hold_mark
 from relay.mail.texts import read_texts
 from relay.policy.facts import Facts
 from relay.policy.options import option
@@ -43,7 +43,8 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
         return Verdict.reject("unsubscribe.list_id_twice")
     if mail.mail_class is not MailClass.COMMERCIAL:
         return Verdict.accept()
-    unfilled = garbled(" ".join(read_texts(message)))
+    may_fill = may_hold_mark(message)
+    unfilled = garbled(" ".join(read_texts(message))) if may_fill else ""
     if unfilled:
         return Verdict.reject("unsubscribe.placeholder_garbled", what=unfilled, mark=WAY_OUT)
     pair = opt_out_pair(message)
@@ -51,7 +52,7 @@ def decide(mail: Submission, facts: Facts, settings: Settings) -> Verdict:
     if verdict.reason and not verdict.changes:
         return verdict
     changes = list(verdict.changes)
-    is_filled = mail.purpose is not None and has_placeholder(message)
+    is_filled = may_fill and mail.purpose is not None and has_placeholder(message)
     if is_filled:
         changes.append(Edit("placeholders", "", "", "UNSUB-16"))
     if settings.visible_link != "off":

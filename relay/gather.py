@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 from typing import NamedTuple
 from zlib import crc32
 
 from relay.consent.held import HeldConsents
 from relay.consent.lookup import Lookup
 from relay.counters import known
-from relay.counters.contract import NodeCounters, SharedCounters
+from relay.counters.contract import Charge, NodeCounters, SharedCounters
 from relay.mail.envelope import Submission
 from relay.mail.fingerprint import marks_of, text_of
 from relay.mail.sender import from_domain
@@ -29,6 +30,7 @@ from relay.store.threads import Threads
 DAY_SECONDS = 86_400
 MAX_PARENTS = 20
 TEXT_PLACES = 1 << 17
+_PERSON = frozenset((Fact.CONSENTS, Fact.SUPPRESSIONS))
 _REFERENCE = re.compile(rb"<[^<>\s]{1,500}>")
 Address = str
 
@@ -39,6 +41,17 @@ class Counting(NamedTuple):
     own: NodeCounters
     shared: SharedCounters
     book: Book | None = None  # how senders stand; None: all well
+
+
+@dataclass(slots=True)
+class Counted:
+    """What a message counts for before it is known whether it is taken."""
+
+    number: int
+    mail: Submission
+    charges: Sequence[Charge] = ()
+    allowance: Allowance | None = None
+    confirmations: Sequence[str] = ()
 
 
 class Gather:
@@ -67,12 +80,14 @@ class Gather:
         self._held: HeldConsents | None = None
         self._marks_keys: dict[str, bytes] = {}
 
-    def facts(self, needs: Iterable[Fact], mail: Submission, addresses: Sequence[Address]) -> Facts:
+    def facts(self, needs: Set[Fact], mail: Submission, addresses: Sequence[Address]) -> Facts:
         """The facts in `needs` for `mail`, per recipient for `addresses` only."""
-        values: dict[Fact, object] = {}
+        values: dict[Fact, object] = (
+            self._of_one(mail, addresses[0]) if len(addresses) == 1 and needs >= _PERSON else {}
+        )
         for fact in needs:
             read = _READ.get(fact)
-            if read is None:
+            if read is None or fact in values:
                 continue  # intake scans for leaks before, and takes the allowance last
             try:
                 values[fact] = read(self, mail, addresses)
@@ -80,6 +95,15 @@ class Gather:
                 metrics.FACTS_UNAVAILABLE.inc((fact.value,))
                 values[fact] = Unavailable(type(error).__name__)
         return Facts(values)
+
+    def _of_one(self, mail: Submission, address: Address) -> dict[Fact, object]:
+        """Consent and what stands against it for one recipient, as at nearly every RCPT; {} where it cannot be read so."""
+        tenant, purpose = mail.account.tenant, _purpose(mail)
+        try:
+            read = self.lookup.of_one(tenant.id, purpose, address, others=tenant.purposes if purpose else ())
+        except (sqlite3.Error, OSError):
+            return {}  # each alone tells what is the matter
+        return dict(zip((Fact.CONSENTS, Fact.SUPPRESSIONS), read, strict=True))
 
     def _consents(self, mail: Submission, addresses: Sequence[Address]) -> object:
         tenant, purpose = mail.account.tenant, _purpose(mail)
@@ -105,17 +129,20 @@ class Gather:
         name = self.lookup.request_name(mail.account.tenant.id, _purpose(mail), address)
         return f"confirm:{name}:{request.requested_at}"
 
-    def claim_confirmation(self, mail: Submission) -> None:
+    def claim_confirmation(self, mail: Submission) -> list[str]:
         """Count a confirmation that is about to be taken, once for each recipient, in the same turn of the loop that
-        judged it. Who only looks counts nothing.
+        judged it; under which keys. Who only looks counts nothing.
         """
         if self.dry:
-            return
+            return []
+        keys = []
         addresses = [recipient.address for recipient in mail.recipients]
         found = self.lookup.requests(mail.account.tenant.id, _purpose(mail), addresses)
         for address, request in found.items():
             if request is not None:
-                self.counters.hit(self._confirmation(mail, address, request), DAY_SECONDS, mail.now)
+                keys.append(self._confirmation(mail, address, request))
+                self.counters.hit(keys[-1], DAY_SECONDS, mail.now)
+        return keys
 
     def _thread(self, mail: Submission, addresses: Sequence[Address]) -> ThreadParent | None:
         if mail.message is None:
@@ -171,6 +198,8 @@ class Gather:
     def _fingerprint(self, mail: Submission, addresses: Sequence[Address]) -> int:
         if mail.message is None:
             return 0
+        if mail.message.seen is not None:
+            return mail.message.seen[1]
         marks = marks_of(text_of(mail.message))
         if not marks:
             return 1
@@ -182,10 +211,25 @@ class Gather:
             marks = (crc32(mail.account.credential.name.encode(), marks[0]),)
         keys = [f"{{t{tenant}}}text:{number}:{mark % TEXT_PLACES}" for number, mark in enumerate(marks)]
         if self.dry:
-            seen = [self.counters.count(key, DAY_SECONDS, mail.now) + 1 for key in keys]
+            found = [self.counters.count(key, DAY_SECONDS, mail.now) + 1 for key in keys]
         else:
-            seen = self.shared.seen(keys, DAY_SECONDS, mail.now)
-        return sorted(seen)[len(seen) // 2]  # most marks must agree: one alone says too little
+            found = self.shared.seen(keys, DAY_SECONDS, mail.now)
+        times = sorted(found)[len(found) // 2]  # most marks must agree: one alone says too little
+        if not self.dry:
+            mail.message.seen = (keys, times)
+        return times
+
+    def give_back(self, counted: Counted) -> None:
+        """A message was not taken, so that it shall not have counted: not its text, nor its recipients, nor a confirmation."""
+        if self.dry:
+            return
+        mail, now = counted.mail, counted.mail.now
+        if mail.message is not None and mail.message.seen is not None:
+            self.shared.unseen(mail.message.seen[0], DAY_SECONDS, now)
+        if counted.allowance is not None and counted.allowance.granted:
+            self.shared.give_back(counted.charges, now, counted.allowance, once=counted.number)
+        for key in counted.confirmations:
+            self.counters.hit(key, DAY_SECONDS, now, -1)
 
 
 def _purpose(mail: Submission) -> str:

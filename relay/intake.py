@@ -11,15 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.counters.contract import DAY, SUDDEN
-from relay.gather import Gather
+from relay.enqueue import House, make_item, message_id
+from relay.gather import Counted, Gather
 from relay.limits import WHOLE, Who, bite_key, charges, parks, part_of
 from relay.mail.envelope import Account, Submission
 from relay.mail.leaks.findings import NOTHING, Findings
 from relay.mail.message import Malformed, Message
 from relay.mail.placeholders import HEAVY_BYTES, has_placeholder
-from relay.mail.received import received_value
 from relay.mail.reply import REASONS, reply_line
-from relay.mail.sender import from_domain
 from relay.mail.visible import is_heavy, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
@@ -67,16 +66,6 @@ class AtRcpt(NamedTuple):
     alone: bool = False
 
 
-class House(NamedTuple):
-    """What the gateway says of itself: its name, its pages, the language before a tenant is known, how soon it answers."""
-
-    hostname: str
-    public_url: str
-    language: str
-    show_client: bool = False
-    reply_seconds: float = 30.0  # PIPE-6
-
-
 class Intake:
     """Judges, commits, answers. One for a process."""
 
@@ -115,7 +104,7 @@ class Intake:
         facts = self.gather.facts(needs, mail, addresses)
         ruling = self.pipeline.recipient(mail, facts)
         if ruling.awaits_confirmation:  # few do, so that their requests are read only now
-            asked = self.gather.facts((Fact.REQUESTS,), mail, addresses)
+            asked = self.gather.facts(frozenset((Fact.REQUESTS,)), mail, addresses)
             ruling = self.pipeline.recipient(mail, Facts({**facts.values, **asked.values}))
         if ruling.passes:
             return AtRcpt(None, ruling.settled, ruling.awaits_confirmation)
@@ -143,34 +132,36 @@ class Intake:
             await asyncio.to_thread(visible_addresses, message)
         if message.size > HEAVY_BYTES:
             await asyncio.to_thread(has_placeholder, message)
-        number = self.queue.next_id()
+        counted = Counted(self.queue.next_id(), _with_message(mail, message))
+        is_taken = False
+        try:
+            reply = await self._answer(counted, message, settled)
+            is_taken = reply.startswith("250")
+        finally:
+            if not is_taken:  # refused, put off, or the client has gone: it costs nobody anything
+                self.gather.give_back(counted)
+        return reply
+
+    async def _answer(self, counted: Counted, message: Message, settled: frozenset[str]) -> str:
+        mail, number = counted.mail, counted.number
+        language = mail.account.tenant.language
         generation = self.gather.generation()
-        mail = _with_message(mail, message)
         ruling, found = await self._ruled(number, mail, settled)
         if ruling.passes:
-            allowance = self.charge(ruling, number)
-            if allowance is not None and not isinstance(allowance, Allowance):
-                allowance = await allowance
-                if ruling.mail.confirm:  # another may have been taken meanwhile, and there is room for few (CLASS-7)
-                    ruling = self._judged(*self._shaped(mail, settled), settled, found)
-            if allowance is not None and allowance.sudden and mail.stream == "marketing":
-                allowance = await self._measured(ruling.mail, allowance)
-            ruling = self.admit(ruling, allowance) if ruling.passes else ruling
+            ruling = await self._admitted(ruling, found, counted, settled)
         if ruling.passes and self.is_barred(mail.account):  # a scan, or Redis, may have taken its time (THROTTLE-9)
             return reply_line("account.suspended_open", (), language, self.house.public_url)
         message.texts = None  # every policy has read them
         if not ruling.passes:
             return self._refused(number, ruling)
         if ruling.mail.confirm:
-            self.gather.claim_confirmation(ruling.mail)
+            counted.confirmations = self.gather.claim_confirmation(ruling.mail)
         item = make_item(number, ruling, self.house)
         item.generation = generation
         try:
-            # Who gives up waiting takes the message back: a cancelled commit is not sent (PIPE-6).
-            async with asyncio.timeout(self.house.reply_seconds):
-                for report in self.watcher.reports(item, ruling) if ruling.dropped else ():
-                    await self.queue.commit(report)  # first: a 250 promises it too (PIPE-1)
-                await self.queue.commit(item)
+            for report in self.watcher.reports(item, ruling) if ruling.dropped else ():
+                await self._committed(report)  # first: a 250 promises it too (PIPE-1)
+            await self._committed(item)
         except TimeoutError:
             log.error(events.QUEUE_FAILED, queue_id=item.queue_id)
             return reply_line("session.too_slow", (), language, self.house.public_url)
@@ -180,6 +171,43 @@ class Intake:
         reply = f"250 2.0.0 queued as {item.queue_id}"
         self._accepted(item, ruling, reply)
         return reply
+
+    async def _admitted(
+        self, ruling: Ruling, found: Findings | Unavailable | None, counted: Counted, settled: frozenset[str]
+    ) -> Ruling:
+        """Charged, and what the limits say of it."""
+        mail = counted.mail
+        allowance = self.charge(ruling, counted)
+        if allowance is not None and not isinstance(allowance, Allowance):
+            allowance = await allowance
+            if ruling.mail.confirm:  # another may have been taken meanwhile, and there is room for few (CLASS-7)
+                ruling = self._judged(*self._shaped(mail, settled), settled, found)
+        counted.allowance = allowance
+        if allowance is not None and allowance.sudden and mail.stream == "marketing":
+            allowance = await self._measured(ruling.mail, allowance)
+        return self.admit(ruling, allowance) if ruling.passes else ruling
+
+    async def _committed(self, item: Item) -> None:
+        """Who gives up waiting takes the message back: a cancelled commit is not sent (PIPE-6). Raises TimeoutError.
+
+        By hand, since asyncio.timeout costs as much as a policy.
+        """
+        commit = self.queue.commit(item)
+        is_late = False
+
+        def give_up() -> None:
+            nonlocal is_late
+            is_late = commit.cancel()
+
+        timer = asyncio.get_running_loop().call_later(self.house.reply_seconds, give_up)
+        try:
+            await commit
+        except asyncio.CancelledError:
+            if is_late:
+                raise TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
 
     def judge(self, mail: Submission, settled: frozenset[str] = NOBODY) -> Ruling:
         """Shape and judge, without charging or telling anything, in one go."""
@@ -229,16 +257,19 @@ class Intake:
             facts = Facts({**facts.values, Fact.LEAKS: found})
         return self.pipeline.judge(shaped, facts, settled)
 
-    def charge(self, ruling: Ruling, number: int) -> Allowance | Awaitable[Allowance] | None:
-        """Charge the limits; None where nobody asks for them. A value where they are this node's, so that it costs no wait."""
+    def charge(self, ruling: Ruling, counted: Counted) -> Allowance | Awaitable[Allowance] | None:
+        """Charge the limits and write down which; None where nobody asks for them. A value where they are this node's, so that it
+        costs no wait.
+        """
         mail = ruling.mail
         settings = self.pipeline.settings_of("throttle", mail)
         if settings is None or Fact.ALLOWANCE not in self.pipeline.needs(mail, Stage.ADMIT):
             return None
         agreed = self.pipeline.enforces("consent", mail.account.tenant, mail.stream)
         costs = charges(mail, settings, self._percent(mail), consents=agreed, marks=self.gather.marks)
+        counted.charges = costs
         park, most = parks(mail, settings)
-        return self.gather.shared.take(costs, mail.now, once=number, park=park, max_parked=most)
+        return self.gather.shared.take(costs, mail.now, once=counted.number, park=park, max_parked=most)
 
     async def _measured(self, mail: Submission, allowance: Allowance) -> Allowance:
         """A campaign that is larger than those before, beside the consents that are held for it (THROTTLE-7)."""
@@ -338,50 +369,6 @@ def _nobody_is(account: Account) -> bool:
 
 
 def _with_message(mail: Submission, message: Message) -> Submission:
-    return Submission(mail.account, mail.envelope, mail.session, mail.now, message, purpose=mail.account.purpose)
-
-
-def message_id(message: Message | None) -> str:
-    """Message-ID of a message as text, or ""."""
-    value = message.get(b"message-id") if message else None
-    return value.decode("utf-8", "replace")[:998] if value else ""
-
-
-def make_item(number: int, ruling: Ruling, house: House) -> Item:
-    """The queued form of a mail that passes: everything delivery needs, and nothing else."""
-    mail = ruling.mail
-    message, envelope, account = mail.message, mail.envelope, mail.account
-    assert message is not None
-    received = received_value(
-        mail.session, house.hostname, encode_id(number), mail.now, envelope.recipients, show_client=house.show_client
+    return Submission(
+        mail.account, mail.envelope, mail.session, mail.now, message, mail.mail_class, purpose=mail.account.purpose
     )
-    subscriber = message.get(b"x-zegel-subscriber")
-    meta = {
-        "tenant_id": account.tenant.id,
-        "tenant": account.tenant.name,
-        "credential": account.credential.name,
-        "stream": mail.stream.value,
-        "class": mail.mail_class.value,
-        "purpose": mail.purpose.name if mail.purpose else "",
-        "confirm": mail.confirm,
-        "from": envelope.mail_from,
-        "rcpt": [[r.address, r.notify, r.orcpt] for r in envelope.recipients],
-        "ret": envelope.ret,
-        "envid": envelope.envid,
-        "utf8": envelope.smtputf8,
-        "edits": [*map(tuple, ruling.edits), ("prepend", "Received", received, "SMTP-22")],
-        "domain": from_domain(message),
-        "subscriber": subscriber.decode("utf-8", "replace") if subscriber else "",
-        "language": account.tenant.language,
-        "at": mail.now,
-    }
-    if ruling.action is Action.HOLD:
-        meta["held"] = ruling.reason
-        meta["held_detail"] = dict(ruling.detail)  # fills the sentence in what the sender reads of it
-    if ruling.due > mail.now:
-        meta["turn"] = ruling.due  # until then it waits by agreement, and no delay counts (THROTTLE-1)
-    if ruling.dropped:
-        meta["dropped"] = [[r.address, r.notify, r.orcpt, reason] for r, reason in ruling.dropped]
-    item = Item(number, meta, message.raw, due=max(ruling.due, mail.now))
-    item.message = message
-    return item

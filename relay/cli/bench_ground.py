@@ -18,8 +18,9 @@ from relay.counters.embedded import EmbeddedCounters
 from relay.counters.one_node import OneNode
 from relay.delivery.render import Links, Signer
 from relay.directory import Directory
+from relay.enqueue import House
 from relay.gather import Counting, Gather
-from relay.intake import House, Intake
+from relay.intake import Intake
 from relay.keyring import Keyring
 from relay.mail.envelope import Account, Envelope, Recipient, SessionInfo, Submission
 from relay.mail.message import Message

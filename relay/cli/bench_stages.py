@@ -25,7 +25,8 @@ from relay.delivery.render import render
 from relay.delivery.retry import RetryPlan
 from relay.delivery.scheduler import Scheduler
 from relay.dkim.sign import body_hash
-from relay.intake import make_item
+from relay.enqueue import make_item
+from relay.gather import Counted
 from relay.mail.envelope import Recipient
 from relay.mail.message import Message
 from relay.policy.facts import Allowance
@@ -133,7 +134,8 @@ class _Measuring:
         ground, ruling = self.ground, self.ruling
         fresh = replace(ruling, mail=replace(ruling.mail))
         item = self._item()
-        allow = self._best(lambda: ground.intake.admit(fresh, cast("Allowance", ground.intake.charge(fresh, 0))))
+        counted = Counted(0, fresh.mail)
+        allow = self._best(lambda: ground.intake.admit(fresh, cast("Allowance", ground.intake.charge(fresh, counted))))
         stages = [Stage("limits: charge all six", allow), Stage("make the queue item", self._best(self._item))]
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             commits = runner.run(self._commits())

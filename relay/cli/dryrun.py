@@ -24,8 +24,9 @@ from relay.counters.embedded import EmbeddedCounters
 from relay.counters.many_nodes import ManyNodes, open_shared
 from relay.counters.one_node import OneNode
 from relay.directory import Directory
+from relay.enqueue import House
 from relay.gather import Counting, Gather
-from relay.intake import House, Intake
+from relay.intake import Intake
 from relay.keyring import Keyring
 from relay.mail.address import parse_path
 from relay.mail.envelope import Account, Envelope, Recipient, SessionInfo, Submission

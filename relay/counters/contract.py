@@ -96,6 +96,13 @@ class Counters(Protocol):
         """
         ...
 
+    def give_back(self, charges: Sequence[Charge], now: float, allowance: Allowance) -> None:
+        """Undo a `take` of a moment ago that granted `allowance`: its message was not taken after all, by our own fault.
+
+        Who was met stays met. What others charged in between stays charged.
+        """
+        ...
+
     def peek(self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0) -> Allowance:
         """What `take` would answer now, without charging and without a lock; may be behind by one charge in flight."""
         ...
@@ -111,8 +118,11 @@ class Counters(Protocol):
         """
         ...
 
-    def hits(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
-        """`hit` of each key, in one step. All begin with the same text in braces, which says where in a cluster they lie."""
+    def hits(self, keys: Sequence[str], window_seconds: float, now: float, amount: int = 1) -> list[int]:
+        """`hit` of each key, in one step. All begin with the same text in braces, which says where in a cluster they lie.
+
+        A negative `amount` takes back what was counted a moment ago; no count falls below 0 for it.
+        """
         ...
 
     def count(self, key: str, window_seconds: float, now: float) -> int:
@@ -168,6 +178,14 @@ class SharedCounters(Protocol):
         """As `Counters.take`, charged once for the id `once`, however often it has to be asked for. A value where no wait is
         needed, so that it costs none.
         """
+        ...
+
+    def give_back(self, charges: Sequence[Charge], now: float, allowance: Allowance, *, once: int) -> None:
+        """As `Counters.give_back`, without a wait. What cannot be given back stays charged."""
+        ...
+
+    def unseen(self, keys: Sequence[str], window_seconds: float, now: float) -> None:
+        """Take back one `seen` of a moment ago, without a wait."""
         ...
 
     def seen(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:

@@ -44,6 +44,7 @@ ASK_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits before Redis is asked again; the last one repeats."""
 LOOK_SECONDS = 2.0
 MAX_SEEN = 20_000
+_SHARED = "shared"  # the receipt of a charge that Redis knows
 STEADY_SECONDS = 10.0
 """Who was back for so long has recovered; before that the waits go on where they were."""
 DAMAGE_TOLD_SECONDS = 60.0
@@ -65,6 +66,7 @@ class ManyNodes:
         self._why = ""
         self._seen: dict[str, tuple[int, float]] = {}  # what all nodes have counted, and when they said so
         self._next = 0  # of ASK_AGAIN_SECONDS
+        self._giving: set[asyncio.Task[None]] = set()  # a task that nobody holds may be collected
         self._steady_at = 0.0  # on the clock of the loop
         self._damage_told_at = float("-inf")
         metrics.LIMITS_DEGRADED.set(0.0)
@@ -157,8 +159,23 @@ class ManyNodes:
                 self._degrade(error, [limit for limit, _ in charges])
             else:
                 metrics.LIMITS_SECONDS.observe(asyncio.get_running_loop().time() - begun)
-                return allowance
+                return allowance._replace(receipt=_SHARED)
         return self._by_share(self._here.take, charges, now, park, max_parked)
+
+    def give_back(self, charges: Sequence[Charge], now: float, allowance: Allowance, *, once: int) -> None:
+        if allowance.receipt is not _SHARED:
+            shares = [(share_of(limit, self._share), cost) for limit, cost in charges]
+            self._here.give_back(shares, now, allowance)
+        elif not self._is_lost.is_set():
+            task = asyncio.get_running_loop().create_task(self._give_back(charges, f"{self._process}.{once}"))
+            self._giving.add(task)
+            task.add_done_callback(self._giving.discard)
+
+    async def _give_back(self, charges: Sequence[Charge], once: str) -> None:
+        try:
+            await self._remote.give_back(charges, once)
+        except CountersUnavailable as error:
+            self._degrade(error, [limit for limit, _ in charges])
 
     async def peek(self, charges: Sequence[Charge], now: float, *, park: bool, max_parked: int = 0) -> Allowance:
         """What `take` would answer now, without charging."""
@@ -189,6 +206,12 @@ class ManyNodes:
         return told._replace(is_share=True)
 
     # -- signs: never waited for, since they go by hundreds --------------------------------------------------------
+
+    def unseen(self, keys: Sequence[str], window_seconds: float, now: float) -> None:
+        self._here.hits(keys, window_seconds, now, -1)
+        if not self._is_lost.is_set():
+            said = self._remote.hit_soon(keys, window_seconds, now, -1)
+            said.add_done_callback(partial(self._heard, keys, now))
 
     def seen(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
         here = self._here.hits(keys, window_seconds, now)

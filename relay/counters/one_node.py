@@ -30,6 +30,12 @@ class OneNode:
     def take(self, charges: Sequence[Charge], now: float, *, once: int, park: bool, max_parked: int = 0) -> Allowance:
         return self._counters.take(charges, now, park=park, max_parked=max_parked)
 
+    def give_back(self, charges: Sequence[Charge], now: float, allowance: Allowance, *, once: int) -> None:
+        self._counters.give_back(charges, now, allowance)
+
+    def unseen(self, keys: Sequence[str], window_seconds: float, now: float) -> None:
+        self._counters.hits(keys, window_seconds, now, -1)
+
     def seen(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
         return self._counters.hits(keys, window_seconds, now)
 

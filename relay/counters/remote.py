@@ -126,6 +126,10 @@ class RedisCounters:
         ]
         return bool(await self._wire.run(_GIVE, keys, *taken))
 
+    async def give_back(self, charges: Sequence[Charge], once: str) -> None:
+        """Undo `take` of the same charges under the same `once`, however it was divided over slots."""
+        await self.give(charges, once)
+
     async def used(self, limit: Limit, now: float) -> int:
         if limit.name in HABITS:
             return await self._last_hour(key_of(limit), now)
@@ -142,8 +146,8 @@ class RedisCounters:
     async def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
         return self.hits_of(await self.hit_soon([key], window_seconds, now, amount), 1)[0]
 
-    async def hits(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
-        return self.hits_of(await self.hit_soon(keys, window_seconds, now), len(keys))
+    async def hits(self, keys: Sequence[str], window_seconds: float, now: float, amount: int = 1) -> list[int]:
+        return self.hits_of(await self.hit_soon(keys, window_seconds, now, amount), len(keys))
 
     def hit_soon(self, keys: Sequence[str], window_seconds: float, now: float, amount: int = 1) -> asyncio.Future[Any]:
         """`hits` for who does not wait for them; `hits_of` reads the answer."""

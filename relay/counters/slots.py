@@ -74,6 +74,14 @@ class SlottedCounters(RedisCounters):
         ]
         return _joined(await asyncio.gather(*asked)) if asked else Allowance(True)
 
+    async def give_back(self, charges: Sequence[Charge], once: str) -> None:
+        groups = _by_slot(charges)
+        if len(groups) < 2:
+            await super().give_back(charges, once)
+            return
+        for number in range(MAX_ROUNDS):  # all but the last were given back when they did not agree
+            await self._give_back(groups, f"{once}.{number}")
+
     async def _give_back(self, groups: Sequence[Group], once: str) -> None:
         given = await asyncio.gather(*(self.give(group, once) for group in groups), return_exceptions=True)
         for error in given:  # what could not be given back stays charged

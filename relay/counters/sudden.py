@@ -43,6 +43,8 @@ def ask(table: Table, place: int, limit: Limit, cost: int, now: float) -> int:
     """Units of the last hour with `cost` more, where that would be sudden; else 0."""
     row, last, began, spell = read(table, place, now)
     is_new = not began or spell < last
+    if not is_new and cost + sum(row[:RING]) <= limit.amount:
+        return 0  # all that the row knows of is more than an hour
     if limit.name == CAMPAIGN:
         if is_new:
             return cost if not limit.behind and cost > limit.amount else 0
@@ -67,6 +69,11 @@ def write(table: Table, place: int, limit: Limit, cost: int, now: float) -> None
     _, last, began = VALUES.unpack_from(table.raw, place + KEY_BYTES)
     spell = spell_of(now, last)
     first, cells = place // 4 + FIRST_CELL, table.cells
+    if (
+        began and spell == last
+    ):  # as nearly always: nothing is to be cleared, and nothing ends sooner for not being renewed
+        _count(cells, first, spell, cost, is_campaign=limit.name == CAMPAIGN, last_day=last // DAY_SPELLS)
+        return
     day, last_day = spell // DAY_SPELLS, last // DAY_SPELLS
     if not began or spell < last:  # new, or written by a clock that was wrong
         began, last, last_day = max(1, int(now)), spell - RING, day - SPAN_DAYS * SPAN_RING
@@ -75,16 +82,29 @@ def write(table: Table, place: int, limit: Limit, cost: int, now: float) -> None
     for at in range(max(last_day, day - RING) + 1, day + 1):
         cells[first + RING + at % RING] = 0
     VALUES.pack_into(table.raw, place + KEY_BYTES, now + KEPT_SECONDS, spell, began)
+    _count(cells, first, spell, cost, is_campaign=limit.name == CAMPAIGN, last_day=last_day)
+
+
+def take_back(table: Table, place: int, cost: int, now: float) -> None:
+    """Take back what was counted a moment ago. Only under the table's lock. The largest day of a span stays as it is."""
+    _, last, _ = VALUES.unpack_from(table.raw, place + KEY_BYTES)
+    spell, first = spell_of(now, last), place // 4 + FIRST_CELL
+    for cell in (first + spell % RING, first + RING + spell // DAY_SPELLS % RING):
+        table.cells[cell] -= min(cost, table.cells[cell])
+
+
+def _count(cells: memoryview[int], first: int, spell: int, cost: int, *, is_campaign: bool, last_day: int) -> None:
+    day = spell // DAY_SPELLS
     cells[first + spell % RING] += cost
     cells[first + RING + day % RING] += cost
-    if limit.name == CAMPAIGN:
+    if is_campaign:
         _write_span(cells, first + RING, day, last_day)
 
 
 def _write_span(cells: memoryview[int], days: int, day: int, last_day: int) -> None:
     """The largest day of the span of `day`, where the cells of the days begin at `days`."""
     span, last_span, spans = day // SPAN_DAYS, last_day // SPAN_DAYS, days + RING
-    for at in range(max(last_span, span - SPAN_RING) + 1, span + 1):
+    for at in range(max(last_span, span - SPAN_RING) + 1, span + 1) if span > last_span else ():
         cells[spans + at % SPAN_RING] = 0
     place = spans + span % SPAN_RING
     cells[place] = max(cells[place], cells[days + day % RING])

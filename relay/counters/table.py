@@ -102,6 +102,12 @@ class Table:
         fcntl.flock(self._header_file, fcntl.LOCK_UN)
         self._thread.release()
 
+    def __enter__(self) -> None:
+        self.lock()
+
+    def __exit__(self, *exception: object) -> None:
+        self.unlock()
+
     def look(self) -> None:
         """As `lock`, but only among the threads of this process: for reading, until `done`."""
         self._thread.acquire()
@@ -146,6 +152,20 @@ class Table:
                 return -1
             index = (index + 1) & mask
         return -1
+
+    def read(self, name: object) -> tuple[int, int, int]:
+        """(offset, value, head) of the slot of `name`; the offset is -1 if there is none."""
+        known = self._remembered.get(name)
+        if known is not None:
+            digest, offset = known
+            key, _, value, head = HEAD.unpack_from(self.raw, offset)
+            if key == digest:
+                return offset, value, head
+        offset = self.find(name)
+        if offset < 0:
+            return -1, 0, 0
+        _, value, head = VALUES.unpack_from(self.raw, offset + KEY_BYTES)
+        return offset, value, head
 
     def claim(self, name: object, now: float) -> int:
         """Offset of the slot of `name`, a new and empty one if there was none. Only under `lock`.

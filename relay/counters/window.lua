@@ -27,6 +27,7 @@ for index, key in ipairs(KEYS) do
       if cell == step then here = here + units end
     end
   end
+  if here < 0 then sum, here = sum - here, 0 end  -- taken back after the step had turned
   if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
   local name = string.format('%d', step)
   redis.call('HSET', key, 'h', name, 'r', name, name, string.format('%d', here))

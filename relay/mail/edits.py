@@ -48,6 +48,7 @@ ANSWERS = frozenset((
 """Fields that say where answers go: they stay where that is the author alone."""
 
 SIGNED = ("DKIM-Signature", "ARC-Seal", "ARC-Message-Signature", "ARC-Authentication-Results")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _AT = re.compile(rb"(?<![^\s<>,;:()\"=?@])[^\s<>,;:()\"=?@]++@[^\s<>,;:()\"=?@]++")
 
 
@@ -60,7 +61,7 @@ def field(name: str, value: str) -> Field:
 
     Raises BadValue where the value holds CR, LF (outside a fold that this program wrote), NUL or over 998 octets a line.
     """
-    if "\0" in value or any(ord(c) < 32 and c not in "\t\r\n" for c in value):
+    if _CONTROL.search(value):
         raise BadValue(name)
     for index, line in enumerate(value.split("\r\n")):
         if "\r" in line or "\n" in line or len(line) > 900 or (index and line[:1] not in (" ", "\t")):

@@ -9,12 +9,16 @@ refuses anything else before a `Message` is made (SMTP-5).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_HEAD_BYTES = 256 * 1024  # MSG-2
 MAX_FIELDS = 2_000  # MSG-2
 MAX_AUTHOR_OCTETS = 8_192  # of a From or Sender field, which several policies read: over a hundred authors
 MAX_LINE_OCTETS = 998  # RFC 5322 section 2.1.1, without CRLF
+
+MAX_USUAL_NAME = 64  # octets of a field's name that is kept in mind
 
 _NAME = re.compile(rb"[!-9;-~]+")  # ftext, RFC 5322 section 3.6.8
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -36,7 +40,7 @@ class Message:
     """One message: `raw` whole, `fields` of its header block, `body` as a view without a copy."""
 
     __slots__ = (
-        *("_is_ascii", "author_domain", "body_start", "fields", "has_placeholder"),
+        *("_by_name", "_is_ascii", "author_domain", "body_start", "fields", "has_placeholder", "seen"),
         *("raw", "structure", "texts", "visible"),
     )
 
@@ -44,9 +48,13 @@ class Message:
         self.raw = raw
         self.fields = fields
         self.body_start = body_start
+        self._by_name: dict[bytes, list[bytes]] | None = None
         self._is_ascii: bool | None = None
         self.author_domain: str | None = None  # kept by relay.mail.sender.from_domain
         self.has_placeholder: bool | None = None  # kept by relay.mail.placeholders.has_placeholder
+        self.seen: tuple[Sequence[str], int] | None = (
+            None  # kept by relay.gather: how its text was counted, and how often
+        )
         self.structure: object = None  # kept by relay.mail.mime.structure, which several policies ask
         self.texts: object = None  # kept by relay.mail.texts.read_texts, until the message is judged
         self.visible: object = None  # kept by relay.mail.visible.visible_addresses
@@ -86,18 +94,24 @@ class Message:
 
     def count(self, name: bytes) -> int:
         """How many fields are called `name` (lower case)."""
-        return sum(1 for field, _ in self.fields if field == name)
+        return len(self._called(name))
 
     def get(self, name: bytes) -> bytes | None:
         """Unfolded value of the first field called `name` (lower case), stripped; None if there is none."""
-        for field, raw in self.fields:
-            if field == name:
-                return value_of(raw)
-        return None
+        found = self._called(name)
+        return value_of(found[0]) if found else None
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Unfolded, stripped values of every field called `name` (lower case), in order."""
-        return [value_of(raw) for field, raw in self.fields if field == name]
+        return [value_of(raw) for raw in self._called(name)]
+
+    def _called(self, name: bytes) -> Sequence[bytes]:
+        """Every raw field of one name; the policies ask some twenty times, so they are sorted once."""
+        if self._by_name is None:
+            self._by_name = {}
+            for field, raw in self.fields:
+                self._by_name.setdefault(field, []).append(raw)
+        return self._by_name.get(name, ())
 
 
 def index_head(head: bytes) -> list[Field] | Malformed:
@@ -109,17 +123,29 @@ def index_head(head: bytes) -> list[Field] | Malformed:
         return Malformed("message.head_malformed", "first line is a continuation")
     end = head.rfind(b"\r\n")
     for line in _FIELD_END.split(head[:end]) if end >= 0 else ():  # a whole field, its continuations included
-        name, colon, _ = line.partition(b":")
-        name = name.rstrip(b" \t")
-        if not colon or not _NAME.fullmatch(name):
+        written, colon, _ = line.partition(b":")
+        name = _name_of(written) if colon else b""
+        if not name:
             return Malformed("message.head_malformed", f"field {len(fields) + 1} has no valid name")
-        name = name.lower()
         if len(line) > MAX_AUTHOR_OCTETS and name in (b"from", b"sender"):
             return Malformed("message.head_too_large", f"author field over {MAX_AUTHOR_OCTETS} octets")
         fields.append((name, line + b"\r\n"))
         if len(fields) > MAX_FIELDS:
             return Malformed("message.head_too_large", f"over {MAX_FIELDS} header fields")
     return fields
+
+
+def _name_of(written: bytes) -> bytes:
+    """A field's name in lower case; empty where it is none."""
+    return _usual_name(written) if len(written) <= MAX_USUAL_NAME else _any_name(written)
+
+
+def _any_name(written: bytes) -> bytes:
+    name = written.rstrip(b" \t")
+    return name.lower() if _NAME.fullmatch(name) else b""
+
+
+_usual_name = lru_cache(maxsize=1024)(_any_name)  # nearly every mail has the same ones
 
 
 def value_of(raw_field: bytes) -> bytes:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from relay.mail.message import Field, Malformed, Message
 from relay.mail.mime import Part, structure
-from relay.mail.texts import shown_parts
+from relay.mail.texts import MAX_TEXT_BYTES, read_texts, shown_parts
 from relay.mail.words import loose_pieces
 
 HEAVY_BYTES = 256 * 1024  # of a message: more is looked through beside the loop
@@ -34,6 +34,8 @@ WAYS_OUT = tuple(  # as editors and template engines write it, in small letters
 )
 MARKS = tuple(f"{{{{zegel_{name}}}}}".encode() for name in NAMES)
 
+_NAME = "zegel"
+_LATIN = re.compile(r"(?:us-ascii|utf-?8|iso-8859-\d{1,2}|windows-125\d|)\Z", re.IGNORECASE)  # in which ASCII is ASCII
 _WIDE = ("utf-16", "utf-32")
 _LONGEST_MARK = 4 * max(map(len, MARKS))  # room for the other spellings too
 _CODECS = {"utf-16": ("utf-16-le", "utf-16-be"), "utf-32": ("utf-32-le", "utf-32-be")}
@@ -106,6 +108,20 @@ class Template:
         return b"".join([piece if isinstance(piece, bytes) else _written(piece, octets) for piece in self._pieces])
 
 
+def may_hold_mark(message: Message) -> bool:
+    """Whether the shown text may hold a placeholder of ours, garbled or not: each has our name in it, however it is encoded.
+
+    True where the texts are not read whole, or in characters that a mark could be hidden in.
+    """
+    made = structure(message)
+    if message.size > MAX_TEXT_BYTES or isinstance(made, Malformed):
+        return True
+    if any(not _LATIN.match(part.params.get("charset", "")) for part in made.parts):
+        return True
+    texts = read_texts(message)
+    return _NAME in texts.html.lower() or _NAME in texts.plain.lower()
+
+
 def has_placeholder(message: Message) -> bool:
     """Whether an unsigned text part asks for the copy's own links. Looked for once for a message."""
     if message.has_placeholder is None:
@@ -117,7 +133,7 @@ def has_placeholder(message: Message) -> bool:
 def garbled(text: str) -> str:
     """What in a shown text looks like one of our placeholders and is none, so that nobody fills it; "" where nothing does."""
     lower = text.lower()
-    if "zegel" not in lower:
+    if _NAME not in lower:
         return ""
     completed = _COMPLETED.search(lower)
     found = completed or _GARBLED.search(_PLAIN.sub(b"", text.encode("utf-8", "replace")).decode().lower())

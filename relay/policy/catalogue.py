@@ -92,6 +92,7 @@ class Plan(NamedTuple):
     admit: tuple[Step, ...]
     rcpt: tuple[Step, ...]  # the steps of judge that answer at RCPT
     sender: tuple[Step, ...]  # the steps of judge that answer at MAIL
+    named: Mapping[str, Step]  # each by the name of its policy
 
     def of(self, stage: Stage) -> tuple[Step, ...]:
         return (self.shape, self.judge, self.admit)[_STAGES.index(stage)]
@@ -183,6 +184,7 @@ class Catalogue:
             by_stage[Stage.ADMIT],
             tuple(step for step in judge if step.policy.at_rcpt),
             tuple(step for step in judge if step.policy.decide_sender is not None),
+            {step.policy.name: step for step in steps},
         )
 
 

@@ -93,6 +93,7 @@ class Allowance(NamedTuple):
     sudden: int = 0  # recipients of the last hour where that is far more than this account ever sends (THROTTLE-7)
     agreed: int = 0  # of a campaign that is sudden: consents held for its purpose, or as many as excuse it
     is_share: bool = False  # `allowed` is this node's part of the limit, while it cannot ask the others
+    receipt: object = None  # what the counters that granted it want to see again to take it back
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,16 +104,13 @@ class Pipeline:
 
     def settings_of(self, name: str, mail: Submission) -> object | None:
         """The settings of the policy `name` as they hold for this mail's tenant and stream; None where it is off."""
-        plan = self._plan(mail)
-        for step in (*plan.shape, *plan.judge, *plan.admit):
-            if step.policy.name == name:
-                return step.settings
-        return None
+        step = self._plan(mail).named.get(name)
+        return None if step is None else step.settings
 
     def enforces(self, name: str, tenant: Tenant, stream: Stream) -> bool:
         """Whether the policy `name` is more than looked at for this tenant and stream."""
-        plan = self._catalogue.plan(tenant, stream)
-        return any(step.mode == "enforce" for step in (*plan.judge, *plan.admit) if step.policy.name == name)
+        step = self._catalogue.plan(tenant, stream).named.get(name)
+        return step is not None and step.mode == "enforce"
 
     def _plan(self, mail: Submission) -> Plan:
         return self._catalogue.plan(mail.account.tenant, mail.account.credential.stream)

@@ -192,7 +192,6 @@ class Proof(BaseModel):
 
     model_config = example(
         controller="Shop BV",
-        address="ann@example.net",
         subject="5f1c",
         at="2026-06-30T00:00:00Z",
         made_at="2026-11-22T10:00:00Z",
@@ -232,7 +231,6 @@ class Proof(BaseModel):
     )
 
     controller: str
-    address: str
     subject: Annotated[str, Field(description="Keyed hash of the person, as the audit log has it.")]
     at: str
     made_at: str

@@ -28,8 +28,9 @@ from relay.delivery.report import Reporter
 from relay.delivery.scheduler import Scheduler
 from relay.directory import Directory
 from relay.dkim.sign import Signer as Key
+from relay.enqueue import House
 from relay.gather import Counting, Gather
-from relay.intake import House, Intake
+from relay.intake import Intake
 from relay.keyring import Keyring, KeyringError
 from relay.observe import events, metrics
 from relay.observe.health import Health
@@ -208,11 +209,7 @@ class Worker:
             passes=self.scheduler.passes,
         )
         self.desk = Desk(
-            self.intake,
-            self.directory,
-            self.clock,
-            limits=Limits.of(limits),
-            logins=LoginLimits.of(limits),
+            self.intake, self.directory, self.clock, limits=Limits.of(limits), logins=LoginLimits.of(limits)
         )
         self.gate = Gate(
             total=descriptors.room(settings, descriptors.present(), workers).possible,

@@ -17,6 +17,7 @@ from relay.mail.reply import reply_line
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.observe.scarcity import scarcity
+from relay.policy.verdict import STREAM_CLASS
 from relay.smtp.auth import Login
 from relay.smtp.front import Limits, Transaction
 
@@ -153,8 +154,16 @@ class Desk:
         mail = transaction.mail
         envelope = Envelope(transaction.mail_from, recipients, mail.smtputf8, mail.ret, mail.envid)
         account = transaction.account
-        now, purpose = self._clock.now(), account.purpose
-        return Submission(account, envelope, transaction.session, now, purpose=purpose, in_company=in_company)
+        fixed = STREAM_CLASS[account.credential.stream]
+        return Submission(
+            account,
+            envelope,
+            transaction.session,
+            self._clock.now(),
+            mail_class=fixed,
+            purpose=account.purpose,
+            in_company=in_company,
+        )
 
     # -- message --------------------------------------------------------------------------------------------------
 

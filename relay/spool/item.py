@@ -122,12 +122,13 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford base 32: no I, L, O,
 _VALUES = {char: index for index, char in enumerate(_ALPHABET)}
 
 
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+
+
 def encode_id(number: int) -> str:
     """13 characters for a 63-bit id; sorts as the number does."""
-    chars = []
-    for shift in range(60, -1, -5):
-        chars.append(_ALPHABET[(number >> shift) & 31])
-    return "".join(chars)
+    pairs = [_PAIRS[(number >> shift) & 1023] for shift in (50, 40, 30, 20, 10, 0)]
+    return _ALPHABET[(number >> 60) & 31] + "".join(pairs)
 
 
 def decode_id(text: str) -> int | None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from relay.spool.remains import lock, remove_remains, sync_folder, write_file
+from relay.store.rows import MOST_ROWS, put_rows
 
 MESSAGE, STATE, FINAL = 0, 1, 2
 LARGE_BYTES = 128 * 1024
@@ -32,10 +33,7 @@ CREATE TABLE log(
   seq INTEGER PRIMARY KEY, id INTEGER NOT NULL, kind INTEGER NOT NULL,
   due REAL NOT NULL, tenant INTEGER NOT NULL, rank INTEGER NOT NULL, held INTEGER NOT NULL, data BLOB)
 """
-_COLUMNS = 8
-_ROW = "(" + ",".join("?" * _COLUMNS) + ")"
-_SIZES = (64, 32, 16, 8, 4, 2, 1)
-_INSERT = {size: "INSERT INTO log VALUES " + ",".join([_ROW] * size) for size in _SIZES}
+_INSERT = "INSERT INTO log VALUES"
 
 _FINISHED = f"SELECT id FROM log WHERE kind={FINAL}"
 _EXTENT = f"SELECT min(id), max(id), max(seq), total(length(data)), total(kind={FINAL}) FROM log"
@@ -149,7 +147,7 @@ class Segment:
         return None if lock_fd is None else cls(path, lock_fd, 0)
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=16)
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=MOST_ROWS + 16)
         db.execute("PRAGMA page_size=8192")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
@@ -192,16 +190,12 @@ class Segment:
         """All rows in one durable transaction; when this returns a power cut loses none of them."""
         with self._write_lock:
             db = self._writing()
-            if len(rows) in _INSERT:
-                db.execute(_INSERT[len(rows)], [value for row in rows for value in row])
+            if len(rows) <= MOST_ROWS:
+                put_rows(db, _INSERT, rows)
                 return
             db.execute("BEGIN IMMEDIATE")
             try:
-                at = 0
-                for size in _SIZES:
-                    while len(rows) - at >= size:
-                        db.execute(_INSERT[size], [value for row in rows[at : at + size] for value in row])
-                        at += size
+                put_rows(db, _INSERT, rows)
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:  # a full disk has rolled it back already

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from relay.observe import metrics
+from relay.store.rows import put_rows
 
 Seal = Callable[[int, bytes], bytes]
 
@@ -83,8 +84,8 @@ class History:
         try:
             db = self._open(path)
             db.execute("BEGIN IMMEDIATE")
-            db.executemany("INSERT INTO event(id, at, word, data) VALUES(?,?,?,?)", rows)
-            db.executemany("INSERT OR IGNORE INTO who VALUES(?,?)", sorted((h, e.id) for e in batch for h in e.who))
+            put_rows(db, "INSERT INTO event(id, at, word, data) VALUES", rows)
+            put_rows(db, "INSERT OR IGNORE INTO who VALUES", sorted((h, e.id) for e in batch for h in e.who))
             db.execute("COMMIT")
         except sqlite3.Error:
             self._lost(len(rows))

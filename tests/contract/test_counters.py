@@ -66,6 +66,36 @@ def presence(tmp_path: Path) -> Iterator[EmbeddedCounters]:
     made.close()
 
 
+NEW_LOGIN = Limit(WARM_UP, "credential", "w:new", 50, DAY, 100_000, 7, START - HOUR)
+HABIT = Limit(SUDDEN, "credential", "h:shop", 200, HOUR, 10, 7)
+GIVEN = [(PERSON._replace(tenant=7), 1), (DAILY._replace(tenant=7), 20), (NEW_LOGIN, 20), (HABIT, 20)]
+
+
+@pytest.mark.parametrize("before", [1, 3], ids=["at once", "parked for days"])
+def test_what_is_given_back_was_never_charged(counters: Counters, before: int) -> None:
+    """Three of twenty are over the day of the warm-up, and five over that of the tenant."""
+    for _ in range(before):
+        assert counters.take(GIVEN, START, park=True).granted
+    used = [counters.used(limit, START) for limit, _ in GIVEN]
+    ahead = counters.peek(GIVEN, START, park=True)
+    for _ in range(2):
+        allowance = counters.take(GIVEN, START, park=True)
+        assert allowance.granted and (allowance.due > START) == (before == 3)
+        counters.give_back(GIVEN, START, allowance)
+        assert [counters.used(limit, START) for limit, _ in GIVEN] == used
+        told = counters.peek(GIVEN, START, park=True)
+        assert (told.due, told.backlog) == (ahead.due, ahead.backlog)
+
+
+def test_a_count_is_taken_back_and_never_falls_below_nothing(counters: Counters) -> None:
+    assert counters.hits(["{t}a", "{t}b"], DAY, START) == [1, 1]
+    assert counters.hits(["{t}a"], DAY, START) == [2]
+    assert counters.hits(["{t}a", "{t}b"], DAY, START, -1) == [1, 0]
+    assert counters.hits(["{t}b"], DAY, START + HOUR, -1) == [0]
+    assert counters.hits(["{t}a"], DAY, START + HOUR, -1) == [1], "of another hour: it stays counted"
+    assert counters.hits(["{t}b"], DAY, START + HOUR) == [1]
+
+
 def test_message_31_sent_in_one_go_is_refused(counters: Counters) -> None:
     """THROTTLE-1, personal: 30 a minute, then a 4xx that says when."""
     granted = [counters.take([(PERSON, 1)], START, park=False).granted for _ in range(31)]
@@ -348,7 +378,8 @@ def test_a_look_charges_nothing(counters: Counters) -> None:
         assert counters.peek([(PERSON, 30), (DAILY, 100)], START).granted
     assert counters.take([(PERSON, 30), (DAILY, 100)], START, park=False).granted
     assert not counters.peek([(PERSON, 1)], START).granted
-    assert counters.peek([(DAILY, 1)], START, park=True) == counters.take([(DAILY, 1)], START, park=True)
+    told = counters.peek([(DAILY, 1)], START, park=True)
+    assert told == counters.take([(DAILY, 1)], START, park=True)._replace(receipt=None)
 
 
 def test_a_day_slides_by_the_hour(counters: Counters) -> None:

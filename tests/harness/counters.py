@@ -45,6 +45,9 @@ class Driven:
         work = self.remote.take(charges, now, once=once, park=park, max_parked=max_parked)
         return self._run(work)  # type: ignore[no-any-return]
 
+    def give_back(self, charges: Sequence[Charge], now: float, allowance: Allowance) -> None:
+        self._run(self.remote.give_back(charges, str(self._number)))
+
     def peek(self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0) -> Allowance:
         return self._run(self.remote.peek(charges, now, park=park, max_parked=max_parked))  # type: ignore[no-any-return]
 
@@ -54,8 +57,8 @@ class Driven:
     def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
         return self._run(self.remote.hit(key, window_seconds, now, amount))  # type: ignore[no-any-return]
 
-    def hits(self, keys: Sequence[str], window_seconds: float, now: float) -> list[int]:
-        return self._run(self.remote.hits(keys, window_seconds, now))  # type: ignore[no-any-return]
+    def hits(self, keys: Sequence[str], window_seconds: float, now: float, amount: int = 1) -> list[int]:
+        return self._run(self.remote.hits(keys, window_seconds, now, amount))  # type: ignore[no-any-return]
 
     def count(self, key: str, window_seconds: float, now: float) -> int:
         return self._run(self.remote.count(key, window_seconds, now))  # type: ignore[no-any-return]

@@ -28,8 +28,9 @@ from relay.delivery.render import Links, Signer
 from relay.delivery.report import Reporter
 from relay.delivery.scheduler import Attempt, Scheduler
 from relay.directory import Directory
+from relay.enqueue import House
 from relay.gather import Counting, Gather
-from relay.intake import House, Intake
+from relay.intake import Intake
 from relay.keyring import Keyring
 from relay.mail.envelope import Account
 from relay.owner import Owner, OwnerError

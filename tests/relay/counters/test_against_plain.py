@@ -43,7 +43,7 @@ def test_every_history_is_answered_as_the_plain_limits_answer_it(history: list[t
             looked = counters.peek(charges, now, park=park)
             answer = counters.take(charges, now, park=park)
             expected = plain.take(charges, now, park=park)
-            assert answer == looked
+            assert answer._replace(receipt=None) == looked
             assert answer.granted == expected.granted, (charges, now, park)
             if answer.granted:
                 assert abs(max(answer.due, now) - expected.due) < 1e-3, (charges, now, park)

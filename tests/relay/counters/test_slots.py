@@ -68,7 +68,7 @@ def test_rates_in_many_slots_are_answered_as_in_one_table(
         for wait, limits, messages, park in history:
             now += wait
             charges: list[Charge] = [(limit, messages) for limit in limits]
-            answer = embedded.take(charges, now, park=park)
+            answer = embedded.take(charges, now, park=park)._replace(receipt=None)
             assert slotted.take(charges, now, park=park) == answer
             assert [slotted.used(limit, now) for limit in RATES] == [embedded.used(limit, now) for limit in RATES]
             event("granted" if answer.granted else "refused")

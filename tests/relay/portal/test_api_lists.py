@@ -97,7 +97,15 @@ async def test_a_proof_is_what_the_command_prints_and_is_written_down(
         "consent.proof", {"tenant": "shop", "address": "p1@example.net", "purpose": "newsletter"}
     )
     assert answer.status_code == 200 and answer.json()["events"] == said["events"]
-    differs = {"tenant", "tenant_id", "language", "at", "made_at", "made_by"}  # whose it is, and when it was asked
+    differs = {
+        "address",
+        "tenant",
+        "tenant_id",
+        "language",
+        "at",
+        "made_at",
+        "made_by",
+    }  # what was asked, by whom and when
     assert {name: answer.json()[name] for name in said.keys() - differs} == {
         name: said[name] for name in said.keys() - differs
     }

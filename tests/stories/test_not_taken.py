@@ -1,0 +1,125 @@
+"""A mail that we put off by our own fault has cost its sender nothing: not its recipients, nor its text, nor a confirmation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from relay.counters.many_nodes import ManyNodes
+from relay.mail.address import parse_path
+from relay.mail.envelope import Recipient, SessionInfo
+from relay.smtp.front import Transaction
+from relay.smtp.syntax import MailCommand
+from relay.spool.contract import SpoolUnavailable
+from relay.spool.item import Item
+from tests.fakes.clock import START
+from tests.stories.world import World
+
+FORWARDED = (
+    "Beste klant,\r\n\r\ndeze week krijgt u 20% korting op alle planten in de winkel. Bestel snel op https://shop.example/actie,\r\n"
+    "want de aanbieding geldt zolang de voorraad strekt. Onze medewerkers geven graag uitleg over grond en water, en wie\r\n"
+    "snel is krijgt er een mooie gieter bij. Nieuw in de winkel: tulpen, nu voor maar 4,95 euro.\r\n"
+    "Geen mail meer? Afmelden: https://shop.example/afmelden/8812\r\n"
+)
+CONFIRM = "U vroeg om onze nieuwsbrief. Bevestig het hier: https://shop.example/confirm/1\r\n"
+
+
+class Broken:
+    """A queue whose disk fails while `fails` is set; it is the real one otherwise."""
+
+    def __init__(self, world: World) -> None:
+        self._queue = world.queue
+        self.fails = False
+
+    def next_id(self) -> int:
+        return self._queue.next_id()
+
+    def pressure(self) -> None:
+        return None
+
+    def commit(self, item: Item) -> asyncio.Future[None]:
+        if not self.fails:
+            return self._queue.commit(item)
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(SpoolUnavailable("no room"))
+        return future
+
+
+@pytest.fixture(params=["embedded", "redis"])
+async def world(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[World]:
+    counters = "embedded" if request.param == "embedded" else request.getfixturevalue("redis")
+    made = await World(folder, START, counters).open()
+    made.intake.queue = Broken(made)
+    yield made
+    await made.close()
+
+
+async def send(world: World, login: str, to: str, text: str = "Tot morgen.\r\n", head: str = "") -> str:
+    """Both codes of the reply to the end of data, or of the one before that refuses."""
+    desk, account = world.desk, world.account(login)
+    sender, reader = parse_path("info@shop.example"), parse_path(to)
+    assert not isinstance(sender, str) and not isinstance(reader, str)
+    transaction = Transaction(account, SessionInfo("192.0.2.1", "client.test", "TLSv1.3"), MailCommand(sender))
+    refusal = desk.mail(transaction) or desk.recipient(transaction, reader, Recipient(to))
+    if refusal is not None:
+        return " ".join(refusal.split()[:2])
+    transaction.add(reader, Recipient(to))
+    fields = f"From: Tuinhuis BV <info@shop.example>\r\nTo: {to}\r\nDate: Mon, 02 Jun 2025 10:00:00 +0000\r\n{head}"
+    reply = await desk.message(transaction, f"{fields}Subject: Bericht\r\n\r\n{text}".encode())
+    if isinstance(world.shared, ManyNodes):  # what is given back is on its way to Redis
+        await asyncio.gather(*world.shared._giving)
+    return " ".join(reply.split()[:2])
+
+
+def broken(world: World) -> Broken:
+    queue = world.intake.queue
+    assert isinstance(queue, Broken)
+    return queue
+
+
+async def test_tries_that_our_disk_stopped_are_no_campaign(world: World) -> None:
+    """CLASS-9 counts what an account sends. Twenty tries of one forwarded mail made it bulk, and it was refused for good."""
+    broken(world).fails = True
+    for _ in range(25):
+        assert await send(world, "office", "bob@example.net", FORWARDED) == "451 4.3.0"
+    broken(world).fails = False
+    assert await send(world, "office", "bob@example.net", FORWARDED) == "250 2.0.0"
+
+
+async def test_tries_that_our_disk_stopped_are_not_charged(world: World) -> None:
+    """THROTTLE-1: refused mail costs nothing. Four tries of a letter took the day of its login."""
+    world.owner.call("limit.set", {"tenant": "shop", "name": "recipients_per_day", "value": 3, "credential": "office"})
+    broken(world).fails = True
+    for _ in range(8):
+        assert await send(world, "office", "bob@example.net") == "451 4.3.0"
+    broken(world).fails = False
+    replies = [await send(world, "office", "bob@example.net") for _ in range(4)]
+    assert replies == ["250 2.0.0"] * 3 + ["450 4.7.28"], replies
+
+
+async def test_what_would_have_waited_for_its_turn_gives_back_the_turn(world: World) -> None:
+    world.owner.call("limit.set", {"tenant": "shop", "name": "messages_per_minute", "value": 2, "credential": "app"})
+    for _ in range(2):
+        assert await send(world, "app", "bob@example.net") == "250 2.0.0"
+    broken(world).fails = True
+    for _ in range(8):
+        assert await send(world, "app", "bob@example.net") == "451 4.3.0"
+    broken(world).fails = False
+    assert await send(world, "app", "bob@example.net") == "250 2.0.0"
+    await world.pass_to(START + 61.0)
+    assert world.delivered["app"] == 3, "as if nothing had been tried between"
+
+
+async def test_a_confirmation_that_our_disk_stopped_may_be_sent_again(world: World) -> None:
+    """CLASS-7 takes two in a day. Two failed commits, and the person never heard of the newsletter that he had asked for."""
+    world.owner.call("consent.request", {"tenant": "shop", "address": "new@example.net", "purpose": "newsletter"})
+    head = "X-Zegel-Class: confirm\r\n"
+    broken(world).fails = True
+    for _ in range(5):
+        assert await send(world, "news", "new@example.net", CONFIRM, head) == "451 4.3.0"
+    broken(world).fails = False
+    replies = [await send(world, "news", "new@example.net", CONFIRM, head) for _ in range(3)]
+    assert replies[:2] == ["250 2.0.0"] * 2 and replies[2].startswith("5"), replies
