@@ -66,7 +66,10 @@ def show(frame: Frame, tenant: Name, name: Shown = None, *, narrowed: Narrowed) 
         if name in (None, row["name"]) and scope in ("", row["scope"]) and subject in ("", row["subject"])
     ]
     if not frame.as_json:
-        rows = [{**row, "frees_at": moment(row["frees_at"]) if row["frees_at"] else None} for row in rows]
+        rows = [
+            {**row, "subject": _whose(row), "frees_at": moment(row["frees_at"]) if row["frees_at"] else None}
+            for row in rows
+        ]
     columns = (
         ("scope", "counted by"), ("subject", "whose"), ("name", "limit"), ("allowed", "allowed"), ("used", "used"),
         ("left", "left"), ("frees_at", "frees at"), ("bites_24h", "bit in 24 h"), ("set_by", "set by"),
@@ -113,6 +116,13 @@ def reset(frame: Frame, tenant: Name, name: Counted = None, *, narrowed: Narrowe
     if not count:
         raise Trouble(NO, "no limit holds for this: see `zegel limit show`")
     show_record(frame, {**told, "limits": count}, title="Lifted")
+
+
+def _whose(row: dict[str, Any]) -> str | None:
+    """The warm-up of a domain is counted by stream, so it stands there once for each."""
+    subject: str | None = row["subject"]
+    is_of_stream = row["scope"] == "domain" and row["name"] == "warmup_recipients_per_day"
+    return f"{subject} ({', '.join(row['streams'])})" if is_of_stream else subject
 
 
 def _rows(settings: Settings, tenant: str) -> list[dict[str, Any]]:

@@ -144,6 +144,28 @@ def test_a_warm_up_is_seen_and_lifted(shop: Zegel, tmp_path: Path) -> None:
     counters.close()
 
 
+def test_the_warm_up_of_a_domain_is_shown_by_stream_and_lifted_in_all(shop: Zegel, tmp_path: Path) -> None:
+    """A parked campaign holds up no password reset, and each stream's bites are its own."""
+    counters = EmbeddedCounters(tmp_path / "data")
+    words = ("warmup_recipients_per_day", "--domain", "shop.example")
+    now = time.time()
+    made = account(tmp_path, "shop-newsletter")
+    campaign = next(limit for limit in signs_of(Settings(), made, "shop.example", now) if limit.scope == "domain")
+    assert counters.take([(campaign, 50)], now, park=True).granted
+    counters.hit(bite_key("domain", campaign.name, Who.at(made, "shop.example")), DAY, now)
+    shown = {tuple(each["streams"]): each for each in shop.ask("limit", "show", "shop", *words)}
+    assert {each["subject"] for each in shown.values()} == {"shop.example"}
+    assert {stream: (each["left"], each["bites_24h"]) for (stream,), each in shown.items()} == {
+        "marketing": (0, 1),
+        "personal": (50, 0),
+        "transactional": (50, 0),
+    }
+    assert "transactional" in shop("limit", "show", "shop", *words).out, "people see which row is whose"
+    assert shop.ask("limit", "reset", "shop", *words)["limits"] == 3
+    assert [each["left"] for each in shop.ask("limit", "show", "shop", *words)] == [50] * 3
+    counters.close()
+
+
 def test_what_is_sudden_is_lifted_by_name_only(shop: Zegel, tmp_path: Path) -> None:
     counters = EmbeddedCounters(tmp_path / "data")
     now = time.time()
