@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from relay.cli.frame import Frame, command, group, tell
-from relay.cli.output import moment, show_record, show_rows
+from relay.cli.output import moment, say, show_record, show_rows
 from relay.cli.tenants import Name
 from relay.cli.trouble import DOWN, NO, WRONG_USE, Trouble
 
@@ -105,7 +105,8 @@ def change(
 def reset(frame: Frame, tenant: Name, name: Counted = None, *, narrowed: Narrowed) -> None:
     """Lift what bites: forget what was charged to the limits of a tenant, or of one login, stream or From domain.
 
-    It is written down who did it. Mail that is parked already keeps its turn: see `zegel queue retry`. With `sudden_change` a
+    It is written down who did it. Mail that is parked already keeps its turn: `zegel queue retry --tenant shop --parked` sends it
+    now. With `sudden_change` a
     login that is held for sending far more than ever may go on, and is measured again when two weeks are counted; what is held
     already waits for `zegel held release`.
     """
@@ -116,6 +117,9 @@ def reset(frame: Frame, tenant: Name, name: Counted = None, *, narrowed: Narrowe
     if not count:
         raise Trouble(NO, "no limit holds for this: see `zegel limit show`")
     show_record(frame, {**told, "limits": count}, title="Lifted")
+    if not frame.as_json:
+        whose = f"--credential {subject}" if scope == "credential" else f"--tenant {tenant}"
+        say(f"What is parked already keeps its turn. To send it now: zegel queue retry {whose} --parked")
 
 
 def _whose(row: dict[str, Any]) -> str | None:

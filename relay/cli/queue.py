@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -9,10 +10,15 @@ import typer
 
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import console, print_json, say, show_record, show_rows, table
-from relay.cli.trouble import NO, Trouble
+from relay.cli.trouble import NO, WRONG_USE, Trouble
 
 app = group("What waits to be delivered.")
 
+TOGETHER = 100  # of `retry`; each worker answers within seconds
+Tenant = Annotated[str, typer.Option(help="Only of this tenant.")]
+Login = Annotated[str, typer.Option(metavar="USERNAME", help="Only of this login.")]
+Parked = Annotated[bool, typer.Option("--parked", help="Only what waits for the turn that a limit gave it.")]
+AtMost = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
 QueueId = Annotated[
     str, typer.Argument(metavar="ID", help="As in the reply `250 2.0.0 queued as ID`.", show_default=False)
 ]
@@ -24,12 +30,10 @@ COLUMNS = (
 
 @command(app, "list", example="zegel queue list --tenant shop --limit 20")
 def list_all(
-    frame: Frame,
-    tenant: Annotated[str, typer.Option(help="Only of this tenant.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    frame: Frame, tenant: Tenant = "", credential: Login = "", *, parked: Parked = False, limit: AtMost = 100
 ) -> None:
     """Show messages that wait."""
-    rows = waiting(frame, tenant, limit=limit)
+    rows = waiting(frame, tenant, credential=credential, parked=parked, limit=limit)
     if not frame.as_json:  # what is frozen has no next attempt, whatever its turn was
         rows = [{**row, "due": None, "held": row["held"] or "suspended"} if row["frozen"] else row for row in rows]
     show_rows(frame, rows, COLUMNS, empty="The queue is empty.")
@@ -42,10 +46,52 @@ def show(frame: Frame, queue_id: QueueId) -> None:
     show_message(frame, frame.call("queue.show", id=queue_id), queue_id)
 
 
-@command(app, "retry", example="zegel queue retry 0R3M7K2QX9T1A")
-def retry(frame: Frame, queue_id: QueueId) -> None:
-    """Try a message now instead of when its turn comes."""
-    show_change(frame, "queue.retry", queue_id)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Many:
+    """Which messages, where more than one is meant."""
+
+    tenant: Tenant = ""
+    credential: Login = ""
+    parked: Parked = False
+    everything: Annotated[bool, typer.Option("--all", help="Everything that waits for a later time.")] = False
+    limit: AtMost = 1000
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+
+
+@command(app, "retry", example="zegel queue retry --tenant shop --parked")
+def retry(
+    frame: Frame,
+    queue_id: Annotated[
+        str, typer.Argument(metavar="[ID]", help="Of one message; without it, say which by options.")
+    ] = "",
+    *,
+    many: Many,
+) -> None:
+    """Try a message now instead of when its turn comes, or all that wait for a later time: of a tenant, of a login, those that
+    are parked, or --all. Held and frozen messages stay where they are; limits are not asked again.
+    """
+    if bool(queue_id) == bool(many.tenant or many.credential or many.parked or many.everything):
+        raise Trouble(WRONG_USE, "name one message, or say which with --tenant, --credential, --parked or --all")
+    if queue_id:
+        show_change(frame, "queue.retry", queue_id)
+    else:
+        _retry_many(frame, many)
+
+
+def _retry_many(frame: Frame, many: Many) -> None:
+    rows = waiting(frame, many.tenant, credential=many.credential, parked=many.parked, later=True, limit=many.limit)
+    ids, retried, more = [row["id"] for row in rows if not row["frozen"]], 0, len(rows) >= many.limit
+    if ids and not many.yes:
+        frame.confirm(f"Try {_messages(len(ids))} now that wait for a later time, whatever the limits?")
+    with frame.link() as link:
+        for first in range(0, len(ids), TOGETHER):
+            retried += link.call("queue.retry_many", {"ids": ids[first : first + TOGETHER]})["retried"]
+    if frame.as_json:
+        print_json({"retried": retried, "more": more})
+        return
+    say(f"Tried now: {_messages(retried)}." if ids else "Nothing of that waits for a later time.")
+    if more:
+        say("There may be more: do it again.")
 
 
 @command(app, "hold", example="zegel queue hold 0R3M7K2QX9T1A")
@@ -67,6 +113,10 @@ def release(
         show_change(frame, "queue.release", queue_id)
     else:
         _release_restored(frame, yes=yes)
+
+
+def _messages(count: int) -> str:
+    return f"{count} message{'' if count == 1 else 's'}"
 
 
 def _release_restored(frame: Frame, *, yes: bool) -> None:
@@ -126,7 +176,7 @@ def show_restored(frame: Frame) -> None:
 def waiting(frame: Frame, tenant: str, **how: object) -> list[dict[str, Any]]:
     """Messages that wait, of one tenant where one is named; `frozen` are those of who is suspended (THROTTLE-9).
 
-    Raises OwnerError or OpRefused where there is no such tenant.
+    Raises OwnerError, OpRefused or Trouble where there is no such tenant or login.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -139,6 +189,9 @@ def waiting(frame: Frame, tenant: str, **how: object) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = link.call("queue.list", {"tenant": tenant, **how})
         if tenant and not rows:  # who has mail here is there, whether or not the database can be asked
             link.call("tenant.show", {"name": tenant})
+        login = how.get("credential")
+        if login and not rows and all(row["name"] != login for row in link.call("credential.list", {})):
+            raise Trouble(NO, "there is no such credential: see `zegel credential list`")
         # Mail is shown whether or not the database can be asked.
         with suppress(SQLAlchemyError, StoreUnavailable, OwnerError, OpRefused, OpUnavailable):
             stopped = {(row["kind"], row["name"]) for row in link.call("suspension.list", {}) if row["suspended"]}

@@ -29,8 +29,10 @@ RAW = b"From: a@shop.example\r\nTo: b@example.net\r\nSubject: x\r\n\r\nhello\r\n
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes who owns a folder")
 
 
-def put(folder: Path, *, held: str = "", detail: dict[str, str] | None = None, due: float = 0.0) -> str:
-    """One message in the queue files, as a gateway that has stopped left it; its queue id."""
+def put(
+    folder: Path, *, held: str = "", detail: dict[str, str] | None = None, due: float = 0.0, **changes: object
+) -> str:
+    """One message in the queue files, as a gateway that has stopped left it; its queue id. `changes` of its meta."""
 
     async def work() -> str:
         keyring = Keyring.open(folder / "keys", create=False)
@@ -56,7 +58,7 @@ def put(folder: Path, *, held: str = "", detail: dict[str, str] | None = None, d
             "language": "en",
             "at": 1_790_000_000.0,
         } | ({"held": held, "held_detail": detail or {}} if held else {})
-        item = Item(queue.next_id(), meta, RAW, due=due)
+        item = Item(queue.next_id(), meta | changes, RAW, due=due)
         await queue.commit(item)
         await queue.stop()
         return item.queue_id
@@ -85,6 +87,38 @@ def test_a_tenant_that_does_not_exist_has_no_empty_queue(shop: Zegel) -> None:
         assert shop.ask(noun, "list", "--tenant", "other") == []
         told = shop(noun, "list", "--tenant", "nope", "--json")
         assert (told.code, told.out) == (1, "") and "there is no tenant of that name" in told.err
+
+
+LATER = 4_000_000_000.0
+
+
+def test_many_messages_are_tried_at_once_by_whose_they_are(shop: Zegel, tmp_path: Path) -> None:
+    """What a limit has parked goes by one command; what is held stays held."""
+    office = put(tmp_path, due=LATER)  # a host is away
+    news = [put(tmp_path, due=LATER, turn=LATER, credential="shop-newsletter") for _ in range(3)]
+    mine = put(tmp_path, due=LATER, turn=LATER)
+    put(tmp_path)
+    put(tmp_path, held="recipients.ask", due=LATER)
+
+    def late(*words: str) -> set[str]:
+        return {row["id"] for row in shop.ask("queue", "list", *words)}
+
+    assert late("--parked") == {*news, mine} and late("--credential", "shop-newsletter") == set(news)
+    assert shop("queue", "retry").code == shop("queue", "retry", office, "--all").code == 2
+    told = shop("queue", "retry", "--all")
+    assert told.code == 2 and "Try 5 messages now" in told.err and "add --yes" in told.err
+    assert late("--parked") == {*news, mine}, "nobody has said yes"
+    retry = ("queue", "retry", "--yes")
+    assert shop.ask(*retry, "--credential", "shop-newsletter", "--limit", "2") == {"retried": 2, "more": True}
+    assert late("--parked") == {news[2], mine}
+    assert shop.ask(*retry, "--tenant", "shop", "--parked") == {"retried": 2, "more": False}
+    assert shop.ask("queue", "stats")["waiting"] == 1
+    assert "1 message." in shop(*retry, "--all").out and shop.ask("queue", "stats")["waiting"] == 0
+    assert shop.ask(*retry, "--all") == {"retried": 0, "more": False}
+    assert "Nothing" in shop(*retry, "--tenant", "shop").out and len(shop.ask("held", "list")) == 1
+    for words, said in ((("--tenant", "nope"), "no tenant"), (("--credential", "nope"), "no such credential")):
+        told = shop(*retry, *words)
+        assert told.code == 1 and said in told.err
 
 
 def at_a_terminal(answer: str, *words: str | Path) -> int:

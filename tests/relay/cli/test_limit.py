@@ -120,6 +120,9 @@ def test_what_bites_is_seen_and_lifted_and_written_down(shop: Zegel, tmp_path: P
     line = next(line for line in shop("audit", "shop").out.splitlines() if "limit.reset" in line)
     assert whoever() in line and "subject=shop-personal" in line
     assert shop("audit", "nobody").code == 1
+    for words, whose in (((), "--tenant shop"), (("--credential", "shop-personal"), "--credential shop-personal")):
+        told = shop("limit", "reset", "shop", *words).out
+        assert f"zegel queue retry {whose} --parked" in told, "what is parked keeps its turn"
     counters.close()
 
 
