@@ -311,7 +311,7 @@ def test_an_account_may_have_its_own_number_of_recipients(gateway: Gateway, runn
 
     def is_strictest() -> bool:
         reply = third()
-        return reply.startswith("452 4.5.3 [THROTTLE-1]") and "no more than 2 recipients" in reply
+        return reply.startswith("452 4.5.3 [THROTTLE-1]") and "no more than 2." in reply
 
     gateway.within(lambda: _all(is_strictest), 2.0, "not in force within two seconds")
 
