@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from relay.cli.frame import Frame, command, group
-from relay.cli.output import console, print_json, say, show_record, show_rows, table
+from relay.cli.output import console, counted, print_json, say, show_record, show_rows, table
 from relay.cli.trouble import NO, WRONG_USE, Trouble
 
 app = group("What waits to be delivered.")
@@ -82,14 +82,14 @@ def _retry_many(frame: Frame, many: Many) -> None:
     rows = waiting(frame, many.tenant, credential=many.credential, parked=many.parked, later=True, limit=many.limit)
     ids, retried, more = [row["id"] for row in rows if not row["frozen"]], 0, len(rows) >= many.limit
     if ids and not many.yes:
-        frame.confirm(f"Try {_messages(len(ids))} now that wait for a later time, whatever the limits?")
+        frame.confirm(f"Try {counted(len(ids), 'message')} now that wait for a later time, whatever the limits?")
     with frame.link() as link:
         for first in range(0, len(ids), TOGETHER):
             retried += link.call("queue.retry_many", {"ids": ids[first : first + TOGETHER]})["retried"]
     if frame.as_json:
         print_json({"retried": retried, "more": more})
         return
-    say(f"Tried now: {_messages(retried)}." if ids else "Nothing of that waits for a later time.")
+    say(f"Tried now: {counted(retried, 'message')}." if ids else "Nothing of that waits for a later time.")
     if more:
         say("There may be more: do it again.")
 
@@ -115,10 +115,6 @@ def release(
         _release_restored(frame, yes=yes)
 
 
-def _messages(count: int) -> str:
-    return f"{count} message{'' if count == 1 else 's'}"
-
-
 def _release_restored(frame: Frame, *, yes: bool) -> None:
     from relay.backup.restore import release as release_all
     from relay.cli.backup import gap
@@ -136,7 +132,7 @@ def _release_restored(frame: Frame, *, yes: bool) -> None:
     if not frame.as_json:
         say(*gap(note))
     if not yes:
-        frame.confirm(f"Let the {note.messages} restored messages go, and marketing with them?")
+        frame.confirm(f"Let what was restored go ({counted(note.messages, 'message')}), and marketing with it?")
     with as_folder_owner(data):
         files = release_all(data)
     told = {**note._asdict(), "files": files}
@@ -170,7 +166,7 @@ def show_restored(frame: Frame) -> None:
 
     note = None if frame.as_json else restored.read(frame.settings().server.data_dir)
     if note is not None:
-        say(f"Apart from that, the {note.messages} messages of a restore wait for `zegel queue release`.")
+        say(f"Apart from that, a restore waits for `zegel queue release`: {counted(note.messages, 'message')}.")
 
 
 def waiting(frame: Frame, tenant: str, **how: object) -> list[dict[str, Any]]:
