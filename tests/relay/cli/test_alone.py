@@ -13,14 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
 
 from relay.cli import client
 from relay.clock import SystemClock
 from relay.keyring import Keyring
 from relay.serve.boot import QUEUE
+from relay.serve.channel import OpRefused
 from relay.spool.cipher import Cipher
 from relay.spool.files import QueueFiles
 from relay.spool.item import Item
+from relay.store import migrate
 from tests.relay.cli.conftest import CONFIG, Zegel
 
 ROOT = Path(__file__).parents[3]
@@ -258,6 +262,45 @@ def foreign() -> Iterator[Zegel]:
         os.chown(path, NOBODY, NOBODY)
     yield made
     shutil.rmtree(base)
+
+
+def test_data_of_the_version_before_is_told_from_a_bad_disk(shop: Zegel, tmp_path: Path) -> None:
+    """The new program is installed, and the gateway was not started with it yet; it was told to look at the disk."""
+    mail = tmp_path / "mail.eml"
+    mail.write_bytes(RAW)
+    explain = (
+        "explain",
+        mail,
+        "--credential",
+        "shop-personal",
+        "--mail-from",
+        "a@shop.example",
+        "--rcpt-to",
+        "b@example.net",
+    )
+    asked = (explain, ("limit", "show", "shop"), ("webhook", "list", "shop"))
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'data' / 'zegel.db'}")
+    with engine.begin() as connection:
+        command.downgrade(migrate.config(connection), "0005")
+    for words in asked:
+        told = shop(*words)
+        assert told.code == 3 and "form of the version before: start the gateway" in told.err, told
+        assert "disk" not in told.err
+    with engine.begin() as connection:
+        command.upgrade(migrate.config(connection), "head")
+        connection.exec_driver_sql("DROP TABLE webhook")
+    engine.dispose()
+    told = shop("webhook", "list", "shop")
+    assert told.code == 3 and "look at the disk" in told.err, "what is not old is not said to be"
+
+
+def test_a_gateway_of_another_version_is_told(shop: Zegel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def old(link: object, op: str, args: object) -> None:
+        raise OpRefused("op.unknown", f"there is no operation {op}: see `zegel --help`")
+
+    monkeypatch.setattr(client.Link, "call", old)
+    told = shop("audit")
+    assert told.code == 3 and "another version" in told.err and "start it again" in told.err
 
 
 @as_root
