@@ -34,9 +34,7 @@ def list_all(
 ) -> None:
     """Show messages that wait."""
     rows = waiting(frame, tenant, credential=credential, parked=parked, limit=limit)
-    if not frame.as_json:  # what is frozen has no next attempt, whatever its turn was
-        rows = [{**row, "due": None, "held": row["held"] or "suspended"} if row["frozen"] else row for row in rows]
-    show_rows(frame, rows, COLUMNS, empty="The queue is empty.")
+    show_rows(frame, rows if frame.as_json else [for_people(row) for row in rows], COLUMNS, empty="The queue is empty.")
     show_restored(frame)
 
 
@@ -197,6 +195,22 @@ def waiting(frame: Frame, tenant: str, **how: object) -> list[dict[str, Any]]:
     ]
 
 
+def for_people(row: dict[str, Any]) -> dict[str, Any]:
+    """One message with the reason why it is held in words; what is held or frozen has no next attempt, whatever its turn was."""
+    from relay.mail.reply import REASONS
+
+    if not row["held"] and not row.get("frozen"):
+        return row
+    code, told = row["held"], "suspended"
+    if code:
+        try:
+            told = REASONS[code].cause("en", row.get("held_detail", {}).items())
+        except KeyError:  # of another version
+            told = code
+        told = code if "?" in told else told  # nobody knows what fills it
+    return {**row, "due": None, "held": told}
+
+
 def show_message(frame: Frame, found: dict[str, Any] | None, queue_id: str) -> None:
     """One message of the queue for people or programs. Raises Trouble where there is none."""
     if found is None:
@@ -204,7 +218,7 @@ def show_message(frame: Frame, found: dict[str, Any] | None, queue_id: str) -> N
     if frame.as_json:
         print_json(found)
         return
-    show_record(frame, found, skip=("edits", "recipients"))
+    show_record(frame, for_people(found), skip=("edits", "recipients", "held_detail"))
     out = console()
     out.print(table(found["recipients"], (("address", "recipient"), ("state", "state"))))
     rows = [dict(zip(("kind", "name", "value", "rule"), edit, strict=False)) for edit in found["edits"]]

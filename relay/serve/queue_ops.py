@@ -368,6 +368,7 @@ def summary(item: Item) -> dict[str, Any]:
         "due": item.due,
         "tries": item.state.get("tries", 0),
         "held": item.held,
+        "held_detail": _detail(item, item.held),
         "held_since": held_since(item) if item.held else None,
     }
 

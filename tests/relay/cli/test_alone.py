@@ -77,6 +77,7 @@ def test_the_queue_is_ours_while_no_gateway_runs(shop: Zegel, tmp_path: Path) ->
     assert {row["id"] for row in shop.ask("queue", "list", "--tenant", "shop")} == {first, second}
     stats = shop.ask("queue", "stats")
     assert (stats["ready"], stats["waiting"], stats["held"]) == (1, 1, 0)
+    assert type(stats["bytes"]) is int and "." not in shop("queue", "stats").out
     shown = shop.ask("queue", "show", first)
     assert [row["address"] for row in shown["recipients"]] == ["b@example.net", "c@example.net"]
     assert "Received" in shop("queue", "show", first).out
@@ -179,10 +180,16 @@ def test_where_nobody_can_be_asked_a_command_says_how_to_do_without(
 
 
 def test_held_mail_ends_as_released_or_with_a_report(shop: Zegel, tmp_path: Path) -> None:
-    first, second = put(tmp_path, held="classification.many_recipients"), put(tmp_path)
+    first = put(tmp_path, held="classification.many_recipients", detail={"recipients": "20"})
+    second = put(tmp_path)
     assert shop.ask("queue", "hold", second)["state"] == "held"
     held = {row["id"]: row["held"] for row in shop.ask("held", "list")}
     assert held == {first: "classification.many_recipients", second: "queue.held_by_operator"}
+    for words in (("queue", "list"), ("held", "list"), ("held", "show", second), ("queue", "show", second)):
+        told = shop(*words).out
+        assert "operator" in told and "queue.held_by_operator" not in told, "people read words, programs the code"
+        assert "now" not in told.split(), "what waits for a person has no next attempt"
+    assert "20 recipients at once" in shop("held", "show", first).out, "with what fills it"
     assert shop.ask("held", "release", first)["state"] == "ready"
     assert shop.ask("held", "refuse", second)["state"] == "refused"
     assert shop.ask("held", "list") == []
