@@ -54,7 +54,9 @@ class Settings:
     client_messages_per_minute: int = option(1_800, "Messages a minute from one client address (THROTTLE-2).")
     max_parked_recipients: int = option(100_000, "Recipients of a tenant that may wait for their turn (THROTTLE-1).")
     warmup_recipients: int = option(
-        50, "Recipients of a new login or domain on its first day, each day twice as many (THROTTLE-3); 0: no warm-up."
+        50,
+        "Recipients of a new login, and in each stream of a new domain, on its first day, each day twice as many (THROTTLE-3);"
+        " 0: no warm-up.",
     )
     sudden_times: int = option(
         5,

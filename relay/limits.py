@@ -177,9 +177,18 @@ def _warm_up(settings: object, stream: str, who: tuple[str, str, int, float, int
     normal: int = getattr(settings, f"{stream}_recipients_per_day", 0)
     if scope == "domain":
         normal = getattr(settings, "domain_recipients_per_day", 0) or getattr(settings, "tenant_recipients_per_day", 0)
+        name = by_stream(name, stream)
     if not first:
         return None
     return Limit(WARM_UP, scope, f"w:{name}", first, DAY, normal or _NORMAL, tenant, since, behind)
+
+
+def by_stream(domain: str, stream: str) -> str:
+    """What the warm-up of a domain is counted by: each stream apart, so that a campaign which reserves days holds up no other.
+
+    Campaigns go by the name alone, as all mail did before: no domain begins anew with an upgrade.
+    """
+    return domain if stream == Stream.MARKETING else f"{domain}:{stream}"
 
 
 def allowed_today(limit: Limit, now: float) -> int:
@@ -222,7 +231,8 @@ def bite_key(scope: str, name: str, who: Who) -> str:
 
     A client's address is not kept: what counts there is that it happened to this tenant.
     """
-    subject = {"credential": who.credential, "stream": who.stream, "domain": who.domain}.get(scope, "")
+    domain = by_stream(who.domain, who.stream) if name == WARM_UP else who.domain
+    subject = {"credential": who.credential, "stream": who.stream, "domain": domain}.get(scope, "")
     return f"bit:{who.tenant}:{scope}:{subject}:{name}"
 
 

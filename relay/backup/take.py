@@ -22,6 +22,7 @@ from relay.backup.stores import COUNTERS, Picture, Progress, copy_counters, file
 from relay.settings.model import Settings
 from relay.spool.cut import Cut, SegmentCut, pack_row
 from relay.spool.segment import DAMAGED
+from relay.store import restored
 
 FORMAT = 1
 QUEUE = "queue"
@@ -83,7 +84,9 @@ class Backup:
         damaged = len(cut.damaged)
         self._part({"kind": parts.END, "parts": self._count, "messages": self._messages})
         self._out.finish()
-        return Taken(self._cut_at, self._messages, self._count, self._size, damaged)
+        kept = restored.read(self._data)  # what nobody has released yet is in it file by file
+        messages = self._messages + (kept.messages if kept is not None else 0)
+        return Taken(self._cut_at, messages, self._count, self._size, damaged)
 
     def _look(self) -> None:
         if self._settings.database_path.exists():

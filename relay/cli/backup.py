@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from relay.cli.frame import Frame, command
-from relay.cli.output import console, moment, print_json, say
+from relay.cli.output import console, counted, moment, print_json, say
 from relay.cli.trouble import DOWN, NO, WRONG_USE, Trouble
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) 
         print_json({"file": str(file), "bytes": size, **taken._asdict()})
         return
     say(
-        f"{file}: {size / 1e6:,.1f} MB, everything up to {moment(taken.cut_at)}; {taken.messages} messages wait in it.",
+        f"{file}: {size / 1e6:,.1f} MB, everything up to {moment(taken.cut_at)}; waiting in it: "
+        f"{counted(taken.messages, 'message')}.",
         "Try it now and then: `zegel restore` on another machine tells whether it can be read.",
     )
     if taken.damaged_files:

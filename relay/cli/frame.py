@@ -6,6 +6,7 @@ that many options stay one argument.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relay.cli.trouble import WRONG_USE, Trouble, trouble_of
+from relay.cli.trouble import DOWN, WRONG_USE, Trouble, is_of_storage, trouble_of
 
 if TYPE_CHECKING:
     from relay.cli.client import Link
@@ -95,7 +96,7 @@ def command(app: typer.Typer, name: str, *, example: str, prints: bool = True) -
             except (typer.Exit, typer.Abort, KeyboardInterrupt, BrokenPipeError):
                 raise
             except Exception as error:
-                raise typer.Exit(tell(trouble_of(error))) from None
+                raise typer.Exit(tell(_old_data(frame, error) or trouble_of(error))) from None
 
         run.__name__ = function.__name__
         run.__signature__ = inspect.Signature(_public(function, prints=prints))  # type: ignore[attr-defined]  # PEP 362
@@ -104,6 +105,22 @@ def command(app: typer.Typer, name: str, *, example: str, prints: bool = True) -
         return function
 
     return register
+
+
+def _old_data(frame: Frame, error: Exception) -> Trouble | None:
+    """What a read failed for where this program is installed and the gateway was not started with it yet."""
+    if not is_of_storage(error):
+        return None
+    from relay.cli.client import as_folder_owner
+    from relay.store import migrate
+
+    with contextlib.suppress(Exception):  # then the first trouble is the one to tell
+        settings = frame.settings()
+        with as_folder_owner(settings.server.data_dir):
+            if migrate.is_older(settings.database_path):
+                text = "the data is still in the form of the version before: start the gateway (docs/upgrading.md)"
+                return Trouble(DOWN, text)
+    return None
 
 
 def tell(trouble: Trouble) -> int:

@@ -8,7 +8,17 @@ import typer
 
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import clean, console, print_json, say, show_record, show_rows, table
-from relay.cli.queue import QueueId, missing, show_change, show_message, show_restored, waiting
+from relay.cli.queue import (
+    AtMost,
+    QueueId,
+    Tenant,
+    for_people,
+    missing,
+    show_change,
+    show_message,
+    show_restored,
+    waiting,
+)
 from relay.cli.trouble import WRONG_USE, Trouble
 
 app = group("Mail that waits for a person; it ends as delivered or with a report to its sender (PIPE-2).")
@@ -21,12 +31,12 @@ COLUMNS = (
 @command(app, "list", example="zegel held list --tenant shop")
 def list_all(
     frame: Frame,
-    tenant: Annotated[str, typer.Option(help="Only of this tenant.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    tenant: Tenant = "",
+    limit: AtMost = 100,
 ) -> None:
     """Show held messages."""
     rows = [_until(frame, row) for row in waiting(frame, tenant, limit=limit, held=True)]
-    show_rows(frame, rows, COLUMNS, empty="Nothing is held.")
+    show_rows(frame, rows if frame.as_json else [for_people(row) for row in rows], COLUMNS, empty="Nothing is held.")
     show_restored(frame)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from relay.cli.frame import Frame, command, group, tell
-from relay.cli.output import moment, show_record, show_rows
+from relay.cli.output import moment, say, show_record, show_rows
 from relay.cli.tenants import Name
 from relay.cli.trouble import DOWN, NO, WRONG_USE, Trouble
 
@@ -66,7 +66,10 @@ def show(frame: Frame, tenant: Name, name: Shown = None, *, narrowed: Narrowed) 
         if name in (None, row["name"]) and scope in ("", row["scope"]) and subject in ("", row["subject"])
     ]
     if not frame.as_json:
-        rows = [{**row, "frees_at": moment(row["frees_at"]) if row["frees_at"] else None} for row in rows]
+        rows = [
+            {**row, "subject": _whose(row), "frees_at": moment(row["frees_at"]) if row["frees_at"] else None}
+            for row in rows
+        ]
     columns = (
         ("scope", "counted by"), ("subject", "whose"), ("name", "limit"), ("allowed", "allowed"), ("used", "used"),
         ("left", "left"), ("frees_at", "frees at"), ("bites_24h", "bit in 24 h"), ("set_by", "set by"),
@@ -102,7 +105,8 @@ def change(
 def reset(frame: Frame, tenant: Name, name: Counted = None, *, narrowed: Narrowed) -> None:
     """Lift what bites: forget what was charged to the limits of a tenant, or of one login, stream or From domain.
 
-    It is written down who did it. Mail that is parked already keeps its turn: see `zegel queue retry`. With `sudden_change` a
+    It is written down who did it. Mail that is parked already keeps its turn: `zegel queue retry --tenant shop --parked` sends it
+    now. With `sudden_change` a
     login that is held for sending far more than ever may go on, and is measured again when two weeks are counted; what is held
     already waits for `zegel held release`.
     """
@@ -113,6 +117,16 @@ def reset(frame: Frame, tenant: Name, name: Counted = None, *, narrowed: Narrowe
     if not count:
         raise Trouble(NO, "no limit holds for this: see `zegel limit show`")
     show_record(frame, {**told, "limits": count}, title="Lifted")
+    if not frame.as_json:
+        whose = f"--credential {subject}" if scope == "credential" else f"--tenant {tenant}"
+        say(f"What is parked already keeps its turn. To send it now: zegel queue retry {whose} --parked")
+
+
+def _whose(row: dict[str, Any]) -> str | None:
+    """The warm-up of a domain is counted by stream, so it stands there once for each."""
+    subject: str | None = row["subject"]
+    is_of_stream = row["scope"] == "domain" and row["name"] == "warmup_recipients_per_day"
+    return f"{subject} ({', '.join(row['streams'])})" if is_of_stream else subject
 
 
 def _rows(settings: Settings, tenant: str) -> list[dict[str, Any]]:

@@ -81,6 +81,11 @@ def moment(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at)) if at else "now"
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 message", "2 messages"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def show_rows(frame: Frame, rows: Sequence[Mapping[str, Any]], columns: Columns, *, empty: str) -> None:
     """A list as JSON, or as a table of `columns` (key, title)."""
     if frame.as_json:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
 from relay.cli.frame import Frame, command, group
-from relay.cli.output import console, print_json, say, show_record, show_rows, table
-from relay.cli.trouble import NO, Trouble
+from relay.cli.output import console, counted, print_json, say, show_record, show_rows, table
+from relay.cli.trouble import NO, WRONG_USE, Trouble
 
 app = group("What waits to be delivered.")
 
+TOGETHER = 100  # of `retry`; each worker answers within seconds
+Tenant = Annotated[str, typer.Option(help="Only of this tenant.")]
+Login = Annotated[str, typer.Option(metavar="USERNAME", help="Only of this login.")]
+Parked = Annotated[bool, typer.Option("--parked", help="Only what waits for the turn that a limit gave it.")]
+AtMost = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
 QueueId = Annotated[
     str, typer.Argument(metavar="ID", help="As in the reply `250 2.0.0 queued as ID`.", show_default=False)
 ]
@@ -24,15 +30,11 @@ COLUMNS = (
 
 @command(app, "list", example="zegel queue list --tenant shop --limit 20")
 def list_all(
-    frame: Frame,
-    tenant: Annotated[str, typer.Option(help="Only of this tenant.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    frame: Frame, tenant: Tenant = "", credential: Login = "", *, parked: Parked = False, limit: AtMost = 100
 ) -> None:
     """Show messages that wait."""
-    rows = waiting(frame, tenant, limit=limit)
-    if not frame.as_json:  # what is frozen has no next attempt, whatever its turn was
-        rows = [{**row, "due": None, "held": row["held"] or "suspended"} if row["frozen"] else row for row in rows]
-    show_rows(frame, rows, COLUMNS, empty="The queue is empty.")
+    rows = waiting(frame, tenant, credential=credential, parked=parked, limit=limit)
+    show_rows(frame, rows if frame.as_json else [for_people(row) for row in rows], COLUMNS, empty="The queue is empty.")
     show_restored(frame)
 
 
@@ -42,10 +44,52 @@ def show(frame: Frame, queue_id: QueueId) -> None:
     show_message(frame, frame.call("queue.show", id=queue_id), queue_id)
 
 
-@command(app, "retry", example="zegel queue retry 0R3M7K2QX9T1A")
-def retry(frame: Frame, queue_id: QueueId) -> None:
-    """Try a message now instead of when its turn comes."""
-    show_change(frame, "queue.retry", queue_id)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Many:
+    """Which messages, where more than one is meant."""
+
+    tenant: Tenant = ""
+    credential: Login = ""
+    parked: Parked = False
+    everything: Annotated[bool, typer.Option("--all", help="Everything that waits for a later time.")] = False
+    limit: AtMost = 1000
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+
+
+@command(app, "retry", example="zegel queue retry --tenant shop --parked")
+def retry(
+    frame: Frame,
+    queue_id: Annotated[
+        str, typer.Argument(metavar="[ID]", help="Of one message; without it, say which by options.")
+    ] = "",
+    *,
+    many: Many,
+) -> None:
+    """Try a message now instead of when its turn comes, or all that wait for a later time: of a tenant, of a login, those that
+    are parked, or --all. Held and frozen messages stay where they are; limits are not asked again.
+    """
+    if bool(queue_id) == bool(many.tenant or many.credential or many.parked or many.everything):
+        raise Trouble(WRONG_USE, "name one message, or say which with --tenant, --credential, --parked or --all")
+    if queue_id:
+        show_change(frame, "queue.retry", queue_id)
+    else:
+        _retry_many(frame, many)
+
+
+def _retry_many(frame: Frame, many: Many) -> None:
+    rows = waiting(frame, many.tenant, credential=many.credential, parked=many.parked, later=True, limit=many.limit)
+    ids, retried, more = [row["id"] for row in rows if not row["frozen"]], 0, len(rows) >= many.limit
+    if ids and not many.yes:
+        frame.confirm(f"Try {counted(len(ids), 'message')} now that wait for a later time, whatever the limits?")
+    with frame.link() as link:
+        for first in range(0, len(ids), TOGETHER):
+            retried += link.call("queue.retry_many", {"ids": ids[first : first + TOGETHER]})["retried"]
+    if frame.as_json:
+        print_json({"retried": retried, "more": more})
+        return
+    say(f"Tried now: {counted(retried, 'message')}." if ids else "Nothing of that waits for a later time.")
+    if more:
+        say("There may be more: do it again.")
 
 
 @command(app, "hold", example="zegel queue hold 0R3M7K2QX9T1A")
@@ -86,7 +130,7 @@ def _release_restored(frame: Frame, *, yes: bool) -> None:
     if not frame.as_json:
         say(*gap(note))
     if not yes:
-        frame.confirm(f"Let the {note.messages} restored messages go, and marketing with them?")
+        frame.confirm(f"Let what was restored go ({counted(note.messages, 'message')}), and marketing with it?")
     with as_folder_owner(data):
         files = release_all(data)
     told = {**note._asdict(), "files": files}
@@ -120,13 +164,13 @@ def show_restored(frame: Frame) -> None:
 
     note = None if frame.as_json else restored.read(frame.settings().server.data_dir)
     if note is not None:
-        say(f"Apart from that, the {note.messages} messages of a restore wait for `zegel queue release`.")
+        say(f"Apart from that, a restore waits for `zegel queue release`: {counted(note.messages, 'message')}.")
 
 
 def waiting(frame: Frame, tenant: str, **how: object) -> list[dict[str, Any]]:
     """Messages that wait, of one tenant where one is named; `frozen` are those of who is suspended (THROTTLE-9).
 
-    Raises OwnerError or OpRefused where there is no such tenant.
+    Raises OwnerError, OpRefused or Trouble where there is no such tenant or login.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -139,6 +183,9 @@ def waiting(frame: Frame, tenant: str, **how: object) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = link.call("queue.list", {"tenant": tenant, **how})
         if tenant and not rows:  # who has mail here is there, whether or not the database can be asked
             link.call("tenant.show", {"name": tenant})
+        login = how.get("credential")
+        if login and not rows and all(row["name"] != login for row in link.call("credential.list", {})):
+            raise Trouble(NO, "there is no such credential: see `zegel credential list`")
         # Mail is shown whether or not the database can be asked.
         with suppress(SQLAlchemyError, StoreUnavailable, OwnerError, OpRefused, OpUnavailable):
             stopped = {(row["kind"], row["name"]) for row in link.call("suspension.list", {}) if row["suspended"]}
@@ -148,6 +195,22 @@ def waiting(frame: Frame, tenant: str, **how: object) -> list[dict[str, Any]]:
     ]
 
 
+def for_people(row: dict[str, Any]) -> dict[str, Any]:
+    """One message with the reason why it is held in words; what is held or frozen has no next attempt, whatever its turn was."""
+    from relay.mail.reply import REASONS
+
+    if not row["held"] and not row.get("frozen"):
+        return row
+    code, told = row["held"], "suspended"
+    if code:
+        try:
+            told = REASONS[code].cause("en", row.get("held_detail", {}).items())
+        except KeyError:  # of another version
+            told = code
+        told = code if "?" in told else told  # nobody knows what fills it
+    return {**row, "due": None, "held": told}
+
+
 def show_message(frame: Frame, found: dict[str, Any] | None, queue_id: str) -> None:
     """One message of the queue for people or programs. Raises Trouble where there is none."""
     if found is None:
@@ -155,7 +218,7 @@ def show_message(frame: Frame, found: dict[str, Any] | None, queue_id: str) -> N
     if frame.as_json:
         print_json(found)
         return
-    show_record(frame, found, skip=("edits", "recipients"))
+    show_record(frame, for_people(found), skip=("edits", "recipients", "held_detail"))
     out = console()
     out.print(table(found["recipients"], (("address", "recipient"), ("state", "state"))))
     rows = [dict(zip(("kind", "name", "value", "rule"), edit, strict=False)) for edit in found["edits"]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,6 +44,7 @@ def trace(
 ) -> None:
     """Tell what happened to a message, or to all mail from or to an address. Exits 1 where nothing is known."""
     messages = find(frame.settings(), what, limit)
+    _look_at_the_queue(frame, messages)
     if frame.as_json:
         print_json(messages)
     elif messages:
@@ -51,6 +54,20 @@ def trace(
         raise Trouble(
             NO, f"nothing is known of {what}: the delivery log is kept for a limited time (privacy.delivery_log_days)"
         )
+
+
+def _look_at_the_queue(frame: Frame, messages: list[dict[str, Any]]) -> None:
+    """What is in the queue of a running gateway gets `waits`: when it may leave, and why no next host takes it."""
+    from relay.cli.client import is_running
+    from relay.serve.channel import OpRefused, OpUnavailable
+
+    with contextlib.suppress(OpRefused, OpUnavailable, Trouble, OSError):  # what is written down is shown all the same
+        if messages and is_running(frame.settings()):
+            with frame.link() as link:
+                for message in messages:
+                    waits = link.call("queue.waits", {"id": message["id"]})
+                    if waits is not None:
+                        message["waits"] = waits
 
 
 def find(settings: Settings, what: str, limit: int) -> list[dict[str, Any]]:
@@ -107,6 +124,16 @@ def _show(message: dict[str, Any]) -> None:
         out.print(head)
         for line in _lines(event):
             out.print(Text(f"      {clean(line)}"))
+    hosts = message.get("waits", {}).get("hosts", ())
+    if hosts:
+        out.print(Text("  waits: no next host takes mail", style="yellow"))
+    for host in hosts:
+        said = f"{host['host']}: {host['stage']}: {host['why']}; tried again {_when(host['retry_at'])}"
+        out.print(Text(f"      {clean(said)}"))
+
+
+def _when(at: float) -> str:
+    return f"at {moment(at)}" if at > time.time() else "now"
 
 
 def _lines(event: dict[str, Any]) -> list[str]:

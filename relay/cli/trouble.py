@@ -13,6 +13,7 @@ DOWN: Final = 3
 
 _DOWN_CODES = frozenset(("owner.busy", "storage", "busy", "unavailable", "internal"))
 _USE_PREFIXES = ("args.", "op.", "usage")
+_NO_SUCH_OP = frozenset(("op.unknown", "unknown"))
 
 
 class Trouble(Exception):
@@ -45,6 +46,9 @@ def trouble_of(error: Exception) -> Trouble:
 
     if isinstance(error, Trouble):
         return error
+    if isinstance(error, OpRefused) and error.code in _NO_SUCH_OP:
+        text = "the running gateway is of another version than this command: start it again (docs/upgrading.md)"
+        return Trouble(DOWN, text)
     if isinstance(error, OwnerError | OpRefused):
         return Trouble(code_of(error.code), error.text)
     if isinstance(error, ConfigError | CatalogueError):
@@ -53,11 +57,16 @@ def trouble_of(error: Exception) -> Trouble:
         return Trouble(DOWN, "the running gateway does not answer: look at its log, or start it again")
     if isinstance(error, KeyringError | PortTaken | StartFailed | StoreUnavailable):
         return Trouble(DOWN, str(error))
-    if isinstance(error, sqlite3.Error) or type(error).__module__ == "sqlalchemy.exc":
+    if is_of_storage(error):
         return Trouble(DOWN, f"the storage cannot be used: {_of_storage(error)}; look at the disk with `zegel doctor`")
     if isinstance(error, OSError):
         return Trouble(DOWN, _of_system(error))
     return _bug(error)
+
+
+def is_of_storage(error: Exception) -> bool:
+    """A database said so."""
+    return isinstance(error, sqlite3.Error) or type(error).__module__ == "sqlalchemy.exc"
 
 
 def _of_storage(error: Exception) -> str:

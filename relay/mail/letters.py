@@ -102,7 +102,8 @@ def suspension(about: Mapping[str, Any], host: str, now: float, *, hours: float)
     texts = _TEXTS["suspension"]
     what = texts[f"{about['kind']}_{tongue}"].format(name=about["name"])
     reason = texts[f"reason_{tongue}"].format(reason=about["reason"]) if about["reason"] else ""
-    body = texts[f"body_{tongue}"].format(what=what, reason=reason, hours=f"{hours:g}")
+    kept = f"{hours:g} {'uur' if tongue == 'nl' else 'hour' if hours == 1 else 'hours'}"
+    body = texts[f"body_{tongue}"].format(what=what, reason=reason, hours=kept)
     return _by_the_house(about["contact"], texts[f"subject_{tongue}"], body, host=host, now=now)
 
 

@@ -36,6 +36,12 @@ _TERMS = {
     "domain": ("afzenderdomein", "sender domain"),
     "stream": ("soort mail", "kind of mail"),
 }  # limits and their scopes, in Dutch and in English
+_ONE = {
+    "messages_per_minute": ("bericht per minuut", "message per minute"),
+    "warmup_recipients_per_day": ("ontvanger per dag voor een nieuw account", "recipient per day for a new account"),
+    "first_time_recipients_per_day": ("nieuwe ontvanger per dag", "first-time recipient per day"),
+    "recipients_per_day": ("ontvanger per dag", "recipient per day"),
+}  # limits of which one is `allowed`
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _UNSAFE = re.compile(r"[^ -~]+")
@@ -61,8 +67,10 @@ class Reason(NamedTuple):
         return self._filled((self.nl if language == "nl" else self.en).partition(". ")[0], language, detail)
 
     def _filled(self, text: str, language: str, detail: Iterable[tuple[str, str]]) -> str:
-        tongue = "nl" if language == "nl" else "en"
-        slots = {name: to_ascii(slot_text(name, value, tongue))[:MAX_SLOT_OCTETS] for name, value in detail}
+        tongue, told = "nl" if language == "nl" else "en", dict(detail)
+        if told.get("allowed") == "1" and told.get("limit") in _ONE:
+            told["limit"] = _ONE[told["limit"]][tongue == "en"]
+        slots = {name: to_ascii(slot_text(name, value, tongue))[:MAX_SLOT_OCTETS] for name, value in told.items()}
         return _SLOT.sub(lambda match: slots.get(match[1]) or "?", text)
 
 

@@ -1,4 +1,5 @@
-"""Held mail for those whom it concerns: its sender by the link in our letter, its tenant by the API, the operator.
+"""Held mail for those whom it concerns: its sender by the link in our letter, its tenant by the API, the operator; and what the
+operator does to many messages at once.
 
 The same queue and the same changes as relay.serve.queue_ops, with the questions who may look and who may choose: a tenant sees
 his own mail only, and the sender's link is for one message, for one time that it is held, until its time is over, and for the
@@ -36,6 +37,7 @@ from relay.serve.queue_ops import (
 )
 from relay.settings.model import Limits
 from relay.spool.files import QueueFiles
+from relay.spool.hand import Busy, Unreadable
 from relay.spool.item import Item, decode_id
 
 # Held until somebody chooses for its sender, not until a person reviews it (CC-10, CC-13).
@@ -130,6 +132,20 @@ class HeldOps(QueueOps):
             return None
         return await asyncio.to_thread(lambda: preview.content(item.parsed()).as_json())
 
+    # -- many at once -----------------------------------------------------------------------------------------------
+
+    async def retry_many(self, args: dict[str, Any]) -> dict[str, int]:
+        """`queue.retry` of each of `ids` that is here and that nobody has in hand; how many that were. What is held stays so."""
+        numbers = [number_in({"id": one}) for one in args["ids"][:LIST_LIMIT]]
+        return {"retried": sum(await asyncio.gather(*map(self._retried, numbers)))}
+
+    async def _retried(self, number: int) -> bool:
+        try:
+            done = await self._change(number, "retried", lambda item: "")
+        except (Busy, Unreadable):
+            return False
+        return done is not None and done["state"] == "ready"
+
     # -- choosing ---------------------------------------------------------------------------------------------------
 
     async def decide(self, args: dict[str, Any]) -> dict[str, Any] | None:
@@ -177,6 +193,7 @@ class HeldOps(QueueOps):
 
 
 _OPS = {
+    "queue.retry_many": HeldOps.retry_many,
     "held.page": HeldOps.page,
     "held.look": HeldOps.look,
     "held.content": HeldOps.show_content,

@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from typing import Any
 
 from relay.clock import Clock
-from relay.delivery.pool import PoolState
+from relay.delivery.pool import PeerState, PoolState
 from relay.delivery.retry import RetryPlan, warning_due
 from relay.delivery.scheduler import Scheduler
+from relay.observe import events
+from relay.observe.log import log
+from relay.serve.queue_ops import number_in
 from relay.spool.files import QueueFiles
 from relay.spool.hand import Busy, Hand, Unreadable
 from relay.spool.item import Item, time_of
@@ -64,6 +68,24 @@ class Overdue:
                 done += 1
         return done
 
+    async def waits(self, args: dict[str, Any], state: PoolState) -> dict[str, Any] | None:
+        """When the message `id` may leave, and what each next host answered last where none takes mail; None: it is not here.
+
+        For the operator: what hosts say is between them and us.
+        """
+        try:
+            item = await self._hand.look(number_in(args))
+        except (Unreadable, sqlite3.Error, OSError):
+            return None
+        if item is None:
+            return None
+        now = self._clock.now()
+        hosts = [
+            {"host": peer.name, "stage": peer.stage, "why": peer.why, "retry_at": now + peer.retry_seconds}
+            for peer in state.peers
+        ]
+        return {"due": item.due, "hosts": hosts if all(peer.failures for peer in state.peers) else []}
+
     def _is_overdue(self, item: Item, now: float) -> bool:
         if item.held or item.due > now:
             return False
@@ -71,3 +93,9 @@ class Overdue:
         if now - queued >= plan.give_up_seconds:
             return True
         return warning_due(queued, now, plan, warned=bool(item.state.get("warned")))
+
+
+def noticed(state: PeerState) -> None:
+    """A next host takes mail again, or no more."""
+    level = log.info if state.state == "usable" else log.warning
+    level(events.PEER_CHANGED, peer=state.name, state=state.state, stage=state.stage, why=state.why)

@@ -106,10 +106,11 @@ class QueueOps:
         }
 
     async def list(self, args: dict[str, Any]) -> Rows:
-        """At most `limit` messages, held ones and those that leave next first; `tenant` and `held` narrow."""
+        """At most `limit` messages, held ones and those that leave next first; `tenant`, `held` and `is_meant` narrow."""
         limit = min(int(args.get("limit", 100)), LIST_LIMIT)
         lots = self._hand.places(held=bool(args.get("held")))
-        found = self._hand.opened(lots, str(args.get("tenant") or ""))
+        now, opened = self._queue.clock.now(), self._hand.opened(lots, str(args.get("tenant") or ""))
+        found = (item for item in opened if is_meant(item, args, now))
         return await asyncio.to_thread(lambda: [summary(item) for item in itertools.islice(found, limit)])
 
     async def list_held(self, args: dict[str, Any]) -> Rows:
@@ -336,6 +337,14 @@ def _detail(item: Item, reason: str) -> dict[str, str]:
     return item.meta.get("held_detail", {}) if reason == item.meta.get("held") else {}
 
 
+def is_meant(item: Item, args: dict[str, Any], now: float) -> bool:
+    """Of one `credential`; only what waits for a `later` time, or for the turn that a limit gave it, `parked` (THROTTLE-1)."""
+    is_later = item.due > now and not item.held
+    is_parked = is_later and "turn" in item.meta and not item.state.get("tries")
+    is_his = args.get("credential") in (None, "", item.meta["credential"])
+    return is_his and (is_later or not args.get("later")) and (is_parked or not args.get("parked"))
+
+
 def number_in(args: dict[str, Any]) -> int:
     number = decode_id(str(args.get("id", "")))
     if number is None:
@@ -359,6 +368,7 @@ def summary(item: Item) -> dict[str, Any]:
         "due": item.due,
         "tries": item.state.get("tries", 0),
         "held": item.held,
+        "held_detail": _detail(item, item.held),
         "held_since": held_since(item) if item.held else None,
     }
 

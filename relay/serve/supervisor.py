@@ -40,7 +40,8 @@ BIND_AGAIN_SECONDS = 0.2
 START_TRIES = 3
 SNAPSHOT_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
-OF_ALL = frozenset(("queue.stats", "queue.list", "held.list"))
+SUMS = frozenset(("queue.stats", "queue.retry_many"))
+OF_ALL = frozenset((*SUMS, "queue.list", "held.list"))
 
 
 class StartFailed(Exception):
@@ -349,7 +350,7 @@ class Supervisor:
     async def _ask_workers(self, op: str, args: dict[str, Any]) -> Any:
         """Ask every worker and join the answers: sums for stats, one list for lists, else the one that has it."""
         answers = await self._answers(op, args)
-        if op == "queue.stats":
+        if op in SUMS:
             return {key: sum(answer[key] for answer in answers) for key in (answers[0] if answers else {})}
         if op in ("queue.list", "held.list", "held.page"):
             joined = sorted((row for answer in answers for row in answer), key=lambda row: str(row["id"]))

@@ -22,7 +22,7 @@ from relay.counters.many_nodes import open_shared
 from relay.delivery import route
 from relay.delivery.capture import Capture
 from relay.delivery.hands import Hands
-from relay.delivery.pool import Doors, PeerState, Pool
+from relay.delivery.pool import Doors, Pool
 from relay.delivery.render import Signer
 from relay.delivery.report import Reporter
 from relay.delivery.scheduler import Scheduler
@@ -48,7 +48,7 @@ from relay.serve.channel import Channel, OpRefused, connect, take_leave
 from relay.serve.held_ops import HeldOps, hold_seconds
 from relay.serve.links import OwnLinks
 from relay.serve.outcomes import Outcomes
-from relay.serve.overdue import Overdue
+from relay.serve.overdue import Overdue, noticed
 from relay.serve.watch import Watch
 from relay.smtp.desk import Desk, LoginLimits, place_of
 from relay.smtp.front import Gate, InFlight, Limits
@@ -174,7 +174,7 @@ class Worker:
             self.pool = Capture(self.scheduler.take, self.watch.keep_copy, self._crashed)
         else:
             workers = settings.server.workers or os.cpu_count() or 1
-            doors = Doors(noticed=_noticed, crashed=self._crashed)
+            doors = Doors(noticed=noticed, crashed=self._crashed)
             self.pool = Pool(route.pool_settings(settings, workers), self.scheduler.take, doors=doors)
 
     def _build_front(self) -> None:
@@ -378,14 +378,11 @@ class Worker:
             return await self.watch.submit(args)
         if op == "worker.rest":
             return await self._rest()
+        if op == "queue.waits" and isinstance(self.pool, Pool):  # what is captured waits for no host
+            return await self.overdue.waits(args, self.pool.state())
         if op.startswith(("queue.", "held.")):
             return await self.queue_ops.run(op, args)
         raise OpRefused("unknown", f"{op} is no command of a worker")
-
-
-def _noticed(state: PeerState) -> None:
-    level = log.info if state.state == "usable" else log.warning
-    level(events.PEER_CHANGED, peer=state.name, state=state.state, stage=state.stage, why=state.why)
 
 
 async def main(boot: Boot) -> None:

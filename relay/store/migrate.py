@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -37,6 +39,14 @@ def upgrade(engine: Engine) -> None:
             if present not in {script.revision for script in scripts.walk_revisions()}:
                 raise NewerDatabase(present)
         command.upgrade(settings, "head")
+
+
+def is_older(path: Path) -> bool:
+    """Whether the SQLite database at `path` has the form of an earlier version of this program. Raises sqlite3.Error."""
+    scripts = ScriptDirectory(str(SCRIPTS))
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        (present,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    return present in {script.revision for script in scripts.walk_revisions()} - {scripts.get_current_head()}
 
 
 def load() -> None:

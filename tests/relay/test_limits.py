@@ -106,3 +106,32 @@ def test_all_limits_and_signs_of_a_message_cost_little(
     sys.stdout.write(f"{figure}\n")
     record_property("figures", figure)
     assert min(spent) < most
+
+
+def test_a_campaign_that_waits_for_its_days_holds_up_no_other_mail_of_the_domain(tmp_path: Path) -> None:
+    """THROTTLE-3: a password reset leaves at once beside a newsletter that has reserved the domain's first four days."""
+    counters = EmbeddedCounters(tmp_path)
+    now = START + 60.0
+
+    def waits(stream: str, rcpt: int) -> float:
+        asked = charges(mail(now, login_at=0.0, domain_at=START, rcpt=rcpt, stream=stream), SETTINGS)
+        allowance = counters.take(asked, now, park=True, max_parked=10_000)
+        assert allowance.granted
+        return max(0.0, allowance.due - now)
+
+    campaign = [waits("marketing", 25) for _ in range(30)]
+    assert campaign[1] == 0.0 and [int((wait + 60) // DAY) for wait in (campaign[2], campaign[-1])] == [1, 3]
+    assert [waits("transactional", 1) for _ in range(50)] == [0.0] * 50
+    assert waits("transactional", 1) > 3600, "what is new begins with few, in each stream"
+    assert waits("personal", 1) == 0.0
+    counters.close()
+
+
+def test_the_warm_up_of_a_domain_goes_on_with_what_was_counted_by_its_name_alone() -> None:
+    """As all streams were counted before: campaigns go on with it, so that no domain begins anew with an upgrade."""
+    keys = {
+        stream: [limit.key for limit, _ in charges(mail(START, login_at=0.0, domain_at=START, stream=stream), SETTINGS)]
+        for stream in ("marketing", "transactional", "personal")
+    }
+    warm = {stream: next(key for key in found if key.startswith("w:")) for stream, found in keys.items()}
+    assert warm["marketing"] == "w:news.shop.example" and len(set(warm.values())) == 3

@@ -141,6 +141,9 @@ def test_a_backup_under_load_is_put_back_elsewhere(start: Start, elsewhere: Any,
     zegel = command(other)
     back = zegel.ask("restore", tmp_path / "monday")
     assert back["cut_at"] == made["cut_at"] and back["messages"] == made["messages"] > 200
+    assert zegel.ask("backup", tmp_path / "tuesday")["messages"] == made["messages"], (
+        "what is not released yet is in it"
+    )
     other.start()
     # New letters go, the restored queue and marketing wait.
     assert mail(other, "transactional", "new@dest.example").startswith("250")
@@ -149,7 +152,7 @@ def test_a_backup_under_load_is_put_back_elsewhere(start: Start, elsewhere: Any,
     assert any("queue release" in note for note in other.op("ready.notes"))
     assert arrived(hop) == ["new@dest.example"]
     for asked in (("queue", "list"), ("queue", "stats"), ("held", "list")):  # which look elsewhere, and must say so
-        assert f"the {made['messages']} messages of a restore wait" in zegel(*asked).out
+        assert f"a restore waits for `zegel queue release`: {made['messages']} messages" in zegel(*asked).out
     assert mail(other, "marketing", "leaver@dest.example", NEWS).startswith("550")
     # Told of the gap, the operator enters who left meanwhile, and lets it go.
     refused = zegel("queue", "release")
@@ -194,7 +197,7 @@ def test_what_cannot_be_is_said_and_changes_nothing(
     secret = tmp_path / "secret"
     secret.write_text(PASSPHRASE + "\n")
     told = zegel("backup", file, "--passphrase-file", secret)
-    assert told.code == 0 and "messages wait in it" in told.out
+    assert told.code == 0 and "waiting in it: 30 messages" in told.out
     assert file.stat().st_mode & 0o777 == 0o600
     again = zegel("backup", file, "--passphrase-file", secret)
     assert again.code == 1 and "nothing is overwritten" in again.err

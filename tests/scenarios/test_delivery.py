@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from relay.cli.demo_setup import config_text
 from relay.cli.trace import find
 from tests.harness.gateway import AGREED, MESSAGE, SENDER, Gateway
 from tests.harness.moody import OFFERS, Moody
 from tests.harness.oracle import verified
 from tests.harness.post import letter, outsiders, post
 from tests.harness.sink import Arrived
+from tests.relay.cli.conftest import Zegel
 from tests.scenarios.conftest import Start, try_again
 
 ANN = [AGREED[0]]
@@ -315,3 +318,27 @@ def test_the_pace_is_one_for_both_workers(start: Start) -> None:
         "Subject: t5",
         "Subject: t6",
     ]
+
+
+def test_the_trace_of_mail_for_a_dead_host_says_why_it_waits(start: Start) -> None:
+    """It ended with "accepted", as if somebody had forgotten it."""
+    gateway, hop = start(workers=2)
+    hop.down()
+    number = post(gateway, "transactional", ANN, letter("To: ann@dest.example", "Subject: x")).reply.rpartition(" ")[2]
+    config = gateway.folder / "zegel.toml"
+    config.write_text(config_text(gateway.settings))
+    zegel = Zegel(config)
+
+    def hosts() -> list[dict[str, Any]]:
+        told = zegel("trace", number, "--json")
+        found: list[dict[str, Any]] = told.json[0].get("waits", {}).get("hosts", []) if told.code == 0 else []
+        return found
+
+    gateway.until(lambda: bool(hosts()), 20.0, "nobody says why")
+    (host,) = hosts()
+    assert str(hop.port) in host["host"] and host["stage"] and host["why"] and host["retry_at"]
+    told = zegel("trace", number).out
+    assert "no next host takes mail" in told and host["why"] in told and "tried again" in told
+    hop.up()
+    hop.wait(1)
+    gateway.until(lambda: "waits" not in zegel("trace", number, "--json").json[0], 10.0, "it does not wait any more")

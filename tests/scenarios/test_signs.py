@@ -69,7 +69,11 @@ def test_a_new_account_begins_with_few_recipients_and_the_rest_waits(start: Star
     gateway.until(lambda: gateway.op("queue.stats")["waiting"] == 2, 10.0, "two wait for tomorrow")
     gateway.until(lambda: len(gateway.op("queue.list")) == 2, 10.0, "what was sent is still there")
     assert all(0 < row["due"] - time.time() < 2 * DAY for row in gateway.op("queue.list"))
-    assert send(gateway, "personal", 5).startswith("450 4.7.28 [THROTTLE-3]"), "the domain is as new as the logins"
+    assert all(send(gateway, "personal", number).startswith("250 2.0.0") for number in range(3)), "by stream"
+    assert send(gateway, "personal", 5).startswith("450 4.7.28 [THROTTLE-3]")
+    parked = gateway.op("queue.list", tenant="shop", credential=gateway.logins["transactional"][0], parked=True)
+    assert gateway.op("queue.retry_many", ids=[row["id"] for row in parked]) == {"retried": 2}
+    assert len(hop.wait(8)) == 8, "of both workers"
 
 
 FIRST_TIME = "first_time_recipients_per_day"

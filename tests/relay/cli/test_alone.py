@@ -13,14 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
 
 from relay.cli import client
 from relay.clock import SystemClock
 from relay.keyring import Keyring
 from relay.serve.boot import QUEUE
+from relay.serve.channel import OpRefused
 from relay.spool.cipher import Cipher
 from relay.spool.files import QueueFiles
 from relay.spool.item import Item
+from relay.store import migrate
 from tests.relay.cli.conftest import CONFIG, Zegel
 
 ROOT = Path(__file__).parents[3]
@@ -29,8 +33,10 @@ RAW = b"From: a@shop.example\r\nTo: b@example.net\r\nSubject: x\r\n\r\nhello\r\n
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes who owns a folder")
 
 
-def put(folder: Path, *, held: str = "", detail: dict[str, str] | None = None, due: float = 0.0) -> str:
-    """One message in the queue files, as a gateway that has stopped left it; its queue id."""
+def put(
+    folder: Path, *, held: str = "", detail: dict[str, str] | None = None, due: float = 0.0, **changes: object
+) -> str:
+    """One message in the queue files, as a gateway that has stopped left it; its queue id. `changes` of its meta."""
 
     async def work() -> str:
         keyring = Keyring.open(folder / "keys", create=False)
@@ -56,7 +62,7 @@ def put(folder: Path, *, held: str = "", detail: dict[str, str] | None = None, d
             "language": "en",
             "at": 1_790_000_000.0,
         } | ({"held": held, "held_detail": detail or {}} if held else {})
-        item = Item(queue.next_id(), meta, RAW, due=due)
+        item = Item(queue.next_id(), meta | changes, RAW, due=due)
         await queue.commit(item)
         await queue.stop()
         return item.queue_id
@@ -71,6 +77,7 @@ def test_the_queue_is_ours_while_no_gateway_runs(shop: Zegel, tmp_path: Path) ->
     assert {row["id"] for row in shop.ask("queue", "list", "--tenant", "shop")} == {first, second}
     stats = shop.ask("queue", "stats")
     assert (stats["ready"], stats["waiting"], stats["held"]) == (1, 1, 0)
+    assert type(stats["bytes"]) is int and "." not in shop("queue", "stats").out
     shown = shop.ask("queue", "show", first)
     assert [row["address"] for row in shown["recipients"]] == ["b@example.net", "c@example.net"]
     assert "Received" in shop("queue", "show", first).out
@@ -85,6 +92,38 @@ def test_a_tenant_that_does_not_exist_has_no_empty_queue(shop: Zegel) -> None:
         assert shop.ask(noun, "list", "--tenant", "other") == []
         told = shop(noun, "list", "--tenant", "nope", "--json")
         assert (told.code, told.out) == (1, "") and "there is no tenant of that name" in told.err
+
+
+LATER = 4_000_000_000.0
+
+
+def test_many_messages_are_tried_at_once_by_whose_they_are(shop: Zegel, tmp_path: Path) -> None:
+    """What a limit has parked goes by one command; what is held stays held."""
+    office = put(tmp_path, due=LATER)  # a host is away
+    news = [put(tmp_path, due=LATER, turn=LATER, credential="shop-newsletter") for _ in range(3)]
+    mine = put(tmp_path, due=LATER, turn=LATER)
+    put(tmp_path)
+    put(tmp_path, held="recipients.ask", due=LATER)
+
+    def late(*words: str) -> set[str]:
+        return {row["id"] for row in shop.ask("queue", "list", *words)}
+
+    assert late("--parked") == {*news, mine} and late("--credential", "shop-newsletter") == set(news)
+    assert shop("queue", "retry").code == shop("queue", "retry", office, "--all").code == 2
+    told = shop("queue", "retry", "--all")
+    assert told.code == 2 and "Try 5 messages now" in told.err and "add --yes" in told.err
+    assert late("--parked") == {*news, mine}, "nobody has said yes"
+    retry = ("queue", "retry", "--yes")
+    assert shop.ask(*retry, "--credential", "shop-newsletter", "--limit", "2") == {"retried": 2, "more": True}
+    assert late("--parked") == {news[2], mine}
+    assert shop.ask(*retry, "--tenant", "shop", "--parked") == {"retried": 2, "more": False}
+    assert shop.ask("queue", "stats")["waiting"] == 1
+    assert "1 message." in shop(*retry, "--all").out and shop.ask("queue", "stats")["waiting"] == 0
+    assert shop.ask(*retry, "--all") == {"retried": 0, "more": False}
+    assert "Nothing" in shop(*retry, "--tenant", "shop").out and len(shop.ask("held", "list")) == 1
+    for words, said in ((("--tenant", "nope"), "no tenant"), (("--credential", "nope"), "no such credential")):
+        told = shop(*retry, *words)
+        assert told.code == 1 and said in told.err
 
 
 def at_a_terminal(answer: str, *words: str | Path) -> int:
@@ -141,10 +180,16 @@ def test_where_nobody_can_be_asked_a_command_says_how_to_do_without(
 
 
 def test_held_mail_ends_as_released_or_with_a_report(shop: Zegel, tmp_path: Path) -> None:
-    first, second = put(tmp_path, held="classification.many_recipients"), put(tmp_path)
+    first = put(tmp_path, held="classification.many_recipients", detail={"recipients": "20"})
+    second = put(tmp_path)
     assert shop.ask("queue", "hold", second)["state"] == "held"
     held = {row["id"]: row["held"] for row in shop.ask("held", "list")}
     assert held == {first: "classification.many_recipients", second: "queue.held_by_operator"}
+    for words in (("queue", "list"), ("held", "list"), ("held", "show", second), ("queue", "show", second)):
+        told = shop(*words).out
+        assert "operator" in told and "queue.held_by_operator" not in told, "people read words, programs the code"
+        assert "now" not in told.split(), "what waits for a person has no next attempt"
+    assert "20 recipients at once" in shop("held", "show", first).out, "with what fills it"
     assert shop.ask("held", "release", first)["state"] == "ready"
     assert shop.ask("held", "refuse", second)["state"] == "refused"
     assert shop.ask("held", "list") == []
@@ -226,6 +271,45 @@ def foreign() -> Iterator[Zegel]:
     shutil.rmtree(base)
 
 
+def test_data_of_the_version_before_is_told_from_a_bad_disk(shop: Zegel, tmp_path: Path) -> None:
+    """The new program is installed, and the gateway was not started with it yet; it was told to look at the disk."""
+    mail = tmp_path / "mail.eml"
+    mail.write_bytes(RAW)
+    explain = (
+        "explain",
+        mail,
+        "--credential",
+        "shop-personal",
+        "--mail-from",
+        "a@shop.example",
+        "--rcpt-to",
+        "b@example.net",
+    )
+    asked = (explain, ("limit", "show", "shop"), ("webhook", "list", "shop"))
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'data' / 'zegel.db'}")
+    with engine.begin() as connection:
+        command.downgrade(migrate.config(connection), "0005")
+    for words in asked:
+        told = shop(*words)
+        assert told.code == 3 and "form of the version before: start the gateway" in told.err, told
+        assert "disk" not in told.err
+    with engine.begin() as connection:
+        command.upgrade(migrate.config(connection), "head")
+        connection.exec_driver_sql("DROP TABLE webhook")
+    engine.dispose()
+    told = shop("webhook", "list", "shop")
+    assert told.code == 3 and "look at the disk" in told.err, "what is not old is not said to be"
+
+
+def test_a_gateway_of_another_version_is_told(shop: Zegel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def old(link: object, op: str, args: object) -> None:
+        raise OpRefused("op.unknown", f"there is no operation {op}: see `zegel --help`")
+
+    monkeypatch.setattr(client.Link, "call", old)
+    told = shop("audit")
+    assert told.code == 3 and "another version" in told.err and "start it again" in told.err
+
+
 @as_root
 def test_root_leaves_every_file_to_the_owner_of_the_folder(foreign: Zegel) -> None:
     folder = foreign.config.parent
@@ -268,7 +352,7 @@ def test_root_does_not_serve_from_somebody_elses_folder(foreign: Zegel) -> None:
 
 @as_root
 def test_another_user_is_told_whom_to_be(foreign: Zegel) -> None:
-    foreign("tenant", "list")  # imports what this other user may not be able to read
+    assert foreign("tenant", "show", "nobody").code == 1  # imports what this other user may not be able to read
     os.seteuid(1)
     try:
         answer = foreign("tenant", "list")

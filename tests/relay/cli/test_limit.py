@@ -120,6 +120,9 @@ def test_what_bites_is_seen_and_lifted_and_written_down(shop: Zegel, tmp_path: P
     line = next(line for line in shop("audit", "shop").out.splitlines() if "limit.reset" in line)
     assert whoever() in line and "subject=shop-personal" in line
     assert shop("audit", "nobody").code == 1
+    for words, whose in (((), "--tenant shop"), (("--credential", "shop-personal"), "--credential shop-personal")):
+        told = shop("limit", "reset", "shop", *words).out
+        assert f"zegel queue retry {whose} --parked" in told, "what is parked keeps its turn"
     counters.close()
 
 
@@ -141,6 +144,28 @@ def test_a_warm_up_is_seen_and_lifted(shop: Zegel, tmp_path: Path) -> None:
     assert made.since + DAY - 1 < shown["frees_at"] < made.since + DAY + 1
     shop.ask("limit", "reset", "shop", *words)
     assert row(shop, *words)["left"] == 50 and counters.take([(made, 50)], time.time(), park=False).granted
+    counters.close()
+
+
+def test_the_warm_up_of_a_domain_is_shown_by_stream_and_lifted_in_all(shop: Zegel, tmp_path: Path) -> None:
+    """A parked campaign holds up no password reset, and each stream's bites are its own."""
+    counters = EmbeddedCounters(tmp_path / "data")
+    words = ("warmup_recipients_per_day", "--domain", "shop.example")
+    now = time.time()
+    made = account(tmp_path, "shop-newsletter")
+    campaign = next(limit for limit in signs_of(Settings(), made, "shop.example", now) if limit.scope == "domain")
+    assert counters.take([(campaign, 50)], now, park=True).granted
+    counters.hit(bite_key("domain", campaign.name, Who.at(made, "shop.example")), DAY, now)
+    shown = {tuple(each["streams"]): each for each in shop.ask("limit", "show", "shop", *words)}
+    assert {each["subject"] for each in shown.values()} == {"shop.example"}
+    assert {stream: (each["left"], each["bites_24h"]) for (stream,), each in shown.items()} == {
+        "marketing": (0, 1),
+        "personal": (50, 0),
+        "transactional": (50, 0),
+    }
+    assert "transactional" in shop("limit", "show", "shop", *words).out, "people see which row is whose"
+    assert shop.ask("limit", "reset", "shop", *words)["limits"] == 3
+    assert [each["left"] for each in shop.ask("limit", "show", "shop", *words)] == [50] * 3
     counters.close()
 
 
@@ -286,7 +311,7 @@ def test_an_account_may_have_its_own_number_of_recipients(gateway: Gateway, runn
 
     def is_strictest() -> bool:
         reply = third()
-        return reply.startswith("452 4.5.3 [THROTTLE-1]") and "no more than 2 recipients" in reply
+        return reply.startswith("452 4.5.3 [THROTTLE-1]") and "no more than 2." in reply
 
     gateway.within(lambda: _all(is_strictest), 2.0, "not in force within two seconds")
 

@@ -132,6 +132,26 @@ def test_a_slot_reads_as_a_person_writes(name: str, value: str, nl: str, en: str
     assert (slot_text(name, value, "nl"), slot_text(name, value, "en")) == (nl, en)
 
 
+@pytest.mark.parametrize(
+    ("allowed", "nl", "en"),
+    [
+        ("1", "De grens van 1 bericht per minuut per inlog is", "The limit of 1 message per minute per login is"),
+        ("2", "De grens van 2 berichten per minuut per inlog is", "The limit of 2 messages per minute per login is"),
+    ],
+)
+def test_one_is_not_many(allowed: str, nl: str, en: str) -> None:
+    detail = [("allowed", allowed), ("limit", "messages_per_minute"), ("scope", "credential"), ("seconds", "60")]
+    reason = REASONS["throttle.over"]
+    assert reason.sentence("nl", detail).startswith(nl) and reason.sentence("en", detail).startswith(en)
+
+
+@pytest.mark.parametrize("code", [code for code in REASONS if not code.startswith("*")])
+def test_no_sentence_has_a_limit_before_a_word_in_the_plural(code: str) -> None:
+    """A limit may be 1. Octets and hops are never so few."""
+    told = " ".join(REASONS[code].sentence(language, [("limit", "1")]) for language in ("nl", "en"))
+    assert not re.search(r"\b1 (?!bytes|octets|servers)[a-z-]+(?:s|en)\b", told), told
+
+
 def test_a_sentence_has_its_accents_and_a_reply_line_has_none() -> None:
     assert "één" in REASONS["unsubscribe.list_id_twice"].sentence("nl")
     assert "meer dan een List-Id" in reply_line("unsubscribe.list_id_twice", (), "nl", URL)
