@@ -35,6 +35,7 @@ SALE_KINDS = ("paid", "gift", "volunteer", "free_tier")
 MAX_TEXT_CHARS = 20_000
 MAX_VALUE_CHARS = 1_000
 CLOCK_SKEW_SECONDS = 300
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 and 9999: no other time can be written
 
 EEA = frozenset((
     "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE",
@@ -129,13 +130,17 @@ def check(row: Mapping[str, object], rules: Rules, *, now: float) -> Record | li
 
 @lru_cache(maxsize=4_096)
 def parse_time(text: str) -> float | None:
-    """Seconds since the epoch of an RFC 3339 time with an offset; None for anything else."""
+    """Seconds since the epoch of an RFC 3339 time with an offset; None for anything else.
+
+    Also for what lies in no year of four digits in UTC: it could be kept, and never be written again.
+    """
     if not _TIME.fullmatch(text):
         return None
     try:
-        return datetime.fromisoformat(text.upper()).timestamp()
+        at = datetime.fromisoformat(text.upper()).timestamp()
     except ValueError:
         return None
+    return at if FIRST_SECOND <= at <= LAST_SECOND else None
 
 
 def format_time(at: float) -> str:

@@ -10,12 +10,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
-from relay.consent.record import parse_time
+from relay.consent.record import LAST_SECOND, parse_time
 from relay.mail.address import parse_path
 from relay.owner.error import OwnerError
 
 MAX_CHARS = 500
-LAST_SECOND = 253_402_300_799  # of the year 9999: no later time can be written
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 

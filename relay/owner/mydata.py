@@ -24,7 +24,7 @@ from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
 from relay.owner.objections import append_event, forget, object_to
-from relay.store.schema import access_code, tenant
+from relay.store.schema import access_code, consent_event, tenant
 from relay.store.upsert import upsert
 
 CODE_SECONDS = 15 * 60
@@ -133,16 +133,38 @@ def change(desk: Desk, args: Args) -> Result:
 
 
 def erase(desk: Desk, args: Args) -> Result:
-    """`proof`: destroy what names the person; the objection stays (GDPR-8)."""
-    return forget(desk, proven(desk, args).person, source=SOURCE)
+    """`proof`: destroy what names the person; the objection stays (GDPR-8). Again, it answers `erased` false."""
+    owner, person, is_erased = _shown(desk, args)
+    return {"erased": False} if is_erased else forget(desk, person, source=SOURCE)
 
 
 def proven(desk: Desk, args: Args) -> Proven:
-    """Whose `proof` this is. Raises OwnerError `proof.over` where it is over or not ours."""
+    """Whose `proof` this is. Raises OwnerError `proof.over` where it is over, not ours, or from before an erasure.
+
+    A page that is still open after it, or a step back in the browser, must not write down again who was erased.
+    """
+    owner, person, is_erased = _shown(desk, args)
+    if is_erased:
+        raise OwnerError("proof.over", "what was held was erased: ask for a new code")
+    return Proven(owner, person)
+
+
+def _shown(desk: Desk, args: Args) -> tuple[TenantRow, Person, bool]:
+    """Whose `proof` this is, and whether he was erased since it was given."""
     token = _read(desk, args, "proof", TokenKind.PROVEN)
-    if float(token.purpose) <= desk.now:
+    until = float(token.purpose)
+    if until <= desk.now:
         raise OwnerError("proof.over", "this page has been open too long: ask for a new code")
-    return Proven(_owner(desk, token), desk.person(token.tenant_id, token.subscriber))
+    owner, person = _owner(desk, token), desk.person(token.tenant_id, token.subscriber)
+    people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
+    events = consent_event.c
+    erased = sa.select(events.seq).where(
+        events.tenant_id == owner.id,
+        events.subject_id.in_(people),
+        events.event == "erased",
+        events.at >= until - PROOF_SECONDS,
+    )
+    return owner, person, desk.connection.execute(erased.limit(1)).first() is not None
 
 
 def _read(desk: Desk, args: Args, name: str, kind: TokenKind) -> Token:
@@ -164,7 +186,7 @@ def _owner(desk: Desk, token: Token) -> TenantRow:
 
 
 def _form_token(desk: Desk, kind: TokenKind, of: Token, address: str, seconds: float) -> str:
-    until = str(int(desk.now + seconds))
+    until = f"{desk.now + seconds:.3f}"
     return make(desk.keyring, kind, of.tenant_id, purpose=until, subject_hash=of.subject_hash, subscriber=address)
 
 

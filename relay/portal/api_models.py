@@ -23,7 +23,7 @@ from pydantic import (
 
 from relay.mail.address import Address, parse_path
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
-from relay.portal.problems import sentence
+from relay.portal.problems import field_name, sentence
 
 MAX_ITEMS = 500
 MAX_TEXT = 10_000
@@ -139,7 +139,7 @@ def _or_misfit(value: Any, read: ValidatorFunctionWrapHandler) -> ConsentEvent |
 
 def _misfit(error: ValidationError) -> Misfit:
     # Never `input` or `ctx`: they repeat what was sent.
-    told = {str(item["loc"][0]) if item["loc"] else "": sentence(item) for item in error.errors(include_url=False)}
+    told = {field_name(item["loc"][0]) if item["loc"] else "": sentence(item) for item in error.errors(include_url=False)}
     return Misfit([FieldError(field=field, reason=reason) for field, reason in told.items()])
 
 

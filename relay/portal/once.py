@@ -12,6 +12,7 @@ import base64
 import contextlib
 import hashlib
 import re
+import zlib
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -115,14 +116,16 @@ async def _tell(run: Run, op: str, **more: Any) -> None:
 
 def _sealed(run: Run, response: Response) -> str:
     headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
-    clear = orjson.dumps([headers, bytes(response.body).decode()])
+    # An answer to 500 wrong items is larger than they were, and the same sentence 500 times.
+    clear = zlib.compress(orjson.dumps([headers, bytes(response.body).decode()]), 1)
     return base64.b64encode(_cipher(run.gateway.keyring).seal(_number(run.key), clear)).decode()
 
 
 def _opened(keyring: Keyring, key: bytes, status: int, sealed: str) -> Response:
     try:
-        headers, body = orjson.loads(_cipher(keyring).open(_number(key), base64.b64decode(sealed)))
-    except CorruptRow:
+        clear = _cipher(keyring).open(_number(key), base64.b64decode(sealed))
+        headers, body = orjson.loads(zlib.decompress(clear))
+    except (CorruptRow, zlib.error):
         raise OpUnavailable("answer") from None
     return Response(body, status, {**headers, REPLAYED: "true"})
 

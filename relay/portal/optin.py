@@ -1,10 +1,13 @@
 """Double opt-in: somebody asks, the person confirms from his own mailbox, and only that is consent (CLASS-7, CONSENT-8).
 
-The answer to a request is the same whether the address may be mailed or not, so that nobody learns who is on a list.
+The answer to a request is the same whether the address may be mailed or not, and comes after the same time, so that nobody
+learns who is on a list. An address gets so many confirmation mails a day over all lists of all senders, so that the forms of a
+gateway are no way to flood somebody.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NamedTuple
 
 from email_validator import EmailNotValidError, validate_email
@@ -13,13 +16,15 @@ from starlette.exceptions import HTTPException
 
 from relay.consent import token as tokens
 from relay.limits import client_key
-from relay.mail.address import parse_path
+from relay.mail.address import parse_path, wide
 from relay.mail.envelope import Purpose, Tenant
 from relay.portal.gateway import DirectoryView, Notice, OpRefused, OpUnavailable, purpose_title, sender_title
 from relay.portal.pages import Site
 
-HOUR = 3600
+HOUR, DAY = 3_600, 86_400
 CLIENT_LIMIT = 20  # requests of one client address an hour
+ADDRESS_LIMIT = 10  # mails to one address a day, over all lists
+ANSWER_SECONDS = 0.2  # no answer to a request comes sooner: whom nothing is mailed to takes less work
 MAX_EMAIL_CHARS = 320
 
 
@@ -89,7 +94,9 @@ def routes(site: Site) -> APIRouter:
             )
             if wait > 0:
                 return site.note(request, "optin_busy", status=429, headers={"Retry-After": str(int(wait) + 1)})
+            began = asyncio.get_running_loop().time()
             await _request(site, request, optin, address)
+            await asyncio.sleep(began + ANSWER_SECONDS - asyncio.get_running_loop().time())
         except OpUnavailable:
             return site.note(request, "optin_down", status=503, headers={"Retry-After": "120"})
         return site.note(request, "optin_sent", status=202)
@@ -149,7 +156,8 @@ async def _request(site: Site, request: Request, optin: OptIn, address: str) -> 
         result = await site.gateway.op("consent.request", arguments)
     except OpRefused:
         return
-    if not result["may_mail"]:
+    person = site.gateway.keyring.lasting_hash(f"optin\0{wide(address)}").hex()
+    if not result["may_mail"] or await site.gateway.hit(f"optin-mail:{person}", limit=ADDRESS_LIMIT, per_seconds=DAY) > 0:
         return
     language = site.language(request)
     link = (

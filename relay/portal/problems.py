@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ TITLES = {
     500: "Something went wrong on our side",
     503: "The gateway cannot store anything right now",
 }
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _PYDANTIC = "Value error, "  # what it puts before a sentence of ours
 
 
@@ -95,7 +97,13 @@ def _field(location: tuple[int | str, ...]) -> str:
     """Path of a field as people write it: `3.given_at` for the fourth item's given_at."""
     # Pydantic names the branch of "one or a list" in the path; the sender does not know those names.
     return ".".join(
-        str(part)
+        field_name(part)
         for part in location
         if part not in ("body", "path", "query", "header", "ConsentEvent", "ToldOutcome") and "[" not in str(part)
     )
+
+
+def field_name(part: int | str) -> str:
+    """What is no name of a field may be an address or a key: who swaps names and values is not sent them back."""
+    text = str(part)
+    return text if _NAME.fullmatch(text) else "?"

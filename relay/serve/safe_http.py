@@ -105,8 +105,8 @@ def post(
         code = _exchange(sock, request, ends, context)
     except (OSError, http.client.HTTPException) as error:
         raise Away(type(error).__name__) from None
-    if code >= 300:
-        raise Refused(f"HTTP {code}") if code < 500 and code not in AGAIN else Away(f"HTTP {code}")
+    if not 200 <= code < 300:  # a 1xx promises an answer and is none
+        raise Refused(f"HTTP {code}") if 300 <= code < 500 and code not in AGAIN else Away(f"HTTP {code}")
 
 
 def _connect(addresses: list[str], port: int, ends: float) -> socket.socket:

@@ -58,8 +58,8 @@ def post(url: str, secret: str, body: bytes, *, at: int, key: str) -> None:
         raise Away("TimeoutError" if deadline is not None and deadline.is_over else type(error).__name__) from None
     finally:
         connection.close()
-    if code >= 300:
-        raise Refused(f"HTTP {code}") if code < 500 and code not in AGAIN else Away(f"HTTP {code}")
+    if not 200 <= code < 300:  # a 1xx promises an answer and is none
+        raise Refused(f"HTTP {code}") if 300 <= code < 500 and code not in AGAIN else Away(f"HTTP {code}")
 
 
 class Deadline:

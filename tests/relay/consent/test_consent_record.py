@@ -48,6 +48,10 @@ def test_the_controller_is_the_purposes_unless_the_row_names_one() -> None:
         ("20260102T100000Z", None),
         ("2026-02-30T10:00:00Z", None),
         ("2026-01-02T10:00:00+2:00", None),
+        ("9999-12-31T23:59:59Z", 253_402_300_799.0),
+        ("9999-12-31T23:59:59.9999999Z", None),  # as a number it lies in the year 10000
+        ("9999-12-31T23:59:59-00:01", None),
+        ("0001-01-01T00:00:00+00:01", None),
         ("", None),
     ],
 )

@@ -170,6 +170,7 @@ async def test_no_answer_of_the_api_holds_a_confirmation_token(
         (b'{"event":"given","email":"secret-value"}', 422, "email"),
         (b'{"event":"given","email":"ann@example.net","secret_value":1}', 422, "secret_value"),
         (b'{"event":"given","email":"ann@example.net","text":["secret-value"]}', 422, "text"),
+        (b'{"event":"given","email":"eve@example.net","ann@example.net":"secret-value"}', 422, "?"),
     ],
 )
 async def test_a_bad_body_names_the_field_and_repeats_nothing(
@@ -188,7 +189,7 @@ async def test_a_bad_body_names_the_field_and_repeats_nothing(
 
 async def test_one_bad_item_does_not_refuse_the_list(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
     items = [{"event": "withdrawn", "email": "ann@example.net"}, GOOD | {"email": "secret-value"}, "secret-value"]
-    items.append(GOOD | {"secret_key": 1, "text": ["secret-value"]})
+    items.append(GOOD | {"secret_key": 1, "text": ["secret-value"], "secret-value@example.net": "email"})
     answer = await web.post("/api/v1/consents", json=items, headers=bearer(SHOP_KEY))
     assert (answer.status_code, answer.json()["recorded"], answer.json()["refused"]) == (207, 1, 3)
     results = answer.json()["results"]
@@ -196,7 +197,7 @@ async def test_one_bad_item_does_not_refuse_the_list(web: httpx.AsyncClient, gat
     assert [{error["field"] for error in item["errors"]} for item in results[1:]] == [
         {"email"},
         {""},
-        {"secret_key", "text"},
+        {"secret_key", "text", "?"},
     ]
     assert "secret-value" not in answer.text
     assert [name for name, _ in gateway.ops] == ["consent.withdraw"]

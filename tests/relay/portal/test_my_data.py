@@ -549,6 +549,28 @@ async def test_erased_means_refused_for_ever(ann: Person, owned: OwnerGateway, t
         assert connection.exec_driver_sql("SELECT count(*) FROM suppression WHERE sealed IS NOT NULL").scalar() == 0
 
 
+async def test_a_page_that_was_open_before_an_erasure_writes_nobody_down_again(
+    ann: Person, owned: OwnerGateway
+) -> None:
+    """A step back in the browser, and a button there: the address came back into the ledger that had just lost it."""
+    await ann.enter()
+    assert (await ann.do("erase", sure="yes")).status_code == 200
+    for step, fields in (
+        ("change", {"action": "restrict"}), ("change", {"action": "stop", "purpose": "offers"}), ("data", {}),
+        ("move", {"email": "new@example.org"}), ("export", {}), ("erase", {}),
+    ):  # fmt: skip
+        answer = await ann.do(step, **fields)
+        assert answer.status_code == 400 and ANN not in answer.text, step
+    assert (await ann.do("erase", sure="yes")).status_code == 200, "sent twice it is as good as once"
+    proof = owned.owner.call("consent.proof", {"tenant": "shop", "address": ANN})
+    assert isinstance(proof, dict) and all(event["personal"] is None for event in proof["events"])
+    assert [event["event"] for event in proof["events"]].count("erased") == 1
+    with owned.owner._engine.connect() as connection:
+        for table in ("suppression", "address_change"):
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table} WHERE sealed IS NOT NULL").scalar() == 0
+    assert (await Person(ann.web, owned, ann.token).enter()).status_code == 200, "who proves it anew may look"
+
+
 def test_every_word_that_the_ledger_knows_has_a_text() -> None:
     events = ("requested", "given", "imported", "confirmed", "changed", "withdrawn", "objected", "restricted", "erased")
     wanted = {f"basis_{name}" for name in BASES} | {f"method_{name}" for name in METHODS}

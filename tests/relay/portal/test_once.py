@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -129,6 +130,22 @@ async def test_an_answer_is_kept_sealed_and_after_a_restart(tmp_path: Path) -> N
         again = await web.post("/api/v1/consents", json=ASKED, headers=headers(second))
     assert keys == second.api_keys and again.content == told.content and events(second) == ["requested"]
     second.close()
+
+
+async def test_a_kept_answer_takes_less_room_than_its_request(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    """300 KB of wrong items were 2 MB on disk, for a day, 600 times a minute."""
+    item = {f"field_{number}": 1 for number in range(60)}
+    body = json.dumps([item] * 500).encode()
+    first, again = [
+        await owned_web.post("/api/v1/consents", content=body, headers=headers(owned) | {"Content-Type": "application/json"})
+        for _ in range(2)
+    ]
+    assert first.status_code == 422 and again.content == first.content and again.headers[REPLAYED] == "true"
+    with closing(sqlite3.connect(owned.folder / "zegel.db")) as database:
+        ((kept,),) = database.execute("SELECT length(answer) FROM idempotency").fetchall()
+    assert kept < len(body) / 10 < len(first.content)
 
 
 @pytest.mark.parametrize("word", ["", "two words", "x" * 201, "é"])

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from relay.mail.letters import confirmation
+from relay.portal import optin
 from relay.portal.gateway import OpRefused, OpUnavailable
-from relay.portal.optin import CLIENT_LIMIT
+from relay.portal.optin import ADDRESS_LIMIT, CLIENT_LIMIT
 from tests.fakes.gateway import MemoryGateway, portal_settings
 from tests.fakes.portal import OwnerGateway, browser
 
 HTML = {"Accept": "text/html"}
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers wait for nothing, but where that is what is looked at."""
+    monkeypatch.setattr(optin, "ANSWER_SECONDS", 0.0)
+
+
+def lists(owned: OwnerGateway, tenant: str) -> Any:
+    return owned.owner.call("purpose.list", {"tenant": tenant})
+
+
 def form_key(owned: OwnerGateway) -> str:
-    return next(
-        row["optin_key"] for row in owned.owner.call("purpose.list", {"tenant": "shop"}) if row["name"] == "newsletter"
-    )
+    return str(next(row["optin_key"] for row in lists(owned, "shop") if row["name"] == "newsletter"))
 
 
 async def test_a_sign_up_becomes_consent_only_by_the_button_behind_the_mail(
@@ -111,6 +121,30 @@ async def test_a_form_mails_an_address_twice_at_most_and_both_links_work(
     assert len(owned.notices) == 2
     link = urlsplit(owned.notices[0].link)
     assert (await owned_web.post(f"{link.path}?{link.query}")).status_code == 200
+
+
+async def test_the_forms_together_are_no_way_to_flood_somebody(owned_web: httpx.AsyncClient, owned: OwnerGateway) -> None:
+    """Two mails a list were 44 for one stranger, over the 22 lists of one sender."""
+    for number in range(ADDRESS_LIMIT):
+        owned.owner.call("purpose.add", {"tenant": "other", "name": f"list{number}"})
+    keys = [row["optin_key"] for name in ("shop", "other") for row in lists(owned, name)]
+    for number, key in enumerate(keys):
+        address = "ann@example.net" if number % 2 else "Ann+x@Example.net"
+        assert (await owned_web.post(f"/optin/{key}", data={"email": address})).status_code == 202
+    assert len(owned.notices) == ADDRESS_LIMIT < len(keys)
+    await owned_web.post(f"/optin/{keys[-1]}", data={"email": "bob@example.net"})
+    assert owned.notices[-1].recipient == "bob@example.net"
+
+
+async def test_whom_nothing_is_mailed_to_is_answered_no_sooner(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optin, "ANSWER_SECONDS", 0.2)
+    owned.owner.call("suppression.add", {"tenant": "shop", "address": "ann@example.net", "reason": "restriction"})
+    for address in ("ann@example.net", "bob@example.net"):
+        answer = await owned_web.post(f"/optin/{form_key(owned)}", data={"email": address})
+        assert answer.status_code == 202 and answer.elapsed.total_seconds() >= 0.2, address
+    assert [notice.recipient for notice in owned.notices] == ["bob@example.net"]
 
 
 class Counting(MemoryGateway):

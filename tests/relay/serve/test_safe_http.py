@@ -16,6 +16,7 @@ import pytest
 from relay.serve import safe_http
 from relay.serve.safe_http import Barred, Request, look_up, may_reach, post
 from relay.serve.webhook import Away, Refused
+from relay.serve.webhook import post as to_operator
 from relay.settings.endpoint import Networks
 from tests.harness.certificates import write_pair
 from tests.relay.serve.hook import Hook
@@ -127,6 +128,16 @@ def test_an_answer_is_one_of_two_kinds(hook: Hook, code: int, kind: type[Excepti
     hook.answers = [code]
     with pytest.raises(kind, match=f"HTTP {code}"):
         post(ask(hook.url), LOOPBACK)
+
+
+@pytest.mark.parametrize("code", [101, 102, 103])
+def test_a_promise_of_an_answer_is_none(code: int) -> None:
+    """Early Hints, and then a refusal: that was taken for a 2xx, and the tool never heard of who left."""
+    answer = b"HTTP/1.1 %d Wait\r\n\r\nHTTP/1.1 500 No\r\n\r\n" % code
+    with served(answer) as (port, _), pytest.raises(Away, match=f"HTTP {code}"):
+        post(ask(f"http://127.0.0.1:{port}"), LOOPBACK)
+    with served(answer) as (port, _), pytest.raises(Away, match=f"HTTP {code}"):
+        to_operator(f"http://127.0.0.1:{port}", "key", b"{}", at=1, key="id1")
 
 
 @contextlib.contextmanager
