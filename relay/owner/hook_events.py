@@ -112,6 +112,15 @@ def opened_body(keyring: Keyring, row: TenantRow) -> dict[str, Any] | None:
     return None if plain is None else {"subscriber": None, **orjson.loads(plain)}
 
 
+def secrets_before(row: TenantRow, now: float) -> list[tuple[float, bytes]]:
+    """Those before the secret of a webhook that still sign, sealed, each with its end; the newest first."""
+    if row.secret_before is None or row.before_until <= now:
+        return []
+    if not row.secret_before.startswith(b"["):  # one alone, as it was kept before there could be several
+        return [(row.before_until, row.secret_before)]
+    return [(end, bytes.fromhex(sealed)) for end, sealed in orjson.loads(row.secret_before) if end > now]
+
+
 # -- for the sender ---------------------------------------------------------------------------------------------------
 
 
@@ -126,11 +135,7 @@ def lines(desk: Desk, args: Args) -> Result:
             "name": row.name,
             "url": row.url,
             "called_at": row.called_at,
-            "secrets": [
-                sealed.hex()
-                for sealed in (row.secret, row.secret_before if row.before_until > desk.now else None)
-                if sealed is not None
-            ],
+            "secrets": [row.secret.hex(), *(sealed.hex() for _, sealed in secrets_before(row, desk.now))],
         }
         for row in desk.connection.execute(query)
     ]

@@ -95,7 +95,10 @@ def add(desk: Desk, args: Args) -> Result:
 
 
 def remove(desk: Desk, args: Args) -> Result:
-    """`tenant`, `address`; `scope`, `reason`. Objections and complaints stay: only the person lifts them (CONSENT-11)."""
+    """`tenant`, `address`; `scope`, `reason`. Objections and complaints stay: only the person lifts them (CONSENT-11).
+
+    With `once` it may have been lifted already, by a run that was cut off.
+    """
     owner = desk.tenant(args.text("tenant"))
     address = args.address("address")
     scope = args.text("scope", "") or ALL
@@ -108,10 +111,10 @@ def remove(desk: Desk, args: Args) -> Result:
             "suppression.objection_stands",
             "an objection is lifted only by the person's own confirmation (CONSENT-11): start one with `zegel consent request`",
         )
-    removed = suppression.remove(desk.connection, keys, scope=scope, reason=reason)
-    if not removed:
+    removed, may_be_done = suppression.remove(desk.connection, keys, scope=scope, reason=reason), args.flag("once")
+    if not removed and not may_be_done:
         raise OwnerError("suppression.unknown", f"no {reason} of scope {scope} stands for this address")
-    if reason == "restriction":
+    if removed and reason == "restriction":
         append_event(desk, person, "unrestricted", scope=scope, reason=reason, source=desk.actor)
     desk.note(scope=scope, reason=reason)
     return {"tenant": owner.name, "address": address, "scope": scope, "reason": reason, "removed": removed}

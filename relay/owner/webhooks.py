@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from relay.owner import hook_events
@@ -15,12 +17,18 @@ from relay.store.schema import webhook, webhook_event
 
 MOST_HOOKS = 5
 """Of one tenant."""
+MOST_BEFORE = 4
+"""Secrets that sign beside the newest one, each for the time that was said when it was replaced."""
+MADE_SECONDS = 86_400
 LIST_ROWS = 1_000
 _REMEDY = "write it as https://crm.example.org/zegel, without a login or a # part; a domain of other letters as xn--..."
 
 
 def add(desk: Desk, args: Args) -> Result:
-    """`tenant`, `name`, `url`; optional `events` (default: all), `with_address`. Answers the secret, this once."""
+    """`tenant`, `name`, `url`; optional `events` (default: all), `with_address`. Answers the secret, this once.
+
+    With `once` it may have been made already, by a run that was cut off before it could tell the secret.
+    """
     owner, name = desk.tenant(args.text("tenant")), args.name("name")
     url = args.text("url", max_chars=1_000)
     if not is_hook(url):
@@ -28,6 +36,13 @@ def add(desk: Desk, args: Args) -> Result:
     wanted = args.texts("events") or []
     if not set(wanted) <= set(hook_events.KINDS):
         raise OwnerError("args.choice", f"events must be among {', '.join(hook_events.KINDS)}")
+    values: dict[str, Any] = {
+        "url": url,
+        "events": " ".join(sorted(set(wanted))),
+        "with_address": args.flag("with_address"),
+    }
+    if args.flag("once") and (made := _made(desk, owner, name, values)) is not None:
+        return made
     names = set(desk.connection.scalars(sa.select(webhook.c.name).where(webhook.c.tenant_id == owner.id)))
     if name in names:
         raise OwnerError(
@@ -36,12 +51,9 @@ def add(desk: Desk, args: Args) -> Result:
     if len(names) >= MOST_HOOKS:
         raise OwnerError("webhook.too_many", f"a tenant has at most {MOST_HOOKS} webhooks: remove one")
     secret = _new_secret()
-    values = {
+    values |= {
         "tenant_id": owner.id,
         "name": name,
-        "url": url,
-        "events": " ".join(sorted(set(wanted))),
-        "with_address": args.flag("with_address"),
         "secret": _sealed(desk, owner, name, secret),
         "created_at": desk.now,
     }
@@ -64,9 +76,11 @@ def list_all(desk: Desk, args: Args) -> Result:
 
 
 def remove(desk: Desk, args: Args) -> Result:
-    """`tenant`, `name`: nothing is told there any more; what waits for it is deleted."""
-    owner = desk.tenant(args.text("tenant"))
-    row = _row(desk, owner, args.text("name"))
+    """`tenant`, `name`: nothing is told there any more; what waits for it is deleted. With `once` it may be gone already."""
+    owner, name = desk.tenant(args.text("tenant")), args.text("name")
+    if args.flag("once") and not desk.connection.scalar(sa.select(webhook.c.id).where(_of(owner, name))):
+        return {"tenant": owner.name, "name": name, "removed": True, "events_deleted": 0}
+    row = _row(desk, owner, name)
     gone = desk.connection.execute(webhook_event.delete().where(webhook_event.c.webhook_id == row.id)).rowcount
     desk.connection.execute(webhook.delete().where(webhook.c.id == row.id))
     desk.note(name=row.name, events_deleted=gone)
@@ -74,12 +88,21 @@ def remove(desk: Desk, args: Args) -> Result:
 
 
 def rotate(desk: Desk, args: Args) -> Result:
-    """`tenant`, `name`; optional `hours` (24, 0 to 168) that the secret before signs too. Answers the new one, this once."""
+    """`tenant`, `name`; optional `hours` (24, 0 to 168) that the secret before signs too. Answers the new one, this once.
+
+    One that is still to sign for a time goes on with it: who rotates again because an answer was lost must not lose the secret
+    that the tool has. With 0 hours every one before ends.
+    """
     owner = desk.tenant(args.text("tenant"))
     row = _row(desk, owner, args.text("name"))
     until = desk.now + args.number("hours", 24, most=168) * 3_600
     secret = _new_secret()
-    values = {"secret": _sealed(desk, owner, row.name, secret), "secret_before": row.secret, "before_until": until}
+    before = [(until, row.secret), *hook_events.secrets_before(row, desk.now)][:MOST_BEFORE] if until > desk.now else []
+    values = {
+        "secret": _sealed(desk, owner, row.name, secret),
+        "secret_before": orjson.dumps([[end, sealed.hex()] for end, sealed in before]),
+        "before_until": max((end for end, _ in before), default=desk.now),
+    }
     desk.connection.execute(webhook.update().where(webhook.c.id == row.id).values(**values))
     desk.note(name=row.name, before_until=until)
     return {"tenant": owner.name, "name": row.name, "secret": secret, "before_until": until}
@@ -153,9 +176,23 @@ def place_of_secret(owner: str, name: str) -> str:
     return f"secret\0{owner}\0{name}"
 
 
+def _made(desk: Desk, owner: TenantRow, name: str, values: dict[str, Any]) -> dict[str, object] | None:
+    """The answer to the making of this very webhook, of the last day, if it was made."""
+    row = desk.connection.execute(sa.select(webhook).where(_of(owner, name))).first()
+    if row is None or row.before_until or desk.now - row.created_at > MADE_SECONDS:
+        return None
+    if any(getattr(row, column) != value for column, value in values.items()):
+        return None
+    secret = hook_events.unseal(desk.keyring, place_of_secret(owner.name, name), row.secret)
+    return None if secret is None else {**_shown(owner.name, row), "secret": secret.decode()}
+
+
+def _of(owner: TenantRow, name: str) -> sa.ColumnElement[bool]:
+    return sa.and_(webhook.c.tenant_id == owner.id, webhook.c.name == name)
+
+
 def _row(desk: Desk, owner: TenantRow, name: str) -> TenantRow:
-    found = sa.select(webhook).where(webhook.c.tenant_id == owner.id, webhook.c.name == name)
-    row = desk.connection.execute(found).first()
+    row = desk.connection.execute(sa.select(webhook).where(_of(owner, name))).first()
     if row is None:
         raise OwnerError("webhook.unknown", f"tenant {owner.name} has no such webhook: see `zegel webhook list`")
     return row

@@ -42,6 +42,7 @@ from relay.portal.api_models import (
 )
 from relay.portal.consents import record
 from relay.portal.gateway import OpRefused
+from relay.portal.once import again
 from relay.portal.openapi import describe
 from relay.portal.pages import Site
 from relay.portal.problems import TITLES, add_error_answers
@@ -114,7 +115,7 @@ def _add_routes(api: FastAPI, site: Site) -> None:
     @api.post("/suppressions/remove", response_model=Removed, responses=MISSING)
     async def unsuppress(entry: Removal, tenant: WritesSuppressions) -> JSONResponse:
         """Lift a bounce or a restriction. Objections and complaints stay: only the person himself can come back (CONSENT-11)."""
-        await _change(site, tenant, "suppression.remove", entry)
+        await _change(site, tenant, "suppression.remove", entry, **again())
         return _json(Removed(removed=True))
 
     @api.get("/messages/{message_id}", response_model=MessageTrace, responses=MISSING)
@@ -153,8 +154,10 @@ def _add_figures(api: FastAPI, site: Site) -> None:
         return _json([LimitRow.model_validate(row) for row in await site.gateway.limits(tenant)])
 
 
-async def _change(site: Site, tenant: Tenant, op: str, entry: Suppression | Removal) -> dict[str, Any]:
-    arguments = {"tenant": tenant.name, "address": entry.email, "scope": entry.scope, "reason": entry.reason}
+async def _change(
+    site: Site, tenant: Tenant, op: str, entry: Suppression | Removal, **more: bool
+) -> dict[str, Any]:
+    arguments = {"tenant": tenant.name, "address": entry.email, "scope": entry.scope, "reason": entry.reason, **more}
     try:
         return await site.gateway.op(op, arguments)
     except OpRefused as error:

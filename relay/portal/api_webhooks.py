@@ -12,6 +12,7 @@ from relay.mail.envelope import Tenant
 from relay.portal.api_access import ReadsWebhooks, WritesWebhooks
 from relay.portal.api_models import Body, Problem, example
 from relay.portal.gateway import OpRefused
+from relay.portal.once import again
 from relay.portal.pages import Site
 from relay.portal.problems import TITLES
 
@@ -166,7 +167,7 @@ def add_routes(api: FastAPI, site: Site) -> None:
     async def add_webhook(response: Response, wanted: NewWebhook, tenant: WritesWebhooks) -> dict[str, Any]:
         """Make one: https, at a public address. At most five."""
         response.headers["Cache-Control"] = NO_STORE
-        return _shown(await _ask(site, tenant, "webhook.add", **wanted.model_dump(exclude_none=True)))
+        return _shown(await _ask(site, tenant, "webhook.add", **wanted.model_dump(exclude_none=True), **again()))
 
     @api.get("/webhooks/dead", response_model=list[DeadEvent], response_model_exclude_none=True)
     async def list_dead_events(
@@ -200,7 +201,7 @@ def add_routes(api: FastAPI, site: Site) -> None:
     async def remove_webhook(response: Response, name: InPath, tenant: WritesWebhooks) -> dict[str, Any]:
         """End one, for ever; what waits for it is deleted."""
         response.headers["Cache-Control"] = NO_STORE
-        return await _ask(site, tenant, "webhook.remove", name=name)
+        return await _ask(site, tenant, "webhook.remove", name=name, **again())
 
 
 async def _ask(site: Site, tenant: Tenant, op: str, **args: Any) -> dict[str, Any]:

@@ -38,6 +38,11 @@ is_resumed: ContextVar[bool] = ContextVar("is_resumed", default=False)
 """Whether this request may have been carried out in part before, by a run that did not end."""
 
 
+def again() -> dict[str, bool]:
+    """For an operation that would refuse what such a run has done already: `once`, where there may have been one."""
+    return {"once": True} if is_resumed.get() else {}
+
+
 class Run(NamedTuple):
     """A request that holds its key."""
 

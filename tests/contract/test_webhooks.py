@@ -326,6 +326,57 @@ def test_a_secret_is_shown_once_and_the_one_before_holds_for_a_time(world: World
     assert first not in kept and second not in kept and "webhook.rotate" in kept
 
 
+def test_who_rotates_again_does_not_lose_the_secret_that_the_tool_has(world: World) -> None:
+    """An answer that was lost, and the order given again: the tool refused everything, at once."""
+
+    def signing() -> list[str]:
+        (line,) = world.call("webhook.lines")
+        opened = [unseal(world.keyring, place_of_secret("shop", "crm"), bytes.fromhex(one)) for one in line["secrets"]]
+        return [secret.decode() for secret in opened if secret is not None]
+
+    def rotate(hours: int) -> str:
+        return str(world.call("webhook.rotate", tenant="shop", name="crm", hours=hours)["secret"])
+
+    first = add(world)["secret"]
+    world.call("webhook.test", tenant="shop", name="crm")
+    lost, second = rotate(48), rotate(24)
+    assert signing() == [second, lost, first]
+    (shown,) = world.call("webhook.list", tenant="shop")
+    assert shown["before_until"] == world.now + 48 * 3_600
+    world.now += 24 * 3_600
+    assert signing() == [second, first], "each for the time that was said"
+    world.now += 24 * 3_600
+    assert signing() == [second]
+    many = [rotate(168) for _ in range(9)]
+    assert signing() == many[:-6:-1], "a signature has an end"
+    last = rotate(0)
+    assert signing() == [last], "one that leaked ends at once, and all before it"
+
+
+def test_a_secret_from_before_there_could_be_several_still_signs(world: World) -> None:
+    add(world)
+    world.call("webhook.test", tenant="shop", name="crm")
+    (line,) = world.call("webhook.lines")
+    engine = sa.create_engine(world.settings.storage.database)
+    with engine.begin() as connection:
+        values = {"secret_before": bytes.fromhex(line["secrets"][0]), "before_until": world.now + 60}
+        connection.execute(schema.webhook.update().values(**values))
+    engine.dispose()
+    assert world.call("webhook.lines")[0]["secrets"] == line["secrets"] * 2
+    world.call("webhook.rotate", tenant="shop", name="crm")
+    assert len(world.call("webhook.lines")[0]["secrets"]) == 3
+
+
+def test_what_was_made_once_is_told_again_only_to_who_makes_the_same(world: World) -> None:
+    made = add(world)
+    assert add(world, once=True) == made
+    for other in ({"with_address": True}, {"events": ["erased"]}):
+        assert world.refused("webhook.add", tenant="shop", name="crm", url=URL, once=True, **other) == "webhook.exists"
+    assert world.refused("webhook.add", tenant="shop", name="crm", url=f"{URL}/x", once=True) == "webhook.exists"
+    world.now += 86_401
+    assert world.refused("webhook.add", tenant="shop", name="crm", url=URL, once=True) == "webhook.exists"
+
+
 def test_one_that_is_removed_is_told_nothing_more(world: World) -> None:
     add(world)
     leave(world, "page")

@@ -116,6 +116,40 @@ async def test_a_failure_of_ours_is_no_answer_to_keep(
         assert events(owned) == ["requested"]
 
 
+CRM = {"name": "crm", "url": "https://crm.example.org/zegel"}
+CUT_OFF = {
+    "webhook.add": ("/api/v1/webhooks", CRM, 201),
+    "webhook.remove": ("/api/v1/webhooks/old/remove", None, 200),
+    "suppression.remove": ("/api/v1/suppressions/remove", STOP, 200),
+}
+
+
+@pytest.mark.parametrize("op", CUT_OFF)
+async def test_what_a_run_did_before_it_was_cut_off_is_no_refusal_of_the_next(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway, monkeypatch: pytest.MonkeyPatch, op: str
+) -> None:
+    """The webhook was there, 409, and its secret nobody ever saw."""
+    owned.owner.call("webhook.add", {"tenant": "shop", "name": "old", "url": CRM["url"]})
+    owned.owner.call("suppression.add", {"tenant": "shop", "address": STOP["email"], "reason": "bounce"})
+    path, body, status = CUT_OFF[op]
+    run, fails = owned.op, [True]
+
+    async def cut_off(name: str, args: dict[str, Any]) -> dict[str, Any]:
+        answer = await run(name, args)
+        if name == op and fails[0]:
+            raise OpUnavailable(name)
+        return answer
+
+    monkeypatch.setattr(owned, "op", cut_off)
+    assert (await owned_web.post(path, json=body, headers=headers(owned))).status_code == 503
+    fails[0] = False
+    done = await owned_web.post(path, json=body, headers=headers(owned))
+    assert done.status_code == status, done.text
+    assert op != "webhook.add" or done.json()["secret"].startswith("whsec_")
+    other = await owned_web.post(path, json=body, headers=headers(owned, "k-2"))
+    assert other.status_code in (404, 409), "asked anew it is another request"
+
+
 async def test_an_answer_is_kept_sealed_and_after_a_restart(tmp_path: Path) -> None:
     first = OwnerGateway(tmp_path)
     async with browser(first, portal_settings()) as web:
