@@ -62,13 +62,13 @@ def _tell(frame: Frame, tenant: str, file: Path, count: int, *, left_out: Counte
 
 def _write_csv(link: Link, tenant: str, target: IO[str], left_out: Counter[tuple[str, str]]) -> int:
     """What holds now in the columns of the import; how many rows."""
-    from relay.consent.rows import COLUMNS
+    from relay.consent.rows import COLUMNS, harmless
 
     count = 0
     writer = csv.DictWriter(target, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for page in _pages(link, "consent.records", tenant):
-        writer.writerows(page["rows"])
+        writer.writerows({name: harmless(value) for name, value in row.items()} for row in page["rows"])
         count += len(page["rows"])
         for row in page["left_out"]:
             left_out[row["field"], row["reason"]] += row["records"]

@@ -19,6 +19,7 @@ import orjson
 
 from relay.consent.admit import CHUNK_ROWS, SAME_TIME_ROWS, Refusal, crowded_times
 from relay.consent.record import COLUMNS, REQUIRED, parse_time
+from relay.consent.rows import written
 
 MAX_LINE_BYTES = 256 * 1024
 _DELIMITERS = (",", ";", "\t")  # spreadsheets in the Netherlands write semicolons
@@ -236,7 +237,7 @@ def _csv_row(number: int, names: list[str], values: list[str]) -> dict[str, obje
     for name, value in zip(names, values, strict=True):
         if not value.isascii() and any("\udc80" <= character <= "\udcff" for character in value):
             return Refusal(number, name, _NOT_UTF8)
-    return dict(zip(names, values, strict=True))
+    return {name: written(value) for name, value in zip(names, values, strict=True)}
 
 
 def _printable(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from relay.consent.state import STANDING, Present
 
 COLUMNS = (*REQUIRED, *OPTIONAL)
 """The columns of an export, in its order."""
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 RECORDS = ("given", "imported", "changed", "confirmed")
 _TIMES = ("given_at", "confirmed_at", "expires_at", "sale_at")
 
@@ -37,6 +39,16 @@ def row_of(past: Past, text: str) -> dict[str, str]:
     if clear.get("category"):
         values["product_category"] = str(clear["category"])
     return {name: value for name in COLUMNS if (value := values.get(name, ""))}
+
+
+def harmless(text: str) -> str:
+    """A value as a cell that no spreadsheet runs; `written` takes it back. What a browser calls itself is a stranger's to choose."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def written(cell: str) -> str:
+    """The value of a cell: without the mark by which a spreadsheet knows that it is text."""
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
 
 
 def _exact(at: float) -> str:

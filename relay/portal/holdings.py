@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from relay.consent.record import format_time
+from relay.consent.rows import harmless
 from relay.mail.envelope import Tenant
 from relay.portal.gateway import Mailed
 from relay.portal.pages import Site
 
 COLUMNS = ("kind", "purpose", "what", "at", "until", "basis", "text", "source", "details")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Document(NamedTuple):
@@ -69,7 +69,7 @@ def as_csv(document: Document) -> bytes:
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     for row in _rows(document.values):
-        writer.writerow([_harmless(str(row.get(name) or "")) for name in COLUMNS])
+        writer.writerow([harmless(str(row.get(name) or "")) for name in COLUMNS])
     return b"\xef\xbb\xbf" + out.getvalue().encode()
 
 
@@ -97,8 +97,3 @@ def _rows(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _told(values: dict[str, Any]) -> str:
     return "; ".join(f"{name}: {value}" for name, value in values.items() if value)
-
-
-def _harmless(text: str) -> str:
-    """Spreadsheets run what begins like a formula, and names may be a stranger's."""
-    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -181,6 +181,26 @@ def test_an_export_as_csv_is_an_import(shop: Zegel, tmp_path: Path) -> None:
     assert part.code == 1 and "left out: 2, where evidence_ip is needed" in part.err, "the import would refuse them"
 
 
+def test_an_export_holds_nothing_that_a_spreadsheet_runs(shop: Zegel, tmp_path: Path) -> None:
+    """What a browser calls itself, and where somebody came from, strangers write; the officer opens it in a spreadsheet."""
+    names = ["ann", "bob", "cas", "dee"]
+    values = ['=HYPERLINK("https://evil.example")', "+31 6", "-1+1|cmd", "@SUM(1)"]
+    first = consents(tmp_path / "in.csv", [f"{name}@example.net" for name in names])
+    with first.open() as file:
+        rows = list(csv.DictReader(file))
+    given = tmp_path / "in.jsonl"
+    lines = [json.dumps(row | {"evidence_user_agent": value}) for row, value in zip(rows, values, strict=True)]
+    given.write_text("\n".join(lines))
+    assert shop.ask("consent", "import", "shop", given)["imported"] == 4
+    shop.ask("consent", "export", "shop", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        cells = list(csv.DictReader(file))
+    assert [row["evidence_user_agent"] for row in cells] == [f"'{value}" for value in values]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in cells for cell in row.values())
+    again = shop.ask("consent", "import", "shop", tmp_path / "out.csv")
+    assert (again["imported"], again["unchanged"]) == (4, 4), "it is the same row when it is read again"
+
+
 def test_every_refused_row_is_in_the_report(shop: Zegel, tmp_path: Path) -> None:
     """One row a reason, in the order of the file, whoever refused it: the reader of the file or the owner."""
     addresses = [f"person{number}@example.net" for number in range(1_100)]
