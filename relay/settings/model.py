@@ -307,7 +307,7 @@ class Limits(Section):
 
 
 class Privacy(Section):
-    """How long personal data are kept, and what logs show. A tenant may choose shorter periods (GDPR-13)."""
+    """How long personal data are kept, and what logs show."""
 
     address_in_logs: Literal["hash", "clear"] = Field(
         default="hash", description="hash: keyed hash and domain; clear: the address itself (OPS-2)."
@@ -317,13 +317,13 @@ class Privacy(Section):
     )
     delivery_log_days: Days = Field(default=28, description="Outcome of each delivery (GDPR-14).")
     campaign_addresses_days: Days = Field(
-        default=28, description="Recipient lists, from the invoice date of a mailing (GDPR-12)."
+        default=28, description="Recipient lists, from the invoice date of a mailing (GDPR-12). Not read yet."
     )
     security_log_days: Days = Field(default=90, description="Logins and changes by people (GDPR-14).")
     consent_ip_months: Months = Field(default=24, description="IP addresses in proofs of consent (GDPR-14).")
-    consent_proof_years: Years = Field(default=5, description="Proof of consent, after its last use (CONSENT-15).")
-    bounce_suppression_days: Days = Field(default=90, description="Suppression after a hard bounce (REP-3).")
-    statistics_months: Months = Field(default=25, description="Counters without addresses (GDPR-14).")
+    consent_proof_years: Years = Field(default=5, description="Proof of consent, after its last use (CONSENT-15). Not read yet.")
+    bounce_suppression_days: Days = Field(default=90, description="Suppression after a hard bounce (REP-3). Not read yet: always 90.")
+    statistics_months: Months = Field(default=25, description="Counters without addresses (GDPR-14). Not read yet.")
 
 
 class Alarms(Section):
