@@ -42,7 +42,7 @@ def row_of(past: Past, text: str) -> dict[str, str]:
 
 
 def harmless(text: str) -> str:
-    """A value as a cell that no spreadsheet runs; `written` takes it back. What a browser calls itself is a stranger's to choose."""
+    """A value as a cell that no spreadsheet runs; `written` takes it back. What a browser calls itself, a stranger chooses."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 

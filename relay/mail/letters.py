@@ -17,7 +17,7 @@ from relay.mail.edits import field
 from relay.mail.envelope import Tenant
 from relay.mail.message import join_head
 from relay.mail.received import rfc5322_date
-from relay.mail.words import encode_words
+from relay.mail.words import encode_phrase, encode_words
 
 _TEXTS = tomllib.loads(resources.files(__package__).joinpath("letters.toml").read_text("utf-8"))
 
@@ -80,7 +80,7 @@ def _by_the_tenant(tenant: Tenant, sender: str, recipient: str, words: tuple[str
     domain = next((d.name for d in tenant.domains.values() if d.usable and d.has_key), "")
     local = f"no-answer@{domain}" if domain else with_a_labels(tenant.contact) or "postmaster@localhost"
     fields = [
-        field("From", f"{encode_words(sender)} <{local}>"),
+        field("From", f"{encode_phrase(sender)} <{local}>"),
         field("To", f"<{with_a_labels(recipient)}>"),
         field("Subject", encode_words(words[0])),
         field("Date", rfc5322_date(int(time.time()))),

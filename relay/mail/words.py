@@ -27,6 +27,9 @@ _SEPARATOR = re.compile(rb"[\s,;<>]")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_PHRASE = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+)  # atoms: RFC 5322 section 3.2.5
 _Q_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # RFC 2047 section 5 (3)
 
 # Codecs that are no charset of mail; idna and punycode also decode in quadratic time.
@@ -168,6 +171,17 @@ def encode_words(text: str) -> str:
     quoted = sum(1 if c in _Q_PLAIN or c == 32 else 3 for c in octets)
     wrap = _wrap_q if quoted <= (len(octets) + 2) // 3 * 4 else _wrap_b
     return "\r\n ".join(wrap(text))
+
+
+def encode_phrase(text: str) -> str:
+    """`text` as the name before an address: quoted where it would be read as one, as more than one, or as a comment.
+
+    A firm is called "Jansen, Zonen" or "J@nsen". Raises BadValue as `encode_words` does.
+    """
+    words = encode_words(text)
+    if words != text or _PHRASE.fullmatch(text):
+        return words
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _wrap_q(text: str) -> list[str]:

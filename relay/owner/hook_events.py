@@ -27,7 +27,7 @@ from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.store.schema import tenant, webhook, webhook_event
 from relay.store.upsert import insert
 
-KINDS = ("unsubscribed", "complained", "confirmed", "suppressed", "erased")
+KINDS = ("unsubscribed", "complained", "confirmed", "suppressed", "unrestricted", "moved", "erased")
 PAUSES = (10.0, 30.0, 120.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0, 28_800.0, 43_200.0, 86_400.0, 86_400.0)
 """Between one try of an event and the next, in seconds: three days in all."""
 GIVE_UP_SECONDS = sum(PAUSES)
@@ -38,12 +38,13 @@ _NONCE = 12
 
 
 class News(NamedTuple):
-    """What happened to somebody. `scope` is a purpose, or all; `source` as the ledger has it."""
+    """What happened to somebody. `scope` is a purpose, or all; `source` as the ledger has it; `to` who he is after a move."""
 
     kind: str
     scope: str
     reason: str
     source: str = ""
+    to: str = ""
 
 
 def tell(desk: Desk, person: Person, news: News) -> None:
@@ -67,6 +68,7 @@ def tell(desk: Desk, person: Person, news: News) -> None:
         "channel": channel,
         "subscriber": person.subscriber or None,
         "subject": person.hashes[0].hex(),
+        **({"moved_to": news.to} if news.to else {}),
     }
     for hook in hooks:
         _put(desk, hook.id, person, {**said, "address": address or None} if hook.with_address else said)

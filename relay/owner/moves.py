@@ -1,7 +1,8 @@
 """Another address for the same person: asked for at the old one, confirmed at the new one, and only then done (GDPR-7).
 
 The consents go along, each with the record that it rests on. The old address keeps none, and an older list does not bring them
-back. What the person has said no to counts at the new address too; a no that stands there already is not lifted (CONSENT-11).
+back. What the person has said no to counts at the new address too; a no that stands there already is not lifted (CONSENT-11). The
+sender's tool is told (GDPR-25).
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from relay.consent.ledger import Entry
 from relay.consent.state import STANDING, Event, fold
 from relay.consent.states import load_states, save_states
 from relay.consent.subject import person_text
+from relay.consent.suppression import ALL
 from relay.consent.token import TokenKind, make, read
 from relay.mail.address import narrow, wide
 from relay.mail.domain import meant_by
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result
 from relay.owner.error import OwnerError
+from relay.owner.hook_events import News, tell
 from relay.owner.mydata import SOURCE, proven
 from relay.owner.objections import sealed_address
 from relay.store.schema import address_change, purpose
@@ -32,7 +35,7 @@ _GONE = "this link is used, replaced or older than a day: ask for a new one from
 
 
 def ask(desk: Desk, args: Args) -> Result:
-    """`proof`, `address`: the new one. Answers `token` for its mail, "" where none may go there, which nobody is told."""
+    """`proof`, `link`, `address`: the new one. Answers `token` for its mail, "" where none may go there, which nobody is told."""
     owner, person = proven(desk, args)
     new = args.address("address")
     if narrow(new) == narrow(person.address):
@@ -53,7 +56,9 @@ def ask(desk: Desk, args: Args) -> Result:
         "key": key,
         "tenant_id": owner.id,
         "subject_id": subject.id,
-        "sealed": desk.ledger.seal(subject, _PART, {"old": person.address, "new": new}),
+        "sealed": desk.ledger.seal(
+            subject, _PART, {"old": person.address, "new": new, "subscriber": person.subscriber}
+        ),
         "requested_at": desk.now,
         "mails_sent": sent + 1,
         "mails_since": since,
@@ -76,10 +81,12 @@ def confirm(desk: Desk, args: Args) -> Result:
     if told is None:
         raise OwnerError("move.unknown", _GONE)
     desk.connection.execute(address_change.delete().where(address_change.c.key == row.key))
-    new = desk.person(row.tenant_id, told["new"])
-    old = desk.person(row.tenant_id, told["old"])
+    own = told.get("subscriber", "")
+    new = desk.person(row.tenant_id, told["new"])._replace(subscriber=own)
+    old = desk.person(row.tenant_id, told["old"])._replace(subscriber=own)
     desk.note(to=new.hashes[0].hex())
     barred = [entry for rows in suppression.standing(desk.connection, new.hashes).values() for entry in rows]
+    tell(desk, old, News("moved", ALL, "correction", SOURCE, new.hashes[0].hex()))
     moved = _move_consents(desk, old, new, barred)
     if old.hashes[0] != new.hashes[0]:
         _copy_standing(desk, old, new, barred)
@@ -96,7 +103,10 @@ def _move_consents(desk: Desk, old: Person, new: Person, barred: list[suppressio
             if present.state.status not in STANDING:
                 continue
             if not any(entry.bars(name) for entry in barred):
-                moved += _give(desk, old, new, name, present.state.event)
+                given = _give(desk, old, new, name, present.state.event)
+                moved += given
+                if given:
+                    tell(desk, new, News("confirmed", name, "correction", SOURCE))
             clear = {"scope": name, "reason": "moved", "source": SOURCE}
             entry = Entry("withdrawn", desk.now, old.hashes, key, name, clear, {"email": old.address}, {})
             place = desk.ledger.append(desk.connection, old.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)[0]

@@ -23,6 +23,7 @@ from relay.mail.address import narrow, wide
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
+from relay.owner.hook_events import News, tell
 from relay.owner.objections import append_event, forget, object_to
 from relay.store.schema import access_code, consent_event, tenant
 from relay.store.upsert import upsert
@@ -112,7 +113,7 @@ def prove(desk: Desk, args: Args) -> Result:
 
 
 def change(desk: Desk, args: Args) -> Result:
-    """`proof`, `action` (stop with `purpose`, stop_all, restrict, unrestrict); answers whether anything `changed`."""
+    """`proof`, `link`, `action` (stop with `purpose`, stop_all, restrict, unrestrict); answers whether anything `changed`."""
     owner, person = proven(desk, args)
     action = args.choice("action", _ACTIONS)
     purpose = args.name("purpose", "")
@@ -121,6 +122,7 @@ def change(desk: Desk, args: Args) -> Result:
         removed = suppression.remove(desk.connection, person.hashes, scope=ALL, reason="restriction")
         if removed:
             append_event(desk, person, "unrestricted", scope=ALL, reason="restriction", source=SOURCE)
+            tell(desk, person, News("unrestricted", ALL, "restriction", SOURCE))
         return {"changed": removed > 0}
     if action == "restrict":
         changed = object_to(desk, person, scope=ALL, reason="restriction", event="restricted", source=SOURCE)
@@ -133,15 +135,16 @@ def change(desk: Desk, args: Args) -> Result:
 
 
 def erase(desk: Desk, args: Args) -> Result:
-    """`proof`: destroy what names the person; the objection stays (GDPR-8). Again, it answers `erased` false."""
-    owner, person, is_erased = _shown(desk, args)
+    """`proof`, `link`: destroy what names the person; the objection stays (GDPR-8). Again, it answers `erased` false."""
+    _, person, is_erased = _shown(desk, args)
     return {"erased": False} if is_erased else forget(desk, person, source=SOURCE)
 
 
 def proven(desk: Desk, args: Args) -> Proven:
-    """Whose `proof` this is. Raises OwnerError `proof.over` where it is over, not ours, or from before an erasure.
+    """Whose `proof` this is, with the id that the sender's tool knows him by, where the `link` of the page has it.
 
-    A page that is still open after it, or a step back in the browser, must not write down again who was erased.
+    Raises OwnerError `proof.over` where it is over, not ours, or from before an erasure: a page that is still open after it, or a
+    step back in the browser, must not write down again who was erased.
     """
     owner, person, is_erased = _shown(desk, args)
     if is_erased:
@@ -150,7 +153,7 @@ def proven(desk: Desk, args: Args) -> Proven:
 
 
 def _shown(desk: Desk, args: Args) -> tuple[TenantRow, Person, bool]:
-    """Whose `proof` this is, and whether he was erased since it was given."""
+    """Whose `proof` this is, and whether he was erased since it was given. `link`: the page's own, which knows the tool's id."""
     token = _read(desk, args, "proof", TokenKind.PROVEN)
     until = float(token.purpose)
     if until <= desk.now:
@@ -164,6 +167,9 @@ def _shown(desk: Desk, args: Args) -> tuple[TenantRow, Person, bool]:
         events.event == "erased",
         events.at >= until - PROOF_SECONDS,
     )
+    link = read(desk.keyring, args.text("link", "", max_chars=2_000))
+    if link is not None and link.kind in _LINKS and link.subject_hash == token.subject_hash:
+        person = person._replace(subscriber=link.subscriber)
     return owner, person, desk.connection.execute(erased.limit(1)).first() is not None
 
 

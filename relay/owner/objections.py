@@ -116,6 +116,7 @@ def remove(desk: Desk, args: Args) -> Result:
         raise OwnerError("suppression.unknown", f"no {reason} of scope {scope} stands for this address")
     if removed and reason == "restriction":
         append_event(desk, person, "unrestricted", scope=scope, reason=reason, source=desk.actor)
+        tell(desk, person, News("unrestricted", scope, reason, desk.actor))
     desk.note(scope=scope, reason=reason)
     return {"tenant": owner.name, "address": address, "scope": scope, "reason": reason, "removed": removed}
 
@@ -153,7 +154,7 @@ def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     for pending in (access_code, address_change):
         desk.connection.execute(pending.delete().where(pending.c.key.in_(person.hashes)))
     erased = desk.ledger.erase(desk.connection, person.hashes, now=desk.now)
-    known = person._replace(subscriber=hook_events.forget(desk, person))
+    known = person._replace(subscriber=hook_events.forget(desk, person) or person.subscriber)
     tell(desk, known, News("erased", ALL, "erasure", source))
     return {"subject": person.hashes[0].hex(), "erased": erased > 0}
 

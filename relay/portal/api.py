@@ -154,9 +154,7 @@ def _add_figures(api: FastAPI, site: Site) -> None:
         return _json([LimitRow.model_validate(row) for row in await site.gateway.limits(tenant)])
 
 
-async def _change(
-    site: Site, tenant: Tenant, op: str, entry: Suppression | Removal, **more: bool
-) -> dict[str, Any]:
+async def _change(site: Site, tenant: Tenant, op: str, entry: Suppression | Removal, **more: bool) -> dict[str, Any]:
     arguments = {"tenant": tenant.name, "address": entry.email, "scope": entry.scope, "reason": entry.reason, **more}
     try:
         return await site.gateway.op(op, arguments)

@@ -139,7 +139,9 @@ def _or_misfit(value: Any, read: ValidatorFunctionWrapHandler) -> ConsentEvent |
 
 def _misfit(error: ValidationError) -> Misfit:
     # Never `input` or `ctx`: they repeat what was sent.
-    told = {field_name(item["loc"][0]) if item["loc"] else "": sentence(item) for item in error.errors(include_url=False)}
+    told = {
+        field_name(item["loc"][0]) if item["loc"] else "": sentence(item) for item in error.errors(include_url=False)
+    }
     return Misfit([FieldError(field=field, reason=reason) for field, reason in told.items()])
 
 

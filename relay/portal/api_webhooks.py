@@ -24,7 +24,7 @@ STATUS = {
     "webhook.too_many": 409,
     "webhook.overtaken": 409,
 }
-Kind = Literal["unsubscribed", "complained", "confirmed", "suppressed", "erased"]
+Kind = Literal["unsubscribed", "complained", "confirmed", "suppressed", "unrestricted", "moved", "erased"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$", examples=["crm"])]
 InPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,63}$", description="The webhook's name.")]
 _TIMES = ("created_at", "before_until", "answered_at", "oldest_at", "at", "dead_at")
@@ -48,7 +48,7 @@ class NewWebhook(Body):
 
     name: Name
     url: Annotated[str, Field(max_length=1_000, examples=["https://crm.example.org/zegel"])]
-    events: Annotated[list[Kind] | None, Field(max_length=5, description="Default: all.")] = None
+    events: Annotated[list[Kind] | None, Field(max_length=7, description="Default: all.")] = None
     with_address: Annotated[bool, Field(description="Whether the person's address is in events.")] = False
 
 

@@ -142,6 +142,11 @@ async def _code(visit: Visit) -> Response:
     return visit.page("my_code.html", status=422, asked=asked, wrong="code")
 
 
+def _proof(visit: Visit) -> dict[str, str]:
+    """Who it is, and the link, which knows what the sender's tool calls him (GDPR-25)."""
+    return {"proof": visit.fields.get("proof", ""), "link": visit.text}
+
+
 async def _show(visit: Visit) -> Response:
     return await _data(visit, visit.fields.get("proof", ""))
 
@@ -151,7 +156,7 @@ async def _change(visit: Visit) -> Response:
     if action not in ACTIONS:
         return visit.note("bad_request", 400)
     purpose = {"purpose": visit.fields.get("purpose", "")} if action == "stop" else {}
-    done = await visit.site.gateway.op("mydata.change", {"proof": proof, "action": action, **purpose})
+    done = await visit.site.gateway.op("mydata.change", {**_proof(visit), "action": action, **purpose})
     if done["changed"] and action in ("stop", "stop_all"):
         UNSUBSCRIBES.inc(("page",))
     return await _data(visit, proof, done=action)
@@ -175,7 +180,7 @@ async def _move(visit: Visit) -> Response:
     if address is None:
         return await _data(visit, proof, wrong="email", status=422)
     try:
-        told = await visit.site.gateway.op("mydata.move", {"proof": proof, "address": address})
+        told = await visit.site.gateway.op("mydata.move", {**_proof(visit), "address": address})
     except OpRefused as error:
         if not error.code.startswith("address."):
             raise
@@ -196,7 +201,7 @@ async def _erase(visit: Visit) -> Response:
     if visit.fields.get("sure") != "yes":
         await visit.site.gateway.op("mydata.held", {"proof": proof})
         return visit.page("my_erase.html", proof=proof, days=visit.site.settings.privacy.delivery_log_days)
-    if (await visit.site.gateway.op("mydata.erase", {"proof": proof}))["erased"]:
+    if (await visit.site.gateway.op("mydata.erase", _proof(visit)))["erased"]:
         UNSUBSCRIBES.inc(("page",))
     return visit.note("my_erased", 200)
 

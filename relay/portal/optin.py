@@ -157,7 +157,10 @@ async def _request(site: Site, request: Request, optin: OptIn, address: str) -> 
     except OpRefused:
         return
     person = site.gateway.keyring.lasting_hash(f"optin\0{wide(address)}").hex()
-    if not result["may_mail"] or await site.gateway.hit(f"optin-mail:{person}", limit=ADDRESS_LIMIT, per_seconds=DAY) > 0:
+    if (
+        not result["may_mail"]
+        or await site.gateway.hit(f"optin-mail:{person}", limit=ADDRESS_LIMIT, per_seconds=DAY) > 0
+    ):
         return
     language = site.language(request)
     link = (

@@ -321,8 +321,12 @@ class Privacy(Section):
     )
     security_log_days: Days = Field(default=90, description="Logins and changes by people (GDPR-14).")
     consent_ip_months: Months = Field(default=24, description="IP addresses in proofs of consent (GDPR-14).")
-    consent_proof_years: Years = Field(default=5, description="Proof of consent, after its last use (CONSENT-15). Not read yet.")
-    bounce_suppression_days: Days = Field(default=90, description="Suppression after a hard bounce (REP-3). Not read yet: always 90.")
+    consent_proof_years: Years = Field(
+        default=5, description="Proof of consent, after its last use (CONSENT-15). Not read yet."
+    )
+    bounce_suppression_days: Days = Field(
+        default=90, description="Suppression after a hard bounce (REP-3). Not read yet: always 90."
+    )
     statistics_months: Months = Field(default=25, description="Counters without addresses (GDPR-14). Not read yet.")
 
 

@@ -31,7 +31,7 @@ PEOPLE: list[dict[str, str]] = [
     {"email": "bob@example.net", **SALE},
     {"email": "cas@example.net", **DOUBLE},
     {"email": "cas@example.net", "given_at": "2026-01-01T09:00:00Z"},  # a later single opt-in takes nothing away
-    {"email": "dee@example.net", "evidence_ip": "192.0.2.1", "evidence_user_agent": "'=B/1", "expires_at": "2030-01-01T00:00:00Z"},
+    {"email": "dee@example.net", "evidence_ip": "192.0.2.1", "evidence_user_agent": "'=B", "expires_at": "2030-01-01T00:00:00Z"},
     {"email": "eve@example.net", **THIRD, "controller": "List BV", "sensitive_audience": "yes", "jurisdiction": "BE-VLG"},
     {"email": "old@example.net", "given_at": "2025-02-01T10:00:00Z"},
     {"email": "old@example.net", "given_at": "2025-01-01T10:00:00Z", "text": "an older one, kept as proof"},

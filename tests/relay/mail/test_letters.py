@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 from email.message import EmailMessage
 
 import pytest
 
+from relay.mail.address import parse_list
 from relay.mail.digest import Reader, Rule, Stamp, Waiting, digest, first_refusal
 from relay.mail.envelope import Tenant
-from relay.mail.letters import standing_letter, sudden, suspension
+from relay.mail.letters import confirmation, own_data, standing_letter, sudden, suspension
 
 NOW = 1_790_000_000.0
 HOST, URL = "gw.example", "https://gw.example"
@@ -58,3 +60,26 @@ def test_a_letter_reads_well(name: str, reason: str, language: str) -> None:
     ]
     assert not ragged, "a few words alone on a line in the middle of a paragraph"
     assert "1 recipients" not in raw and "1 ontvangers" not in raw
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Jansen, Zonen", "Shop B.V.", "Evil <ceo@bank.example>", 'a" <x@bank.example>, "b', "x; y:", "(a) b", "J@nsen",
+        "Bücher, Söhne <x@bank.example>", "=?utf-8?q?=3Cx=40bank.example=3E?=", "back\\slash", "Zegel",
+    ],
+)  # fmt: skip
+def test_a_sender_of_whatever_name_writes_from_one_address_his_own(name: str) -> None:
+    """A name with a comma made two senders, which hosts refuse; one with an address in it wrote from that address."""
+    tenant = Tenant(1, "shop", legal_name=name, contact="info@shop.example")
+    for letter in (
+        own_data(tenant, "code", "ann@example.net", "012345", language="nl"),
+        confirmation(tenant, "newsletter", "ann@example.net", f"{URL}/optin/confirm/x", language="en"),
+    ):
+        made = email.message_from_string(letter.raw, policy=email.policy.SMTP)
+        (sender,) = made["From"].addresses
+        assert (sender.display_name, sender.addr_spec) == (name, "info@shop.example")
+        value = re.search(r"^From: (.*(?:\r\n .*)*)\r\n", letter.raw, re.MULTILINE)
+        assert value is not None
+        boxes = parse_list(value[1].replace("\r\n", "").encode())
+        assert boxes is not None and [box.address for box in boxes] == ["info@shop.example"]

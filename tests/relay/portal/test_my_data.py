@@ -22,6 +22,7 @@ from relay.consent.token import TokenKind, make
 from relay.keyring import Kind
 from relay.mail.letters import own_data
 from relay.owner import OwnerError
+from relay.owner.hook_events import unseal
 from relay.portal.gateway import Mailed, OpUnavailable
 from relay.portal.mails import mailed_to
 from relay.portal.mydata import ADDRESS_LIMIT, CLIENT_LIMIT
@@ -594,6 +595,76 @@ def moving(owned: OwnerGateway) -> str:
     notice = next(notice for notice in reversed(owned.notices) if notice.kind == "my.move")
     where = urlsplit(notice.link)
     return f"{where.path}?{where.query}"
+
+
+def told(owned: OwnerGateway) -> list[dict[str, Any]]:
+    """What the sender's tool hears now, in order; it takes all of it."""
+    heard: list[dict[str, Any]] = []
+    while rows := owned.owner.call("webhook.heads", {"hook": 1}):
+        assert isinstance(rows, list)
+        for row in rows:
+            body = unseal(owned.keyring, row["event_id"], bytes.fromhex(row["body"]))
+            assert body is not None
+            heard.append(json.loads(body))
+        owned.owner.call("webhook.settle", {"hook": 1, "told": [{"id": row["id"]} for row in rows], "failed": []})
+    return heard
+
+
+@pytest.fixture
+def known(owned_web: httpx.AsyncClient, owned: OwnerGateway) -> Person:
+    """Ann, by a link of a mail into which the sender's tool wrote its own id for her."""
+    hook = {"tenant": "shop", "name": "crm", "url": "https://crm.example.org/zegel", "with_address": True}
+    owned.owner.call("webhook.add", hook)
+    give(owned)
+    give(owned, purpose="offers")
+    subject = person_hash(owned.keyring, 1, ANN)
+    token = make(owned.keyring, TokenKind.MY, 1, purpose="newsletter", subject_hash=subject, subscriber="u-4711")
+    return Person(owned_web, owned, token)
+
+
+async def test_the_senders_tool_hears_by_its_own_id_what_somebody_chose(known: Person, owned: OwnerGateway) -> None:
+    """GDPR-25: an erasure without an id and an address told the tool of nobody, and it mailed on."""
+    await known.enter()
+    for fields in ({"action": "stop", "purpose": "offers"}, {"action": "restrict"}, {"action": "unrestrict"}):
+        assert (await known.do("change", **fields)).status_code == 200
+    assert (await known.do("erase", sure="yes")).status_code == 200
+    heard = told(owned)
+    assert [said["event"] for said in heard] == ["erased"], "what waited is gone with the person"
+    assert heard[0]["subscriber"] == "u-4711" and heard[0]["address"] == ANN
+    await known.enter()
+    assert (await known.do("change", action="restrict")).status_code == 200
+    assert (await known.do("change", action="unrestrict")).status_code == 200
+    assert [(said["event"], said["subscriber"]) for said in told(owned)] == [
+        ("suppressed", "u-4711"), ("unrestricted", "u-4711"),
+    ]  # fmt: skip
+
+
+async def test_no_id_of_another_link_gets_into_an_event(known: Person, owned: OwnerGateway) -> None:
+    await known.enter()
+    bob = person_hash(owned.keyring, 1, "bob@example.net")
+    others = make(owned.keyring, TokenKind.MY, 1, purpose="", subject_hash=bob, subscriber="u-9")
+    proof = {"proof": known.sealed["proof"], "action": "stop_all"}
+    owned.owner.call("mydata.change", {**proof, "link": others}, actor="web")
+    (said,) = told(owned)
+    assert (said["event"], said["subscriber"]) == ("unsubscribed", None)
+
+
+async def test_the_senders_tool_hears_of_a_new_address(known: Person, owned: OwnerGateway) -> None:
+    """GDPR-25: a correction is passed on; the tool went on with the old address, and mail to it was refused."""
+    await known.enter()
+    await known.do("move", email="new@example.org")
+    assert told(owned) == [], "nothing has changed yet"
+    assert (await known.web.post(moving(owned), headers=HTML)).status_code == 200
+    heard = sorted(told(owned), key=lambda said: (said["event"] != "moved", said["scope"]))
+    shown = [(said["event"], said["scope"], said["reason"], said["address"]) for said in heard]
+    assert shown == [
+        ("moved", "all", "correction", ANN),
+        ("confirmed", "newsletter", "correction", "new@example.org"),
+        ("confirmed", "offers", "correction", "new@example.org"),
+    ]
+    assert {said["subscriber"] for said in heard} == {"u-4711"}
+    assert heard[0]["moved_to"] == heard[1]["subject"] != heard[0]["subject"]
+    assert all("moved_to" not in said for said in heard[1:])
 
 
 async def test_consent_moves_only_when_the_new_address_says_so(ann: Person, owned: OwnerGateway) -> None:

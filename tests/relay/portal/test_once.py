@@ -173,7 +173,9 @@ async def test_a_kept_answer_takes_less_room_than_its_request(
     item = {f"field_{number}": 1 for number in range(60)}
     body = json.dumps([item] * 500).encode()
     first, again = [
-        await owned_web.post("/api/v1/consents", content=body, headers=headers(owned) | {"Content-Type": "application/json"})
+        await owned_web.post(
+            "/api/v1/consents", content=body, headers=headers(owned) | {"Content-Type": "application/json"}
+        )
         for _ in range(2)
     ]
     assert first.status_code == 422 and again.content == first.content and again.headers[REPLAYED] == "true"

@@ -123,7 +123,9 @@ async def test_a_form_mails_an_address_twice_at_most_and_both_links_work(
     assert (await owned_web.post(f"{link.path}?{link.query}")).status_code == 200
 
 
-async def test_the_forms_together_are_no_way_to_flood_somebody(owned_web: httpx.AsyncClient, owned: OwnerGateway) -> None:
+async def test_the_forms_together_are_no_way_to_flood_somebody(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
     """Two mails a list were 44 for one stranger, over the 22 lists of one sender."""
     for number in range(ADDRESS_LIMIT):
         owned.owner.call("purpose.add", {"tenant": "other", "name": f"list{number}"})
