@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from relay.mail.address import narrow
 from relay.policy.facts import ConsentState, PendingRequest
 
 EVERYWHERE = "ALL"
@@ -11,7 +12,7 @@ PLACES = (
     "AT", "BE", "BG", "CH", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GB", "GR", "HR", "HU", "IE", "IS", "IT", "LI",
     "LT", "LU", "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK", EVERYWHERE,
 )  # fmt: skip
-_OTHER_ENDS = {"uk": "GB", "xn--90ae": "BG", "бг": "BG", "xn--qxam": "GR", "ελ": "GR"}  # all others are ISO 3166-1
+_OTHER_ENDS = {"uk": "GB", "xn--90ae": "BG", "xn--qxam": "GR"}  # all others are ISO 3166-1
 
 
 def lacks_confirmation(state: ConsentState | None, address: str, countries: Collection[str]) -> bool:
@@ -24,7 +25,7 @@ def lacks_confirmation(state: ConsentState | None, address: str, countries: Coll
         return False
     if EVERYWHERE in countries or state.jurisdiction[:2] in countries:
         return True
-    end = address.rpartition(".")[2].lower()
+    end = narrow(address).rpartition(".")[2]  # a dot of another script, or a wide letter, is the same mailbox
     return _OTHER_ENDS.get(end, end.upper()) in countries
 
 

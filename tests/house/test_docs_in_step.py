@@ -8,6 +8,7 @@ import tomllib
 
 import pytest
 
+from relay.mail.apikey import Scope
 from relay.observe import events, metrics
 from relay.observe.describe import PAGES
 from relay.policy.reference import config_text
@@ -70,6 +71,11 @@ def test_a_setting_that_nothing_reads_says_so() -> None:
         section, _, field = key.partition(".")
         described = getattr(Settings(), section).__class__.model_fields[field].description
         assert described is not None and "Not read yet" in described, key
+
+
+def test_the_page_of_the_api_names_every_scope() -> None:
+    listed = set(re.findall(r"^\| `([a-z]+:[a-z]+)` \|", (ROOT / "docs/api.md").read_text(), re.MULTILINE))
+    assert listed == {scope.value for scope in Scope}
 
 
 def used(module: str) -> dict[str, str]:
