@@ -21,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 READER = "reader@dest.example"
 INJECT = {"unsubscribe": {"missing": "inject"}}
 MY = re.compile(r"http://[^\s>\"]+/my/[\w-]{90,}")
-CODE = re.compile(r"^([0-9]{6})\r?$", re.MULTILINE)
+CODE = re.compile(r"^([0-9]{8})\r?$", re.MULTILINE)
 MOVE = re.compile(r"http://\S+/my/address/\S+")
 SEALED = re.compile(r'name="(asked|proof)" value="([\w-]+)"')
 BODY = "Hello\r\n\r\nStop: {{zegel_unsubscribe}}\r\nYour data: {{zegel_my}}\r\n"

@@ -123,8 +123,8 @@ async def test_a_code_in_the_persons_own_mailbox_opens_what_is_held(ann: Person,
         "Ann@Example.net",
         "en",
     )
-    assert re.fullmatch("[0-9]{6}", notice.link) and notice.link not in asked.text
-    shown = await ann.do("code", code=f" {notice.link[:3]} {notice.link[3:]} ")
+    assert re.fullmatch("[0-9]{8}", notice.link) and notice.link not in asked.text
+    shown = await ann.do("code", code=f" {notice.link[:4]} {notice.link[4:]} ")
     assert shown.status_code == 200
     for told in (
         "Tuinbrief",
@@ -141,8 +141,8 @@ async def test_the_letter_with_the_code_is_service_mail_in_the_language_of_the_p
     tenant = owned.directory().tenant("shop")
     assert tenant is not None
     for language, word in (("nl", "Uw code"), ("en", "Your code")):
-        raw = own_data(tenant, "code", ANN, "012345", language=language).raw
-        assert word in raw and "012345" in raw and "Shop BV" in raw
+        raw = own_data(tenant, "code", ANN, "01234567", language=language).raw
+        assert word in raw and "01234567" in raw and "Shop BV" in raw
         assert "Auto-Submitted: auto-generated" in raw and "http" not in raw
 
 
@@ -198,7 +198,7 @@ async def test_only_the_newest_code_counts(ann: Person) -> None:
 
 
 def other_than(code: str) -> str:
-    return f"{(int(code) + 1) % 1_000_000:06d}"
+    return f"{(int(code) + 1) % 100_000_000:08d}"
 
 
 async def test_five_wrong_codes_lock_the_link_for_an_hour(ann: Person, owned: OwnerGateway) -> None:
@@ -223,7 +223,7 @@ async def test_the_lock_outlives_the_clean_up(ann: Person, owned: OwnerGateway) 
         last = await ann.do("code", code=other_than(ann.code))
     owned.later = 24.2 * 3_600
     owned.owner.call("retention.run", {})
-    assert last.status_code == (await ann.do("code", code="000000")).status_code == 429
+    assert last.status_code == (await ann.do("code", code="00000000")).status_code == 429
 
 
 async def test_wrong_codes_count_over_new_codes_and_for_strangers_alike(ann: Person, owned: OwnerGateway) -> None:
@@ -235,7 +235,7 @@ async def test_wrong_codes_count_over_new_codes_and_for_strangers_alike(ann: Per
         for _ in range(3):
             await person.do("ask", email=address)
             for _ in range(2):
-                told = other_than(ann.code) if owned.notices else "000000"
+                told = other_than(ann.code) if owned.notices else "00000000"
                 seen.append((await person.do("code", code=told)).status_code)
         answers[name] = seen
     assert answers["right"] == answers["wrong"] == [422, 422, 422, 422, 429, 429]
@@ -324,7 +324,7 @@ async def test_what_is_no_address_or_code_is_told_at_the_field(ann: Person, owne
     answer = await ann.do("ask", email=value)
     assert answer.status_code == 422 and 'aria-describedby="email-wrong' in answer.text
     await ann.do("ask", email=ANN)
-    for code in ("12345", "1234567", "abcdef", "", "１２３４５６"):
+    for code in ("1234567", "123456789", "abcdef", "", "１２３４５６７８"):
         told = await ann.do("code", code=code)
         assert told.status_code == 422 and 'aria-describedby="code-wrong' in told.text
     assert (await ann.do("code", code=ann.code)).status_code == 200, "these were no tries"
