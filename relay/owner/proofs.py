@@ -50,7 +50,7 @@ def proof(desk: Desk, args: Args) -> Result:
     owner = desk.tenant(args.text("tenant"))
     address = args.address("address")
     chosen = args.text("purpose", "")
-    at = args.time("at", desk.now)
+    at = min(args.time("at", desk.now), desk.now)  # of a day to come nothing is proven: it may be withdrawn by then
     person = desk.person(owner.id, address)
     desk.note(at=format_time(at))
     events = [past for past in desk.ledger.history(desk.connection, owner.id, person.hashes) if past.at <= at]

@@ -24,6 +24,8 @@ from relay.settings.endpoint import Networks
 TOTAL_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
 MOST_ADDRESSES = 2
+UNREACHED = "its host has no address that webhooks may reach: check its name"
+"""The same of a name that does not exist and of one inside: a tenant must not learn which names a network has."""
 PORTS = {"https": 443, "http": 80}
 Resolve = Callable[[str, int], list[str]]
 
@@ -85,7 +87,7 @@ def look_up(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Away("the name of its host cannot be resolved") from None
+        raise Away(UNREACHED) from None
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -99,7 +101,7 @@ def post(
     port = parts.port or PORTS[scheme]
     addresses = resolve(host, port)
     if not addresses or not all(may_reach(address, scheme, allowed) for address in addresses):
-        raise Barred("its address is in a network that webhooks may not reach")
+        raise Barred(UNREACHED)
     try:
         sock = _connect(addresses, port, ends)
         code = _exchange(sock, request, ends, context)

@@ -91,6 +91,15 @@ def test_the_past_as_it_is_folded_ends_where_the_store_stands(world: World) -> N
     assert [row["lifted"] for row in proof(world)["suppressions"]] == [[]], "said again, it holds for all again"
 
 
+def test_of_a_day_to_come_nothing_is_proven(world: World) -> None:
+    """Asked for the year 2099 it said that advertising counted on that day, and who withdrew the next morning was in it."""
+    world.give()
+    for at in ("2099-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
+        assert proof(world, at=at) == proof(world)
+    assert world.refused("consent.proof", tenant="shop", address=ANN, at="9999-12-31T23:59:59-23:59") == "args.time"
+    assert world.refused("consent.proof", tenant="shop", address=ANN, at="0001-01-01T00:00:00+23:59") == "args.time"
+
+
 def test_what_was_recorded_later_did_not_count_yet(world: World) -> None:
     world.now = START + 5 * DAY
     world.give(given_at="2026-01-01T10:00:00Z")

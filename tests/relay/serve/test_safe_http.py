@@ -87,6 +87,20 @@ def test_a_name_that_leads_inside_is_not_connected_to(
     assert "127" not in str(caught.value) and hook.came == []
 
 
+def test_nobody_learns_which_names_there_are_inside(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`db.internal` cannot be resolved, or lies in a private network: the list of webhooks told which of the two."""
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror
+
+    with pytest.raises(Barred) as inside:
+        post(ask("https://db.internal/"), NOTHING, resolve=Names(["10.1.2.3"]))
+    monkeypatch.setattr(safe_http.socket, "getaddrinfo", unknown)
+    with pytest.raises(Away) as nowhere:
+        post(ask("https://db2.internal/"), NOTHING)
+    assert str(inside.value) == str(nowhere.value)
+
+
 def test_a_name_that_changes_after_it_was_judged_wins_nothing(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     """DNS rebinding: what is connected to is the very address that was judged, not the name."""
     seen: list[object] = []

@@ -205,7 +205,7 @@ async def test_an_address_inside_is_not_reached_and_the_operator_sees_why(node: 
     node.sender.settings = Settings.model_validate({"server": {"data_dir": str(node.settings.server.data_dir)}})
     node.say("consent.withdraw")
     await node.send()
-    assert hook.came == [] and "may not reach" in node.shown()["failure"]
+    assert hook.came == [] and "webhooks may reach" in node.shown()["failure"]
 
 
 async def test_one_that_is_slow_holds_up_nobody_else(
