@@ -20,6 +20,8 @@ MOST_HOOKS = 5
 MOST_BEFORE = 4
 """Secrets that sign beside the newest one, each for the time that was said when it was replaced."""
 MADE_SECONDS = 86_400
+MOST_AGAIN = 5_000
+"""Events that are sent again at one word."""
 LIST_ROWS = 1_000
 _REMEDY = "write it as https://crm.example.org/zegel, without a login or a # part; a domain of other letters as xn--..."
 
@@ -65,7 +67,7 @@ def add(desk: Desk, args: Args) -> Result:
 def list_all(desk: Desk, args: Args) -> Result:
     """`tenant`: its webhooks, and for each what waits, what is dead, and how the last try ended."""
     owner = desk.tenant(args.text("tenant"))
-    counts = {row["hook"]: row for row in hook_events.figures(desk, Args({})) if isinstance(row, dict)}
+    counts = {row["hook"]: row for row in hook_events.counted(desk, webhook.c.tenant_id == owner.id)}
     query = sa.select(webhook).where(webhook.c.tenant_id == owner.id).order_by(webhook.c.name)
     shown = []
     for row in desk.connection.execute(query):
@@ -135,7 +137,7 @@ def dead(desk: Desk, args: Args) -> Result:
 
 
 def retry(desk: Desk, args: Args) -> Result:
-    """`tenant`, `name`; optional `event` (its id): send what is dead again, and what waits now.
+    """`tenant`, `name`; optional `event` (its id): send what is dead again, and what waits now, of each the oldest 5,000.
 
     What was overtaken stays dead: the tool would take an old wish of somebody for a new one.
     """
@@ -153,9 +155,7 @@ def retry(desk: Desk, args: Args) -> Result:
             text = "a later event of the same person was delivered since: the old one would undo it"
             raise OwnerError("webhook.overtaken", text)
     again = sa.and_(of_it, ~events.overtaken)
-    count = desk.connection.execute(
-        webhook_event.update().where(again).values(dead_at=0.0, tries=0, due_at=0.0)
-    ).rowcount
+    count = _change(desk, again, dead_at=0.0, tries=0, due_at=0.0)
     _call(desk, row)
     desk.note(name=row.name, again=count)
     return {"tenant": owner.name, "name": row.name, "again": count}
@@ -203,7 +203,13 @@ def _call(desk: Desk, row: TenantRow) -> None:
     events = webhook_event.c
     desk.connection.execute(webhook.update().where(webhook.c.id == row.id).values(called_at=desk.now))
     waiting = sa.and_(events.webhook_id == row.id, events.dead_at == 0, events.due_at > desk.now)
-    desk.connection.execute(webhook_event.update().where(waiting).values(due_at=0.0))
+    _change(desk, waiting, due_at=0.0)
+
+
+def _change(desk: Desk, which: sa.ColumnElement[bool], **values: float) -> int:
+    """Not all of them at once: an opt-out waits behind it."""
+    some = sa.select(webhook_event.c.id).where(which).order_by(webhook_event.c.id).limit(MOST_AGAIN)
+    return desk.connection.execute(webhook_event.update().where(webhook_event.c.id.in_(some)).values(**values)).rowcount
 
 
 def _sealed(desk: Desk, owner: TenantRow, name: str, secret: str) -> bytes:

@@ -187,7 +187,7 @@ def add_routes(api: FastAPI, site: Site) -> None:
 
     @api.post("/webhooks/{name}/retry", response_model=Again, responses=missing | clashing)
     async def retry_events(response: Response, name: InPath, order: Retry, tenant: WritesWebhooks) -> dict[str, Any]:
-        """Send dead events again, and try at once what waits."""
+        """Send dead events again, and try at once what waits; of each the oldest 5,000."""
         response.headers["Cache-Control"] = NO_STORE
         return await _ask(site, tenant, "webhook.retry", name=name, **order.model_dump(exclude_none=True))
 

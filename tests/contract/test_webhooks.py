@@ -13,6 +13,7 @@ from relay.consent.subject import person_text
 from relay.consent.token import TokenKind, make
 from relay.keyring import Kind
 from relay.mail.address import wide
+from relay.owner import webhooks
 from relay.owner.hook_events import GIVE_UP_SECONDS, PAUSES, unseal
 from relay.owner.webhooks import place_of_secret
 from relay.store import schema
@@ -375,6 +376,34 @@ def test_what_was_made_once_is_told_again_only_to_who_makes_the_same(world: Worl
     assert world.refused("webhook.add", tenant="shop", name="crm", url=f"{URL}/x", once=True) == "webhook.exists"
     world.now += 86_401
     assert world.refused("webhook.add", tenant="shop", name="crm", url=URL, once=True) == "webhook.exists"
+
+
+def test_however_many_are_dead_they_are_sent_again_in_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """300,000 in one statement kept the one writer, and so every opt-out, waiting for two seconds."""
+    monkeypatch.setattr(webhooks, "MOST_AGAIN", 2)
+    add(world)
+    for number in range(5):
+        world.call("suppression.add", tenant="shop", address=f"p{number}@example.net")
+    fail(world, *(said["row"] for said in heads(world)))
+    assert heads(world) == []
+    world.call("webhook.retry", tenant="shop", name="crm")
+    assert len(heads(world)) == 2, "the oldest that waited"
+    world.now += GIVE_UP_SECONDS
+    assert fail(world, heads(world)[0]["row"], away=True) == 5
+    for count in (2, 2, 1, 0):
+        assert world.call("webhook.retry", tenant="shop", name="crm")["again"] == count
+    assert len(take(world)) == 5
+
+
+def test_a_list_counts_its_own_tenants_events_only(world: World) -> None:
+    world.call("tenant.add", name="kerk")
+    for tenant in ("shop", "kerk"):
+        add(world, tenant=tenant)
+        world.call("suppression.add", tenant=tenant, address=ANN)
+    world.call("suppression.add", tenant="kerk", address=BOB)
+    shown = {name: world.call("webhook.list", tenant=name) for name in ("shop", "kerk")}
+    assert {name: [hook["waiting"] for hook in hooks] for name, hooks in shown.items()} == {"shop": [1], "kerk": [2]}
+    assert [row["waiting"] for row in world.call("webhook.figures")] == [1, 2]
 
 
 def test_one_that_is_removed_is_told_nothing_more(world: World) -> None:
