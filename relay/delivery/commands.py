@@ -14,6 +14,7 @@ from relay.delivery.job import Features, Job
 from relay.delivery.outcome import Failed
 from relay.mail.domain import with_a_labels
 from relay.mail.envelope import Recipient
+from relay.mail.orcpt import on_the_wire
 
 MAX_PATH_OCTETS = 320  # local part 64, @, domain 255 (RFC 5321 section 4.5.3.1)
 
@@ -57,7 +58,7 @@ def lines_for(job: Job, content: Content, features: Features, *, host: str) -> L
         else:
             wide = wide or not path.isascii()
             asked.append(index)
-            rcpt.append(_rcpt_line(path, recipient, features))
+            rcpt.append(_rcpt_line(path, recipient, features, smtputf8=job.smtputf8))
     return Lines(_mail_line(job, sender, content, features=features, wide=wide), rcpt, asked, refused)
 
 
@@ -90,7 +91,7 @@ def _mail_line(job: Job, sender: str, content: Content, *, features: Features, w
     return " ".join(parts).encode() + b"\r\n"
 
 
-def _rcpt_line(path: str, recipient: Recipient, features: Features) -> bytes:
+def _rcpt_line(path: str, recipient: Recipient, features: Features, *, smtputf8: bool) -> bytes:
     if not features.dsn or not (recipient.notify or recipient.orcpt):
         return f"RCPT TO:<{path}>\r\n".encode()
     line = f"RCPT TO:<{path}>"
@@ -98,6 +99,6 @@ def _rcpt_line(path: str, recipient: Recipient, features: Features) -> bytes:
         line += " NOTIFY=NEVER"
     elif wanted := [word for word in recipient.notify if word in _NOTIFY]:
         line += " NOTIFY=" + ",".join(wanted)
-    if recipient.orcpt and len(recipient.orcpt) <= 500 and _PARAMETER.fullmatch(recipient.orcpt):
-        line += " ORCPT=" + recipient.orcpt
+    if recipient.orcpt and (orcpt := on_the_wire(recipient.orcpt, smtputf8=smtputf8 and features.smtputf8)):
+        line += " ORCPT=" + orcpt
     return line.encode() + b"\r\n"

@@ -22,6 +22,7 @@ from relay.mail.domain import with_a_labels
 from relay.mail.edits import field
 from relay.mail.envelope import Recipient
 from relay.mail.message import Message, join_head
+from relay.mail.orcpt import in_report
 from relay.mail.recode import obstacle
 
 _TEXTS = tomllib.loads(resources.files(__package__).joinpath("dsn.toml").read_text("utf-8"))
@@ -211,9 +212,8 @@ def _recipient_fields(fate: Fate, *, wide: bool) -> list[str]:
     address = _one_line(fate.recipient.address, 320)
     kind = "rfc822" if address.isascii() else "utf-8"
     lines: list[str] = []
-    scheme, semicolon, rest = fate.recipient.orcpt.partition(";")
-    if semicolon:
-        lines.append(f"Original-Recipient: {_plain(scheme)}; {_plain(_unxtext(rest))}")
+    if original := in_report(fate.recipient.orcpt, wide=wide):
+        lines.append(f"Original-Recipient: {original}")
     expired = fate.action is Action.EXPIRED
     lines.append(f"Final-Recipient: {kind}; {address}")
     lines.append(f"Action: {Action.FAILED if expired else fate.action}")

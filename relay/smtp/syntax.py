@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 from relay.mail.address import Address, parse_path
 from relay.mail.envelope import Recipient
+from relay.mail.orcpt import fault as orcpt_fault
 
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 section 4
-_TYPE = re.compile(r"[A-Za-z0-9-]+")
-_XCHAR = re.compile(r"\+([0-9A-F]{2})")
 _ROUTE = re.compile(r"@[A-Za-z0-9.,@:\[\]-]*:")
 
 
@@ -63,9 +62,8 @@ def rcpt_command(argument: bytes, *, smtputf8: bool) -> tuple[Address, Recipient
             if not set(notify) <= {"NEVER", "SUCCESS", "FAILURE", "DELAY"} or ("NEVER" in notify and len(notify) > 1):
                 return "501 5.5.4 NOTIFY takes NEVER, or any of SUCCESS, FAILURE and DELAY"
         elif key == "ORCPT" and not orcpt:
-            kind, semicolon, text = value.partition(";")
-            if not semicolon or not _TYPE.fullmatch(kind) or len(value) > 500 or not _XTEXT.fullmatch(text):
-                return "501 5.5.4 ORCPT takes a type, a semicolon and an address in xtext"
+            if wrong := orcpt_fault(value, smtputf8=smtputf8):
+                return f"501 5.5.4 ORCPT {wrong}"
             orcpt = value
         else:
             return _unknown(key, ("NOTIFY", "ORCPT"))
@@ -125,7 +123,9 @@ def _split(argument: bytes, word: bytes) -> tuple[str, list[tuple[str, str]]] | 
     rest = text[end + 1 :]
     if rest and rest[0] != " ":
         return syntax
-    for word_ in rest.split():
+    for word_ in rest.split() if rest.isascii() else rest.split(" "):  # other spaces of Unicode may stand in an ORCPT
+        if not word_:
+            continue
         key, _, value = word_.partition("=")
         parameters.append((key.upper(), value))
     path = text[1:end]
@@ -159,8 +159,3 @@ def _address(path: str, *, utf8: bool) -> Address | str:
     if not utf8 and not path.isascii():
         return "553 5.6.7 This address needs SMTPUTF8, which the client did not ask for"
     return parse_path(path)
-
-
-def decode_xtext(text: str) -> str:
-    """RFC 3461 section 4 xtext as plain text."""
-    return _XCHAR.sub(lambda match: chr(int(match.group(1), 16)), text)

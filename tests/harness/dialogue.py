@@ -188,7 +188,7 @@ def _check(words: str, gateway: Gateway, before: dict[str, float]) -> None:
     elif what in ("arrived", "head"):
         kind, _, text = rest.partition(" ")
         shown = "".join(
-            one.head if what == "head" else f"{one.mail}\r\n{one.rcpt}\r\n{one.raw.decode('utf-8', 'replace')}"
+            one.head if what == "head" else "\r\n".join([one.mail, *one.rcpt, one.raw.decode("utf-8", "replace")])
             for one in gateway.sink.arrived
         )
         wanted = unescape(text).decode()

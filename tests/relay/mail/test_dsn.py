@@ -293,6 +293,30 @@ def test_international_addresses() -> None:
     assert "jörg@bücher.example" in text(made)
 
 
+@pytest.mark.parametrize(
+    ("orcpt", "narrow", "wide"),
+    [
+        ("utf-8;jörg+x@bücher.example", r"utf-8; j\x{F6}rg\x{2B}x@b\x{FC}cher.example", "utf-8; jörg+x@bücher.example"),
+        (r"UTF-8;j\x{F6}rg\x{2B}x@b.example", r"utf-8; j\x{F6}rg\x{2B}x@b.example", "utf-8; jörg+x@b.example"),
+        ("utf-8;用户@例子.example", r"utf-8; \x{7528}\x{6237}@\x{4F8B}\x{5B50}.example", "utf-8; 用户@例子.example"),
+        ("rfc822;ann+2Bx@b.example", "rfc822; ann+x@b.example", "rfc822; ann+x@b.example"),
+        ("rfc822;j+C3+B6rg@b.example", "rfc822; j+C3+B6rg@b.example", "rfc822; j+C3+B6rg@b.example"),
+        (r"utf-8;a\x{0D}\x{0A}X-Evil:\x{202E}b", r"utf-8; a\x{0D}\x{0A}X-Evil:\x{202E}b", "utf-8; a  X-Evil: b"),
+        ("", None, None),
+        ("utf-8;" + "é" * 247, None, "utf-8; " + "é" * 247),
+    ],
+)
+def test_original_recipient_in_the_form_of_the_report(orcpt: str, narrow: str | None, wide: str | None) -> None:
+    """RFC 6533: as it is in an international report, in ASCII in any other."""
+    for address, expected in (("joerg@dest.example", narrow), ("jörg@dest.example", wide)):
+        made = report(FAILED._replace(recipient=Recipient(address, (), orcpt)))
+        line = next((line for line in made.raw.decode().split("\r\n") if line.startswith("Original-Recipient: ")), None)
+        assert line == (expected and f"Original-Recipient: {expected}")
+        assert made.smtputf8 is not address.isascii()
+        assert made.raw.isascii() is address.isascii()
+        assert max(map(len, made.raw.split(b"\r\n"))) <= 998
+
+
 def test_eight_bit_header_of_an_ordinary_message_is_marked() -> None:
     made = report(FAILED, about=original(message=message(RAW.replace(b"Hello", b"Gr\xfc\xdfe"))))
     assert not made.smtputf8
