@@ -13,7 +13,7 @@ SAMPLES = [
     (550, b"5.1.1 The email account that you tried to reach does not exist", UNKNOWN),
     (550, b"5.1.1 <ann@example.net>: Recipient address rejected: User unknown in local recipient table", UNKNOWN),
     (550, b"No such user here", UNKNOWN),
-    (550, b"Requested action not taken: mailbox unavailable", REFUSED),
+    (550, b"Requested action not taken: mailbox unavailable", UNKNOWN),
     (550, b"5.1.2 Bad destination system address", BOUNCED),
     (556, b"5.1.10 Recipient address has null MX", BOUNCED),
     (550, b"5.2.1 The email account that you tried to reach is disabled", BOUNCED),
