@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from relay.cli.frame import Frame, command, group
-from relay.cli.output import console, counted, print_json, say, show_record, show_rows, table
+from relay.cli.output import console, counted, moment, print_json, say, show_record, show_rows, table
 from relay.cli.trouble import NO, WRONG_USE, Trouble
 
 app = group("What waits to be delivered.")
@@ -234,6 +234,10 @@ def show_change(frame: Frame, op: str, queue_id: str, **how: object) -> None:
         raise missing(queue_id)
     if frame.as_json:
         print_json(done)
+    elif "due" in done:
+        say(
+            f"{done['id']} leaves in its turn under the limits, at {moment(done['due'])}; `zegel queue retry` sends it now."
+        )
     else:
         say(f"{done['id']} is {done['state']}.")
 

@@ -1,8 +1,8 @@
 """What the end of one delivery says about the list it was sent to (FB-3). Pure.
 
 Only a refusal for good of the address or its mailbox is a bounce. Providers use 5.7.x for blocks, some write a code of the
-address class into a block, and the largest have words of their own for an address that does not exist: so the words go first, by the
-rules of bounce.toml, then the status; what nobody knows is no bounce.
+address class into a block, and the largest have words of their own for an address that does not exist: so the words go
+first, by the rules of bounce.toml, then the status; what nobody knows is no bounce.
 """
 
 from __future__ import annotations

@@ -167,16 +167,17 @@ class QueueOps:
     async def _change(
         self, number: int, word: str, change: Callable[[Item], str], **said: str
     ) -> dict[str, Any] | None:
-        """Apply `change`, which tells why it was or is held, to a waiting message; it leaves at once, unless it is held then."""
+        """Apply `change`, which tells why it is held, to a waiting message, which then leaves: let go in its turn, retried now."""
         item = await self._hand.pick(number)
         if item is None:
             return None
         state, due = dict(item.state), item.due
         try:
             reason = change(item)
-            item.due = 0.0
+            now, turn = self._queue.clock.now(), float(item.meta.get("turn", 0.0))
+            item.due = turn if turn > now and word != "retried" and not item.held else 0.0
             if reason and not item.held:
-                item.state["let_go"] = self._queue.clock.now()  # what a person takes for it is no delay (OUT-2)
+                item.state["let_go"] = max(now, item.due)  # what a person takes for it is no delay (OUT-2)
             await self._queue.record(item)
         except Exception:  # a bug too must not keep it out of everybody's sight
             item.state, item.due = state, due
@@ -186,7 +187,8 @@ class QueueOps:
         if word != "retried" or not item.held:
             by = said.pop("by", "operator")
             self._tell(item.id, word, by, reason=reason, detail=_detail(item, reason), **said)
-        return {"id": item.queue_id, "state": "held" if item.held else "ready"}
+        state = "held" if item.held else "parked" if item.due else "ready"
+        return {"id": item.queue_id, "state": state, **({"due": item.due} if item.due else {})}
 
     async def delete(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """Gone without a report: for the operator, and audited by the supervisor."""

@@ -83,7 +83,7 @@ class Files:
 
 
 def message(queue: QueueFiles, body: bytes = b"hello", **changes: Any) -> Item:
-    """A message that is not yet committed. `stream`, `tenant`, `due`, `held`, `recipients` may be chosen."""
+    """A message that is not yet committed. `stream`, `tenant`, `due`, `held`, `turn`, `recipients` may be chosen."""
     tenant = changes.pop("tenant", 1)
     meta = {
         "tenant_id": tenant,
@@ -102,6 +102,9 @@ def message(queue: QueueFiles, body: bytes = b"hello", **changes: Any) -> Item:
         "language": "en",
         "at": queue.clock.now(),
     }
+    if "turn" in changes:
+        meta["turn"] = changes["turn"]
+        changes.setdefault("due", changes.pop("turn"))
     held = changes.pop("held", "")
     if held:
         meta["held"] = held

@@ -71,6 +71,8 @@ class Player:
         given = {name: value for name, value in step.items() if name not in ("at", "again", "op", *_ACTS)}
         for name in _each(given.get("name")):
             made = self.world.owner.call(step["op"], {**given, "name": name} if name else given)
+            if step["op"] == "reputation.release":  # the owner writes down who did it; the windows lie in the counters
+                await self.world.let_send(given)
             if step["op"] == "credential.add":
                 assert isinstance(made, dict)
                 self.passwords[made["name"]] = made["password"]

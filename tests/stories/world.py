@@ -40,6 +40,7 @@ from relay.policy.ruling import Ruling
 from relay.recheck import Recheck, Terms
 from relay.reputation.book import Book, Sender, place_of
 from relay.reputation.judge import Bounds, Level
+from relay.reputation.rows import chosen, seats
 from relay.scan import Scan
 from relay.serve.channel import Channel, OpRefused
 from relay.serve.held_ops import HeldOps, hold_seconds
@@ -251,6 +252,18 @@ class World:
         whose = self.directory().tenant(tenant)
         assert whose is not None, tenant
         return Level(self.book.windows.level(place_of(whose.id, scope, subject))).word
+
+    async def let_send(self, whose: dict[str, str]) -> None:
+        """As `zegel reputation release`: a `stream` of a tenant, or all of it, stands well again, and what waited may leave."""
+        tenant = self.directory().tenant(whose["tenant"])
+        assert tenant is not None, whose
+        scope, subject = ("stream", whose["stream"]) if "stream" in whose else ("", "")
+        found = chosen(seats(tenant, self.directory().credentials_of(tenant)), scope, subject)
+        assert await self.book.release([seat.place for seat in found], self.clock.now())
+        await self.shared.windows.look()
+        self.outcomes.release(self.queue_ops.release_paused)
+        assert self.outcomes._releasing is not None
+        await self.outcomes._releasing
 
     # -- time -------------------------------------------------------------------------------------------------------
 

@@ -345,6 +345,50 @@ async def test_the_time_that_a_person_took_is_no_delay(rig: Files, op: str) -> N
         assert (await rig.take(which)).began == rig.clock.now()
 
 
+@pytest.mark.parametrize("held", ["recipients.ask", ""])
+@pytest.mark.parametrize("op", ["held.release", "queue.release"])
+async def test_what_a_person_lets_go_keeps_its_turn(rig: Files, op: str, held: str) -> None:
+    """THROTTLE-1: released, a parked campaign left in one heap, past every limit and the warm-up; also after a restart."""
+    turn = rig.clock.now() + HOUR
+    queue, ops, item = await queued(rig, held=held, turn=turn)
+    await ops.run("queue.hold", {"id": item.queue_id})
+    assert await ops.run(op, {"id": item.queue_id}) == {"id": item.queue_id, "state": "parked", "due": turn}
+    again = await rig.after_power_cut()
+    for which in (queue, again):
+        which.tick()
+        assert which.take() is None and not which.held
+    rig.clock.advance(HOUR + 1)
+    for which in (queue, again):
+        which.tick()
+        assert (await rig.take(which)).began == turn, "its time on the road begins with its turn"
+
+
+async def test_a_turn_that_is_over_keeps_nobody(rig: Files) -> None:
+    queue, ops, item = await queued(rig, held="recipients.ask", turn=rig.clock.now() + HOUR)
+    rig.clock.advance(2 * HOUR)
+    assert (await ops.run("held.release", {"id": item.queue_id}))["state"] == "ready"
+    assert (await rig.take(queue)).began == rig.clock.now()
+
+
+async def test_who_says_now_means_now(rig: Files) -> None:
+    queue, ops, item = await queued(rig, turn=rig.clock.now() + HOUR)
+    assert await ops.run("queue.retry", {"id": item.queue_id}) == {"id": item.queue_id, "state": "ready"}
+    assert (await rig.take(queue)).id == item.id
+
+
+async def test_mail_of_a_sender_who_is_paused_no_more_leaves_in_turn(rig: Files) -> None:
+    """REP-1: all of it left within a second, whatever the pace."""
+    queue = await rig.open()
+    turns = [rig.clock.now() + minute * 60 for minute in (0, 1, 2)]
+    for turn in turns:
+        await queue.commit(message(queue, held="reputation.paused", turn=turn))
+    assert await operations(queue).release_paused(lambda item: False) == 3
+    for _ in turns:
+        assert (await rig.take(queue)).id and queue.take() is None
+        rig.clock.advance(61)
+        queue.tick()
+
+
 async def test_trying_again_does_not_begin_the_time_anew(rig: Files) -> None:
     queue, ops, item = await queued(rig, due=4e9)
     rig.clock.advance(HOUR)
