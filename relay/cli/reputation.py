@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from relay.cli.frame import Frame, command, group
@@ -47,8 +48,28 @@ def release(frame: Frame, tenant: Name, *, narrowed: Narrowed) -> None:
     """
     scope, subject = narrowed.place()
     settings = frame.settings()
+    leaves = _leaves(frame, tenant, scope, subject)
     told = frame.call("reputation.release", tenant=tenant, **narrowed.given())
-    show_record(frame, {**told, "released": _release(settings, tenant, scope, subject)}, title="Released")
+    released = {**told, "released": _release(settings, tenant, scope, subject), **leaves}
+    show_record(frame, released, title="Released")
+
+
+def _leaves(frame: Frame, tenant: str, scope: str, subject: str) -> dict[str, int]:
+    """How many of the mails that wait for this release leave at once, and how many in their turn; {} where nobody can say."""
+    from relay.mail.domain import org_domain
+    from relay.serve.channel import OpRefused, OpUnavailable
+    from relay.spool.contract import SpoolUnavailable
+
+    whose = org_domain(subject) if scope == "domain" else subject
+    stays = [
+        (row["scope"], row["subject"])
+        for row in _rows(frame.settings(), tenant)
+        if row["level"] == "paused" and not (scope in ("", row["scope"]) and whose in ("", row["subject"]))
+    ]
+    with suppress(OpRefused, OpUnavailable, SpoolUnavailable, OSError), frame.link() as link:
+        found = link.call("held.paused", {"tenant": tenant, "freed": (scope, whose), "still": stays})
+        return {"leave_at_once": found["at_once"], "leave_in_turn": found["in_turn"]}
+    return {}
 
 
 def _rows(settings: Settings, name: str) -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ from typing import Any
 from relay.delivery.passes import Passes
 from relay.delivery.report import Reporter
 from relay.mail import preview
+from relay.mail.domain import org_domain
+from relay.mail.envelope import Stream
 from relay.mail.notice import REFUSE
 from relay.mail.reply import rule_of
 from relay.observe import events
@@ -25,6 +27,7 @@ from relay.serve.channel import OpRefused
 from relay.serve.queue_ops import (
     LIST_LIMIT,
     OVER,
+    PAUSED,
     WAYS,
     Decider,
     QueueOps,
@@ -172,6 +175,25 @@ class HeldOps(QueueOps):
         done = await (self._refuse(number, who) if choice == REFUSE else self._release(number, choice, who))
         return done and {**done, "choice": choice}
 
+    async def paused(self, args: dict[str, Any]) -> dict[str, int]:
+        """What waits for its paused sender: how many a release of place `freed` lets leave at once, and how many in their turn.
+
+        A place is (scope, subject), "" for any; mail of a place in `still`, which stays paused, waits on.
+        """
+        now, lots = self._queue.clock.now(), self._hand.places(held=True)
+
+        def turns() -> list[bool]:
+            return [
+                float(item.meta.get("turn", 0.0)) > now
+                for item in self._hand.opened(lots, str(args["tenant"]))
+                if item.held == PAUSED
+                and _stands_at(item, *args["freed"])
+                and not any(_stands_at(item, *place) for place in args.get("still", ()))
+            ]
+
+        found = await asyncio.to_thread(turns)
+        return {"at_once": found.count(False), "in_turn": found.count(True)}
+
     def _concerns(self, item: Item, args: dict[str, Any]) -> bool:
         """Whether it is held now, and is what was asked for; the operator asks of every tenant."""
         tenant, since = args.get("tenant_id", item.tenant), args.get("since", held_since(item))
@@ -192,8 +214,22 @@ class HeldOps(QueueOps):
         }
 
 
+def _stands_at(item: Item, scope: str, subject: str) -> bool:
+    """Whether how this place stands has a say in when the message leaves (relay.recheck.is_paused)."""
+    meta = item.meta
+    if scope in ("domain", "tenant") and meta["stream"] != Stream.MARKETING:
+        return False
+    own = {
+        "credential": meta["credential"],
+        "stream": meta["stream"],
+        "domain": meta["domain"] and org_domain(meta["domain"]),
+    }
+    return scope in ("", "tenant") or subject in ("", own[scope])
+
+
 _OPS = {
     "queue.retry_many": HeldOps.retry_many,
+    "held.paused": HeldOps.paused,
     "held.page": HeldOps.page,
     "held.look": HeldOps.look,
     "held.content": HeldOps.show_content,

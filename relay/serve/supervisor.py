@@ -40,7 +40,7 @@ BIND_AGAIN_SECONDS = 0.2
 START_TRIES = 3
 SNAPSHOT_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
-SUMS = frozenset(("queue.stats", "queue.retry_many"))
+SUMS = frozenset(("queue.stats", "queue.retry_many", "held.paused"))
 OF_ALL = frozenset((*SUMS, "queue.list", "held.list"))
 
 
@@ -348,7 +348,7 @@ class Supervisor:
         raise OpUnavailable("worker")
 
     async def _ask_workers(self, op: str, args: dict[str, Any]) -> Any:
-        """Ask every worker and join the answers: sums for stats, one list for lists, else the one that has it."""
+        """Ask every worker and join the answers: sums for counts, one list for lists, else the one that has it."""
         answers = await self._answers(op, args)
         if op in SUMS:
             return {key: sum(answer[key] for answer in answers) for key in (answers[0] if answers else {})}
