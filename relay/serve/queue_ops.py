@@ -167,7 +167,7 @@ class QueueOps:
     async def _change(
         self, number: int, word: str, change: Callable[[Item], str], **said: str
     ) -> dict[str, Any] | None:
-        """Apply `change`, which tells why it is held, to a waiting message, which then leaves: let go in its turn, retried now."""
+        """Apply `change`, which tells why it is held, to a waiting message; let go it leaves in its turn, retried now."""
         item = await self._hand.pick(number)
         if item is None:
             return None
@@ -187,8 +187,8 @@ class QueueOps:
         if word != "retried" or not item.held:
             by = said.pop("by", "operator")
             self._tell(item.id, word, by, reason=reason, detail=_detail(item, reason), **said)
-        state = "held" if item.held else "parked" if item.due else "ready"
-        return {"id": item.queue_id, "state": state, **({"due": item.due} if item.due else {})}
+        stands = "held" if item.held else "parked" if item.due else "ready"
+        return {"id": item.queue_id, "state": stands, **({"due": item.due} if item.due else {})}
 
     async def delete(self, args: dict[str, Any]) -> dict[str, Any] | None:
         """Gone without a report: for the operator, and audited by the supervisor."""
