@@ -517,6 +517,14 @@ def test_exactly_so_many_pass_however_often_the_pace_changes(counters: Counters,
     assert not counters.take([(most, 1)], at, park=False).granted
 
 
+def test_a_part_of_a_unit_that_cannot_be_kept_counts_as_charged(counters: Counters) -> None:
+    """Of ten thousand million a minute one takes six nanoseconds, so 119 seconds of one a minute are eleven and nine tenths."""
+    for at in (START, START + 1):
+        assert counters.take([(paced(1), 1)], at, park=True).granted
+    assert counters.take([(paced(10**10), 1)], START + 1, park=False).granted
+    assert counters.peek([(paced(1), 1)], START + 1).due >= START + 180 - 1e-6
+
+
 def test_a_pace_that_an_older_version_wrote_is_taken_as_it_is(counters: Counters) -> None:
     """Without the interval that made it: half a minute ahead is half of any limit."""
     tat = int((START + 30) * 1e9)
