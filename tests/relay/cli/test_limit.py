@@ -14,7 +14,7 @@ import pytest
 from policies.throttle import Settings
 from relay.cli.client import whoever
 from relay.cli.demo_setup import config_text
-from relay.counters.contract import DAY
+from relay.counters.contract import DAY, MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.directory import Directory
 from relay.keyring import Keyring
@@ -322,6 +322,24 @@ def test_a_limit_holds_within_two_seconds_in_every_worker_and_is_lifted_at_once(
     assert (shown["allowed"], shown["left"]) == (2, 0) and shown["bites_24h"] >= 2
     running.ask("limit", "reset", "shop", "--credential", "personal")
     assert send(gateway).startswith("250")
+
+
+def test_a_limit_that_is_raised_takes_up_what_the_old_one_parked(gateway: Gateway, running: Zegel) -> None:
+    """A hundred mails at one a minute: what comes next waited for 99 minutes, whatever the new limit was."""
+    counters, now = EmbeddedCounters(gateway.settings.server.data_dir), time.time()
+    slow = Limit("messages_per_minute", "credential", f"c:{gateway.logins['transactional'][0]}", 1, MINUTE, 1)
+    assert all(counters.take([(slow, 1)], now, park=True).granted for _ in range(100))
+    counters.close()
+    running.ask("limit", "set", "shop", "messages_per_minute", "600", "--credential", "transactional")
+    shown = row(running, "messages_per_minute", "--credential", "transactional")
+    assert 0 < shown["used"] <= 100 and shown["left"] == 600 - shown["used"]
+    code = letter("To: p0@party0.example", "Subject: Uw code", body="Uw code is 271828.")
+    answer = post(gateway, "transactional", outsiders(1), code)
+
+    def events() -> list[str]:
+        return [event["event"] for told in running("trace", answer.queue_id, "--json").json for event in told["events"]]
+
+    gateway.until(lambda: "finished" in events(), 5.0, "it is parked")
 
 
 def test_an_account_may_have_its_own_number_of_recipients(gateway: Gateway, running: Zegel) -> None:
