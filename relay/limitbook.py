@@ -131,6 +131,14 @@ class LimitBook:
             "bites_24h": await self._counters.count(row.bites, DAY, now),
         }
 
+    async def waiting(self, rows: Sequence[Row], now: float) -> int:
+        """Units of parked mail that these limits count. Who stands otherwise has a row of his own for what is counted as one."""
+        found: dict[tuple[str, ...], int] = {}
+        for limit in (row.limit for row in rows):
+            units = await self._counters.waiting(limit, now)
+            found[limit[:3]] = max(units, found.get(limit[:3], 0))
+        return sum(found.values())
+
     async def reset(self, rows: Sequence[Row]) -> int:
         """Forget what was charged to these limits; how many they are. What is parked keeps its turn."""
         await self._counters.reset(*(row.limit for row in rows))

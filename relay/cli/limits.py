@@ -92,13 +92,25 @@ def change(
     *,
     narrowed: Narrowed,
 ) -> None:
-    """Set a limit of a tenant, or of one login, stream or From domain of it; in force everywhere within 2 seconds."""
-    narrowed.place()
+    """Set a limit of a tenant, or of one login, stream or From domain of it; in force everywhere within 2 seconds.
+
+    Mail that the limit has parked already keeps its turn, and is told of: see `zegel queue retry`.
+    """
+    place = narrowed.place()
     if value != "default" and not re.fullmatch(r"[0-9]{1,10}", value):
         raise Trouble(WRONG_USE, f"{value} is no number: write for instance 500, or default")
     number = None if value == "default" else int(value)
+    waiting = _waiting(
+        frame.settings(), tenant, name, place
+    )  # before it is another one, which would count them otherwise
     done = frame.call("limit.set", tenant=tenant, name=name, value=number, **narrowed.given())
-    show_record(frame, done, title="Set")
+    show_record(frame, {**done, "waiting": waiting}, title="Set", skip=("waiting",))
+    if waiting and not frame.as_json:
+        unit = "messages" if name == "messages_per_minute" else "recipients"
+        say(
+            f"This limit has parked mail ({unit}: {waiting}), which leaves at its turn as before. What comes from now on",
+            "is judged by the new limit. `zegel queue retry ID` sends one now.",
+        )
 
 
 @command(app, "reset", example="zegel limit reset shop --credential shop-newsletter")
@@ -140,6 +152,28 @@ def _rows(settings: Settings, tenant: str) -> list[dict[str, Any]]:
         if counters.note:
             tell(Trouble(DOWN, counters.note))
         return rows
+
+
+def _waiting(settings: Settings, tenant: str, name: str, place: tuple[str, str]) -> int:
+    """Units of the mail that a limit has parked."""
+    from relay.cli import counting
+    from relay.counters.contract import FIRST_TIME
+    from relay.limitbook import AT_THE_DOOR, chosen
+
+    if name in AT_THE_DOOR or not settings.database_path.exists():
+        return 0
+    scope, subject = place
+    with counting.opened(settings) as (book, directory, counters):
+        found = directory.tenant(tenant)
+        if found is None:
+            return 0  # who is asked to set it says so
+        now = time.time()
+        rows = book.rows(found, directory.credentials_of(found), now)
+        if name == FIRST_TIME:  # of a tenant or stream it is one of each login
+            rows = [row for row in chosen(rows, name, "", "") if subject in ("", row.subject, *row.streams)]
+        else:
+            rows = chosen(rows, name, scope or "tenant", subject)
+        return counting.run(counters, book.waiting(rows, now))
 
 
 def _reset(settings: Settings, tenant: str, which: tuple[str, str, str]) -> int:

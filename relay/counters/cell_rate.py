@@ -1,7 +1,8 @@
 """The arithmetic of limits, pure: the generic cell rate algorithm and the sliding window of 24 counters.
 
 Cell rate (GCRA, ITU-T I.371): one number per key, the theoretical arrival time `tat` at which the bucket would be full
-again. Times are whole nanoseconds, so that a limit of n lets exactly n through and not n - 1 by a rounding error.
+again. Times are whole nanoseconds, so that a limit of n lets exactly n through and not n - 1 by a rounding error. Beside it
+are kept the interval that made it and when: a limit that is raised or lowered meanwhile counts the same units, at its own pace.
 
 Window: counts of 24 past steps, this one included, and of the 48 to come, which hold reservations. A charge at step t weighs
 on every window that contains t, so it may only go where all of these have room: what is charged now can never push a
@@ -18,6 +19,7 @@ PAST = 24  # steps of one window, the present one included
 FUTURE = 48  # steps ahead that may be reserved
 CELLS = PAST + FUTURE
 DAY_SECONDS = 86_400
+FURTHEST_NS = 4 * DAY_SECONDS * NANOSECONDS  # ahead: twice of what may be reserved
 HISTORY_DAYS = 14
 SPAN_DAYS = 3
 SPANS = 30  # of which the largest day is remembered: 90 days
@@ -42,6 +44,21 @@ def cell_rate(tat_ns: int, now_ns: int, interval: int, burst: int, cost: int) ->
     """(new tat, time when `cost` units are allowed), both in nanoseconds; allowed now where the latter is not after now."""
     new_tat = (tat_ns if tat_ns > now_ns else now_ns) + cost * interval
     return new_tat, new_tat - max(burst, 1) * interval
+
+
+def tat_as(tat_ns: int, made: int, made_at_ns: int, now_ns: int, interval: int) -> int:
+    """The tat that a limit of `interval` begins with, of one that was written at `made_at_ns` by a limit of `made` (0: unknown).
+
+    What was charged counts in units, and a part of one is rounded up. Since it was written it went down by the faster of the
+    two paces: a limit that was raised is not held up by the slow one of before.
+    """
+    ahead = tat_ns - now_ns
+    if ahead > FURTHEST_NS:  # written by a clock that was wrong, so it counts for nothing
+        return 0
+    if ahead <= 0 or made in (0, interval):
+        return tat_ns
+    since = max(0, now_ns - made_at_ns) if interval < made else 0
+    return now_ns + min(-(-(ahead + since) * interval // made) - since, FURTHEST_NS)
 
 
 def windows(counts: Sequence[int]) -> list[int]:

@@ -220,3 +220,7 @@ class SharedCounters(Protocol):
     async def room(self, limit: Limit, now: float) -> float:
         """When `limit` lets one more unit through; 0.0: now, or never."""
         ...
+
+    async def waiting(self, limit: Limit, now: float) -> int:
+        """Units that are charged for later, those of parked mail."""
+        ...

@@ -6,11 +6,11 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from relay.counters import blocks, known, presence, sudden, undo
+from relay.counters import blocks, known, presence, rates, sudden, undo
 from relay.counters.answer import NEVER, Asked, Row, ask_days, ask_warm_up, combine
-from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, PAST, cell_rate, interval_ns, step_of, warm_up_day
-from relay.counters.contract import DAY, HABITS, PARK_HORIZON_SECONDS, Charge, Limit
-from relay.counters.table import FIRST_CELL, KEY_BYTES, VALUES, Table
+from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, PAST, step_of, warm_up_day
+from relay.counters.contract import DAY, HABITS, Charge, Limit
+from relay.counters.table import FIRST_CELL, KEY_BYTES, RATE, VALUES, Table
 from relay.counters.windows import NodeWindows
 from relay.policy.facts import Allowance
 
@@ -18,7 +18,6 @@ _GRANTED = Allowance(True)
 _WINDOW = struct.Struct(f"<{PAST}I")
 _ROW = struct.Struct(f"<{CELLS}I")
 _NO_UNITS = (0,) * CELLS
-_HORIZON_NS = PARK_HORIZON_SECONDS * NANOSECONDS
 
 
 class EmbeddedCounters:
@@ -78,7 +77,7 @@ class EmbeddedCounters:
         raw, cells = table.raw, table.cells
         now_ns = int(now * NANOSECONDS)
         today = step_of(now, DAY)
-        rates: list[tuple[int, int]] = []
+        paces: list[tuple[int, int, int]] = []
         days: list[tuple[int, int]] = []
         counted: list[tuple[int, Limit, int]] = []
         hour = 0
@@ -100,18 +99,20 @@ class EmbeddedCounters:
                 days.append((cell, cost))
             elif period < DAY:
                 interval = period * NANOSECONDS // amount or 1
+                if head != interval and head and value > now_ns:  # made by another pace
+                    return None
                 tat = (value if value > now_ns else now_ns) + cost * interval
                 if tat - (burst or 1) * interval > now_ns:
                     return None
-                rates.append((place, tat))
+                paces.append((place, tat, interval))
             else:
                 step = today if period == DAY else step_of(now, period)
                 # Equal to its present step: written in this hour, with nothing after it, so it needs a count and no more.
                 if head != step or value != step or self._sum_at(place, step) + cost > amount:
                     return None
                 days.append((place // 4 + FIRST_CELL + step % CELLS, cost))
-        for place, tat in rates:
-            VALUES.pack_into(raw, place + KEY_BYTES, tat / NANOSECONDS, tat, 0)
+        for place, tat, interval in paces:
+            RATE.pack_into(raw, place + KEY_BYTES, tat / NANOSECONDS, tat, interval, now_ns)
         for cell, cost in days:
             cells[cell] += cost
         for place, limit, cost in counted:
@@ -142,8 +143,7 @@ class EmbeddedCounters:
                 return self._warm_up(place)[day] if day < CELLS else 0
             if limit.period_seconds >= DAY:
                 return self._sum(place, self._step(place, step_of(now, limit.period_seconds)))
-            ahead = self._tat(place, int(now * NANOSECONDS)) - int(now * NANOSECONDS)
-            return max(0, -(-ahead // interval_ns(max(limit.amount, 1), limit.period_seconds)))
+            return rates.used(table, place, limit, now)
         finally:
             table.done()
 
@@ -165,7 +165,7 @@ class EmbeddedCounters:
             elif limit.period_seconds >= DAY:
                 daily.append(index)
             else:
-                answers[index] = answer = self._ask_rate(limit, cost, places[index], now)
+                answers[index] = answer = rates.ask(self._table, places[index], limit, cost, now)
                 if not park and cost > max(limit.burst, 1):
                     answers[index] = Asked(limit, NEVER)
                 elif park and answer.due > earliest:
@@ -178,14 +178,6 @@ class EmbeddedCounters:
             days = ask_days(rows, now, earliest, park=park)
         answers.update(zip(daily, days, strict=True))
         return [answers[index] for index in range(len(charges))]
-
-    def _ask_rate(self, limit: Limit, cost: int, place: int, now: float) -> Asked:
-        now_ns = int(now * NANOSECONDS)
-        interval = interval_ns(limit.amount, limit.period_seconds)
-        tat, free = cell_rate(self._tat(place, now_ns), now_ns, interval, limit.burst, cost)
-        if free <= now_ns:
-            return Asked(limit, 0.0, tat_ns=tat)
-        return Asked(limit, free / NANOSECONDS, backlog=-((now_ns - free) // interval), tat_ns=tat)
 
     def _ask_quick(
         self, charges: Sequence[Charge], places: Sequence[int], daily: Sequence[int], *, now: float, earliest: float
@@ -207,7 +199,7 @@ class EmbeddedCounters:
         raw = self._table.raw
         limit = answer.limit
         if limit.period_seconds < DAY:
-            VALUES.pack_into(raw, place + KEY_BYTES, answer.tat_ns / NANOSECONDS, answer.tat_ns, 0)
+            rates.write(self._table, place, answer, now)
             return
         if limit.since:
             VALUES.pack_into(raw, place + KEY_BYTES, limit.since + CELLS * DAY, 0, 1)
@@ -222,13 +214,6 @@ class EmbeddedCounters:
             self._table.cells[first + (step + ahead) % CELLS] += units
 
     # State of a slot. `place` -1 is a slot that nobody has taken.
-
-    def _tat(self, place: int, now_ns: int) -> int:
-        if place < 0:
-            return 0
-        tat: int = VALUES.unpack_from(self._table.raw, place + KEY_BYTES)[1]
-        # Further ahead than anything may reserve: written by a clock that was wrong, so it counts for nothing.
-        return tat if tat - now_ns <= 2 * _HORIZON_NS else 0
 
     def _step(self, place: int, step: int) -> int:
         """The present step of a slot: a wall clock that is set back does not bring old room back."""

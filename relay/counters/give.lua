@@ -1,20 +1,25 @@
 -- Takes back what take.lua charged for an id, as if it had never been asked; nothing where it was not, or is given back already.
 -- A theoretical arrival time is moved back by what the charge had moved it on, so charges made in between stay.
 --
--- KEYS: as take.lua, the last one of who was met, if any is. ARGV: for each limit the nanoseconds that its charge took of a rate, 0 for a day.
+-- KEYS: as take.lua, the last one of who was met, if any is. ARGV: for each limit the units that its charge took of a rate, and the
+-- nanoseconds of one, where the rate does not say so itself; 0 0 for a day.
 local NS = 1e9
 local kept = redis.call('GET', KEYS[1])
 if not kept then return 0 end
 redis.call('DEL', KEYS[1])
-for index = 1, #ARGV do
-  local taken = tonumber(ARGV[index])
-  local tat = taken > 0 and redis.call('GET', KEYS[index + 1])
+for index = 1, #ARGV / 2 do
+  local units = tonumber(ARGV[2 * index - 1])
+  local tat = units > 0 and redis.call('GET', KEYS[index + 1])
   if tat then
-    local s, n = string.match(tat, '^(%d+) (%d+)$')
+    local s, n, made, ahead = string.match(tat, '^(%d+) (%d+) (%d+) (%d+)$')
+    if not s then s, n = string.match(tat, '^(%d+) (%d+)$') end
+    local taken = units * (made or ARGV[2 * index])
     local rest = math.fmod(taken, NS)
     s, n = s - (taken - rest) / NS, n - rest
     if n < 0 then s, n = s - 1, n + NS end
-    redis.call('SET', KEYS[index + 1], string.format('%d %d', s, n), 'KEEPTTL')
+    local text = string.format('%d %d', s, n)
+    if made then text = text .. string.format(' %s %d', made, math.max(0, ahead - taken)) end
+    redis.call('SET', KEYS[index + 1], text, 'KEEPTTL')
   end
 end
 for index, step, units in string.gmatch(kept, '\n(%d+) (%w+) (%d+)') do

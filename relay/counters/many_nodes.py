@@ -299,6 +299,9 @@ class ManyNodes:
     async def room(self, limit: Limit, now: float) -> float:
         return (await self.peek([(limit, 1)], now, park=False)).due
 
+    async def waiting(self, limit: Limit, now: float) -> int:
+        return (await self.peek([(limit, 0)], now, park=True)).backlog
+
 
 def wire_of(storage: Storage) -> Wire:
     """The way to the Redis of `storage`, which must name one."""

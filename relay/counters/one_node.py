@@ -59,3 +59,6 @@ class OneNode:
 
     async def room(self, limit: Limit, now: float) -> float:
         return self._counters.peek([(limit, 1)], now).due
+
+    async def waiting(self, limit: Limit, now: float) -> int:
+        return self._counters.peek([(limit, 0)], now, park=True).backlog

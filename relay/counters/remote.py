@@ -27,6 +27,7 @@ from relay.counters.cell_rate import (
     interval_ns,
     spell_of,
     step_of,
+    tat_as,
     warm_up_day,
 )
 from relay.counters.contract import (
@@ -35,7 +36,6 @@ from relay.counters.contract import (
     DAY,
     HABITS,
     MINUTE,
-    PARK_HORIZON_SECONDS,
     WARM_UP_HORIZON_SECONDS,
     Charge,
     CountersUnavailable,
@@ -118,12 +118,10 @@ class RedisCounters:
         """Undo `take` of the same charges under the same `once`, which was granted a moment ago; False where there was none."""
         keys = [once_key(charges[0][0], once), *(key_of(limit) for limit, _ in charges)]
         keys += [known_key(limit) for limit, _ in charges if limit.people]
-        taken = [
-            cost * interval_ns(limit.amount, limit.period_seconds)
-            if limit.period_seconds < DAY and limit.name not in HABITS
-            else 0
-            for limit, cost in charges
-        ]
+        taken: list[int] = []
+        for limit, cost in charges:
+            is_rate = limit.period_seconds < DAY and limit.name not in HABITS
+            taken += (cost, interval_ns(limit.amount, limit.period_seconds)) if is_rate else (0, 0)
         return bool(await self._wire.run(_GIVE, keys, *taken))
 
     async def give_back(self, charges: Sequence[Charge], once: str) -> None:
@@ -138,10 +136,9 @@ class RedisCounters:
         if limit.period_seconds >= DAY:
             return await self._sum(key_of(limit), limit.period_seconds, now)
         kept = await self._wire.ask("GET", key_of(limit))
-        ahead = _tat(kept) - int(now * NANOSECONDS) if kept is not None else 0
-        if ahead > 2 * PARK_HORIZON_SECONDS * NANOSECONDS:
-            return 0  # written by a clock that was wrong
-        return max(0, -(-ahead // interval_ns(max(limit.amount, 1), limit.period_seconds)))
+        now_ns, interval = int(now * NANOSECONDS), interval_ns(max(limit.amount, 1), limit.period_seconds)
+        tat = tat_as(*_rate(kept), now_ns, interval) if kept is not None else 0
+        return max(0, -((now_ns - tat) // interval))
 
     async def hit(self, key: str, window_seconds: float, now: float, amount: int = 1) -> int:
         return self.hits_of(await self.hit_soon([key], window_seconds, now, amount), 1)[0]
@@ -298,11 +295,13 @@ def _is_possible(told: Allowance, at: int, now: float) -> bool:
     return at > 0 and (told.due == float("inf") or now < told.due <= now + _AN_AGE_SECONDS)
 
 
-def _tat(kept: object) -> int:
-    parts = kept.split() if isinstance(kept, bytes) else []
-    if len(parts) != 2:
+def _rate(kept: object) -> tuple[int, int, int]:
+    """(tat, interval that made it, when that was): see take.lua. An older version wrote the first two numbers only."""
+    parts = [_whole(part) for part in kept.split()] if isinstance(kept, bytes) else []
+    if len(parts) not in (2, 4):
         raise CountersUnavailable(DAMAGED_KEY)
-    return _whole(parts[0]) * NANOSECONDS + _whole(parts[1])
+    tat = parts[0] * NANOSECONDS + parts[1]
+    return (tat, parts[2], tat - parts[3]) if len(parts) == 4 else (tat, 0, 0)
 
 
 def _whole(text: object) -> int:

@@ -35,6 +35,7 @@ FIRST_CELL = HEAD.size // 4
 KEY_BYTES = 16
 EXPIRES = struct.Struct("<d")
 VALUES = struct.Struct("<dqq")
+RATE = struct.Struct("<dqqq")  # of a rate: expires | tat | nanoseconds that a unit takes | when written; no counts
 _EMPTY = bytes(KEY_BYTES)
 _GENERATION, _TAKEN, _CHANGES, _RELEASES = 1, 2, 3, 4  # words of the header
 _NO_COUNTS = bytes(4 * CELLS)

@@ -4,7 +4,8 @@
 -- Numbers here are doubles, exact up to 2^53. Wall time in nanoseconds is beyond that, so a time is kept as seconds and
 -- nanoseconds, and reckoned with as its distance from now: exact to 104 days, where 4 are the most that counts.
 --
--- A rate is the string "seconds nanoseconds" of its theoretical arrival time. A day is a hash: `h` its present step, `r` the
+-- A rate is the string "seconds nanoseconds interval ahead": its theoretical arrival time, the nanoseconds that a unit took of who
+-- wrote it, and how far ahead it was then; an older version wrote the first two only. A day is a hash: `h` its present step, `r` the
 -- last step that is charged, and the units of each step under the step's number.
 --
 -- KEYS: what was answered to this id, then one for each limit. ARGV: one string of little-endian doubles, quicker to write and read
@@ -47,15 +48,31 @@ local function pair(ahead)  -- now + ahead nanoseconds, as seconds and nanosecon
   return now_s + (n - rest) / NS, rest
 end
 
+-- ahead * to / from, rounded up; exact though the product may be beyond 2^53, by long division, a digit of `to` after the other.
+local function scaled(ahead, to, from)
+  local rest, sum, left, place = math.fmod(ahead, from), 0, 0, 32 ^ 9
+  while place >= 1 do
+    local digits = left * 32 + math.fmod(whole(to, place), 32) * rest
+    sum, left, place = sum * 32 + whole(digits, from), math.fmod(digits, from), place / 32
+  end
+  return whole(ahead, from) * to + sum + (left > 0 and 1 or 0)
+end
+
 local function ask_rate(key, limit)
   local ahead = 0
   local kept = redis.call('GET', key)
   if kept then
-    local s, n = string.match(kept, '^(%d+) (%d+)$')
+    local s, n, made, level = string.match(kept, '^(%d+) (%d+) (%d+) (%d+)$')
+    if not s then s, n = string.match(kept, '^(%d+) (%d+)$') end
     -- Further ahead than anything may reserve: written by a clock that was wrong, so it counts for nothing.
     if s - now_s <= 3 * HORIZON then
       ahead = (s - now_s) * NS + (n - now_n)
       if ahead < 0 or ahead > 2 * HORIZON * NS then ahead = 0 end
+    end
+    made = tonumber(made or 0)
+    if ahead > 0 and made > 0 and made ~= limit.interval then  -- `tat_as` in cell_rate.py
+      local since = limit.interval < made and math.max(0, level - ahead) or 0
+      ahead = math.max(0, math.min(scaled(ahead + since, limit.interval, made) - since, 2 * HORIZON * NS))
     end
   end
   local tat = ahead + limit.cost * limit.interval
@@ -451,7 +468,8 @@ for index, answer in ipairs(answers) do
   if answer.tat then
     local s, n = pair(answer.tat)
     local lives_ms = math.ceil(answer.tat / 1e6) + slack_ms
-    redis.call('SET', KEYS[index + 1], string.format('%d %d', s, n), 'PX', string.format('%d', lives_ms))
+    local text = string.format('%d %d %d %d', s, n, limits[index].interval, answer.tat)
+    redis.call('SET', KEYS[index + 1], text, 'PX', string.format('%d', lives_ms))
   end
 end
 local kept = {reply}  -- and behind it what give.lua would take back: limit, field, units

@@ -39,9 +39,9 @@ def give_back(table: Table, charges: Sequence[Charge], now: float, allowance: Al
         elif limit.since:
             _lower(table, place, ((day % CELLS, units) for day, units in pieces))
         elif limit.period_seconds < DAY:
-            _, tat, head = VALUES.unpack_from(table.raw, place + KEY_BYTES)
-            tat = max(0, tat - cost * interval_ns(limit.amount, limit.period_seconds))
-            VALUES.pack_into(table.raw, place + KEY_BYTES, tat / NANOSECONDS, tat, head)
+            _, tat, made = VALUES.unpack_from(table.raw, place + KEY_BYTES)
+            tat = max(0, tat - cost * (made or interval_ns(limit.amount, limit.period_seconds)))
+            VALUES.pack_into(table.raw, place + KEY_BYTES, tat / NANOSECONDS, tat, made)
         else:
             head, step = VALUES.unpack_from(table.raw, place + KEY_BYTES)[2], step_of(now, limit.period_seconds)
             here = ((step + ahead, units) for ahead, units in pieces)

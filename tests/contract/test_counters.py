@@ -23,8 +23,10 @@ from relay.counters.contract import (
     Limit,
 )
 from relay.counters.embedded import EmbeddedCounters
+from relay.counters.remote import key_of
 from relay.counters.remote_windows import SWAP, SharedWindows
 from relay.counters.ring import BOUNCED, DELIVERED, REFUSED, UNKNOWN, News, Tally, tally
+from relay.counters.table import KEY_BYTES, VALUES
 from relay.counters.windows import KEEP_SECONDS, Place, Windows
 from relay.counters.wire import Wire
 from relay.policy.facts import Allowance
@@ -453,6 +455,90 @@ def test_a_raised_limit_holds_at_once(counters: Counters) -> None:
     counters.take([(DAILY, 100)], START, park=False)
     assert not counters.take([(DAILY, 1)], START, park=False).granted
     assert counters.take([(DAILY._replace(amount=200), 100)], START, park=False).granted
+
+
+def paced(amount: int, burst: int = 0) -> Limit:
+    return Limit("messages_per_minute", "credential", "paced", amount, MINUTE, burst or amount, 7)
+
+
+def test_a_raised_pace_counts_a_backlog_in_messages_and_not_in_minutes(counters: Counters) -> None:
+    """A hundred were parked at one a minute; of 600 a minute that is a hundred, and not all of the next 99 minutes."""
+    dues = [counters.take([(paced(1), 1)], START, park=True).due for _ in range(100)]
+    assert dues[99] == START + 99 * 60 and counters.used(paced(1), START) == 100
+    assert counters.used(paced(600), START) == 100
+    granted = [counters.take([(paced(600), 1)], START, park=False).granted for _ in range(501)]
+    assert granted == [True] * 500 + [False], "exactly 600 with those that wait"
+    assert counters.peek([(paced(600), 1)], START).due == pytest.approx(START + 0.1, abs=1e-6)
+    assert counters.take([(paced(600), 600)], START + 60, park=False).granted
+
+
+def test_a_raised_pace_is_not_held_up_by_the_slow_one_of_before(counters: Counters) -> None:
+    """Nobody wrote since: what is refused changes nothing. The backlog goes down as fast as the limit is now."""
+    assert counters.take([(paced(10), 1000)], START, park=True).granted
+    assert not counters.take([(paced(300), 1)], START + 60, park=False).granted
+    assert counters.used(paced(300), START + 60) == 700
+    assert counters.take([(paced(300), 1)], START + 160, park=False).granted
+    assert counters.used(paced(300), START + 160) == 201
+
+
+def test_a_lowered_pace_has_what_is_taken_paid_at_the_new_one(counters: Counters) -> None:
+    assert counters.take([(paced(600), 300)], START, park=False).granted
+    assert counters.used(paced(60), START) == 300
+    parked = counters.take([(paced(60), 1)], START, park=True)
+    assert parked.granted and parked.due == START + 241 and parked.backlog == 241
+    assert not counters.take([(paced(60), 1)], START + 240, park=False).granted
+    assert counters.take([(paced(60), 1)], START + 242, park=False).granted
+
+
+def test_nothing_is_reserved_beyond_two_days_by_lowering_a_pace(counters: Counters) -> None:
+    assert counters.take([(paced(600), 50_000)], START, park=True).granted
+    for park in (False, True):
+        refused = counters.take([(paced(1), 1)], START, park=park)
+        assert not refused.granted and refused.due > START + PARK_HORIZON_SECONDS
+    assert counters.used(paced(600), START) == 50_000
+    assert counters.take([(paced(1), 1)], START + 5_000, park=False).granted, (
+        "they have left by then, at their own pace"
+    )
+
+
+@pytest.mark.parametrize("amounts", [(7, 11), (1, 1_000_003), (13, 600), (60, 7)])
+def test_exactly_so_many_pass_however_often_the_pace_changes(counters: Counters, amounts: tuple[int, int]) -> None:
+    """The parts of a nanosecond are rounded, and none of them lets one more through or one less."""
+    least, most = paced(min(amounts)), paced(max(amounts))
+    at, passed = START + 1 / 3, 0
+    for number in range(2 * least.amount):
+        charged = (least, most)[number % 2]
+        passed += counters.take([(charged, 1)], at, park=False).granted
+        assert counters.used(least, at) == counters.used(most, at) == passed
+    assert passed >= least.amount
+    rest = most.amount - passed
+    assert not counters.peek([(most, rest + 1)], at).granted
+    assert counters.take([(most, rest)], at, park=False).granted
+    assert not counters.take([(most, 1)], at, park=False).granted
+
+
+def test_a_part_of_a_unit_that_cannot_be_kept_counts_as_charged(counters: Counters) -> None:
+    """Of ten thousand million a minute one takes six nanoseconds, so 119 seconds of one a minute are eleven and nine tenths."""
+    for at in (START, START + 1):
+        assert counters.take([(paced(1), 1)], at, park=True).granted
+    assert counters.take([(paced(10**10), 1)], START + 1, park=False).granted
+    assert counters.peek([(paced(1), 1)], START + 1).due >= START + 180 - 1e-6
+
+
+def test_a_pace_that_an_older_version_wrote_is_taken_as_it_is(counters: Counters) -> None:
+    """Without the interval that made it: half a minute ahead is half of any limit."""
+    tat = int((START + 30) * 1e9)
+    if isinstance(counters, EmbeddedCounters):
+        place = counters._table.claim(paced(60)[:3], START)
+        VALUES.pack_into(counters._table.raw, place + KEY_BYTES, tat / 1e9, tat, 0)
+    else:
+        assert isinstance(counters, Driven)
+        text = "{} {}".format(*divmod(tat, 10**9))
+        counters.ask("SET", key_of(paced(60)), text, "PX", 600_000)
+    assert counters.used(paced(60), START) == 30 and counters.used(paced(600), START) == 300
+    assert counters.take([(paced(60), 30)], START, park=False).granted
+    assert not counters.take([(paced(60), 1)], START, park=False).granted
+    assert counters.used(paced(600), START) == 60, "from now on it is known"
 
 
 def test_a_clock_set_back_gives_no_new_room_and_one_that_was_wrong_blocks_nobody(counters: Counters) -> None:

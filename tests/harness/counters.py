@@ -39,6 +39,14 @@ class Driven:
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self._runner.run(work)
 
+    def ask(self, *command: str | int) -> Any:
+        """What Redis answers to a command."""
+
+        async def asked() -> Any:
+            return await self._wire.ask(*command)
+
+        return self._run(asked())
+
     def take(self, charges: Sequence[Charge], now: float, *, park: bool, max_parked: int = 0) -> Allowance:
         self._number = getattr(self, "_number", 0) + 1
         once = str(self._number)

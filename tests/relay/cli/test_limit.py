@@ -14,7 +14,7 @@ import pytest
 from policies.throttle import Settings
 from relay.cli.client import whoever
 from relay.cli.demo_setup import config_text
-from relay.counters.contract import DAY
+from relay.counters.contract import DAY, MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.directory import Directory
 from relay.keyring import Keyring
@@ -82,7 +82,9 @@ def test_what_an_operator_sets_holds_for_that_one_until_it_is_taken_back(
 ) -> None:
     before = shop.ask("limit", "show", "shop")
     done = shop.ask("limit", "set", "shop", "messages_per_minute", "7", *narrowed)
-    assert done == {"tenant": "shop", "scope": words[0], "subject": words[1], "name": "messages_per_minute", "value": 7}
+    assert done == {
+        "tenant": "shop", "scope": words[0], "subject": words[1], "name": "messages_per_minute", "value": 7, "waiting": 0,
+    }  # fmt: skip
     after = shop.ask("limit", "show", "shop")
     changed = [new for old, new in zip(before, after, strict=True) if old != new]
     assert [(each["scope"], each["subject"], each["allowed"], each["set_by"]) for each in changed] == [
@@ -90,6 +92,29 @@ def test_what_an_operator_sets_holds_for_that_one_until_it_is_taken_back(
     ]
     shop.ask("limit", "set", "shop", "messages_per_minute", "default", *narrowed)
     assert shop.ask("limit", "show", "shop") == before
+
+
+def test_who_sets_a_limit_hears_what_it_has_parked(shop: Zegel, tmp_path: Path) -> None:
+    """It keeps its turn; what comes next goes by the new limit."""
+    who = Who("shop-newsletter", 1, "marketing")
+    pace, day = (limits[0] for limits in limits_of(Settings(), who, NO_OWN_LIMITS))
+    counters, now = EmbeddedCounters(tmp_path / "data"), time.time()
+    slow, few = pace._replace(amount=1, burst=1), day._replace(amount=5)
+    narrowed = ("--credential", "shop-newsletter")
+    shop.ask("limit", "set", "shop", "messages_per_minute", "1", *narrowed)
+    shop.ask("limit", "set", "shop", "recipients_per_day", "5", *narrowed)
+    for _ in range(100):
+        assert counters.take([(slow, 1)], now, park=True).granted
+    for _ in range(3):
+        assert counters.take([(few, 4)], now, park=True).granted
+    said = shop("limit", "set", "shop", "messages_per_minute", "600", *narrowed).out
+    assert "(messages: 99)" in said and "zegel queue retry" in said, said
+    assert row(shop, "messages_per_minute", *narrowed)["left"] >= 500
+    assert shop.ask("limit", "set", "shop", "recipients_per_day", "default", *narrowed)["waiting"] == 8
+    assert shop.ask("limit", "set", "shop", "messages_per_minute", "default", *narrowed)["waiting"] == 0
+    assert shop.ask("limit", "set", "shop", "recipients_per_message", "5")["waiting"] == 0
+    assert "parked" not in shop("limit", "set", "shop", "messages_per_minute", "600", "--stream", "marketing").out
+    counters.close()
 
 
 def test_no_limit_is_a_limit_that_is_not_there(shop: Zegel) -> None:
@@ -297,6 +322,24 @@ def test_a_limit_holds_within_two_seconds_in_every_worker_and_is_lifted_at_once(
     assert (shown["allowed"], shown["left"]) == (2, 0) and shown["bites_24h"] >= 2
     running.ask("limit", "reset", "shop", "--credential", "personal")
     assert send(gateway).startswith("250")
+
+
+def test_a_limit_that_is_raised_takes_up_what_the_old_one_parked(gateway: Gateway, running: Zegel) -> None:
+    """A hundred mails at one a minute: what comes next waited for 99 minutes, whatever the new limit was."""
+    counters, now = EmbeddedCounters(gateway.settings.server.data_dir), time.time()
+    slow = Limit("messages_per_minute", "credential", f"c:{gateway.logins['transactional'][0]}", 1, MINUTE, 1)
+    assert all(counters.take([(slow, 1)], now, park=True).granted for _ in range(100))
+    counters.close()
+    running.ask("limit", "set", "shop", "messages_per_minute", "600", "--credential", "transactional")
+    shown = row(running, "messages_per_minute", "--credential", "transactional")
+    assert 0 < shown["used"] <= 100 and shown["left"] == 600 - shown["used"]
+    code = letter("To: p0@party0.example", "Subject: Uw code", body="Uw code is 271828.")
+    answer = post(gateway, "transactional", outsiders(1), code)
+
+    def events() -> list[str]:
+        return [event["event"] for told in running("trace", answer.queue_id, "--json").json for event in told["events"]]
+
+    gateway.until(lambda: "finished" in events(), 5.0, "it is parked")
 
 
 def test_an_account_may_have_its_own_number_of_recipients(gateway: Gateway, running: Zegel) -> None:

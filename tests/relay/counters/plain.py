@@ -19,22 +19,23 @@ class Plain(NamedTuple):
 
 
 class PlainLimits:
-    """Charges as they were made: rates as a tat in fractions of a second, days as lists of (hour, units)."""
+    """Charges as they were made: rates as the units that were ahead, at which time and pace; days as lists of (hour, units)."""
 
     def __init__(self) -> None:
-        self.tats: dict[Limit, Fraction] = {}
+        self.rates: dict[str, tuple[Fraction, int, Fraction]] = {}
         self.days: dict[Limit, list[tuple[int, int]]] = {}
 
     def take(self, charges: Sequence[Charge], now: int, *, park: bool) -> Plain:
         due = Fraction(now)
-        tats: dict[Limit, Fraction] = {}
+        rates: dict[str, tuple[Fraction, int, Fraction]] = {}
         for limit, cost in charges:
             if limit.period_seconds < DAY:
                 if not park and cost > limit.burst:
                     return Plain(False, due)
                 interval = Fraction(limit.period_seconds, limit.amount)
-                tats[limit] = max(self.tats.get(limit, Fraction(now)), Fraction(now)) + cost * interval
-                due = max(due, tats[limit] - limit.burst * interval)
+                units = self._ahead(limit.key, now, interval) + cost
+                rates[limit.key] = units, now, interval
+                due = max(due, now + (units - limit.burst) * interval)
         daily = [(limit, cost) for limit, cost in charges if limit.period_seconds == DAY]
         hour = self._hour(daily, now // HOUR, int(due) // HOUR)
         if hour is None or (not park and (due > now or hour > now // HOUR)):
@@ -44,10 +45,15 @@ class PlainLimits:
             due = max(due, (hour + filled) * HOUR)
         if due > now + PARK_HORIZON_SECONDS:
             return Plain(False, due)
-        self.tats.update(tats)
+        self.rates.update(rates)
         for limit, cost in daily:
             self.days.setdefault(limit, []).append((hour, cost))
         return Plain(True, due)
+
+    def _ahead(self, key: str, now: int, interval: Fraction) -> Fraction:
+        """Units that are not over at `now`; since they were charged they went down by the faster of both paces."""
+        units, at, made = self.rates.get(key, (Fraction(0), now, interval))
+        return max(Fraction(0), units - (now - at) / min(made, interval))
 
     def _hour(self, daily: Sequence[Charge], present: int, earliest: int) -> int | None:
         for hour in range(earliest, present + 49):

@@ -12,7 +12,8 @@ from relay.counters.contract import DAY, MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
 from tests.relay.counters.plain import PlainLimits
 
-# Amounts that divide a minute into whole nanoseconds, so that fractions and nanoseconds are the same numbers.
+# Amounts that divide a minute into whole nanoseconds, also after they were raised, so that fractions and nanoseconds are the same
+# numbers.
 RATES = [
     Limit("messages_per_minute", "credential", name, amount, MINUTE, burst)
     for name, amount, burst in (("a", 6, 6), ("b", 30, 3))
@@ -29,6 +30,7 @@ steps = st.tuples(
     st.integers(1, 7),  # messages
     st.integers(1, 20),  # recipients
     st.booleans(),  # park
+    st.sampled_from([1, 1, 1, 10]),  # times that the limits of a minute are raised
 )
 
 
@@ -37,9 +39,10 @@ steps = st.tuples(
 def test_every_history_is_answered_as_the_plain_limits_answer_it(history: list[tuple]) -> None:  # type: ignore[type-arg]
     with tempfile.TemporaryDirectory() as folder:
         counters, plain, now = EmbeddedCounters(Path(folder)), PlainLimits(), BEGIN
-        for wait, rates, days, messages, recipients, park in history:
+        for wait, rates, days, messages, recipients, park, times in history:
             now += wait
-            charges = [(limit, messages) for limit in rates] + [(limit, recipients) for limit in days]
+            raised = [limit._replace(amount=limit.amount * times, burst=limit.burst * times) for limit in rates]
+            charges = [(limit, messages) for limit in raised] + [(limit, recipients) for limit in days]
             looked = counters.peek(charges, now, park=park)
             answer = counters.take(charges, now, park=park)
             expected = plain.take(charges, now, park=park)
@@ -49,6 +52,32 @@ def test_every_history_is_answered_as_the_plain_limits_answer_it(history: list[t
                 assert abs(max(answer.due, now) - expected.due) < 1e-3, (charges, now, park)
                 assert bool(answer.limit) == (answer.due > now)
         counters.close()
+
+
+paces = st.tuples(st.floats(0, 20), st.sampled_from([1, 7, 60, 600, 1_000_003]), st.integers(1, 100))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(paces, max_size=60))
+def test_a_limit_that_changes_lets_no_more_through_than_the_largest_of_them(
+    history: list[tuple[float, int, int]],
+) -> None:
+    """Between any two messages, whatever was set in between: the burst, and what the pace allows in that time."""
+    went: list[tuple[float, int, int]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        counters, now = EmbeddedCounters(Path(folder)), float(BEGIN)
+        for wait, amount, messages in history:
+            now += wait
+            limit = Limit("messages_per_minute", "credential", "a", amount, MINUTE, amount)
+            if counters.take([(limit, messages)], now, park=False).granted:
+                went.append((now, amount, messages))
+            assert counters.used(limit, now) <= max(amount, sum(units for _, _, units in went))
+        counters.close()
+    for first, (begin, _, _) in enumerate(went):
+        total, most = 0, 0
+        for end, amount, messages in went[first:]:
+            total, most = total + messages, max(most, amount)
+            assert total <= most + (end - begin) * most / MINUTE + 1e-3
 
 
 @settings(max_examples=50, deadline=None)

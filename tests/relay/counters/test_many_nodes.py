@@ -101,6 +101,22 @@ async def test_each_worker_keeps_to_the_share_and_a_small_limit_to_one(pair: Pai
     assert share_of(LIMIT._replace(amount=0), 0.3).amount == 0, "a limit of nothing stays one"
 
 
+async def test_a_node_alone_counts_messages_and_shows_as_many(pair: Pair) -> None:
+    """By its share, another pace; what it has let through is shown in messages of the whole limit, and counts in any share."""
+    one = pair.nodes[0]
+    one._degrade(CountersUnavailable("ConnectionError"), [LIMIT])
+    for number in range(20):
+        assert (await one.take([(LIMIT, 1)], START, once=number, park=True)).granted
+    assert await one.used(LIMIT, START) == 20 and await one.waiting(LIMIT, START) == 0
+    one._share = 0.1
+    told = await one.take([(LIMIT, 1)], START, once=20, park=True)
+    assert told.granted and told.due == pytest.approx(START + 11 * 6) and told.backlog == 11
+    assert await one.used(LIMIT, START) == 21 and await one.waiting(LIMIT, START) == 11
+    raised = LIMIT._replace(amount=1000, burst=1000)
+    assert not (await one.take([(raised, 79)], START, once=21, park=True)).due, "a tenth of a thousand"
+    assert (await one.take([(raised, 1)], START, once=22, park=True)).due > START
+
+
 async def test_who_is_over_the_share_and_not_over_the_limit_is_put_off_for_a_while(pair: Pair) -> None:
     """Neither told that there is no room for days, nor parked for them."""
     daily, one = Limit("recipients_per_day", "credential", "c:7", 40, DAY, 0, 7), pair.nodes[0]

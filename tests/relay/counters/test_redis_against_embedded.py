@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from relay.counters.contract import CAMPAIGN, DAY, FIRST_TIME, MINUTE, SUDDEN, WARM_UP, Limit
 from relay.counters.embedded import EmbeddedCounters
+from relay.counters.remote import key_of
+from relay.counters.table import KEY_BYTES
+from relay.counters.table import RATE as TABLE_RATE
 from tests.harness.counters import Driven
 from tests.harness.redis import RedisServer
 
@@ -63,6 +66,7 @@ charges = st.tuples(
     st.integers(1, 40),  # messages
     st.integers(1, 60),  # recipients: above some whole limits
     st.integers(0, 3),  # how much the limits were raised or lowered meanwhile
+    st.sampled_from([1, 1, 1, 7, 1_000, 999_983]),  # and times that those of a minute were raised
     st.sampled_from([0, 0, 7, 200, 4_000]),  # whom it goes to, from here on
 )
 steps = st.tuples(seconds, charges, st.booleans(), st.sampled_from([0, 0, 30]))
@@ -91,10 +95,10 @@ def test_every_take_is_answered_alike(history: list[Any], running_redis: RedisSe
     with tempfile.TemporaryDirectory() as folder:
         embedded = EmbeddedCounters(Path(folder))
         is_wrong = False
-        for wait, (rates, days, messages, recipients, raised, first), park, most in history:
+        for wait, (rates, days, messages, recipients, raised, times, first), park, most in history:
             now += wait
             is_wrong = is_wrong or abs(wait) == A_YEAR  # then who is a stranger is not promised: see the next test
-            asked = [(limit._replace(amount=limit.amount + raised * 5), messages) for limit in rates]
+            asked = [(limit._replace(amount=(limit.amount + raised * 5) * times), messages) for limit in rates]
             asked += [(limit._replace(amount=max(0, limit.amount + (raised - 1) * 7)), recipients) for limit in days]
             asked = [(met(limit, first, cost), cost) for limit, cost in asked]
             strangers = [one for one in asked if one[0].people]
@@ -107,6 +111,34 @@ def test_every_take_is_answered_alike(history: list[Any], running_redis: RedisSe
             assert remote.take(asked, now, park=park, max_parked=most) == answer, (asked, now, park, most)
             for limit, _ in asked:
                 assert remote.used(limit, now) == embedded.used(limit, now), (limit, now)
+            event("parked" if answer.granted and answer.due else "granted" if answer.granted else "refused")
+        embedded.close()
+
+
+RATE = Limit("messages_per_minute", "stream", "r", 1, MINUTE, 1, 7)
+amounts = st.one_of(st.integers(1, 9), st.integers(1, 10_000), st.integers(1, 10**11))
+paces = st.tuples(st.one_of(st.floats(0, 5), st.floats(-9, 900)), amounts, st.integers(1, 60), st.booleans())
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(paces, max_size=25))
+def test_a_backlog_is_rescaled_alike(history: list[Any], running_redis: RedisServer, remote: Driven) -> None:
+    """To the nanosecond, from and to any amount: in Lua the product of ahead and interval is beyond what a number holds."""
+    running_redis.ask("FLUSHALL")
+    now = BEGIN
+    with tempfile.TemporaryDirectory() as folder:
+        embedded = EmbeddedCounters(Path(folder))
+        for wait, amount, messages, park in history:
+            now += wait
+            limit = RATE._replace(amount=amount, burst=amount)
+            assert remote.used(limit, now) == embedded.used(limit, now), (limit, now)
+            answer = embedded.take([(limit, messages)], now, park=park)
+            assert remote.take([(limit, messages)], now, park=park) == answer, (limit, now)
+            if answer.granted:  # what they keep is the same
+                place = embedded._table.find(limit[:3])
+                _, tat, made, at_ns = TABLE_RATE.unpack_from(embedded._table.raw, place + KEY_BYTES)
+                kept = running_redis.ask("GET", key_of(limit))
+                assert [int(part) for part in kept.split()] == [*divmod(tat, 10**9), made, tat - at_ns]
             event("parked" if answer.granted and answer.due else "granted" if answer.granted else "refused")
         embedded.close()
 

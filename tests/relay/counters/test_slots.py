@@ -75,6 +75,41 @@ def test_rates_in_many_slots_are_answered_as_in_one_table(
         embedded.close()
 
 
+def test_what_is_given_back_is_counted_as_the_pace_counts_it_by_then(
+    slotted: Driven, running_redis: RedisServer
+) -> None:
+    running_redis.ask("FLUSHALL")
+    limit, slow = RATES[0], RATES[0]._replace(amount=7, burst=7)
+    run, remote = slotted._run, slotted.remote
+    for number, other in enumerate((slow, limit)):  # charged by both in turn
+        assert run(remote.take([(limit, 3)], BEGIN, once=f"a{number}", park=True)).granted
+        assert run(remote.take([(other, 2)], BEGIN, once=f"b{number}", park=True)).granted
+        assert slotted.used(limit, BEGIN) == slotted.used(slow, BEGIN) == 5
+        assert run(remote.give([(limit, 3)], f"a{number}"))
+        assert slotted.used(limit, BEGIN) == slotted.used(slow, BEGIN) == 2
+        assert run(remote.give([(other, 2)], f"b{number}"))
+        assert slotted.used(limit, BEGIN) == 0
+    assert run(remote.take([(limit, 3)], BEGIN, once="c", park=True)).granted
+    running_redis.ask("SET", key_of(limit), f"{BEGIN + 10} 0")  # as an older version writes it: five of two seconds
+    assert run(remote.give([(limit, 3)], "c")) and slotted.used(limit, BEGIN) == 2
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(st.tuples(rates, st.sampled_from([1, 2, 10, 1000])), max_size=20))
+def test_rates_in_many_slots_are_raised_and_lowered(
+    history: list[Any], slotted: Driven, running_redis: RedisServer
+) -> None:
+    """What was charged and given back again in between has no part in it."""
+    running_redis.ask("FLUSHALL")
+    passed = dict.fromkeys(RATES, 0)
+    for (_, limits, messages, _), times in history:
+        raised = [limit._replace(amount=limit.amount * times, burst=limit.burst * times) for limit in limits]
+        if slotted.take([(limit, messages) for limit in raised], BEGIN, park=False).granted:
+            passed.update((limit, passed[limit] + messages) for limit in limits)
+            assert all(passed[limit] <= most.burst for limit, most in zip(limits, raised, strict=True))
+        assert {limit: slotted.used(limit, BEGIN) for limit in RATES} == passed
+
+
 SUDDENLY = Limit(SUDDEN, "credential", "h:office", 5, 3600, 5, 7)
 NEW = Limit(WARM_UP, "credential", "w:office", 3, DAY, 100, 7, float(BEGIN))
 
