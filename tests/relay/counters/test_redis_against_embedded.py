@@ -132,7 +132,7 @@ def test_a_backlog_is_rescaled_alike(history: list[Any], running_redis: RedisSer
             now += wait
             limit = RATE._replace(amount=amount, burst=amount)
             assert remote.used(limit, now) == embedded.used(limit, now), (limit, now)
-            answer = embedded.take([(limit, messages)], now, park=park)
+            answer = embedded.take([(limit, messages)], now, park=park)._replace(receipt=None)
             assert remote.take([(limit, messages)], now, park=park) == answer, (limit, now)
             if answer.granted:  # what they keep is the same
                 place = embedded._table.find(limit[:3])
