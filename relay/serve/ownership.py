@@ -16,6 +16,7 @@ import sqlalchemy.exc
 
 from relay.clock import SystemClock
 from relay.counters.embedded import EmbeddedCounters
+from relay.counters.once import is_first
 from relay.dkim import rotation
 from relay.dns import Resolver
 from relay.keyring import Keyring, KeyringError
@@ -274,7 +275,7 @@ class Ownership:
 
     async def _anchor(self, now: float) -> None:
         """Once a day the head of every chain into the log: who rewrites a ledger later meets it there (CONSENT-14)."""
-        if await self._in_thread(self._counters.hit, "anchor", DAY_SECONDS, now) == 1:
+        if await self._in_thread(is_first, self._counters, "anchor", DAY_SECONDS, now):
             for head in await self._read("consent.heads", {}):
                 log.info(events.LEDGER_ANCHORED, **head)
 
@@ -295,8 +296,8 @@ class Ownership:
             log.error(events.STORE_FAILED, kind=type(error).__name__)
 
     def _once(self, args: dict[str, Any]) -> bool:
-        """True the first time in a day for this key (CC-18)."""
-        return self._counters.hit("notice:" + str(args["key"]), DAY_SECONDS, self._clock.now()) == 1
+        """True the first time in each day for this key (CC-18)."""
+        return is_first(self._counters, "notice:" + str(args["key"]), DAY_SECONDS, self._clock.now())
 
     def _hit(self, args: dict[str, Any]) -> int:
         """How often a page that is open to everybody was used with `key`, this time included."""
