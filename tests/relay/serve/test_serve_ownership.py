@@ -94,6 +94,45 @@ async def test_a_sender_is_told_once_each_day_however_often_somebody_asks(owners
     assert told == list(range(0, 7 * 24, 24))
 
 
+HOUR, DAY = 3_600, 86_400
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"), [(20, HOUR), (10, DAY)], ids=["the form of a list", "mails to one address"]
+)
+async def test_who_waits_as_long_as_he_is_told_gets_in(ownership: Ownership, limit: int, seconds: int) -> None:
+    """An office of one address, or a form behind one: it came in twenty times, and then never again."""
+    ownership._clock = clock = FakeClock()
+    question = {"key": "optin:192.0.2.7", "limit": limit, "window_seconds": seconds}
+    clock.advance(seconds / 7)
+    assert [await ownership.call("web.enter", question) for _ in range(limit)] == [0.0] * limit
+    for _ in range(5):
+        wait = await ownership.call("web.enter", question)
+        assert seconds * 23 / 24 <= wait <= seconds
+        clock.advance(wait - 1.0)
+        assert await ownership.call("web.enter", question) == pytest.approx(1.0, abs=0.001), "not a second sooner"
+        clock.advance(1.0)
+        assert [await ownership.call("web.enter", question) for _ in range(limit)] == [0.0] * limit
+
+
+async def test_who_hammers_at_the_door_gets_in_as_often_as_it_lets_in(ownership: Ownership) -> None:
+    """And the wait that he is told of is never too short, spread as the others came."""
+    ownership._clock = clock = FakeClock()
+    question = {"key": "my:192.0.2.7", "limit": 20, "window_seconds": HOUR}
+    inside: list[float] = []
+    may_at = 0.0
+    for _ in range(3 * HOUR // 10):
+        wait = await ownership.call("web.enter", question)
+        if wait == 0.0:
+            assert clock.now() >= may_at - 0.001
+            inside.append(clock.now())
+        else:
+            may_at = clock.now() + wait
+        clock.advance(10.0)
+    most = max(sum(start <= at < start + HOUR * 23 / 24 for at in inside) for start in inside)
+    assert most == 20 and 60 <= len(inside) <= 64
+
+
 async def test_who_leaves_does_not_wait_for_who_reads(ownership: Ownership, monkeypatch: pytest.MonkeyPatch) -> None:
     """The walk of a long chain takes minutes; a withdrawal in it takes effect at once (CONSENT-11)."""
     reads, goes_on = threading.Event(), threading.Event()
