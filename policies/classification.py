@@ -4,17 +4,20 @@ The stream of the login fixes the class; what the mail shows can only make it st
 charity or an ideal is advertising (CLASS-2), a digest that sells subscriptions too (CLASS-3), and so is a service mail
 with an offer or a survey in it (CLASS-4). Pure service mail stays what it is (CLASS-5), and so does a letter from one
 person to a few (CLASS-6). Marks of a newsletter count points (CLASS-8); 20 recipients, or 20 nearly equal mails in a
-day, are bulk (CLASS-9). On a personal stream the text counts only in bulk mail: forwarding a newsletter is no campaign.
+day, are bulk (CLASS-9), and fewer points then make service mail commercial; but not what service mail bears too: the footer
+of a shop's template, Precedence in automatic mail. On a personal stream the text counts only in bulk mail: forwarding a
+newsletter is no campaign.
 A service mail to a crowd waits for a person (CLASS-10). The sender may state a stricter class (CLASS-11), and may call a
 mail a confirmation, which the consent policy then allows only after a request (CLASS-7). A list that the mail names must
 exist and must be the one that the login is for (CONSENT-4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relay.mail.envelope import MailClass, Stream, Submission
 from relay.mail.message import Message
+from relay.mail.notice import is_automatic
 from relay.mail.signals import body_signals, head_signals
 from relay.mail.texts import read_texts
 from relay.policy.facts import Fact, Facts
@@ -26,13 +29,20 @@ NEEDS = (Fact.FINGERPRINT,)
 STAND_IN = {Fact.FINGERPRINT: 0}
 _STRICTNESS = (MailClass.PERSONAL, MailClass.TRANSACTIONAL, MailClass.COMMERCIAL)
 _PROMOTION = frozenset(("price", "survey"))
+_OF_TEMPLATES = frozenset(("opt_out_word",))
+_OF_SERVICE = _OF_TEMPLATES | {"precedence"}  # as ticket systems write it
 _PROMOTION_CHOICES = ("commercial", "hold", "ignore")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     commercial_points: int = option(5, "Points that make a mail commercial (CLASS-8).", minimum=1)
-    bulk_commercial_points: int = option(2, "Points that make transactional bulk mail commercial (CLASS-9).", minimum=1)
+    bulk_commercial_points: int = option(
+        2,
+        "Points that make transactional bulk mail commercial (CLASS-9). An opt-out word counts none here, nor does Precedence in "
+        "automatic mail (Auto-Submitted): orders and tickets have them too (CLASS-5).",
+        minimum=1,
+    )
     bulk_count: int = option(20, "Recipients, or nearly equal mails in 24 hours, that are bulk (CLASS-9).", minimum=2)
     promotion: str = option("commercial", "Service mail with an offer in it (CLASS-4).", choices=_PROMOTION_CHOICES)
     service_recipients: int = option(20, "Recipients from which a service mail is held (CLASS-10).", minimum=2)
@@ -92,15 +102,19 @@ def _weigh(mail: Submission, message: Message, bulk: bool, settings: Settings) -
     signals = set(head_signals(message))
     if base is MailClass.TRANSACTIONAL or bulk:
         signals |= body_signals(read_texts(message))
-    points = sum(getattr(settings, signal) for signal in signals if signal != "survey")
     named = ", ".join(sorted(signals))
-    if points >= settings.commercial_points:
+    if _points(signals, settings) >= settings.commercial_points:
         return MailClass.COMMERCIAL, "classification.points", named
     if base is MailClass.TRANSACTIONAL:
-        if bulk and points >= settings.bulk_commercial_points:
+        own = _OF_SERVICE if is_automatic(message) else _OF_TEMPLATES
+        if bulk and _points(signals - own, settings) >= settings.bulk_commercial_points:
             return MailClass.COMMERCIAL, "classification.bulk_points", named
         if signals & _PROMOTION and settings.promotion == "hold":
             return base, "classification.promotion_held", named
         if signals & _PROMOTION and settings.promotion == "commercial":
             return MailClass.COMMERCIAL, "classification.promotion", named
     return base, "", ""
+
+
+def _points(signals: Iterable[str], settings: Settings) -> int:
+    return sum(getattr(settings, signal) for signal in signals if signal != "survey")

@@ -85,7 +85,8 @@ SIGN_NOTICED = _event(
 ACCOUNT_RESUMED = _event("account.released", "A person released a suspended account. tenant or credential.")
 LOGIN_ATTACKED = _event(
     "login.attacked",
-    "Many wrong passwords for one login within ten minutes, from several addresses. credential, failures.",
+    "Many wrong passwords for one login within ten minutes, from several addresses; again in each ten minutes that it goes on. "
+    "credential, failures.",
 )
 REQUEST_ANSWERED = _event("web.answered", "A page or an API call was answered. route, method, status, elapsed_seconds.")
 

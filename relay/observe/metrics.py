@@ -108,7 +108,7 @@ AUTH_FAILURES = Counter(
 )
 LOGIN_ATTACKS = Counter(
     "zegel_login_attacks_total",
-    "Times that one login got many wrong passwords from several addresses (THROTTLE-10).",
+    "Ten minutes in which one login got many wrong passwords from several addresses (THROTTLE-10).",
     "Is somebody guessing the password of one account from everywhere?",
 )
 SUSPENDED = Gauge(

@@ -104,14 +104,17 @@ def revoke(desk: Desk, args: Args) -> Result:
 
 
 def alarm(desk: Desk, args: Args) -> Result:
-    """`name`: it raised an alarm, so the next day of its warm-up allows no more (THROTTLE-3). Once a day."""
+    """`name`: it raised an alarm, so the next day of its warm-up allows no more (THROTTLE-3). Once in each day of that."""
     name = args.text("name")
     table = credential.c
-    row = desk.connection.execute(sa.select(table.id, table.tenant_id).where(table.name == name)).first()
+    row = desk.connection.execute(
+        sa.select(table.id, table.tenant_id, table.created_at).where(table.name == name)
+    ).first()
     if row is None:
         raise OwnerError("credential.unknown", "there is no such credential: see `zegel credential list`")
     desk.tenant_id = row.tenant_id
-    statement = credential.update().where(table.id == row.id, table.alarm_at <= desk.now - DAY_SECONDS)
+    today = row.created_at + (desk.now - row.created_at) // DAY_SECONDS * DAY_SECONDS
+    statement = credential.update().where(table.id == row.id, table.alarm_at < today)
     desk.connection.execute(statement.values(alarm_at=desk.now, warmup_behind=table.warmup_behind + 1))
     desk.note(name=name)
     return {"name": name}

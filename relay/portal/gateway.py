@@ -142,7 +142,7 @@ class Gateway(Protocol):
         ...
 
     async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
-        """Counts one use of `key`; 0.0 where it is allowed, else the seconds until it would be."""
+        """Counts one use of `key`, 0.0, where it is allowed; else counts nothing: the seconds until it would be."""
         ...
 
     async def submit_notice(self, notice: Notice) -> None:

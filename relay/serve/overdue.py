@@ -1,14 +1,17 @@
 """Mail that nobody can try, since no next host answers: its sender hears of the delay, and in the end of the end (OUT-2).
 
 While no host is usable no message is asked for, so that the order and the queue stay as they are. Without this a sender
-would hear nothing for as long as that lasts.
+would hear nothing for as long as that lasts. Only mail that could leave now is opened, so many messages at once and the next ones
+a minute later: however much waits, a sweep costs the same, and what is parked, held or frozen costs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+from array import array
 from collections.abc import Callable
+from heapq import nsmallest
 from typing import Any
 
 from relay.clock import Clock
@@ -18,11 +21,13 @@ from relay.delivery.scheduler import Scheduler
 from relay.observe import events
 from relay.observe.log import log
 from relay.serve.queue_ops import number_in
+from relay.spool.backlog import reference
 from relay.spool.files import QueueFiles
 from relay.spool.hand import Busy, Hand, Unreadable
 from relay.spool.item import Item, time_of
 
 MOST_AT_ONCE = 1000
+MOST_OPENED = 10_000  # in one sweep, so that a million is looked over in less than two hours
 WHY = "no next server can be reached"  # what that server says is between it and us, and stands in the log
 
 
@@ -44,6 +49,7 @@ class Overdue:
         self._clock = clock
         self._plans = plans
         self._first_seconds = first_seconds
+        self._after = 0  # the reference that the last sweep ended with
 
     async def sweep(self, state: PoolState) -> int:
         """How many messages were concluded or warned about; nothing is read while a host works or all mail is young."""
@@ -53,10 +59,7 @@ class Overdue:
         oldest = min(filter(None, await self._queue.shelf.oldest()), default=0)
         if not oldest or now - time_of(oldest) < self._first_seconds:
             return 0
-        lots = self._hand.places(held=False)
-        numbers = await asyncio.to_thread(
-            lambda: [item.id for item in self._hand.opened(lots, "") if self._is_overdue(item, now)][:MOST_AT_ONCE]
-        )
+        numbers = await asyncio.to_thread(self._look, self._hand.in_line(), now)
         done = 0
         for number in numbers:
             try:
@@ -85,6 +88,25 @@ class Overdue:
             for peer in state.peers
         ]
         return {"due": item.due, "hosts": hosts if all(peer.failures for peer in state.peers) else []}
+
+    def _look(self, refs: array[int], now: float) -> list[int]:
+        """The ids of what is overdue among those whose turn it is to be opened. In a thread."""
+        turn = self._turn(refs)
+        self._after = turn[-1] if turn else 0
+        found: list[int] = []
+        for item in self._hand.opened([(None, [turn])], ""):
+            if self._is_overdue(item, now):
+                found.append(item.id)
+            if len(found) == MOST_AT_ONCE:
+                self._after = reference(item.segment.number, item.seq)
+                break
+        return found
+
+    def _turn(self, refs: array[int]) -> array[int]:
+        """The next to be opened, oldest first, and then those from the beginning."""
+        turn = nsmallest(MOST_OPENED, (ref for ref in refs if ref > self._after))
+        turn += nsmallest(MOST_OPENED - len(turn), (ref for ref in refs if ref <= self._after))
+        return array("Q", turn)
 
     def _is_overdue(self, item: Item, now: float) -> bool:
         if item.held or item.due > now:

@@ -15,7 +15,9 @@ from typing import Any
 import sqlalchemy.exc
 
 from relay.clock import SystemClock
+from relay.counters.door import enter
 from relay.counters.embedded import EmbeddedCounters
+from relay.counters.once import is_first
 from relay.dkim import rotation
 from relay.dns import Resolver
 from relay.keyring import Keyring, KeyringError
@@ -274,7 +276,7 @@ class Ownership:
 
     async def _anchor(self, now: float) -> None:
         """Once a day the head of every chain into the log: who rewrites a ledger later meets it there (CONSENT-14)."""
-        if await self._in_thread(self._counters.hit, "anchor", DAY_SECONDS, now) == 1:
+        if await self._in_thread(is_first, self._counters, "anchor", DAY_SECONDS, now):
             for head in await self._read("consent.heads", {}):
                 log.info(events.LEDGER_ANCHORED, **head)
 
@@ -295,12 +297,13 @@ class Ownership:
             log.error(events.STORE_FAILED, kind=type(error).__name__)
 
     def _once(self, args: dict[str, Any]) -> bool:
-        """True the first time in a day for this key (CC-18)."""
-        return self._counters.hit("notice:" + str(args["key"]), DAY_SECONDS, self._clock.now()) == 1
+        """True the first time in each day for this key (CC-18)."""
+        return is_first(self._counters, "notice:" + str(args["key"]), DAY_SECONDS, self._clock.now())
 
-    def _hit(self, args: dict[str, Any]) -> int:
-        """How often a page that is open to everybody was used with `key`, this time included."""
-        return self._counters.hit("web:" + str(args["key"]), float(args["window_seconds"]), self._clock.now())
+    def _enter(self, args: dict[str, Any]) -> float:
+        """0.0 where a page that is open to everybody may be used with `key`, else the seconds until it may."""
+        key, seconds = f"web:{args['key']}", float(args["window_seconds"])
+        return enter(self._counters, key, limit=int(args["limit"]), seconds=seconds, now=self._clock.now())
 
 
 def next_batch(waiting: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
@@ -344,6 +347,6 @@ class _Places:
         self.storage = self._Storage(f"sqlite:///{settings.database_path}")
 
 
-_SMALL = {"thread.remember": Ownership._remember, "notice.once": Ownership._once, "hit": Ownership._hit}
+_SMALL = {"thread.remember": Ownership._remember, "notice.once": Ownership._once, "web.enter": Ownership._enter}
 
 __all__ = ["KeyringError", "Ownership"]

@@ -14,6 +14,7 @@ from relay.clock import Clock
 from relay.consent.subject import person_hash
 from relay.consent.token import TokenKind
 from relay.consent.token import make as make_token
+from relay.counters.cell_rate import warm_up_day
 from relay.counters.contract import SharedCounters
 from relay.delivery.job import Rendered
 from relay.delivery.outcome import Deferred, Delivered, Outcome
@@ -128,19 +129,21 @@ class Watch:
             self._remember(item.tenant, message, shown, readers=len(item.recipients))
 
     async def _alarm(self, account: Account, reason: str) -> None:
-        """The mail of a login is held since it sends far more than ever: say so once a day (THROTTLE-7, THROTTLE-3)."""
-        tenant, name = account.tenant, account.credential.name
-        if not await self._noticed(account, reason):
-            return
-        await self._owner.call("credential.alarm", {"name": name})
-        if tenant.contact:
-            letter = letters.sudden(tenant, name, self._settings.server.hostname, self._clock.now())
+        """The mail of a login is held since it sends far more than ever: say so once a day (THROTTLE-7), and let no day of its
+        warm-up in which that happened double (THROTTLE-3): such a day begins when the login was made.
+        """
+        tenant, name, now = account.tenant, account.credential.name, self._clock.now()
+        if await self._noticed(account, reason) and tenant.contact:
+            letter = letters.sudden(tenant, name, self._settings.server.hostname, now)
             whose = {"id": tenant.id, "name": tenant.name}
             args = {"recipient": tenant.contact, "language": tenant.language, "domain": letter.domain}
             await self.submit({**args, "tenant": whose, "raw": letter.raw})
+        day = warm_up_day(account.credential.created_at, now)
+        if await self._owner.call("notice.once", {"key": f"alarm:{name}:{day}"}):
+            await self._owner.call("credential.alarm", {"name": name})
 
     async def _noticed(self, account: Account, reason: str) -> bool:
-        """Log a sign of abuse of a login, the first time in a day."""
+        """Log a sign of abuse of a login, the first time in each day."""
         name = account.credential.name
         is_first = bool(await self._owner.call("notice.once", {"key": f"{reason}:{name}"}))
         if is_first:

@@ -176,8 +176,7 @@ class Gateway:
         self._key_uses.note(key)
 
     async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
-        count = int(await self._call("hit", {"key": key, "window_seconds": per_seconds}))
-        return 0.0 if count <= limit else per_seconds / 24  # the window slides in 24 steps
+        return float(await self._call("web.enter", {"key": key, "limit": limit, "window_seconds": per_seconds}))
 
     async def submit_notice(self, notice: Notice) -> None:
         tenant = self._directory.tenant(notice.tenant)

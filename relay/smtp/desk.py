@@ -8,6 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from relay.clock import Clock
+from relay.counters.once import period_key
 from relay.directory import Directory
 from relay.intake import Intake, count_message
 from relay.limits import client_key
@@ -73,10 +74,8 @@ class Desk:
             metrics.AUTH_FAILURES.inc(("wrong",))
             log.info(events.LOGIN_REFUSED, client=client_ip)
             *failed, everywhere = await self._counters.hit((*keys, f"login:*:{name}"), LOGIN_WINDOW_SECONDS, now)
-            if everywhere == self._logins.failures * ATTACK_TIMES and directory.account(name) is not None:
-                # Never a block: strangers could lock a customer out.
-                metrics.LOGIN_ATTACKS.inc()
-                log.warning(events.LOGIN_ATTACKED, credential=name, failures=everywhere)
+            if everywhere >= self._logins.failures * ATTACK_TIMES and directory.account(name) is not None:
+                await self._note_attack(name, everywhere, now)
             if client_ip:
                 most = (self._logins.failures, self._may_fail(directory, name))
                 over = [key for key, times, few in zip(keys, failed, most, strict=True) if times >= few]
@@ -89,6 +88,13 @@ class Desk:
         if client_ip and self._is_crowded(account, client, now):
             return self.say("session.connections_per_address", account)
         return account
+
+    async def _note_attack(self, name: str, failures: int, now: float) -> None:
+        """Ring once in each ten minutes for as long as it lasts. Never a block: strangers could lock a customer out."""
+        key = period_key(f"login:*:{name}:attack", LOGIN_WINDOW_SECONDS, now)
+        if (await self._counters.hit([key], LOGIN_WINDOW_SECONDS, now))[0] == 1:
+            metrics.LOGIN_ATTACKS.inc()
+            log.warning(events.LOGIN_ATTACKED, credential=name, failures=failures)
 
     def _may_fail(self, directory: Directory, name: str) -> int:
         """How often a login may fail from one address."""

@@ -41,6 +41,9 @@ class Line:
     def __iter__(self) -> Iterator[int]:
         return iter(self._refs[self._head :])
 
+    def copy(self) -> array[int]:
+        return self._refs[self._head :]
+
     def push(self, ref: int) -> None:
         self._refs.append(ref)
 
@@ -208,6 +211,14 @@ class Backlog:
         """What `take` gave and was not wanted, to the front of its line."""
         self._line(rank, tenant).give_back(refs)
         self.ready += len(refs)
+
+    def in_line(self) -> array[int]:
+        """References of what may leave now, of neither what is due later nor what is frozen. Copies."""
+        found = array("Q")
+        for lines in self.lines:
+            for line in lines.values():
+                found += line.copy()
+        return found
 
     def references(self) -> list[tuple[Place | None, list[array[int]]]]:
         """Every reference by line: those that may leave first, then by time. For people; copies everything."""

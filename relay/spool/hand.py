@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import sqlite3
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from relay.spool.backlog import Place, reference, split_reference
@@ -113,13 +113,12 @@ class Hand:
         if held:
             return lots
         near = [*queue.in_flight.values(), *itertools.chain.from_iterable(queue.hot.all_lines())]
-        lots.append(
-            (
-                None,
-                [array("Q", [reference(item.segment.number, item.seq) for item in near if item.segment is not None])],
-            )
-        )
+        lots.append((None, [_references(near)]))
         return lots + queue.backlog.references()
+
+    def in_line(self) -> array[int]:
+        """References of what could leave now if somebody asked: not parked, held, frozen or in hand. Copies; on the loop."""
+        return _references(itertools.chain.from_iterable(self._queue.hot.all_lines())) + self._queue.backlog.in_line()
 
     def opened(self, lots: list[Lot], tenant: str) -> Iterator[Item]:
         """The messages behind `places`, without large bodies, of one tenant if `tenant` is given. In a thread."""
@@ -135,3 +134,7 @@ class Hand:
                     yield item
                 elif place is not None:
                     break  # a line is of one tenant
+
+
+def _references(items: Iterable[Item]) -> array[int]:
+    return array("Q", [reference(item.segment.number, item.seq) for item in items if item.segment is not None])

@@ -449,7 +449,16 @@ def test_an_alarm_holds_back_a_warm_up_once_a_day(world: World) -> None:
     for _ in range(3):
         world.call("credential.alarm", name=name)
     assert behind() == 1
-    world.now += 86_400
+    world.now += 86_000  # still the first day
+    world.call("credential.alarm", name=name)
+    assert behind() == 1
+    world.now += 400
     world.call("credential.alarm", name=name)
     assert behind() == 2
+    world.now += 86_399
+    world.call("credential.alarm", name=name)
+    assert behind() == 2
+    world.now += 1
+    world.call("credential.alarm", name=name)
+    assert behind() == 3
     assert world.refused("credential.alarm", name="nobody") == "credential.unknown"

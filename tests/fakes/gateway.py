@@ -112,8 +112,10 @@ class MemoryGateway:
         self.used.append((key.tenant.name, key.name))
 
     async def hit(self, key: str, *, limit: int, per_seconds: int) -> float:
+        if self.hits.get(key, 0) >= limit:
+            return float(per_seconds)
         self.hits[key] = self.hits.get(key, 0) + 1
-        return 0.0 if self.hits[key] <= limit else float(per_seconds)
+        return 0.0
 
     async def submit_notice(self, notice: Notice) -> None:
         if self.failure is not None:

@@ -20,6 +20,7 @@ from relay.consent.lookup import Lookup
 from relay.counters.contract import DAY
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.many_nodes import open_shared
+from relay.counters.once import is_first
 from relay.counters.ring import News
 from relay.delivery import route
 from relay.delivery.hands import Hands
@@ -106,7 +107,7 @@ class Line:
         if op == "worker.submit":
             return await world.watch.submit(args)
         if op == "notice.once":
-            return world.counters.hit(f"notice:{args['key']}", DAY, world.clock.now()) == 1
+            return is_first(world.counters, f"notice:{args['key']}", DAY, world.clock.now())
         if op == "thread.remember":
             return world.threads.remember(int(args["key"]), args["shown"], float(args["at"]))
         try:

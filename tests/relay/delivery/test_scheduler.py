@@ -387,7 +387,7 @@ async def test_while_no_host_is_there_the_sender_still_hears(desk: Desk) -> None
     assert "Action: delayed" in text and "no next server can be reached" in text and DOWN.peers[0].why not in text
     await desk.wait_for(60.0)
     assert await overdue.sweep(DOWN) == 0, "once is enough"
-    desk.clock.advance(PLAN.give_up_seconds)
+    await desk.wait_for(PLAN.give_up_seconds)
     assert await overdue.sweep(DOWN) >= 1
     await desk.settle()
     assert item.id not in desk.queue.in_flight
@@ -403,7 +403,7 @@ async def test_while_no_host_is_there_who_was_refused_before_is_not_delayed(desk
     attempt.done([GONE, CUT])
     await desk.settle()
     overdue = Overdue(desk.queue, desk.scheduler, desk.clock, plans=lambda item: PLAN, first_seconds=PLAN.warn_seconds)
-    desk.clock.advance(PLAN.warn_seconds + 1)
+    await desk.wait_for(PLAN.warn_seconds + 1)
     assert await overdue.sweep(DOWN) == 1
     await desk.settle()
     text = report_of(await desk.take())

@@ -16,6 +16,7 @@ from relay.observe import events
 from relay.owner import Reader
 from relay.serve.ownership import MAX_TOGETHER, Ownership, Waiting, next_batch
 from relay.settings.model import Settings
+from tests.fakes.clock import FakeClock
 
 START = 1_767_348_000.0
 
@@ -64,6 +65,72 @@ async def test_the_heads_of_the_chains_are_in_the_log_once_a_day(
         await ownership._anchor(now)
     anchors = [line for line in said.entries if line["event"] == events.LEDGER_ANCHORED]
     assert [(line["tenant"], line["seq"], line["hash"]) for line in anchors] == [("shop", 1, head["hash"])] * 2
+
+
+async def test_an_anchor_that_is_asked_for_each_hour_is_there_each_day(
+    ownership: Ownership, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONSENT-14: as upkeep asks, for a week; and over a restart."""
+    await ownership.call("suppression.add", {"tenant": "shop", "address": "ann@dest.example"})
+    said = structlog.testing.LogCapture()
+    monkeypatch.setattr("relay.serve.ownership.log", structlog.wrap_logger(None, processors=[said]))
+    days = []
+    for hour in range(7 * 24):
+        before = len(said.entries)
+        await ownership._anchor(START + hour * 3600.0)
+        days += [int((START + hour * 3600.0) // 86_400)] * (len(said.entries) - before)
+    assert days == sorted(set(days)) and len(days) == 8, "ten in the morning to nine: eight days of the calendar"
+
+
+async def test_a_sender_is_told_once_each_day_however_often_somebody_asks(ownership: Ownership) -> None:
+    """CC-18, THROTTLE-7."""
+    ownership._clock = clock = FakeClock()
+    told = []
+    for hour in range(7 * 24):
+        if await ownership.call("notice.once", {"key": "1:ann"}):
+            told.append(hour)
+        assert (await ownership.call("notice.once", {"key": "1:bob"})) is (hour % 24 == 0), "of each for itself"
+        clock.advance(3600.0)
+    assert told == list(range(0, 7 * 24, 24))
+
+
+HOUR, DAY = 3_600, 86_400
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"), [(20, HOUR), (10, DAY)], ids=["the form of a list", "mails to one address"]
+)
+async def test_who_waits_as_long_as_he_is_told_gets_in(ownership: Ownership, limit: int, seconds: int) -> None:
+    """An office of one address, or a form behind one: it came in twenty times, and then never again."""
+    ownership._clock = clock = FakeClock()
+    question = {"key": "optin:192.0.2.7", "limit": limit, "window_seconds": seconds}
+    clock.advance(seconds / 7)
+    assert [await ownership.call("web.enter", question) for _ in range(limit)] == [0.0] * limit
+    for _ in range(5):
+        wait = await ownership.call("web.enter", question)
+        assert seconds * 23 / 24 <= wait <= seconds
+        clock.advance(wait - 1.0)
+        assert await ownership.call("web.enter", question) == pytest.approx(1.0, abs=0.001), "not a second sooner"
+        clock.advance(1.0)
+        assert [await ownership.call("web.enter", question) for _ in range(limit)] == [0.0] * limit
+
+
+async def test_who_hammers_at_the_door_gets_in_as_often_as_it_lets_in(ownership: Ownership) -> None:
+    """And the wait that he is told of is never too short, spread as the others came."""
+    ownership._clock = clock = FakeClock()
+    question = {"key": "my:192.0.2.7", "limit": 20, "window_seconds": HOUR}
+    inside: list[float] = []
+    may_at = 0.0
+    for _ in range(3 * HOUR // 10):
+        wait = await ownership.call("web.enter", question)
+        if wait == 0.0:
+            assert clock.now() >= may_at - 0.001
+            inside.append(clock.now())
+        else:
+            may_at = clock.now() + wait
+        clock.advance(10.0)
+    most = max(sum(start <= at < start + HOUR * 23 / 24 for at in inside) for start in inside)
+    assert most == 20 and 60 <= len(inside) <= 64
 
 
 async def test_who_leaves_does_not_wait_for_who_reads(ownership: Ownership, monkeypatch: pytest.MonkeyPatch) -> None:
