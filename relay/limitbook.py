@@ -14,8 +14,10 @@ from relay.limits import (
     Who,
     allowed_today,
     bite_key,
+    buckets,
     first_time_of,
     first_time_set_at,
+    for_people,
     limits_of,
     part_of,
     signs_of,
@@ -56,7 +58,7 @@ class LimitBook:
             keys = {(scope, key): subject for scope, subject, key, _ in who.scopes()}
             first_time = first_time_of(settings, who, tenant.limits, percent)
             signs = [*([first_time] if first_time else []), *signs_of(settings, account, domain, now)]
-            for limit in (*per_message, *per_recipient, *signs):
+            for limit in (*filter(None, map(for_people, per_message)), *per_recipient, *signs):
                 if limit.scope == "credential" and not who.credential:
                     continue
                 own = domain if limit.scope == "domain" else who.credential
@@ -141,7 +143,7 @@ class LimitBook:
 
     async def reset(self, rows: Sequence[Row]) -> int:
         """Forget what was charged to these limits; how many they are. What is parked keeps its turn."""
-        await self._counters.reset(*(row.limit for row in rows))
+        await self._counters.reset(*(bucket for row in rows for bucket in buckets(row.limit)))
         return len(rows)
 
 

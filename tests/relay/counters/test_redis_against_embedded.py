@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from relay.counters.contract import CAMPAIGN, DAY, FIRST_TIME, MINUTE, SUDDEN, WARM_UP, Limit
+from relay.counters.contract import CAMPAIGN, DAY, FIRST_TIME, MINUTE, SUDDEN, UNASKED, WARM_UP, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.remote import key_of
 from relay.counters.table import KEY_BYTES
@@ -29,12 +29,15 @@ RATES = [
         ("stream", "c", 7, 7, 7),
         ("client", "d", 1, 0, 0),
         ("domain", "e", 1_000_003, 17, 0),
+        ("client", "d", 1, UNASKED, 0),
+        ("tenant", "b", 30, UNASKED, 7),
     )
 ]
 DAYS = [
     Limit("recipients_per_day", scope, name, amount, DAY, 0, 7)
     for scope, name, amount in (("tenant", "a", 20), ("credential", "b", 50), ("stream", "c", 13))
 ]
+DAYS += [Limit("recipients_per_day", "client", "d", 11, DAY)]
 DAYS += [
     Limit(WARM_UP, scope, "w", amount, DAY, normal, 7, since, behind)
     for scope, amount, normal, since, behind in (
