@@ -95,9 +95,7 @@ def ask_days(rows: Sequence[Row], now: float, earliest: float, *, park: bool) ->
         for row, sum_ in zip(rows, sums, strict=True)
     ]
     common = _common(rows, sums, own)
-    return [
-        _place(row, step, common, at=(start, earliest), park=park) for row, step in zip(rows, own, strict=True)
-    ]
+    return [_place(row, step, common, at=(start, earliest), park=park) for row, step in zip(rows, own, strict=True)]
 
 
 def _common(rows: Sequence[Row], sums: Sequence[list[int]], own: Sequence[int | None]) -> int | None:

@@ -76,8 +76,8 @@ def send(counters: Counters, sender: Sender, now: float, own: OwnLimits = NO_OWN
     return counters.take(charges(made, SETTINGS), now, park=park, max_parked=most)
 
 
-def campaign(counters: Counters, number: int, now: float, sender: Sender = Sender("shop", Kind.MARKETING)) -> None:
-    costs = [(limit, LOT * cost) for limit, cost in charges(mail(sender, now), SETTINGS)]
+def campaign(counters: Counters, number: int, now: float) -> None:
+    costs = [(limit, LOT * cost) for limit, cost in charges(mail(Sender("shop", Kind.MARKETING), now), SETTINGS)]
     told = [counters.take(costs, now, park=True) for _ in range(number // LOT)]
     assert all(one.granted for one in told) and told[-1].due > now + 60, "parked, with the last in minutes"
 

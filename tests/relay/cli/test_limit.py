@@ -160,7 +160,12 @@ def test_a_pace_of_all_mail_is_one_row_and_lifted_for_urgent_mail_too(shop: Zege
     now = time.time()
     assert counters.take([(limit, 5) for limit in paces], now, park=False).granted
     refused = counters.take([(limit, 1) for limit in paces], now, park=False)
-    assert (refused.granted, refused.limit, refused.scope, refused.allowed) == (False, "messages_per_minute", "tenant", 5)
+    assert (refused.granted, refused.limit, refused.scope, refused.allowed) == (
+        False,
+        "messages_per_minute",
+        "tenant",
+        5,
+    )
     shown = [each for each in shop.ask("limit", "show", "shop", "messages_per_minute") if each["scope"] == "tenant"]
     assert len(shown) == 1 and sorted(shown[0]["streams"]) == ["marketing", "personal", "transactional"]
     assert (shown[0]["allowed"], shown[0]["set_by"]) == (5, "operator") and 3 <= shown[0]["used"] <= 5
