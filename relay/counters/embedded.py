@@ -102,7 +102,7 @@ class EmbeddedCounters:
                 if head != interval and head and value > now_ns:  # made by another pace
                     return None
                 tat = (value if value > now_ns else now_ns) + cost * interval
-                if tat - (burst or 1) * interval > now_ns:
+                if tat - (burst or 1) * interval > now_ns or tat - now_ns > 2 * _HORIZON_NS:
                     return None
                 paces.append((place, tat, interval))
             else:

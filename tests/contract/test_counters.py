@@ -376,6 +376,15 @@ def test_what_is_counted_unasked_never_waits_and_makes_others_wait(counters: Cou
     assert counters.take([(common, 1)], START, park=True).due == pytest.approx(START + 161, abs=1e-6)
 
 
+def test_what_a_clock_that_was_wrong_counted_unasked_counts_for_nothing(counters: Counters) -> None:
+    """Else it would be far ahead for good, and no campaign would ever leave."""
+    common = Limit("messages_per_minute", "tenant", "t:7", 60, MINUTE, 60, 7)
+    for now in (START, START + 365 * DAY, START):
+        assert counters.take([(common._replace(burst=UNASKED), 1)], now, park=False).granted
+    assert counters.used(common, START) == 1
+    assert counters.take([(common, 1)], START, park=False).granted
+
+
 def test_a_day_that_has_room_in_the_hour_of_its_turn_is_not_what_bites(counters: Counters) -> None:
     """The pace parks into the next hour, which half of a day's limit is charged to already."""
     pace = Limit("messages_per_minute", "credential", "shop", 1, MINUTE, 1, 7)
