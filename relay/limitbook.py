@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from relay.counters.contract import DAY, HABITS, SUDDEN, WARM_UP, Limit, SharedCounters
+from relay.counters.contract import DAY, HABITS, SHARED, SUDDEN, WARM_UP, Limit, SharedCounters
 from relay.limits import (
     WHOLE,
     Who,
@@ -137,7 +137,8 @@ class LimitBook:
         """Units of parked mail that these limits count. Who stands otherwise has a row of his own for what is counted as one."""
         found: dict[tuple[str, ...], int] = {}
         for limit in (row.limit for row in rows):
-            units = await self._counters.waiting(limit, now)
+            is_shared = limit.behind == SHARED  # an operator is told of all that waits
+            units = await self._counters.waiting(limit._replace(behind=0) if is_shared else limit, now)
             found[limit[:3]] = max(units, found.get(limit[:3], 0))
         return sum(found.values())
 

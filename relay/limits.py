@@ -17,6 +17,7 @@ from relay.counters.contract import (
     DAY,
     FIRST_TIME,
     MINUTE,
+    SHARED,
     SUDDEN,
     UNASKED,
     URGENT,
@@ -223,16 +224,17 @@ def limits_of(
     per_recipient: list[Limit] = []
     for scope, subject, key, tenant in who.scopes():
         prefix = who.stream if scope == "credential" else scope
+        behind = 0 if tenant else SHARED
         minute: int = getattr(settings, f"{prefix}_{PACE}", 0)
         minute = _part(own.get((scope, subject, PACE), minute), percent)
         if minute:
-            pace = Limit(PACE, scope, key, minute, MINUTE, minute, tenant)
+            pace = Limit(PACE, scope, key, minute, MINUTE, minute, tenant, behind=behind)
             is_mixed = scope in MIXED and who.stream != Stream.MARKETING
             per_message += (_urgent(pace), pace._replace(burst=UNASKED)) if is_mixed else (pace,)
         day: int = getattr(settings, f"{prefix}_recipients_per_day", 0)
         day = _part(own.get((scope, subject, "recipients_per_day"), day), percent)
         if day:
-            per_recipient.append(Limit("recipients_per_day", scope, key, day, DAY, 0, tenant))
+            per_recipient.append(Limit("recipients_per_day", scope, key, day, DAY, 0, tenant, behind=behind))
     return tuple(per_message), tuple(per_recipient)
 
 

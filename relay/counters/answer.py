@@ -17,7 +17,7 @@ from relay.counters.cell_rate import (
     warm_up_day,
     windows,
 )
-from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, WARM_UP_HORIZON_SECONDS, Limit
+from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, SHARED, WARM_UP_HORIZON_SECONDS, Limit
 from relay.policy.facts import Allowance
 
 NEVER = float("inf")
@@ -60,7 +60,7 @@ def combine(asked: Sequence[Asked], now: float, *, park: bool, max_parked: int) 
         leaves = max(answer.due, answer.leaves)
         due = max(due, leaves)
         is_late = is_late or leaves > now + (WARM_UP_HORIZON_SECONDS if answer.limit.since else PARK_HORIZON_SECONDS)
-        if answer.limit.tenant:  # else others' mail waits with it
+        if answer.limit.behind != SHARED:
             backlog = max(backlog, answer.backlog)
     sudden = max(answer.sudden for answer in asked)
     if due <= now:

@@ -32,6 +32,7 @@ HABITS = frozenset((SUDDEN, CAMPAIGN))
 """What limits nothing, and measures an account against itself."""
 URGENT = ":now"
 """Ends the key of a pace that only mail which somebody waits for is asked by, beside the one that counts all mail."""
+SHARED = -1
 UNASKED = 10**18
 """A `burst` that nothing fills: what is charged is counted, and never waits for this limit."""
 WARM_UP_HORIZON_SECONDS = 14 * 86_400
@@ -51,6 +52,8 @@ class Limit(NamedTuple):
     SUDDEN limits nothing: it counts, and `Allowance.sudden` tells the units of the last hour where they are more than `amount`,
     and more than `burst` times an average day of the 14 before this one, once 14 days are counted (THROTTLE-7). CAMPAIGN is the
     same with the largest day of 90 before this one, once `behind` days are counted.
+
+    With SHARED as `behind` several tenants are counted together: what waits for it is no tenant's own `backlog`.
 
     With `people`, the marks of the recipients of this message, it counts those that `key` never wrote to before, whatever the
     charge says, once the account is known for `behind` days. Who is written to is known from then on, for a year; not where this

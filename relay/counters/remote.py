@@ -109,9 +109,7 @@ class RedisCounters:
             key, interval = _placed(limit)
             keys.append(key)
             since = limit.since if limit.name not in HABITS else -2.0 if limit.name == CAMPAIGN else -1.0
-            is_shared = not (limit.tenant or since or people[1] == place)
-            behind = -1 if is_shared else limit.behind
-            asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval, since, behind)
+            asked += (limit.amount, limit.period_seconds, limit.burst, cost, interval, since, limit.behind)
         if people[1]:
             keys.append(known_key(charges[people[1] - 1][0]))
         told = await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked), *people)

@@ -16,6 +16,7 @@ from relay.counters.contract import (
     FIRST_TIME,
     MINUTE,
     PARK_HORIZON_SECONDS,
+    SHARED,
     SUDDEN,
     UNASKED,
     WARM_UP,
@@ -356,8 +357,8 @@ def test_a_backlog_that_grows_past_its_bound_is_refused(counters: Counters) -> N
 
 def test_what_others_have_waiting_is_neither_counted_nor_told(counters: Counters) -> None:
     """A client's address is shared: who sends from there too may park as much as ever."""
-    door = Limit("messages_per_minute", "client", "i:192.0.2.1", 60, MINUTE, 60)
-    daily = Limit("recipients_per_day", "domain", "d:shop.example", 400, DAY)
+    door = Limit("messages_per_minute", "client", "i:192.0.2.1", 60, MINUTE, 60, behind=SHARED)
+    daily = Limit("recipients_per_day", "domain", "d:shop.example", 400, DAY, behind=SHARED)
     for _ in range(300):
         assert counters.take([(TOOL, 1), (door, 1), (daily, 1)], START, park=True, max_parked=50).granted
     own = TOOL._replace(key="rival", tenant=8)
@@ -365,6 +366,7 @@ def test_what_others_have_waiting_is_neither_counted_nor_told(counters: Counters
     assert (waiting.granted, waiting.scope, waiting.backlog) == (True, "client", 0)
     later = counters.take([(own, 1), (daily, 200)], START, park=True, max_parked=50)
     assert (later.granted, later.scope, later.backlog) == (True, "domain", 0)
+    assert counters.peek([(door._replace(behind=0), 0)], START, park=True).backlog == 241, "an operator may look"
 
 
 def test_what_is_counted_unasked_never_waits_and_makes_others_wait(counters: Counters) -> None:
