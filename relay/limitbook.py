@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from relay.counters.contract import DAY, HABITS, SUDDEN, WARM_UP, Limit, SharedCounters
+from relay.counters.contract import DAY, HABITS, SHARED, SUDDEN, WARM_UP, Limit, SharedCounters
 from relay.limits import (
     WHOLE,
     Who,
     allowed_today,
     bite_key,
+    buckets,
     first_time_of,
     first_time_set_at,
+    for_people,
     limits_of,
     part_of,
     signs_of,
@@ -56,7 +58,7 @@ class LimitBook:
             keys = {(scope, key): subject for scope, subject, key, _ in who.scopes()}
             first_time = first_time_of(settings, who, tenant.limits, percent)
             signs = [*([first_time] if first_time else []), *signs_of(settings, account, domain, now)]
-            for limit in (*per_message, *per_recipient, *signs):
+            for limit in (*filter(None, map(for_people, per_message)), *per_recipient, *signs):
                 if limit.scope == "credential" and not who.credential:
                     continue
                 own = domain if limit.scope == "domain" else who.credential
@@ -135,13 +137,14 @@ class LimitBook:
         """Units of parked mail that these limits count. Who stands otherwise has a row of his own for what is counted as one."""
         found: dict[tuple[str, ...], int] = {}
         for limit in (row.limit for row in rows):
-            units = await self._counters.waiting(limit, now)
+            is_shared = limit.behind == SHARED  # an operator is told of all that waits
+            units = await self._counters.waiting(limit._replace(behind=0) if is_shared else limit, now)
             found[limit[:3]] = max(units, found.get(limit[:3], 0))
         return sum(found.values())
 
     async def reset(self, rows: Sequence[Row]) -> int:
         """Forget what was charged to these limits; how many they are. What is parked keeps its turn."""
-        await self._counters.reset(*(row.limit for row in rows))
+        await self._counters.reset(*(bucket for row in rows for bucket in buckets(row.limit)))
         return len(rows)
 
 

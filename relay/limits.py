@@ -12,7 +12,19 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from relay.counters.cell_rate import warm_up_amount
-from relay.counters.contract import CAMPAIGN, DAY, FIRST_TIME, MINUTE, SUDDEN, WARM_UP, Charge, Limit
+from relay.counters.contract import (
+    CAMPAIGN,
+    DAY,
+    FIRST_TIME,
+    MINUTE,
+    SHARED,
+    SUDDEN,
+    UNASKED,
+    URGENT,
+    WARM_UP,
+    Charge,
+    Limit,
+)
 from relay.mail.envelope import Account, Domain, OwnLimits, Stream, Submission
 from relay.mail.sender import from_domain
 
@@ -20,6 +32,9 @@ WHOLE = 100
 HOUR = 3600
 _OLD_SECONDS = 70 * DAY  # who is older has warmed up, whatever the settings
 CAMPAIGN_DAYS = 90
+PACE = "messages_per_minute"
+MIXED = ("tenant", "domain", "client")
+"""Scopes in which campaigns meet mail that somebody waits for."""
 _NORMAL = 100_000  # up to which an account warms up where no limit of a day is set
 
 
@@ -200,20 +215,44 @@ def allowed_today(limit: Limit, now: float) -> int:
 def limits_of(
     settings: object, who: Who, own: OwnLimits, percent: int = WHOLE
 ) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
-    """Limits counted in messages and limits counted in recipients; 0 in the settings means no limit."""
+    """Limits counted in messages and limits counted in recipients; 0 in the settings means no limit.
+
+    What is no campaign asks a bucket of its own for the paces of MIXED and is counted in the common one unasked, so it never
+    waits for a campaign and the campaign does for it (docs/decisions/014-urgent-mail-goes-first.md).
+    """
     per_message: list[Limit] = []
     per_recipient: list[Limit] = []
     for scope, subject, key, tenant in who.scopes():
         prefix = who.stream if scope == "credential" else scope
-        minute: int = getattr(settings, f"{prefix}_messages_per_minute", 0)
-        minute = _part(own.get((scope, subject, "messages_per_minute"), minute), percent)
+        behind = 0 if tenant else SHARED
+        minute: int = getattr(settings, f"{prefix}_{PACE}", 0)
+        minute = _part(own.get((scope, subject, PACE), minute), percent)
         if minute:
-            per_message.append(Limit("messages_per_minute", scope, key, minute, MINUTE, minute, tenant))
+            pace = Limit(PACE, scope, key, minute, MINUTE, minute, tenant, behind=behind)
+            is_mixed = scope in MIXED and who.stream != Stream.MARKETING
+            per_message += (_urgent(pace), pace._replace(burst=UNASKED)) if is_mixed else (pace,)
         day: int = getattr(settings, f"{prefix}_recipients_per_day", 0)
         day = _part(own.get((scope, subject, "recipients_per_day"), day), percent)
         if day:
-            per_recipient.append(Limit("recipients_per_day", scope, key, day, DAY, 0, tenant))
+            per_recipient.append(Limit("recipients_per_day", scope, key, day, DAY, 0, tenant, behind=behind))
     return tuple(per_message), tuple(per_recipient)
+
+
+def _urgent(pace: Limit) -> Limit:
+    """The bucket beside the one of all mail, which urgent mail is asked by."""
+    return pace._replace(key=pace.key + URGENT)
+
+
+def for_people(limit: Limit) -> Limit | None:
+    """The limit as people know it, whichever stream it was asked for: of all mail. None: it is told by the one beside it."""
+    if limit.key.endswith(URGENT):
+        return None
+    return limit._replace(burst=limit.amount) if limit.burst == UNASKED else limit
+
+
+def buckets(limit: Limit) -> tuple[Limit, ...]:
+    """All that `limit`, as people know it, is counted by."""
+    return (limit, _urgent(limit)) if limit.name == PACE and limit.scope in MIXED else (limit,)
 
 
 def part_of(settings: object, level: int) -> int:

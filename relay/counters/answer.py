@@ -17,7 +17,7 @@ from relay.counters.cell_rate import (
     warm_up_day,
     windows,
 )
-from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, WARM_UP_HORIZON_SECONDS, Limit
+from relay.counters.contract import DAY, PARK_HORIZON_SECONDS, SHARED, WARM_UP_HORIZON_SECONDS, Limit
 from relay.policy.facts import Allowance
 
 NEVER = float("inf")
@@ -26,8 +26,8 @@ NEVER = float("inf")
 class Asked(NamedTuple):
     """What one limit answers, and what to write if all agree.
 
-    `due` is when this limit alone would let the charge through, in wall seconds (0.0: now, NEVER); `leaves` when all daily
-    limits together would.
+    `due` is when this limit alone would let the charge through, in wall seconds (0.0: now, or when the others do; NEVER);
+    `leaves` when all daily limits together would.
     """
 
     limit: Limit
@@ -60,7 +60,8 @@ def combine(asked: Sequence[Asked], now: float, *, park: bool, max_parked: int) 
         leaves = max(answer.due, answer.leaves)
         due = max(due, leaves)
         is_late = is_late or leaves > now + (WARM_UP_HORIZON_SECONDS if answer.limit.since else PARK_HORIZON_SECONDS)
-        backlog = max(backlog, answer.backlog)
+        if answer.limit.behind != SHARED:
+            backlog = max(backlog, answer.backlog)
     sudden = max(answer.sudden for answer in asked)
     if due <= now:
         return Allowance(True, backlog=backlog, sudden=sudden)
@@ -94,7 +95,7 @@ def ask_days(rows: Sequence[Row], now: float, earliest: float, *, park: bool) ->
         for row, sum_ in zip(rows, sums, strict=True)
     ]
     common = _common(rows, sums, own)
-    return [_place(row, step, common, earliest=earliest, park=park) for row, step in zip(rows, own, strict=True)]
+    return [_place(row, step, common, at=(start, earliest), park=park) for row, step in zip(rows, own, strict=True)]
 
 
 def _common(rows: Sequence[Row], sums: Sequence[list[int]], own: Sequence[int | None]) -> int | None:
@@ -112,8 +113,9 @@ def _common(rows: Sequence[Row], sums: Sequence[list[int]], own: Sequence[int | 
     return found
 
 
-def _place(row: Row, own: int | None, common: int | None, *, earliest: float, park: bool) -> Asked:
-    """Where one charge goes, given the step that suits all."""
+def _place(row: Row, own: int | None, common: int | None, *, at: tuple[int, float], park: bool) -> Asked:
+    """Where one charge goes, given the step that suits all. `at`: the step and time in which the message leaves or later."""
+    start, earliest = at
     limit, cost, _, counts = row
     reserved = sum(counts[NOW + 1 :])
     if cost > limit.amount:
@@ -122,7 +124,7 @@ def _place(row: Row, own: int | None, common: int | None, *, earliest: float, pa
             return Asked(limit, NEVER, backlog=reserved)
         due = _time(row, pieces[-1][0], earliest)
         return Asked(limit, due, due, reserved + cost, 0, pieces)
-    due = _time(row, own, earliest)
+    due = 0.0 if own == start else _time(row, own, earliest)  # with room in that step it is not what bites
     leaves = _time(row, common, earliest)
     return Asked(limit, due, leaves, reserved + (cost if common else 0), 0, ((common or 0, cost),))
 

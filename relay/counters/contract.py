@@ -30,6 +30,11 @@ SUDDEN = "sudden_change"
 CAMPAIGN = "sudden_campaign"
 HABITS = frozenset((SUDDEN, CAMPAIGN))
 """What limits nothing, and measures an account against itself."""
+URGENT = ":now"
+"""Ends the key of a pace that only mail which somebody waits for is asked by, beside the one that counts all mail."""
+SHARED = -1
+UNASKED = 10**18
+"""A `burst` that nothing fills: what is charged is counted, and never waits for this limit."""
 WARM_UP_HORIZON_SECONDS = 14 * 86_400
 """The same for the warm-up of a new account, whose first campaign may need all of it (THROTTLE-3)."""
 
@@ -47,6 +52,8 @@ class Limit(NamedTuple):
     SUDDEN limits nothing: it counts, and `Allowance.sudden` tells the units of the last hour where they are more than `amount`,
     and more than `burst` times an average day of the 14 before this one, once 14 days are counted (THROTTLE-7). CAMPAIGN is the
     same with the largest day of 90 before this one, once `behind` days are counted.
+
+    With SHARED as `behind` several tenants are counted together: what waits for it is no tenant's own `backlog`.
 
     With `people`, the marks of the recipients of this message, it counts those that `key` never wrote to before, whatever the
     charge says, once the account is known for `behind` days. Who is written to is known from then on, for a year; not where this
@@ -92,7 +99,8 @@ class Counters(Protocol):
         never does because the charge is larger than the limit. `park=True`: reserves future capacity, granted with `due`
         when the message may leave; refused where that is beyond PARK_HORIZON_SECONDS, or where more than `max_parked` units
         (0: any number) would wait. A charge above a whole daily limit pays for as many days as it takes and leaves with
-        the last. `limit`, `scope` and `allowed` name what bit, "" if nothing did; `backlog` is the units that wait.
+        the last. `limit`, `scope` and `allowed` name what bit, "" if nothing did; `backlog` is the units that wait of
+        limits that are the tenant's own: what others have waiting neither counts nor is told.
         """
         ...
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relay.counters import blocks, known, presence, rates, sudden, undo
 from relay.counters.answer import NEVER, Asked, Row, ask_days, ask_warm_up, combine
-from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, PAST, step_of, warm_up_day
+from relay.counters.cell_rate import CELLS, FURTHEST_NS, FUTURE, NANOSECONDS, NOW, PAST, step_of, warm_up_day
 from relay.counters.contract import DAY, HABITS, Charge, Limit
 from relay.counters.table import FIRST_CELL, KEY_BYTES, RATE, VALUES, Table
 from relay.counters.windows import NodeWindows
@@ -102,7 +102,7 @@ class EmbeddedCounters:
                 if head != interval and head and value > now_ns:  # made by another pace
                     return None
                 tat = (value if value > now_ns else now_ns) + cost * interval
-                if tat - (burst or 1) * interval > now_ns:
+                if tat - (burst or 1) * interval > now_ns or tat - now_ns > FURTHEST_NS:
                     return None
                 paces.append((place, tat, interval))
             else:

@@ -36,6 +36,7 @@ from relay.counters.contract import (
     DAY,
     HABITS,
     MINUTE,
+    URGENT,
     WARM_UP_HORIZON_SECONDS,
     Charge,
     CountersUnavailable,
@@ -112,7 +113,7 @@ class RedisCounters:
         if people[1]:
             keys.append(known_key(charges[people[1] - 1][0]))
         told = await self._wire.run(_TAKE, keys, struct.pack(f"<{len(asked)}d", *asked), *people)
-        return _allowance(told, charges, now)
+        return _allowance(told, charges, now, earliest)
 
     async def give(self, charges: Sequence[Charge], once: str) -> bool:
         """Undo `take` of the same charges under the same `once`, which was granted a moment ago; False where there was none."""
@@ -236,7 +237,9 @@ def key_of(key: str | Limit) -> str:
     if isinstance(key, str):
         tag = key[: key.index("}") + 1] + ":" if key.startswith("{") else ""
         return f"zegel:{tag}h:{_digest(key)}"
-    return f"zegel:{{{tag_of(key)}}}" + (f":{_digest(key[:3])}" if key.tenant else "")
+    if key.tenant:
+        return f"zegel:{{{tag_of(key)}}}:{_digest(key[:3])}"
+    return f"zegel:{{{tag_of(key)}}}{URGENT if key.key.endswith(URGENT) else ''}"
 
 
 def once_key(limit: Limit, once: str) -> str:
@@ -250,13 +253,13 @@ def known_key(limit: Limit) -> str:
 
 
 def tag_of(limit: Limit) -> str:
-    """What decides the slot of a limit: its tenant, or where it counts over tenants, itself."""
+    """What decides the slot of a limit: its tenant, or where it counts over tenants, itself, with its bucket for urgent mail."""
     return f"t{limit.tenant}" if limit.tenant else _own_tag(limit[:3])
 
 
 @lru_cache(maxsize=32_768)
 def _own_tag(name: tuple[str, str, str]) -> str:
-    return _digest(name)
+    return _digest((*name[:2], name[2].removesuffix(URGENT)))
 
 
 def _block_key(key: str) -> str:
@@ -267,7 +270,7 @@ def _digest(name: object) -> str:
     return urlsafe_b64encode(digest_of(name)).decode().rstrip("=")
 
 
-def _allowance(answer: object, charges: Sequence[Charge], now: float) -> Allowance:
+def _allowance(answer: object, charges: Sequence[Charge], now: float, earliest: float) -> Allowance:
     """What the script says. Raises CountersUnavailable for what it never would."""
     try:
         granted, due, place, backlog, sudden = answer.split()  # type: ignore[attr-defined]  # what is no bytes has no split
@@ -275,7 +278,7 @@ def _allowance(answer: object, charges: Sequence[Charge], now: float) -> Allowan
         if granted not in (b"0", b"1") or not 0 <= at <= len(charges):
             raise ValueError
         allowance = Allowance(granted == b"1", float(due), backlog=int(backlog), sudden=int(sudden))
-        if not _is_possible(allowance, at, now):
+        if not _is_possible(allowance, at, now, earliest):
             raise ValueError
     except (AttributeError, TypeError, ValueError):
         raise CountersUnavailable("WrongAnswer") from None
@@ -286,12 +289,13 @@ def _allowance(answer: object, charges: Sequence[Charge], now: float) -> Allowan
     return allowance._replace(due=due_or_never, limit=limit.name, scope=limit.scope, allowed=limit.amount)
 
 
-def _is_possible(told: Allowance, at: int, now: float) -> bool:
+def _is_possible(told: Allowance, at: int, now: float, earliest: float) -> bool:
     """Whether the script could say so at `now`: a time that is none would park mail for ever, or put it off for years."""
+    is_named = at > 0 or 0 < earliest <= told.due  # what bit then is in another slot
     if not 0 <= told.backlog < _MOST_UNITS or not 0 <= told.sudden < _MOST_UNITS:
         return False
     if told.granted:
-        return told.due == 0 if not at else 0 < told.due <= now + _FURTHEST_SECONDS
+        return 0 < told.due <= now + _FURTHEST_SECONDS if is_named else told.due == 0
     return at > 0 and (told.due == float("inf") or now < told.due <= now + _AN_AGE_SECONDS)
 
 

@@ -40,7 +40,7 @@ class SlottedCounters(RedisCounters):
         groups = _by_slot(charges)
         if len(groups) < 2:
             return await super().take(charges, now, once=once, park=park, max_parked=max_parked, earliest=earliest)
-        latest = earliest
+        latest, bit = earliest, Allowance(True)
         for number in range(MAX_ROUNDS):
             names = [f"{once}.{number}"] * len(groups)
             asked = [
@@ -51,7 +51,11 @@ class SlottedCounters(RedisCounters):
             ]
             answers = await asyncio.gather(*asked, return_exceptions=True)
             granted = [group for group, answer in zip(groups, answers, strict=True) if _is_granted(answer)]
-            told = _joined([answer for answer in answers if isinstance(answer, Allowance)])
+            said = [answer for answer in answers if isinstance(answer, Allowance)]
+            # What made it later, in this round or before: by then there is room in what bit before.
+            later = [one for one in said if one.limit and (not one.granted or one.due > latest)]
+            bit = max(later, key=_strictness, default=bit)
+            told = _joined(said)._replace(limit=bit.limit, scope=bit.scope, allowed=bit.allowed)
             latest = told.due
             # A warm-up says when a message leaves and not in which hour the others charge it.
             if len(granted) == len(groups) and (told.limit == WARM_UP or _agrees(groups, answers, now, latest)):
@@ -114,10 +118,10 @@ def _joined(answers: Sequence[Allowance]) -> Allowance:
     )
 
 
-def _strictness(answer: Allowance) -> tuple[bool, float]:
-    """A refusal is stricter than a wait, and one for ever than one until then."""
+def _strictness(answer: Allowance) -> tuple[bool, bool, float]:
+    """A refusal is stricter than a wait, one for ever than one until then, and what bites than what waits for it."""
     never = not answer.granted and not answer.due
-    return not answer.granted, float("inf") if never else answer.due
+    return not answer.granted, bool(answer.limit), float("inf") if never else answer.due
 
 
 def _agrees(groups: Sequence[Group], answers: Sequence[object], now: float, latest: float) -> bool:

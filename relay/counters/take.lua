@@ -13,8 +13,8 @@
 -- earliest time to leave, milliseconds that an answer is kept, milliseconds that a key outlives its use; then of each limit:
 -- amount, period in seconds, burst, units to charge, nanoseconds that one takes, and of a warm-up when it began and how many days
 -- it is behind, a hash of the units of each of its days under the day's number
--- it is behind (else 0 0; -1 0 where it only counts what is sudden, see sudden.py: a hash of `b` when that began, `l` the last spell,
--- and the units of each spell and day under s and d with its number; -2 and the days to be counted first for a campaign, which
+-- (else 0 0, and 0 -1 of a limit that several tenants share, where what waits is nobody's to count; -1 0 where it only counts
+-- what is sudden, see sudden.py: a hash of `b` when that began, `l` the last spell, and the units of each spell and day under s and d with its number; -2 and the days to be counted first for a campaign, which
 -- also has the largest day of each span of three under p).
 -- Then the marks of the recipients, for the limit that counts those of the first time, and its place (else nothing and 0); whom the
 -- account has written to is in the last key, see known.py: 16 digits say since when and 24 how long it is kept, then each bucket has its
@@ -245,7 +245,7 @@ local function common_step(rows, own)  -- the first step with room in all, from 
   return found
 end
 
-local function place(row, own, common, earliest)
+local function place(row, own, common, start, earliest)
   local limit = row.limit
   if limit.cost > limit.amount then
     local pieces = park and common and spread(row.counts, limit.amount, limit.cost, common)
@@ -255,7 +255,7 @@ local function place(row, own, common, earliest)
   end
   local later = common and common > 0
   return {
-    due = time_of(row, limit, own, earliest), leaves = time_of(row, limit, common, earliest),
+    due = own == start and 0 or time_of(row, limit, own, earliest), leaves = time_of(row, limit, common, earliest),
     backlog = row.ahead + (later and limit.cost or 0), pieces = {{common or 0, limit.cost}},
   }
 end
@@ -283,7 +283,7 @@ local function ask_days(rows, earliest, answers)
   end
   if quick then return end
   local common = common_step(rows, own)
-  for at, row in ipairs(rows) do answers[row.index] = place(row, own[at], common, earliest) end
+  for at, row in ipairs(rows) do answers[row.index] = place(row, own[at], common, start, earliest) end
 end
 
 local function write_day(key, row, answer)
@@ -447,11 +447,12 @@ if #rows > 0 then ask_days(rows, earliest, answers) end
 
 local due, backlog, strictest, late, sudden = 0, 0, 1, false, 0
 for index, answer in ipairs(answers) do
-  if answer.due > answers[strictest].due then strictest = index end
+  local before = answers[strictest]
+  if answer.due > before.due or (before.due == 0 and answer.leaves > before.leaves) then strictest = index end
   local leaves = math.max(answer.due, answer.leaves)
   due = math.max(due, leaves)
   late = late or leaves > now + (limits[index].since > 0 and WARM_UP_HORIZON or HORIZON)
-  backlog = math.max(backlog, answer.backlog)
+  if limits[index].behind >= 0 then backlog = math.max(backlog, answer.backlog) end
   sudden = math.max(sudden, answer.sudden or 0)
 end
 local granted = due <= now
@@ -459,6 +460,7 @@ if granted then
   strictest, due = 0, 0
 else
   granted = park and not late and (backlog <= max_parked or max_parked == 0)
+  if granted and answers[strictest].due == 0 then strictest = 0 end  -- it waits for `wanted`, which bit elsewhere
 end
 local reply = string.format('%d %.17g %d %d %d', granted and 1 or 0, due, strictest, backlog, sudden)
 if due == NEVER then reply = string.format('0 inf %d %d %d', strictest, backlog, sudden) end

@@ -16,8 +16,11 @@ from relay.counters.contract import (
     FIRST_TIME,
     MINUTE,
     PARK_HORIZON_SECONDS,
+    SHARED,
     SUDDEN,
+    UNASKED,
     WARM_UP,
+    Charge,
     Counters,
     CountersUnavailable,
     Limit,
@@ -37,7 +40,7 @@ from tests.harness.redis import RedisServer, cluster, stop_all
 
 HOUR = 3600
 PERSON = Limit("messages_per_minute", "credential", "ann", 30, MINUTE, 30)
-TOOL = Limit("messages_per_minute", "credential", "shop", 600, MINUTE, 600)
+TOOL = Limit("messages_per_minute", "credential", "shop", 600, MINUTE, 600, 7)
 DAILY = Limit("recipients_per_day", "tenant", "shop", 100, DAY)
 
 
@@ -352,6 +355,50 @@ def test_a_backlog_that_grows_past_its_bound_is_refused(counters: Counters) -> N
     assert counters.take([(TOOL, 1)], START + 1, park=True, max_parked=50).granted, "ten have left meanwhile"
 
 
+def test_what_others_have_waiting_is_neither_counted_nor_told(counters: Counters) -> None:
+    """A client's address is shared: who sends from there too may park as much as ever."""
+    door = Limit("messages_per_minute", "client", "i:192.0.2.1", 60, MINUTE, 60, behind=SHARED)
+    daily = Limit("recipients_per_day", "domain", "d:shop.example", 400, DAY, behind=SHARED)
+    for _ in range(300):
+        assert counters.take([(TOOL, 1), (door, 1), (daily, 1)], START, park=True, max_parked=50).granted
+    own = TOOL._replace(key="rival", tenant=8)
+    waiting = counters.take([(own, 1), (door, 1)], START, park=True, max_parked=50)
+    assert (waiting.granted, waiting.scope, waiting.backlog) == (True, "client", 0)
+    later = counters.take([(own, 1), (daily, 200)], START, park=True, max_parked=50)
+    assert (later.granted, later.scope, later.backlog) == (True, "domain", 0)
+    assert counters.peek([(door._replace(behind=0), 0)], START, park=True).backlog == 241, "an operator may look"
+
+
+def test_what_is_counted_unasked_never_waits_and_makes_others_wait(counters: Counters) -> None:
+    common = Limit("messages_per_minute", "tenant", "t:7", 60, MINUTE, 60, 7)
+    urgent: list[Charge] = [(common._replace(key="t:7:now"), 1), (common._replace(burst=UNASKED), 1)]
+    assert not [True for _ in range(160) if not counters.take([(common, 1)], START, park=True).granted]
+    assert [counters.take(urgent, START, park=False).granted for _ in range(61)] == [True] * 60 + [False]
+    assert counters.used(common, START) == 220
+    assert counters.take([(common, 1)], START, park=True).due == pytest.approx(START + 161, abs=1e-6)
+
+
+def test_what_a_clock_that_was_wrong_counted_unasked_counts_for_nothing(counters: Counters) -> None:
+    """Else it would be far ahead for good, and no campaign would ever leave."""
+    common = Limit("messages_per_minute", "tenant", "t:7", 60, MINUTE, 60, 7)
+    for now in (START, START + 365 * DAY, START):
+        assert counters.take([(common._replace(burst=UNASKED), 1)], now, park=False).granted
+    assert counters.used(common, START) == 1
+    assert counters.take([(common, 1)], START, park=False).granted
+
+
+def test_a_day_that_has_room_in_the_hour_of_its_turn_is_not_what_bites(counters: Counters) -> None:
+    """The pace parks into the next hour, which half of a day's limit is charged to already."""
+    pace = Limit("messages_per_minute", "credential", "shop", 1, MINUTE, 1, 7)
+    day = Limit("recipients_per_day", "tenant", "t:7", 100, DAY, 0, 7)
+    late = START + HOUR - 90
+    told = [counters.take([(pace, 1), (day, 25)], late, park=True) for _ in range(4)]
+    assert [(one.limit, one.scope) for one in told[1:]] == [("messages_per_minute", "credential")] * 3
+    assert told[3].due == pytest.approx(START + HOUR + HOUR / 4), "and not all leaves when the hour begins"
+    full = counters.take([(pace, 1), (day, 1)], late, park=True)
+    assert (full.limit, full.scope) == ("recipients_per_day", "tenant")
+
+
 def test_nothing_is_parked_for_more_than_two_days(counters: Counters) -> None:
     slow = Limit("messages_per_minute", "credential", "slow", 1, MINUTE, 1)
     ahead = PARK_HORIZON_SECONDS // 60
@@ -395,7 +442,7 @@ def test_a_day_slides_by_the_hour(counters: Counters) -> None:
 
 def test_day_one_recipient_51_waits_for_day_two(counters: Counters) -> None:
     """THROTTLE-3: a new account is parked, not refused."""
-    warming = Limit("recipients_per_day", "credential", "new", 50, DAY)
+    warming = Limit("recipients_per_day", "credential", "new", 50, DAY, 0, 7)
     dues = [counters.take([(warming, 1)], START, park=True).due for _ in range(51)]
     assert dues[:50] == [0.0] * 50
     assert dues[50] == START + 24 * HOUR

@@ -151,6 +151,31 @@ def test_what_bites_is_seen_and_lifted_and_written_down(shop: Zegel, tmp_path: P
     counters.close()
 
 
+def test_a_pace_of_all_mail_is_one_row_and_lifted_for_urgent_mail_too(shop: Zegel, tmp_path: Path) -> None:
+    """Urgent mail asks a bucket of its own and counts in that of all mail: people see the one."""
+    counters = EmbeddedCounters(tmp_path / "data")
+    shop.ask("limit", "set", "shop", "messages_per_minute", "5")
+    tenant = account(tmp_path, "shop-personal").tenant
+    paces = [limit for limit in limits_of(Settings(), PERSON, tenant.limits)[0] if limit.scope == "tenant"]
+    now = time.time()
+    assert counters.take([(limit, 5) for limit in paces], now, park=False).granted
+    refused = counters.take([(limit, 1) for limit in paces], now, park=False)
+    assert (refused.granted, refused.limit, refused.scope, refused.allowed) == (
+        False,
+        "messages_per_minute",
+        "tenant",
+        5,
+    )
+    shown = [each for each in shop.ask("limit", "show", "shop", "messages_per_minute") if each["scope"] == "tenant"]
+    assert len(shown) == 1 and sorted(shown[0]["streams"]) == ["marketing", "personal", "transactional"]
+    assert (shown[0]["allowed"], shown[0]["set_by"]) == (5, "operator") and 3 <= shown[0]["used"] <= 5
+    lifted = shop.ask("limit", "reset", "shop", "messages_per_minute")
+    assert lifted["limits"] == len(shop.ask("limit", "show", "shop", "messages_per_minute"))
+    assert all(counters.used(limit, time.time()) == 0 for limit in paces)
+    assert counters.take([(limit, 5) for limit in paces], time.time(), park=False).granted
+    counters.close()
+
+
 def test_a_warm_up_is_seen_and_lifted(shop: Zegel, tmp_path: Path) -> None:
     counters = EmbeddedCounters(tmp_path / "data")
     words = ("warmup_recipients_per_day", "--credential", "shop-personal")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from relay.counters.contract import CAMPAIGN, DAY, FIRST_TIME, MINUTE, SUDDEN, WARM_UP, Limit
+from relay.counters.contract import CAMPAIGN, DAY, FIRST_TIME, MINUTE, SHARED, SUDDEN, UNASKED, WARM_UP, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.remote import key_of
 from relay.counters.table import KEY_BYTES
@@ -22,19 +22,22 @@ from tests.harness.redis import RedisServer
 BEGIN = 1_767_225_600.0
 # Amounts that do not divide a minute as well: intervals are then rounded down, in both.
 RATES = [
-    Limit("messages_per_minute", scope, name, amount, MINUTE, burst, tenant)
+    Limit("messages_per_minute", scope, name, amount, MINUTE, burst, tenant, behind=0 if tenant else SHARED)
     for scope, name, amount, burst, tenant in (
         ("credential", "a", 6, 6, 7),
         ("tenant", "b", 30, 3, 7),
         ("stream", "c", 7, 7, 7),
         ("client", "d", 1, 0, 0),
         ("domain", "e", 1_000_003, 17, 0),
+        ("client", "d", 1, UNASKED, 0),
+        ("tenant", "b", 30, UNASKED, 7),
     )
 ]
 DAYS = [
     Limit("recipients_per_day", scope, name, amount, DAY, 0, 7)
     for scope, name, amount in (("tenant", "a", 20), ("credential", "b", 50), ("stream", "c", 13))
 ]
+DAYS += [Limit("recipients_per_day", "client", "d", 11, DAY, behind=SHARED)]
 DAYS += [
     Limit(WARM_UP, scope, "w", amount, DAY, normal, 7, since, behind)
     for scope, amount, normal, since, behind in (

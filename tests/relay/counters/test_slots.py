@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from relay.counters.contract import DAY, FIRST_TIME, MINUTE, SUDDEN, WARM_UP, Charge, Limit
+from relay.counters.contract import DAY, FIRST_TIME, MINUTE, SUDDEN, UNASKED, URGENT, WARM_UP, Charge, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.remote import key_of, tag_of
 from relay.counters.slots import SlottedCounters
@@ -180,6 +180,25 @@ def test_a_refusal_of_one_slot_costs_nothing_in_the_others(slotted: Driven, serv
         refused = slotted.take([*((limit, 1) for limit in RATES), (DAYS[0], 5), (NEVER_ENOUGH, 1)], BEGIN, park=False)
         assert (refused.granted, refused.scope) == (False, "domain")
     assert [slotted.used(limit, BEGIN) for limit in (*RATES, DAYS[0])] == [0, 0, 0, 0]
+
+
+def test_what_bites_in_one_slot_is_named_by_all(slotted: Driven, server: RedisServer) -> None:
+    """Who is asked again for the hour that another slot parked for waits for nothing of its own."""
+    day, pace = DAYS[0], Limit("messages_per_minute", "client", "i:192.0.2.9", 1, MINUTE, 1)
+    late = BEGIN + 3600 - 90
+    told = [slotted.take([(day, 9), (RATES[0], 1), (pace, 1)], late, park=True) for _ in range(4)]
+    assert [(one.granted, one.scope) for one in told] == [(True, "")] + [(True, "client")] * 3
+    parked = slotted.take([(day, 9), (pace, 1)], late, park=True)
+    assert (parked.granted, parked.limit, parked.scope) == (True, "recipients_per_day", "tenant")
+    assert parked.due == BEGIN + 86_400
+
+
+def test_the_bucket_for_urgent_mail_lies_beside_that_of_all(slotted: Driven, server: RedisServer) -> None:
+    for limit in RATES:
+        urgent = limit._replace(key=limit.key + URGENT)
+        assert tag_of(urgent) == tag_of(limit) and key_of(urgent) != key_of(limit)
+        assert slotted.take([(urgent, 1), (limit._replace(burst=UNASKED), 2)], BEGIN, park=False).granted
+        assert (slotted.used(urgent, BEGIN), slotted.used(limit, BEGIN)) == (1, 2)
 
 
 def test_the_days_of_all_slots_agree_on_the_hour_in_which_the_message_leaves(
