@@ -218,7 +218,7 @@ def limits_of(
     """Limits counted in messages and limits counted in recipients; 0 in the settings means no limit.
 
     What is no campaign asks a bucket of its own for the paces of MIXED and is counted in the common one unasked, so it never
-    waits for a campaign and the campaign does for it (docs/decisions/014-urgent-mail-goes-first.md).
+    waits for a campaign and the campaign does for it (docs/decisions/015-urgent-mail-goes-first.md).
     """
     per_message: list[Limit] = []
     per_recipient: list[Limit] = []

@@ -40,7 +40,8 @@ def mail(
     now: float, *, login_at: float = START, domain_at: float = 0.0, rcpt: int = 1, stream: str = "marketing"
 ) -> Submission:
     tenant = Tenant(7, "shop", domains={"shop.example": Domain("shop.example", verified=True, created_at=domain_at)})
-    credential = Credential("news", "news", "shop", Stream(stream), created_at=login_at)
+    login = "news" if stream == "marketing" else stream
+    credential = Credential(login, login, "shop", Stream(stream), created_at=login_at)
     everyone = tuple(Recipient(f"p{number}@x.example") for number in range(rcpt))
     message = Message.split(b"From: info@news.shop.example\r\n\r\nHi\r\n")
     assert isinstance(message, Message)

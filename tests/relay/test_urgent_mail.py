@@ -1,4 +1,4 @@
-"""Mail that somebody waits for goes before campaigns, at the limits that the product comes with (docs/decisions/014)."""
+"""Mail that somebody waits for goes before campaigns, at the limits that the product comes with (docs/decisions/015)."""
 
 from __future__ import annotations
 
