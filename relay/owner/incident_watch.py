@@ -100,7 +100,7 @@ def _read(desk: Desk, row: Args) -> tuple[New, dict[str, Any], list[str]]:
         first,
         mark="\0".join((kind, facts["credential"], facts["purpose"], facts["reason"], facts["by"])),
         last_at=max(first, row.time("last_at", first)),
-        times=row.number("times", 1, least=1, most=1_000_000_000),
+        times=row.number("times", 1, most=1_000_000_000),
     )
     known: dict[str, Any] = {name: value for name, value in facts.items() if value}
     known |= {"messages": (row.texts("messages") or [])[:MOST_MESSAGES], "shown": row.number("shown", 0)}
