@@ -136,6 +136,15 @@ def assess(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What is recorded of a notice."""
+
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="When; RFC 3339 with an offset. Default: now.")] = None
+    reference: Annotated[str | None, typer.Option(metavar="TEXT", help="Number that the authority gave.")] = None
+    late: Annotated[str | None, typer.Option(metavar="TEXT", help="Why the deadline was missed.")] = None
+
+
 @command(app, "notify", example="zegel privacy incident notify 20260301-abcd --to tenant --whom privacy@shop.example")
 def notify(
     frame: Frame,
@@ -145,13 +154,11 @@ def notify(
     whom: Annotated[
         str, typer.Option(metavar="TEXT", help="Name or address, or how people were told.", show_default=False)
     ],
-    at: Annotated[str | None, typer.Option(metavar="TIME", help="When; RFC 3339 with an offset. Default: now.")] = None,
-    reference: Annotated[str | None, typer.Option(metavar="TEXT", help="Number that the authority gave.")] = None,
-    late: Annotated[str | None, typer.Option(metavar="TEXT", help="Why the deadline was missed.")] = None,
+    notice: Notice,
     tenant: Owner = None,
 ) -> None:
     """Record that a notice went out, to whom and when; that ends its clock. It sends nothing: `draft` writes the text."""
-    said = {"to": to, "whom": whom, "at": at, "reference": reference, "late": late}
+    said = {"to": to, "whom": whom, "at": notice.at, "reference": notice.reference, "late": notice.late}
     _tell(frame, frame.call("incident.notify", ref=ref, tenant=tenant, **said), "Recorded")
 
 

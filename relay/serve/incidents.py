@@ -105,7 +105,7 @@ class Incidents:
         for row in await self._op("deletion.letters", {}):
             letter = row["id"], row["mails_sent"]
             if letter not in self._written:
-                link = f"{self.settings.web.public_url.rstrip('/')}/deleted/{row['token']}"
+                link = f"{self.settings.web.public_url.rstrip('/')}/deleted/{row['token']}?lang={row['language']}"
                 made = deletion_letter(row, link, self.settings.server.hostname, self._clock.now())
                 args = {"recipient": row["recipient"], "language": row["language"], "domain": made.domain}
                 whose = {"id": row["tenant_id"], "name": row["tenant"]}
@@ -143,6 +143,6 @@ def passed_by(row: Mapping[str, Any], reader: str, own: Own, now: float) -> list
     """Which of PAST an incident has passed without a notice to `reader`; none where it needs none any more."""
     if reader not in row["due"]:
         return []
-    first, second = getattr(own, f"{reader}_alarm_hours")
+    first, second = own.tenant_alarm_hours if reader == "tenant" else own.authority_alarm_hours
     bounds = (0.0, *(row["detected_at"] + hours * HOUR_SECONDS for hours in (first, second)), row[f"{reader}_due_at"])
     return [past for past, bound in zip(PAST, bounds, strict=True) if now >= bound]

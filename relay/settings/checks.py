@@ -43,9 +43,12 @@ def clashes(settings: Settings) -> list[Clash]:
 
 def _incidents(settings: Settings) -> Iterator[Clash]:
     own = settings.incidents
-    for reader in ("tenant", "authority"):
-        first, second = getattr(own, f"{reader}_alarm_hours")
-        if not first < second < getattr(own, f"{reader}_hours"):
+    clocks = {
+        "tenant": (*own.tenant_alarm_hours, own.tenant_hours),
+        "authority": (*own.authority_alarm_hours, own.authority_hours),
+    }
+    for reader, (first, second, deadline) in clocks.items():
+        if not first < second < deadline:
             remedy = f"Write two hours, the second later, both before {reader}_hours"
             yield Clash(
                 f"incidents.{reader}_alarm_hours", "an alarm would come after the deadline, or out of turn", remedy
