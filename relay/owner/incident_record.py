@@ -27,11 +27,12 @@ _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is read as another
 
 
 class New(NamedTuple):
-    """What an incident begins with. `mark` is "" where a person opened it."""
+    """What an incident begins with. `mark` is "" where a person opened it; `at` is when it happened, if known."""
 
     kind: str
     detected_at: float
     mark: str = ""
+    at: float = 0.0
     last_at: float = 0.0
     times: int = 1
 
@@ -39,7 +40,6 @@ class New(NamedTuple):
 def begin(desk: Desk, owner: TenantRow, new: New, hours: Mapping[str, float], facts: Mapping[str, object]) -> TenantRow:
     """Write a new incident down; its row."""
     ref = _free_ref(desk)
-    person = desk.actor != "gateway"
     values = {
         "tenant_id": owner.id,
         "ref": ref,
@@ -52,7 +52,7 @@ def begin(desk: Desk, owner: TenantRow, new: New, hours: Mapping[str, float], fa
         "times": new.times,
         "tenant_due_at": new.detected_at + hours["tenant"] * HOUR,
         "authority_due_at": new.detected_at + hours["authority"] * HOUR,
-        "seen_at": desk.now if person else 0.0,
+        "seen_at": 0.0 if new.mark else desk.now,
         "sealed": sealed(desk, ref, "facts", facts),
     }
     desk.connection.execute(incident.insert().values(**values))
@@ -97,8 +97,8 @@ def must_be_open(row: TenantRow) -> None:
 
 
 def change(desk: Desk, row: TenantRow, **values: object) -> None:
-    """Columns of the row; and whoever changes something has looked at it."""
-    if not row.seen_at and desk.actor != "gateway":
+    """Columns of the row, by a person: he has looked at it."""
+    if not row.seen_at:
         values["seen_at"] = desk.now
     if values:
         desk.connection.execute(incident.update().where(incident.c.id == row.id).values(**values))

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from relay.mail.address import parse_path
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
-from relay.owner.incident_record import New, begin, change, due, facts_of, found, hours_of, sealed
+from relay.owner.incident_record import New, begin, due, facts_of, found, hours_of, sealed
 from relay.owner.incidents import PEOPLE_AT_ONCE, add_people
 from relay.store.schema import audit, deletion_request, incident, tenant
 
@@ -97,8 +97,9 @@ def _read(desk: Desk, row: Args) -> tuple[New, dict[str, Any], list[str]]:
     first = row.time("first_at", desk.now)
     new = New(
         kind,
-        first,
+        desk.now if kind == "export" else first,  # of an export we know once the audit was read
         mark="\0".join((kind, facts["credential"], facts["purpose"], facts["reason"], facts["by"])),
+        at=first,
         last_at=max(first, row.time("last_at", first)),
         times=row.number("times", 1, most=1_000_000_000),
     )
@@ -117,26 +118,24 @@ def _standing(desk: Desk, owner: TenantRow, new: New, burst: float) -> TenantRow
     table = incident.c
     same = sa.and_(table.tenant_id == owner.id, table.mark == new.mark)
     if new.kind == "export":
-        near = sa.and_(table.detected_at <= new.detected_at, table.last_at >= new.detected_at)
-        known = desk.connection.scalar(sa.select(table.ref).where(same, near))
-        if known is not None:
-            return found(desk, known)
-    fresh = sa.and_(table.closed_at == 0, table.tenant_told_at == 0, table.last_at >= new.detected_at - burst)
+        counted = desk.connection.scalar(sa.select(table.ref).where(same, table.last_at >= new.at))
+        if counted is not None:
+            return found(desk, counted)
+    fresh = sa.and_(table.closed_at == 0, table.tenant_told_at == 0, table.last_at >= new.at - burst)
     ref = desk.connection.scalar(sa.select(table.ref).where(same, fresh).order_by(table.id.desc()))
     return None if ref is None else found(desk, ref)
 
 
 def _again(desk: Desk, row: TenantRow, new: New, facts: Mapping[str, Any]) -> None:
-    if new.kind == "export" and new.detected_at <= row.last_at:
+    if new.kind == "export" and new.at <= row.last_at:
         return  # counted before
     known = facts_of(desk, row)
     messages = [*known.get("messages", []), *facts["messages"]]
     known["messages"] = list(dict.fromkeys(messages))[:MOST_MESSAGES]
     known["shown"] = max(known.get("shown", 0), facts["shown"])
-    change(
-        desk,
-        row,
-        times=row.times + new.times,
-        last_at=max(row.last_at, new.last_at),
-        sealed=sealed(desk, row.ref, "facts", known),
-    )
+    values = {
+        "times": row.times + new.times,
+        "last_at": max(row.last_at, new.last_at),
+        "sealed": sealed(desk, row.ref, "facts", known),
+    }
+    desk.connection.execute(incident.update().where(incident.c.id == row.id).values(**values))

@@ -58,6 +58,8 @@ class Exposures:
 
     def leaked(self, item: Item, ruling: Ruling) -> None:
         """A mail leaves of which the policy leaks, which only observes, would have said no; nothing for any other."""
+        if not self._settings.incidents.watch_leaks:
+            return
         for entry in ruling.trace:
             if entry.policy == "leaks" and entry.mode == "observe" and entry.action is not Action.ACCEPT:
                 if not entry.bypassed and ruling.action is Action.ACCEPT:

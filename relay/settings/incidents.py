@@ -40,3 +40,7 @@ class Incidents(Section):
     watch_exports: bool = Field(
         default=True, description="Whether an export of consents outside of these hours opens an incident."
     )
+    watch_leaks: bool = Field(
+        default=True,
+        description="Whether mail that the policy leaks only observes opens one, where it would have said no.",
+    )

@@ -179,7 +179,10 @@ async def test_an_export_at_night_is_an_incident_and_one_by_day_is_none(world: W
         world.clock.advance(1)
     await world.task.look()
     (made,) = world.call("incident.list")
-    assert (made["kind"], made["times"], made["detected_at"]) == ("export", 3, NINE + 14 * HOUR)
+    assert (made["kind"], made["times"], made["last_at"]) == ("export", 3, NINE + 14 * HOUR + 2)
+    assert made["detected_at"] == world.clock.now(), (
+        "the clock counts from when it was noticed, not from when it was done"
+    )
     assert world.call("incident.show", ref=made["ref"])["facts"]["by"] == "operator:carla"
     await world.started().look()
     (again,) = world.call("incident.list")
