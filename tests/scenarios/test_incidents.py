@@ -7,6 +7,7 @@ import email.policy
 import re
 import urllib.request
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,9 +17,11 @@ from tests.harness.post import letter, outsiders, post
 from tests.relay.mail.documents import made
 from tests.relay.mail.leaks.test_detectors import good_bsns
 from tests.scenarios.conftest import Start
+from tests.scenarios.test_my_data_pages import CHROMIUM, looks_right
 
 OBSERVE = {"recipients": {"mode": "observe"}}
 ASK = {"recipients": {"exposed": {"personal": "ask"}}}
+LINK = re.compile(r"http://\S+/deleted/\S+")
 EXPOSURES = 'zegel_incidents_opened_total{kind="exposure"}'
 
 
@@ -113,6 +116,10 @@ def test_leaks_can_be_left_alone(start: Start) -> None:
     assert incidents(gateway) == []
 
 
+def text_of(raw: bytes) -> str:
+    return str(email.message_from_bytes(raw, policy=email.policy.default).get_content())  # type: ignore[attr-defined]  # by its policy
+
+
 def page(url: str, *, data: bytes | None = None) -> str:
     request = urllib.request.Request(url, data=data, headers={"Accept": "text/html"})
     with urllib.request.urlopen(request, timeout=20) as answer:
@@ -126,9 +133,9 @@ def test_a_wrong_recipient_gets_a_letter_and_confirms_on_the_page_in_it(start: S
     gateway.op("deletion.ask", ref=ref, address="eve@dest.example", what="A list of members", language="nl")
     (arrived,) = hop.wait(1)
     assert arrived.rcpt[0].startswith("RCPT TO:<eve@dest.example>") and arrived.mail.startswith("MAIL FROM:<>")
-    text = email.message_from_bytes(arrived.raw, policy=email.policy.default).get_content()
+    text = text_of(arrived.raw)
     assert "Shop BV" in text and "A list of members" in text and "Wilt u dit helemaal verwijderen" in text
-    (link,) = re.findall(r"http://\S+/deleted/\S+", text)
+    (link,) = LINK.findall(text)
     assert "Ja, ik heb alles verwijderd" in page(link)
     assert gateway.op("incident.show", ref=ref)["deletion"][0]["confirmed_at"] is None
     assert "Dank u wel" in page(link, data=b"")
@@ -138,6 +145,41 @@ def test_a_wrong_recipient_gets_a_letter_and_confirms_on_the_page_in_it(start: S
     assert (shown["steps"][-1]["step"], shown["steps"][-1]["by"]) == ("confirmed", "person")
     token = link.partition("/deleted/")[2].partition("?")[0]
     assert token not in (gateway.folder / "gateway.log").read_text()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+def test_the_page_in_a_browser_without_script_by_keyboard_in_both_languages_and_widths(start: Start) -> None:
+    from playwright.sync_api import sync_playwright
+
+    gateway, hop = start()
+    what = (
+        "Een lijst met leden, verstuurd op 2 maart; " + "ledenlijst-2026-voorjaar-" * 8
+    )  # a long word must not widen the page
+    made = [gateway.op("incident.open", tenant="shop", kind="loss", summary="a list")["ref"] for _ in range(3)]
+    for ref in made:
+        gateway.op("deletion.ask", ref=ref, address="eve@dest.example", what=what)
+    assert hop.until(lambda: len(hop.wait(0)) == 3)
+    links = [LINK.findall(text_of(message.raw))[0].partition("?")[0] for message in hop.wait(0)]
+    asked: set[str] = set()
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for link, (language, width) in zip(links, (("nl", 1280), ("en", 360), ("nl", 360)), strict=True):
+            context = browser.new_context(
+                viewport={"width": width, "height": 800}, locale=language, java_script_enabled=False
+            )
+            shown: Any = context.new_page()
+            shown.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
+            shown.goto(link)
+            looks_right(shown, language)
+            shown.locator("form button").focus()
+            shown.keyboard.press("Enter")
+            shown.get_by_role("heading", name="Dank u wel" if language == "nl" else "Thank you").wait_for()
+            looks_right(shown, language)
+            assert not context.cookies()
+            context.close()
+        browser.close()
+    assert asked == {urlsplit(links[0]).netloc}
+    assert all(gateway.op("incident.show", ref=ref)["deletion"][0]["confirmed_at"] for ref in made)
 
 
 def test_the_settings_of_clocks_reach_what_the_gateway_opens(start: Start) -> None:
