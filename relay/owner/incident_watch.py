@@ -24,6 +24,8 @@ MOST_ROWS = 100
 MOST_MESSAGES = 100
 """Queue ids that one incident keeps."""
 MOST_EXPORTS = 1_000
+ONE_EXPORT_SECONDS = 600.0
+"""A long one is a row of the audit for each of its parts."""
 _SAID = ("credential", "stream", "class", "purpose", "reason", "by")
 
 
@@ -129,12 +131,13 @@ def _standing(desk: Desk, owner: TenantRow, new: New, burst: float) -> TenantRow
 def _again(desk: Desk, row: TenantRow, new: New, facts: Mapping[str, Any]) -> None:
     if new.kind == "export" and new.at <= row.last_at:
         return  # counted before
+    is_a_part = new.kind == "export" and new.at - row.last_at < ONE_EXPORT_SECONDS
     known = facts_of(desk, row)
     messages = [*known.get("messages", []), *facts["messages"]]
     known["messages"] = list(dict.fromkeys(messages))[:MOST_MESSAGES]
     known["shown"] = max(known.get("shown", 0), facts["shown"])
     values = {
-        "times": row.times + new.times,
+        "times": row.times + (0 if is_a_part else new.times),
         "last_at": max(row.last_at, new.last_at),
         "sealed": sealed(desk, row.ref, "facts", known),
     }

@@ -94,18 +94,19 @@ class Exposures:
             self._running = False
 
     def _next(self) -> tuple[list[Row], dict[tuple[str, ...], Row]]:
-        """The rows of the next call, and what is left for the one after it: rows, and people of a row that has very many."""
+        """The rows of the next call, with so few people that nobody waits for it, and what is left for the one after it."""
         rows: list[Row] = []
         left: dict[tuple[str, ...], Row] = {}
+        room = PEOPLE_AT_ONCE
         for key, row in self._waiting.items():
             people = list(row["people"])
-            if len(rows) == MOST_ROWS:
+            if len(rows) == MOST_ROWS or (people and not room):
                 left[key] = row
                 continue
-            rows.append({**row, "people": people[:PEOPLE_AT_ONCE]})
-            if len(people) > PEOPLE_AT_ONCE:
-                rest = dict.fromkeys(people[PEOPLE_AT_ONCE:])
-                left[key] = {**row, "times": 0, "messages": [], "people": rest}
+            rows.append({**row, "people": people[:room]})
+            if len(people) > room:
+                left[key] = {**row, "times": 0, "messages": [], "people": dict.fromkeys(people[room:])}
+            room = max(0, room - len(people))
         return rows, left
 
     def _put_back(self, rows: list[Row]) -> None:

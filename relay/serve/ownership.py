@@ -49,7 +49,14 @@ GONE = "the shared database was deleted or replaced: put it back under its name,
 UNREADABLE = "the shared database cannot be read: look at it and at its disk with `zegel doctor`, then do it again"
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase", "mydata.change", "mydata.erase"))
 IN_CHUNKS = frozenset(
-    ("consent.export", "consent.import_rows", "consent.records", "outcome.tell", "suppression.bounced")
+    (
+        "consent.export",
+        "consent.import_rows",
+        "consent.records",
+        "incident.seen",
+        "outcome.tell",
+        "suppression.bounced",
+    )
 )
 
 Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]", str]  # operation, arguments, its answer, who asks
