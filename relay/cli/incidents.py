@@ -259,4 +259,4 @@ def _tell(frame: Frame, found: dict[str, Any], title: str) -> None:
     for request in found["deletion"]:
         show_record(frame, request, title="\nAsked to delete")
     for step in found["steps"]:
-        show_record(frame, step, title="")
+        show_record(frame, step, title=f"\n{step['step'].capitalize()}", skip=("step",))

@@ -6,6 +6,7 @@ A draft is filled from what is known; what nobody has written down stays as a ga
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from relay.mail.letters import Letter, by_the_house
 
 _TEXTS = tomllib.loads(resources.files(__package__).joinpath("breach.toml").read_text("utf-8"))
 READERS = ("tenant", "authority", "people")
-LANGUAGES = ("nl", "en")
+_BLANK = re.compile(r"\n{3,}")  # where a line had nothing to say
 
 
 class Draft(NamedTuple):
@@ -60,7 +61,7 @@ def draft(reader: str, incident: Mapping[str, Any], *, language: str, contact: s
         "risk": known("risk", words.get(f"risk_{incident['risk']}")),
         "why": facts.get("why", ""),
         "controller": controller["name"],
-        "postal": controller["postal_address"],
+        "postal": known("postal", controller["postal_address"]),
         "controller_contact": known("controller_contact", controller["contact"]),
         "contact": known("contact", contact) if reader != "people" else contact,
         "deadline": moment(incident["authority_due_at"]),
@@ -70,7 +71,8 @@ def draft(reader: str, incident: Mapping[str, Any], *, language: str, contact: s
     }
     text: str = texts[f"body_{tongue}"].format(**values)
     subject: str = texts[f"subject_{tongue}"].format(**values)
-    return Draft(subject, text.strip() + "\n", tuple(gap for gap in dict.fromkeys(gaps) if f"[{gap}]" in text))
+    text = _BLANK.sub("\n\n", "\n".join(line.rstrip() for line in text.strip().splitlines())) + "\n"
+    return Draft(subject, text, tuple(gap for gap in dict.fromkeys(gaps) if f"[{gap}]" in text))
 
 
 def deletion_letter(about: Mapping[str, Any], link: str, host: str, now: float) -> Letter:

@@ -49,7 +49,7 @@ def begin(desk: Desk, owner: TenantRow, new: New, hours: Mapping[str, float], fa
         "opened_at": desk.now,
         "detected_at": new.detected_at,
         "last_at": new.last_at or new.detected_at,
-        "times": new.times,
+        "times": max(1, new.times),
         "tenant_due_at": new.detected_at + hours["tenant"] * HOUR,
         "authority_due_at": new.detected_at + hours["authority"] * HOUR,
         "seen_at": 0.0 if new.mark else desk.now,

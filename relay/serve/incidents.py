@@ -23,7 +23,7 @@ from relay.settings.incidents import Incidents as Own
 from relay.settings.model import Settings
 from relay.smtp.desk import place_of
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 5.0
 HOUR_SECONDS = 3_600.0
 LOOK_BACK_SECONDS = 7 * 86_400.0
 """Exports while the gateway was away are noticed too, if they are not older."""

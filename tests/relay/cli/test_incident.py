@@ -39,7 +39,7 @@ def test_people_read_tables_and_sentences(shop: Zegel) -> None:
     ref = shop.ask(*OPEN)["ref"]
     assert ref in shop("privacy", "incident", "list").out
     shown = shop("privacy", "incident", "show", ref)
-    assert "A list went to the wrong people" in shown.out and "opened" in shown.out
+    assert "A list went to the wrong people" in shown.out and "Opened" in shown.out
     wrong = shop("privacy", "incident", "close", ref, "--reason", "over")
     assert "zegel privacy incident notify" in wrong.err and "--without-notice" in wrong.err
     assert "zegel privacy incident list" in shop("privacy", "incident", "show", "20260101-none").err

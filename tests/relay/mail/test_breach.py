@@ -82,6 +82,7 @@ def test_every_draft_can_be_written_of_every_kind(reader: str, kind: str, langua
     empty = draft(reader, incident(kind=kind, facts={}), language=language)
     assert empty.missing and all(f"[{gap}]" in empty.text for gap in empty.missing)
     assert "{" not in empty.text + empty.subject and "None" not in empty.text
+    assert "\n\n\n" not in empty.text and " \n" not in empty.text
     whole = draft(reader, incident(kind=kind, **WHOLE), language=language, contact="Carla, 030 1234567")
     assert whole.missing == () and "[" not in whole.text and "{" not in whole.text
     assert "Shop BV" in whole.text and "unwanted mail" in whole.text

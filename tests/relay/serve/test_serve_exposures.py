@@ -35,10 +35,12 @@ class Owner:
         self.calls: list[list[dict[str, Any]]] = []
         self.failures = list(failures)
         self.may_answer = asyncio.Event()
+        self.was_called = asyncio.Event()
 
     async def call(self, op: str, args: dict[str, Any]) -> Any:
         assert op == "incident.seen" and args["tenant_minutes"] == 24 * 60
         self.calls.append(args["rows"])
+        self.was_called.set()
         await self.may_answer.wait()
         if self.failures:
             raise self.failures.pop(0)
@@ -77,7 +79,7 @@ def test_what_comes_while_the_owner_works_is_one_row_of_the_next_call() -> None:
     async def play() -> None:
         bench = Bench()
         bench.see(1)
-        await asyncio.sleep(0)
+        await bench.owner.was_called.wait()
         for number in range(2, 1_002):
             bench.see(number)
         bench.see(2_000, credential="other")
@@ -96,7 +98,7 @@ def test_while_the_owner_is_away_it_is_kept_and_added_up(monkeypatch: pytest.Mon
     async def play() -> None:
         bench = Bench(OpUnavailable("owner"), OpRefused("unavailable", "the database cannot be read"))
         bench.see(1)
-        await asyncio.sleep(0)
+        await bench.owner.was_called.wait()
         bench.clock.advance(60)
         bench.see(2)
         await bench.done()
@@ -131,7 +133,7 @@ def test_very_many_people_go_in_parts() -> None:
     async def play() -> None:
         bench = Bench()
         bench.see(1)
-        await asyncio.sleep(0)
+        await bench.owner.was_called.wait()
         row = exposures.row_of(item(2), "exposure", NOTE.reason, 1.0)
         bench.made._add(row, [f"p{number}@example.net" for number in range(1_200)])
         bench.made._add({**row, "credential": "other"}, [f"q{number}@example.net" for number in range(400)])

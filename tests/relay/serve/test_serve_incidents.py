@@ -84,12 +84,12 @@ def due(reader: str = "tenant") -> list[float]:
     return [numbers[reader, past] for past in ("detection", "warning", "urgent", "deadline")]
 
 
-async def rung(world: World, hours: float) -> list[tuple[str, str, str]]:
+async def rung(world: World, hours: float, step: float = 300.0) -> list[tuple[str, str, str]]:
     """Alarms by name, labels and time of day, as they begin in so many hours."""
     alarms, told = Alarms(4 * HOUR), []
     end = world.clock.now() + hours * HOUR
     while world.clock.now() < end:
-        world.clock.advance(60)
+        world.clock.advance(step)
         await world.task.look()
         for change in alarms.look(world.clock.now(), metrics.snapshot()):
             if change.state == "begun" and change.condition.name.startswith("ZegelIncident"):
@@ -147,7 +147,7 @@ async def test_one_that_the_gateway_opened_rings_until_a_person_looks(world: Wor
         "first_at": NINE,
     }
     (made,) = world.owner.call("incident.seen", {"rows": [seen]}, actor="gateway")  # type: ignore[misc]
-    assert [name for name, *_ in await rung(world, 0.1)] == ["ZegelIncidentUnseen"]
+    assert [name for name, *_ in await rung(world, 0.1, 60.0)] == ["ZegelIncidentUnseen"]
     world.call("incident.note", ref=made["ref"], text="I look at it")
     await world.task.look()
     assert incident_metrics.UNSEEN.dump()[0][1] == 0
