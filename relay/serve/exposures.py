@@ -51,18 +51,21 @@ class Exposures:
         self._closing = asyncio.Event()
 
     def exposed(self, item: Item, note: Note, mail: Submission) -> None:
-        """A mail leaves with addresses that its readers should not see; `note` is what the policy would have said."""
+        """A mail was taken with addresses that its readers should not see; `note` is what the policy would have said."""
         seen = Unreadable("") if mail.message is None else visible_addresses(mail.message)
         people = [] if isinstance(seen, Unreadable) else sorted(seen)
         self._add(row_of(item, "exposure", note.reason, self._clock.now(), shown=note.number), people)
 
     def leaked(self, item: Item, ruling: Ruling) -> None:
-        """A mail leaves of which the policy leaks, which only observes, would have said no; nothing for any other."""
+        """A mail was taken of which the policy leaks, which only observes, would have said no; nothing for any other.
+
+        Also where it is held for another reason: whoever releases it does not know of this one.
+        """
         if not self._settings.incidents.watch_leaks:
             return
         for entry in ruling.trace:
             if entry.policy == "leaks" and entry.mode == "observe" and entry.action is not Action.ACCEPT:
-                if not entry.bypassed and ruling.action is Action.ACCEPT:
+                if not entry.bypassed:
                     self._add(row_of(item, "leak", entry.reason, self._clock.now()), [])
                 return
 

@@ -174,7 +174,7 @@ class Watch:
             log.info(
                 events.EXPOSURE, queue_id=item.queue_id, kind=note.kind, reason=note.reason, address_count=note.number
             )
-            if note.kind == "incident" and not item.held:
+            if note.kind == "incident":
                 self._exposures.exposed(item, note, mail)
             return
         sender = item.meta["from"]

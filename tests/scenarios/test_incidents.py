@@ -108,6 +108,18 @@ def test_a_leak_that_is_only_observed_is_an_incident_unless_nobody_wants_it(star
     assert good_bsns(1)[0] not in str(file)
 
 
+def test_what_is_only_observed_counts_where_the_mail_is_held_for_another_reason(start: Start) -> None:
+    """Whoever releases it sees that reason, and not this one."""
+    gateway, _ = start(policies=ASK)
+    people = outsiders(15)
+    raw = made.mail(text=f"BSN {good_bsns(1)[0]}", head="Cc: " + ", ".join(people))
+    queue_id = post(gateway, "personal", people, raw).queue_id
+    gateway.until(lambda: gateway.op("queue.stats")["held"] == 1, 20.0, "it is not held")
+    found = until_times(gateway, 1)
+    assert found["kind"] == "leak"
+    assert gateway.op("incident.show", ref=found["ref"])["facts"]["messages"] == [queue_id]
+
+
 def test_leaks_can_be_left_alone(start: Start) -> None:
     gateway, hop = start(incidents={"watch_leaks": False})
     assert post(gateway, "personal", ["ann@dest.example"], made.mail(text=f"BSN {good_bsns(1)[0]}")).queue_id
