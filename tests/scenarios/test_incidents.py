@@ -52,7 +52,7 @@ def test_40_people_in_cc_under_a_policy_that_observes_are_an_incident(start: Sta
     for number in range(5):
         crowd(gateway, 40, f"again {number}")
     until_times(gateway, 6)
-    assert hop.until(lambda: len(hop.wait(0)) == 6)
+    assert hop.until(lambda: len(hop.wait(0)) >= 6)
     file = gateway.op("incident.export", ref=made["ref"])
     assert sorted(file["people"]) == sorted(outsiders(40)) and first in file["facts"]["messages"]
     assert (file["facts"]["stream"], file["facts"]["shown"]) == ("personal", 40)
@@ -68,7 +68,7 @@ def test_40_people_in_cc_under_a_policy_that_observes_are_an_incident(start: Sta
 def test_mail_that_is_mended_is_a_near_miss_and_no_incident(start: Start) -> None:
     gateway, hop = start()
     crowd(gateway, 40, "mended")
-    assert hop.until(lambda: len(hop.wait(0)) == 40)
+    assert hop.until(lambda: len([mail for mail in hop.wait(0) if "@party" in mail.rcpt[0]]) == 40), "beside the notice"
     gateway.settle()
     assert incidents(gateway) == []
     assert '"kind":"near_miss"' in (gateway.folder / "gateway.log").read_text().replace(" ", "")
