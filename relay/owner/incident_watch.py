@@ -100,7 +100,7 @@ def _read(desk: Desk, row: Args) -> tuple[New, dict[str, Any], list[str]]:
     new = New(
         kind,
         desk.now if kind == "export" else first,  # of an export we know once the audit was read
-        mark="\0".join((kind, facts["credential"], facts["purpose"], facts["reason"], facts["by"])),
+        mark="\n".join((kind, facts["credential"], facts["purpose"], facts["reason"], facts["by"])),
         at=first,
         last_at=max(first, row.time("last_at", first)),
         times=row.number("times", 1, most=1_000_000_000),
