@@ -166,9 +166,16 @@ def row_of(item: Item, kind: str, reason: str, now: float, *, shown: int = 0) ->
     }
 
 
-def released(item: Item, reason: str, now: float, *, shown: int) -> Row:
+def released(item: Item, reason: str, now: float) -> Row:
     """A held message that a person let go as it was written: its readers see each other."""
     seen = visible_addresses(item.parsed()) if item.raw else frozenset()
     people = set() if isinstance(seen, Unreadable) else set(seen)
     people.update(recipient.address for recipient in item.recipients)
+    shown = int(item.meta.get("held_detail", {}).get("addresses", 0))
     return {**row_of(item, "exposure", reason, now, shown=shown), "people": sorted(people)[:PEOPLE_AT_ONCE]}
+
+
+def let_go(answer: Row, row: Row) -> None:
+    """Such a message is released: log it, and put what `released` told into the answer; the supervisor takes it out of that."""
+    log.info(events.EXPOSURE, queue_id=answer["id"], kind="incident", reason=row["reason"], address_count=row["shown"])
+    answer["incident"] = row

@@ -20,7 +20,7 @@ from relay.mail.notice import REFUSE
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.serve.channel import OpRefused
-from relay.serve.exposures import released
+from relay.serve.exposures import let_go, released
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
 from relay.spool.hand import Busy, Hand, Unreadable
@@ -145,15 +145,13 @@ class QueueOps:
         """Shown as it was written, an exposure is an incident (CC-20)."""
         if way not in WAYS:
             raise OpRefused("usage", f"way must be one of {', '.join(WAYS)}")
-        was: list[tuple[str, int]] = []
-        shown_open: list[dict[str, Any]] = []
+        was: list[tuple[str, dict[str, Any] | None]] = []
 
         def change(item: Item) -> str:
             who.check(item)
             reason = item.held
-            was.append((reason, int(item.meta.get("held_detail", {}).get("addresses", 0))))
-            if way == AS_WRITTEN and reason in EXPOSED:
-                shown_open.append(released(item, reason, self._queue.clock.now(), shown=was[0][1]))
+            is_shown = way == AS_WRITTEN and reason in EXPOSED
+            was.append((reason, released(item, reason, self._queue.clock.now()) if is_shown else None))
             if way != AS_WRITTEN:
                 item.state["edits"] = [tuple(edit) for edit in _edits(way, item)]
             item.state.update(held="", released=reason)
@@ -161,12 +159,11 @@ class QueueOps:
 
         done = await self._change(number, "released", change, way=way, by=who.by, name=who.name)
         if done is not None:
-            reason, shown = was[0]
+            reason, incident = was[0]
             if reason:
                 _decided(done["id"], who.by, way, reason)
-            if shown_open:
-                log.info(events.EXPOSURE, queue_id=done["id"], kind="incident", reason=reason, address_count=shown)
-                done["incident"] = shown_open[0]  # for the owner: the supervisor takes it out
+            if incident is not None:
+                let_go(done, incident)
         return done
 
     async def _change(
