@@ -29,6 +29,9 @@ PEOPLE_AT_ONCE = 500
 MOST_PEOPLE = 10_000
 AGAIN_SECONDS = 5.0
 AWAY = DOWN_CODES - {"internal"}  # a bug is one the next time too
+EXPOSED = frozenset(
+    ("recipients.ask", "recipients.encrypted", "recipients.invitation")
+)  # held for these and released as they are, readers see each other's address
 Row = dict[str, Any]
 
 

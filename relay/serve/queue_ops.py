@@ -20,7 +20,7 @@ from relay.mail.notice import REFUSE
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.serve.channel import OpRefused
-from relay.serve.exposures import let_go, released
+from relay.serve.exposures import EXPOSED, let_go, released
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
 from relay.spool.hand import Busy, Hand, Unreadable
@@ -36,9 +36,6 @@ ENDED = {  # by whom, and the reason of it
     "sender": "queue.hold_withdrawn",
     "time": "queue.hold_expired",
 }
-EXPOSED = frozenset(
-    ("recipients.ask", "recipients.encrypted", "recipients.invitation")
-)  # released as they are, readers see each other's address
 SPLIT, HIDDEN, AS_WRITTEN = WAYS = ("split", "hidden", "as_written")
 Rows = list[dict[str, Any]]
 
