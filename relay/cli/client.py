@@ -92,8 +92,13 @@ class Link:
             answer = asyncio.run(queue_op(self._settings, op, args))
             if answer is not None and op in DECISIONS:
                 # It is done and in the delivery log; without a database to be had only this record is missing.
+                incident = answer.pop("incident", None)
                 with contextlib.suppress(OwnerError, StoreUnavailable):
                     self._here("hold.decided", record_of(op, args))
+                    if incident is not None:
+                        from relay.serve.incidents import clocks
+
+                        self._here("incident.seen", {"rows": [incident], **clocks(self._settings.incidents)})
             return answer
         if op in READ_ONLY and self._owner is None:
             with contextlib.closing(self._reader()) as reader:

@@ -1,4 +1,4 @@
-"""`zegel privacy`: what people may ask of a tenant about their own data."""
+"""`zegel privacy`: what people may ask of a tenant about their own data, and incidents with them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from typing import Annotated
 
 import typer
 
+from relay.cli import incidents
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import show_record
 from relay.cli.suppressions import Address
 from relay.cli.tenants import Name
 
-app = group("What people may ask about their own data (GDPR-5 to GDPR-10).")
+app = group(
+    "What people may ask about their own data (GDPR-5 to GDPR-10), and what to do when it went astray (GDPR-20)."
+)
+app.add_typer(incidents.app, name="incident")
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 

@@ -1,4 +1,4 @@
-"""Sealed tokens of the links in mail: opt-out, own data, confirmation, held mail (UNSUB-5, UNSUB-15, UNSUB-20, GDPR-5).
+"""Sealed tokens of the links in mail: opt-out, own data, confirmation, held mail, deletion (UNSUB-5, UNSUB-15, UNSUB-20, GDPR-5).
 
 Theory of operation. A token names its key and carries the tenant and the keyed hash of the person, which is
 itself the key of the suppression store, so that the link works when every campaign table is gone. Purpose and
@@ -43,6 +43,7 @@ class TokenKind(IntEnum):
     ASKED = 5
     PROVEN = 6
     MOVE = 7
+    DELETE = 8
 
 
 class Token(NamedTuple):
@@ -51,6 +52,7 @@ class Token(NamedTuple):
     `HELD` is for the sender of a held message: `purpose` is its queue id, `subscriber` since when it is held (CC-10).
     `ASKED` and `PROVEN` travel in the forms of own data, never in mail: `purpose` is the second until which they hold,
     `subscriber` the address that was typed (GDPR-5). `MOVE` is for a new address: `subscriber` is when it was asked for (GDPR-7).
+    `DELETE` is for who got what was not for him: `purpose` is the number of the request (GDPR-23).
     """
 
     kind: TokenKind

@@ -51,7 +51,7 @@ def standing_letter(
     body: str = texts[f"body_{tongue}"].format(
         lines=told, what=texts[f"{worst}_{tongue}"].strip(), link=link, **figures
     )
-    return _by_the_house(tenant.contact, texts[f"subject_{worst}_{tongue}"], body, host=host, now=now).raw
+    return by_the_house(tenant.contact, texts[f"subject_{worst}_{tongue}"], body, host=host, now=now).raw
 
 
 def confirmation(tenant: Tenant, purpose: str, recipient: str, link: str, *, language: str) -> Letter:
@@ -104,7 +104,7 @@ def suspension(about: Mapping[str, Any], host: str, now: float, *, hours: float)
     reason = texts[f"reason_{tongue}"].format(reason=about["reason"]) if about["reason"] else ""
     kept = f"{hours:g} {'uur' if tongue == 'nl' else 'hour' if hours == 1 else 'hours'}"
     body = texts[f"body_{tongue}"].format(what=what, reason=reason, hours=kept)
-    return _by_the_house(about["contact"], texts[f"subject_{tongue}"], body, host=host, now=now)
+    return by_the_house(about["contact"], texts[f"subject_{tongue}"], body, host=host, now=now)
 
 
 def sudden(tenant: Tenant, credential: str, host: str, now: float) -> Letter:
@@ -112,10 +112,11 @@ def sudden(tenant: Tenant, credential: str, host: str, now: float) -> Letter:
     tongue = "nl" if tenant.language == "nl" else "en"
     texts = _TEXTS["sudden"]
     body = texts[f"body_{tongue}"].format(name=credential)
-    return _by_the_house(tenant.contact, texts[f"subject_{tongue}"], body, host=host, now=now)
+    return by_the_house(tenant.contact, texts[f"subject_{tongue}"], body, host=host, now=now)
 
 
-def _by_the_house(recipient: str, subject: str, body: str, *, host: str, now: float) -> Letter:
+def by_the_house(recipient: str, subject: str, body: str, *, host: str, now: float) -> Letter:
+    """A letter of the gateway itself."""
     fields = [
         field("From", f"Zegel <postmaster@{host}>"),
         field("To", f"<{with_a_labels(recipient)}>"),

@@ -153,6 +153,14 @@ WEBHOOK_RECOVERED = _event("webhook.recovered", "A tenant's marketing tool takes
 WEBHOOK_ABANDONED = _event(
     "webhook.abandoned", "Events for a tenant's marketing tool were given up after three days. tenant, webhook, count."
 )
+INCIDENT_OPENED = _event(
+    "incident.opened",
+    "Data went where they should not: the clocks run (GDPR-20). tenant, incident: its number, kind, reason.",
+)
+INCIDENT_DROPPED = _event(
+    "incident.dropped",
+    "An exposure or leak could not be written down as an incident; open it by hand. tenant, kind, reason.",
+)
 
 # Bugs caught at an outer edge
 SESSION_CRASHED = _event("session.crashed", "A bug ended an SMTP command with 451. kind, place.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from relay.observe import webhook_metrics
+from relay.observe import incident_metrics, webhook_metrics
 from relay.observe.buckets import FAST, SIZES, SLOW, TINY
 from relay.observe.exposition import Base
 from relay.observe.exposition import merge as merge_snapshots
@@ -313,7 +313,7 @@ RECORDS_LOST = Counter(
     "zegel_records_lost_total",
     "Records beside the road of a message that could not be kept; the mail itself went on.",
     "Does `zegel trace` miss something, or /outbox, or the memory of threads?",
-    [Label("record", ("delivery_log", "outbox", "thread", "audit", "outcome"))],
+    [Label("record", ("delivery_log", "outbox", "thread", "audit", "outcome", "incident"))],
 )
 UPKEEP_FAILURES = Counter(
     "zegel_upkeep_failures_total",
@@ -380,9 +380,8 @@ CHILD_RESTARTS = Counter(
     "zegel_child_restarts_total", "Processes started again.", "Does a process die?", [Label("kind", ("worker", "web"))]
 )
 
-CATALOGUE: tuple[AnyMetric, ...] = tuple(
-    value for value in {**vars(webhook_metrics), **globals()}.values() if isinstance(value, Counter | Gauge | Histogram)
-)
+_ALL = {**vars(webhook_metrics), **vars(incident_metrics), **globals()}
+CATALOGUE: tuple[AnyMetric, ...] = tuple(value for value in _ALL.values() if isinstance(value, AnyMetric))
 
 
 def snapshot() -> Snapshot:

@@ -19,7 +19,7 @@ from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
 from relay.consent.token import Token, TokenKind, read
 from relay.mail.address import narrow
-from relay.owner import hook_events
+from relay.owner import hook_events, incidents
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -153,6 +153,7 @@ def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(list(keys))))
     for pending in (access_code, address_change):
         desk.connection.execute(pending.delete().where(pending.c.key.in_(person.hashes)))
+    incidents.forget_person(desk, person)
     erased = desk.ledger.erase(desk.connection, person.hashes, now=desk.now)
     known = person._replace(subscriber=hook_events.forget(desk, person) or person.subscriber)
     tell(desk, known, News("erased", ALL, "erasure", source))

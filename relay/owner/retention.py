@@ -1,4 +1,4 @@
-"""Delete what has had its time: evidence, bounces, requests, codes, audit (GDPR-11, GDPR-14)."""
+"""Delete what has had its time: evidence, bounces, requests, codes, incidents, audit (GDPR-11, GDPR-14)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
+from relay.owner.incidents import expire
 from relay.store.schema import (
     access_code,
     address_change,
@@ -21,6 +22,7 @@ from relay.store.schema import (
 )
 
 DAY = 86_400
+INCIDENT_DAYS = 1_830
 BATCH_ROWS = 500  # so that an opt-out never waits behind a clean-up
 
 
@@ -53,6 +55,7 @@ def run(desk: Desk, args: Args) -> Result:
         "audit": _delete(desk, audit, audit.c.at < audits),
         "webhooks": _delete(desk, webhook_event, webhook_event.c.at < desk.now - 28 * DAY),
         "tallies": _delete(desk, refusal_tally, refusal_tally.c.first_at < desk.now - 30 * DAY),
+        "incidents": expire(desk, desk.now - INCIDENT_DAYS * DAY, BATCH_ROWS),
         "digests": _delete(
             desk, tenant_told, sa.and_(tenant_told.c.kind == "digest", tenant_told.c.at < desk.now - 30 * DAY)
         ),

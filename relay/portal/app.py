@@ -14,6 +14,7 @@ from relay.portal import (
     api_held,
     api_lists,
     api_webhooks,
+    deleted,
     held_pages,
     machine,
     mydata,
@@ -33,7 +34,7 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     """The application for one node. It writes nothing itself: every change is an op of `gateway`."""
     site = Site(gateway, settings)
     app = FastAPI(title="Zegel", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    for part in (unsubscribe, mydata, optin, held_pages, why):
+    for part in (unsubscribe, mydata, optin, held_pages, deleted, why):
         app.include_router(part.routes(site))
     app.include_router(machine.routes(gateway, only_local=not settings.web.expose_machine_routes))
     if settings.delivery.mode == "capture" and gateway.outbox is not None:

@@ -1,4 +1,4 @@
-"""What goes on in the supervisor beside its children: measuring, alarms, digests, webhooks, the care of the database."""
+"""What goes on in the supervisor beside its children: measuring, alarms, digests, webhooks, incidents, the database."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from relay.observe.metrics import Snapshot
 from relay.serve.bell import Bell
 from relay.serve.digest import Call, Digests
 from relay.serve.hooks import Hooks
+from relay.serve.incidents import Incidents
 from relay.serve.ownership import Ownership
 from relay.serve.suspensions import Suspensions
 from relay.serve.vitals import Vitals
@@ -33,6 +34,7 @@ class Companions:
         self._vitals = Vitals(settings, ownership)
         self._digests = Digests(settings, ownership.call, workers, submit)
         self._hooks = Hooks(settings, ownership.call, lambda: ownership.keyring)
+        self._incidents = Incidents(settings, ownership.call, submit)
         self._bell: Callable[[Settings], Bell] = partial(Bell, numbers=numbers, submit=submit)
         storage, generation = settings.storage, Generation.open(settings.server.data_dir)
         shared = SharedSuspensions(wire_of(storage)) if storage.redis is not None else None
@@ -41,7 +43,7 @@ class Companions:
 
     def start(self, later: Callable[[Any], asyncio.Task[Any]], stopping: asyncio.Event) -> None:
         """`later` makes a task that is looked after."""
-        for each in (self._vitals, self._digests, self._suspensions, self._hooks, self._ownership):
+        for each in (self._vitals, self._digests, self._suspensions, self._hooks, self._incidents, self._ownership):
             later(each.watch(stopping))
         later(self._ownership.upkeep(stopping))
         self._later, self._stopping = later, stopping
@@ -50,7 +52,7 @@ class Companions:
     def take_in(self, settings: Settings) -> None:
         """These hold from now on."""
         was, self._settings = self._settings, settings
-        for each in (self._vitals, self._digests, self._suspensions, self._hooks):
+        for each in (self._vitals, self._digests, self._suspensions, self._hooks, self._incidents):
             each.settings = settings
         self._ownership.take_in(settings)
         if (was.alarms, was.server.hostname) != (settings.alarms, settings.server.hostname):

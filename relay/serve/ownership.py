@@ -29,6 +29,7 @@ from relay.owner.evidence import gather_evidence
 from relay.owner.holds import record_of
 from relay.serve.boot import HISTORY
 from relay.serve.channel import OpRefused, OpUnavailable
+from relay.serve.incidents import clocks, tell_opened
 from relay.settings.model import Settings
 from relay.smtp.desk import place_of
 from relay.store import StoreUnavailable
@@ -48,7 +49,14 @@ GONE = "the shared database was deleted or replaced: put it back under its name,
 UNREADABLE = "the shared database cannot be read: look at it and at its disk with `zegel doctor`, then do it again"
 LEAVING = frozenset(("optout", "consent.withdraw", "suppression.add", "consent.erase", "mydata.change", "mydata.erase"))
 IN_CHUNKS = frozenset(
-    ("consent.export", "consent.import_rows", "consent.records", "outcome.tell", "suppression.bounced")
+    (
+        "consent.export",
+        "consent.import_rows",
+        "consent.records",
+        "incident.seen",
+        "outcome.tell",
+        "suppression.bounced",
+    )
 )
 
 Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]", str]  # operation, arguments, its answer, who asks
@@ -190,10 +198,16 @@ class Ownership:
             raise OpUnavailable("store", UNREADABLE) from None
         return await self._queue(op, args)
 
-    async def audit_decision(self, op: str, args: dict[str, Any]) -> None:
-        """Who decided what about a queued message (GDPR-2). It is done and in the delivery log; only this record can be lost."""
+    async def audit_decision(self, op: str, args: dict[str, Any], incident: dict[str, Any] | None) -> None:
+        """Who decided what about a queued message (GDPR-2), and the `incident` that came of it (CC-20).
+
+        It is done and in the delivery log; only these records can be lost.
+        """
         try:
             await self._queue("hold.decided", record_of(op, args))
+            if incident is not None:
+                rows = {"rows": [incident], **clocks(self._settings.incidents)}
+                tell_opened(await self._queue("incident.seen", rows))
         except (OpRefused, OpUnavailable) as error:
             metrics.RECORDS_LOST.inc(("audit",))
             log.error(events.STORE_FAILED, kind=type(error).__name__)

@@ -20,6 +20,7 @@ from relay.mail.notice import REFUSE
 from relay.observe import events, metrics
 from relay.observe.log import log
 from relay.serve.channel import OpRefused
+from relay.serve.exposures import EXPOSED, let_go, released
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
 from relay.spool.hand import Busy, Hand, Unreadable
@@ -35,9 +36,6 @@ ENDED = {  # by whom, and the reason of it
     "sender": "queue.hold_withdrawn",
     "time": "queue.hold_expired",
 }
-EXPOSED = frozenset(
-    ("recipients.ask", "recipients.encrypted", "recipients.invitation")
-)  # released as they are, readers see each other's address
 SPLIT, HIDDEN, AS_WRITTEN = WAYS = ("split", "hidden", "as_written")
 Rows = list[dict[str, Any]]
 
@@ -144,12 +142,13 @@ class QueueOps:
         """Shown as it was written, an exposure is an incident (CC-20)."""
         if way not in WAYS:
             raise OpRefused("usage", f"way must be one of {', '.join(WAYS)}")
-        was: list[tuple[str, int]] = []
+        was: list[tuple[str, dict[str, Any] | None]] = []
 
         def change(item: Item) -> str:
             who.check(item)
             reason = item.held
-            was.append((reason, int(item.meta.get("held_detail", {}).get("addresses", 0))))
+            is_shown = way == AS_WRITTEN and reason in EXPOSED
+            was.append((reason, released(item, reason, self._queue.clock.now()) if is_shown else None))
             if way != AS_WRITTEN:
                 item.state["edits"] = [tuple(edit) for edit in _edits(way, item)]
             item.state.update(held="", released=reason)
@@ -157,11 +156,11 @@ class QueueOps:
 
         done = await self._change(number, "released", change, way=way, by=who.by, name=who.name)
         if done is not None:
-            reason, shown = was[0]
+            reason, incident = was[0]
             if reason:
                 _decided(done["id"], who.by, way, reason)
-            if way == AS_WRITTEN and reason in EXPOSED:
-                log.info(events.EXPOSURE, queue_id=done["id"], kind="incident", reason=reason, address_count=shown)
+            if incident is not None:
+                let_go(done, incident)
         return done
 
     async def _change(

@@ -286,7 +286,7 @@ class Supervisor:
         if op.startswith(("queue.", "held.")):
             answer = await self._ask_workers(op, args)
             if answer is not None and op in DECISIONS:
-                await self._ownership.audit_decision(op, args)
+                await self._ownership.audit_decision(op, args, answer.pop("incident", None))
             return answer
         return await self._ownership.call(op, args)
 

@@ -34,6 +34,7 @@ from relay.observe.scarcity import scarcity
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Action, Note
 from relay.serve.channel import Channel, OpRefused
+from relay.serve.exposures import Exposures
 from relay.serve.held_ops import hold_seconds, offers
 from relay.serve.outcomes import Outcomes
 from relay.serve.queue_ops import held_since
@@ -79,6 +80,7 @@ class Watch:
         self._outbox = Outbox(settings.server.data_dir / "outbox.db", keyring) if capture else None
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusals = Refusals(settings, owner, clock, self.submit)
+        self._exposures = Exposures(settings, owner.call, clock, self._later)
 
     # -- intake's answers -------------------------------------------------------------------------------------------
 
@@ -103,6 +105,7 @@ class Watch:
         if ruling.mail.bulk and ruling.mail.stream == "personal" and len(ruling.recipients) < FEW:
             metrics.SIGNS.inc(("bulk",))
             self._later(self._noticed(ruling.mail.account, "classification.bulk"))
+        self._exposures.leaked(item, ruling)
         if notes or ruling.mail.confirm or ruling.mail.stream != "marketing":
             self._later(self._after(item, ruling, notes))
 
@@ -171,6 +174,8 @@ class Watch:
             log.info(
                 events.EXPOSURE, queue_id=item.queue_id, kind=note.kind, reason=note.reason, address_count=note.number
             )
+            if note.kind == "incident":
+                self._exposures.exposed(item, note, mail)
             return
         sender = item.meta["from"]
         if not sender or (mail.message is not None and is_automatic(mail.message)):
@@ -363,6 +368,7 @@ class Watch:
 
     async def drain(self) -> None:
         """Returns when nothing is being written."""
+        self._exposures.close()
         await self._refusals.flush()
         while self._tasks:
             await asyncio.wait(list(self._tasks), timeout=1.0)

@@ -37,7 +37,24 @@ def clashes(settings: Settings) -> list[Clash]:
         *_smarthost_login(settings),
         *_limits(settings),
         *_alarms(settings),
+        *_incidents(settings),
     ]
+
+
+def _incidents(settings: Settings) -> Iterator[Clash]:
+    own = settings.incidents
+    clocks = {
+        "tenant": (*own.tenant_alarm_hours, own.tenant_hours),
+        "authority": (*own.authority_alarm_hours, own.authority_hours),
+    }
+    for reader, (first, second, deadline) in clocks.items():
+        if not first < second < deadline:
+            remedy = f"Write two hours, the second later, both before {reader}_hours"
+            yield Clash(
+                f"incidents.{reader}_alarm_hours", "an alarm would come after the deadline, or out of turn", remedy
+            )
+    if own.office_from_hour >= own.office_until_hour:
+        yield Clash("incidents.office_until_hour", "the office would close before it opens", "Write a later hour (UTC)")
 
 
 def _folders(settings: Settings) -> Iterator[Clash]:

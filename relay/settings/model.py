@@ -24,6 +24,7 @@ from relay.settings.endpoint import (
     parse_ip,
     parse_smarthost,
 )
+from relay.settings.incidents import Incidents
 from relay.settings.reputation import Reputation
 from relay.settings.section import FilePath, Seconds, Section, refuse
 from relay.settings.storage import Storage
@@ -371,6 +372,7 @@ class Settings(Section):
     reputation: Reputation = Reputation()
     alarms: Alarms = Alarms()
     webhooks: Webhooks = Webhooks()
+    incidents: Incidents = Incidents()
     # Raw: relay.policy.catalogue knows the policies and checks their tables.
     policies: dict[str, dict[str, Any]] = {}
 

@@ -2,7 +2,7 @@
 
 Times are seconds since the epoch, UTC (0.0: never). Documents are JSON text. Keyed hashes are 16 octets. Which
 column holds what, why and for how long is in `datamap.toml`, and a test holds the two together (GDPR-1). The rest is in
-relay.store.requests, and known here too.
+relay.store.requests and relay.store.incident_tables, and known here too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
 
 from relay.store.columns import ID, flag, metadata, of_tenant, row_id, text, time
+from relay.store.incident_tables import deletion_request, incident, incident_entry, incident_person
 from relay.store.requests import (
     access_code,
     address_change,
@@ -28,8 +29,12 @@ __all__ = [
     "address_change",
     "api_key",
     "audit",
+    "deletion_request",
     "idempotency",
     "import_place",
+    "incident",
+    "incident_entry",
+    "incident_person",
     "metadata",
     "refusal_tally",
     "tenant_told",

@@ -28,6 +28,7 @@ MAY_BE_EMPTY = {
     "zegel_webhook_oldest_seconds": WEBHOOKS,
     "zegel_webhook_waiting_events": WEBHOOKS,
     "zegel_webhook_dead_events": WEBHOOKS,
+    "zegel_incidents_open{": "there is one series for each tenant with an incident",
     "zegel_limits_seconds": "of gateways that share their limits in Redis",
     "zegel_leaks_total": "counted when a letter holds what should not leave (DLP)",
     "zegel_bounce_ratio": REPUTATION,
