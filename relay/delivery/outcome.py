@@ -76,12 +76,13 @@ class Deferred(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """Never try again. `code` 0: decided here, `reply` says why."""
+    """Never try again. `code` 0: decided here, `reply` says why. `of_sender`: said of MAIL, so it tells nothing of a recipient."""
 
     status: str
     reply: str
     host: str
     code: int = 0
+    of_sender: bool = False
 
 
 Outcome = Delivered | Deferred | Failed
@@ -106,7 +107,7 @@ def judge(reply: Reply, host: str, stage: Stage, *, dsn: bool = False) -> Outcom
         return Deferred(_temporary(status), text, host, code, Scope.EXCESS)
     if code < 500:
         return Deferred(status, text, host, code, Scope.RECIPIENT if stage is Stage.RCPT else Scope.MESSAGE)
-    return Failed(status, text, host, code)
+    return Failed(status, text, host, code, stage is Stage.MAIL)
 
 
 def ends_session(reply: Reply) -> bool:

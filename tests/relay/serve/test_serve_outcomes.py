@@ -14,7 +14,8 @@ from relay.counters.embedded import EmbeddedCounters
 from relay.counters.remote_windows import SharedWindows
 from relay.counters.ring import tally
 from relay.counters.windows import Windows
-from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome
+from relay.delivery.outcome import Deferred, Delivered, Failed, Outcome, Stage, judge
+from relay.delivery.replies import ReplyReader
 from relay.mail.envelope import Tenant
 from relay.reputation.book import Book, place_of
 from relay.reputation.judge import Bounds
@@ -77,6 +78,20 @@ def test_what_has_ended_is_counted_for_everybody_whose_mail_it_was(tmp_path: Pat
         for scope, subject in places:
             assert await world.counted(scope, subject) == (3, 1, 1), scope
         assert world.of("suppression.bounced") == [{"rows": [{"tenant": "shop", "address": "p1@list.example"}]}]
+
+    asyncio.run(play())
+
+
+def test_what_a_host_says_of_the_sender_suppresses_no_recipient(tmp_path: Path) -> None:
+    """`550 5.1.0 Sender mailbox does not exist` at MAIL: no recipient was named yet (FB-3, REP-3)."""
+
+    async def play() -> None:
+        world = World(EmbeddedCounters(tmp_path).windows)
+        (reply,) = ReplyReader().feed(b"550 5.1.1 User unknown\r\n")
+        world.saw(*(judge(reply, "mx.example", stage) for stage in (Stage.MAIL, Stage.MAIL, Stage.RCPT)))
+        await world.outcomes.flush()
+        assert await world.counted() == (3, 1, 2)
+        assert world.of("suppression.bounced") == [{"rows": [{"tenant": "shop", "address": "p2@list.example"}]}]
 
     asyncio.run(play())
 
