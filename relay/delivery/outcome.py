@@ -76,7 +76,7 @@ class Deferred(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """Never try again. `code` 0: decided here, `reply` says why. `of_sender`: said of MAIL, so it tells nothing of a recipient."""
+    """Never try again. `code` 0: decided here, `reply` says why. `of_sender`: said of MAIL, so nothing of a recipient."""
 
     status: str
     reply: str
