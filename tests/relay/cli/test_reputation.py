@@ -50,7 +50,8 @@ def test_who_is_paused_is_shown_and_released(shop: Zegel, tmp_path: Path) -> Non
     text = shop("reputation", "show", "shop", "--stream", "marketing").out
     assert "paused" in text and "10.0%" in text and "personal" not in text
     one = shop.ask("reputation", "release", "shop", "--domain", "shop.example")
-    assert one == {"tenant": "shop", "scope": "domain", "subject": "shop.example", "released": 1}
+    left = {"leave_at_once": 0, "leave_in_turn": 0}
+    assert one == {"tenant": "shop", "scope": "domain", "subject": "shop.example", "released": 1, **left}
     assert shop.ask("reputation", "release", "shop")["released"] == 3
     assert {row["level"] for row in shop.ask("reputation", "show", "shop")} == {"good"}
     assert audited(tmp_path)[-2:] == ["reputation.release"] * 2

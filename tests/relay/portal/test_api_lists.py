@@ -54,7 +54,7 @@ async def test_a_cursor_is_of_its_own_list_and_tenant(
 ) -> None:
     cursor = (await owned_web.get(f"{CONSENTS}&limit=2", headers=filled)).json()["next"]
     other = bearer(owned.api_keys["other"])
-    flipped = ("A" if cursor[-1] != "A" else "B").join((cursor[:-2], cursor[-1]))
+    flipped = ("A" if cursor[-2] != "A" else "B").join((cursor[:-2], cursor[-1]))
     for path, headers, given in (
         (CONSENTS, other, cursor),
         (STOPS, filled, cursor),
