@@ -29,6 +29,7 @@ from relay.policy.verdict import Action, Note, Stage
 from relay.scan import tell
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.item import Item, encode_id
+from relay.spool.segment import LARGE_BYTES
 from relay.trace import Trace, parked_by
 
 NOBODY: frozenset[str] = frozenset()
@@ -159,9 +160,13 @@ class Intake:
         item = make_item(number, ruling, self.house)
         item.generation = generation
         try:
-            for report in self.watcher.reports(item, ruling) if ruling.dropped else ():
-                await self._committed(report)  # first: a 250 promises it too (PIPE-1)
-            await self._committed(item)
+            # A 250 promises the reports too (PIPE-1), and no report leaves without its mail: each try would send it again.
+            reports = self.watcher.reports(item, ruling) if ruling.dropped else []
+            if reports and message.size > LARGE_BYTES:  # the body goes apart, and may find no room where a report does
+                await self._committed(item)
+                await self._committed(*reports)
+            else:
+                await self._committed(item, *reports)
         except TimeoutError:
             log.error(events.QUEUE_FAILED, queue_id=item.queue_id)
             return reply_line("session.too_slow", (), language, self.house.public_url)
@@ -187,23 +192,30 @@ class Intake:
             allowance = await self._measured(ruling.mail, allowance)
         return self.admit(ruling, allowance) if ruling.passes else ruling
 
-    async def _committed(self, item: Item) -> None:
-        """Who gives up waiting takes the message back: a cancelled commit is not sent (PIPE-6). Raises TimeoutError.
+    async def _committed(self, *items: Item) -> None:
+        """Durable, all in one transaction where there is one. Raises SpoolUnavailable or TimeoutError, and then none is sent.
 
-        By hand, since asyncio.timeout costs as much as a policy.
+        Who gives up waiting takes the message back: a cancelled commit is not sent (PIPE-6). By hand, since asyncio.timeout costs
+        as much as a policy.
         """
-        commit = self.queue.commit(item)
+        commits = [self.queue.commit(item) for item in items]
         is_late = False
 
         def give_up() -> None:
             nonlocal is_late
-            is_late = commit.cancel()
+            is_late = True
+            for commit in commits:
+                commit.cancel()
 
         timer = asyncio.get_running_loop().call_later(self.house.reply_seconds, give_up)
         try:
-            await commit
-        except asyncio.CancelledError:
-            if is_late:
+            for commit in commits:
+                await commit
+        except BaseException as error:
+            for commit in commits:
+                if not commit.cancel() and not commit.cancelled():
+                    commit.exception()  # it is told by the first one
+            if is_late and isinstance(error, asyncio.CancelledError):
                 raise TimeoutError from None
             raise
         finally:

@@ -45,6 +45,22 @@ _OWED = re.compile(
     r"[€$£]\s?[\d.,]{1,12}-?[\s*]{1,3}(?:\w{1,12}\s){0,3}?(?:te\s(?:betalen|voldoen|ontvangen)|open\b|openstaan|verschuldigd|betaald"
     r"|to\s(?:pay|be\spaid)|due\b|outstanding|owed\b|paid\b|zu\s(?:zahlen|bezahlen)|offen\b|fällig)"
 )
+# What stands before an amount that somebody has, used or pays already: "Kosten tot nu € 3,40", "uw saldo: nog maar € 2,50 op uw
+# kaart", "u betaalt nu € 650,00 per maand". An offer names what is sold there instead.
+_HAD = re.compile(
+    r"\b(?:tot\snu|(?<!nu\s)nog|saldo|tegoed|huur|premie|termijnbedrag|totaal|betaalt|balance|credit|rent|premium|total|you\spay"
+    r"|guthaben|miete|beitrag)\b[^.!?\n<]{0,40}$"
+)
+_LEFT = re.compile(
+    r"[€$£]\s?[\d.,]{1,12}-?\s(?:left|remaining|per\s(?:maand|jaar|month|year|monat)|op\suw\s(?:chip)?kaart|übrig)\b"
+)
+# A discount that was given and is told of afterwards: "Op uw bestelling is 10% korting toegepast", "You saved 20% off".
+_GIVEN_AFTER = re.compile(
+    r"[^.!?\n<]{0,30}\b(?:toegepast|verrekend|afgetrokken|applied|deducted|abgezogen|angerechnet)\b"
+)
+_GIVEN_BEFORE = re.compile(
+    r"\b(?:u\sgebruikte|je\sgebruikte|gebruikte|toegepaste|you\s(?:saved|used|have\ssaved)|applied|bespaarde)\b[^.!?\n<]{0,20}$"
+)
 # The discount of a bill for who pays early: "Betalingskorting 2% bij betaling binnen 8 dagen". More is an offer.
 _PAID_EARLY = re.compile(
     r"betalingskorting|contantkorting|(?:bij|indien|mits|wanneer|als)\s(?:\w{1,12}\s){0,3}?(?:betaling|betaald|betaalt)\sbinnen"
@@ -200,17 +216,33 @@ def _has_price(lower: str) -> bool:
     percents = (place for sign in _PERCENT for place in _places(lower, sign))
     offs = (found for place in percents for found in _PERCENT_OFF.finditer(lower, max(0, place - 60), place + 60))
     found = {off.end(): off.start() for off in offs}  # most are near to more than one sign
-    if any(not _is_booked(lower, e) and not _is_paid_early(lower, s, e) for e, s in islice(found.items(), MAX_AMOUNTS)):
+    offers = (pair for pair in islice(found.items(), MAX_AMOUNTS) if not _is_given(lower, pair[1], pair[0]))
+    if any(not _is_booked(lower, end) and not _is_paid_early(lower, start, end) for end, start in offers):
         return True
     amounts = [place for sign in "€$£" for place in _places(lower, sign)]
     wanted = (place for place in amounts if _ONLY.search(lower[max(0, place - 20) : place]))
-    return any(not _OWED.match(lower, place, place + 80) for place in wanted)
+    return any(not _is_had(lower, place) for place in wanted)
+
+
+def _is_had(lower: str, place: int) -> bool:
+    """Whether the amount there is one that somebody owes, has, used or pays already."""
+    if _OWED.match(lower, place, place + 80) or _LEFT.match(lower, place, place + 40):
+        return True
+    return _HAD.search(lower[max(0, place - 60) : place]) is not None
+
+
+def _is_given(lower: str, start: int, end: int) -> bool:
+    """Whether the discount that stands there was given, and is told of."""
+    if _GIVEN_AFTER.match(lower, end, end + 60):
+        return True
+    return _GIVEN_BEFORE.search(lower[max(0, start - 40) : start]) is not None
 
 
 def _has_code(lower: str, lines: str = "") -> bool:
     """A code to buy with; `lines` is the same text with its line ends, where `lower` has none."""
-    ends = (place + len(word) for word in _DISCOUNT_WORDS for place in _places(lower, word))
-    return any(not _is_booked(lines or lower, end, _BOOKED_CODE) for end in islice(ends, MAX_AMOUNTS))
+    ends = ((place, place + len(word)) for word in _DISCOUNT_WORDS for place in _places(lower, word))
+    offers = (end for start, end in islice(ends, MAX_AMOUNTS) if not _is_given(lower, start, end))
+    return any(not _is_booked(lines or lower, end, _BOOKED_CODE) for end in offers)
 
 
 def _is_paid_early(lower: str, start: int, end: int) -> bool:

@@ -33,6 +33,12 @@ class Broken:
     def __init__(self, world: World) -> None:
         self._queue = world.queue
         self.fails = False
+        self.failing: set[int] = set()  # these only, and all others wait
+        self.waiting: dict[int, asyncio.Future[None]] = {}
+
+    @property
+    def cancelled(self) -> list[int]:
+        return [number for number, future in self.waiting.items() if future.cancelled()]
 
     def next_id(self) -> int:
         return self._queue.next_id()
@@ -41,9 +47,12 @@ class Broken:
         return None
 
     def commit(self, item: Item) -> asyncio.Future[None]:
-        if not self.fails:
+        if not self.fails and not self.failing:
             return self._queue.commit(item)
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.failing and item.id not in self.failing:
+            self.waiting[item.id] = future
+            return future
         future.set_exception(SpoolUnavailable("no room"))
         return future
 
@@ -123,3 +132,14 @@ async def test_a_confirmation_that_our_disk_stopped_may_be_sent_again(world: Wor
     broken(world).fails = False
     replies = [await send(world, "news", "new@example.net", CONFIRM, head) for _ in range(3)]
     assert replies[:2] == ["250 2.0.0"] * 2 and replies[2].startswith("5"), replies
+
+
+async def test_no_report_of_a_mail_that_was_not_taken_leaves(world: World) -> None:
+    """PIPE-1: who was dropped is reported with the mail. The report went first, and each try of a failing mail sent it again."""
+    queue = broken(world)
+    meta = {"tenant_id": 1, "stream": "personal", "class": "personal", "rcpt": []}
+    mail, report = (Item(queue.next_id(), dict(meta), b"", due=0.0) for _ in range(2))
+    queue.failing = {mail.id}
+    with pytest.raises(SpoolUnavailable):
+        await world.intake._committed(mail, report)
+    assert queue.cancelled == [report.id]
