@@ -331,6 +331,8 @@ class Client:
     def _answer(self, transaction: _Transaction, reply: Reply, stage: Stage) -> None:
         """`reply` is the outcome of every recipient that still waits."""
         outcome = judge(reply, self.host, stage, dsn=self.features.dsn)
+        if isinstance(outcome, Failed) and transaction.outcomes.count(None) > 1:
+            outcome = outcome._replace(of_nobody=True)  # whom of them it means, nobody knows
         transaction.outcomes = [outcome if known is None else known for known in transaction.outcomes]
 
     def _abandon(self, transaction: _Transaction) -> None:

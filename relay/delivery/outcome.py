@@ -76,13 +76,13 @@ class Deferred(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """Never try again. `code` 0: decided here, `reply` says why. `of_sender`: said of MAIL, so nothing of a recipient."""
+    """Never try again. `code` 0: decided here, `reply` says why. `of_nobody`: said of none of the recipients."""
 
     status: str
     reply: str
     host: str
     code: int = 0
-    of_sender: bool = False
+    of_nobody: bool = False  # of MAIL, or of a message to several
 
 
 Outcome = Delivered | Deferred | Failed

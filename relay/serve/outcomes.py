@@ -72,7 +72,7 @@ class Outcomes:
                 if gave_up and outcome.code:
                     codes.append(REFUSED)
             elif outcome.code:
-                kind = REFUSED if outcome.of_sender else kind_of(outcome.status, outcome.reply, outcome.code)
+                kind = REFUSED if outcome.of_nobody else kind_of(outcome.status, outcome.reply, outcome.code)
                 codes.append(kind)
                 if kind == UNKNOWN and meta["stream"] != Stream.PERSONAL and len(self._dead) < MOST_WAITING:
                     self._dead.append({"tenant": meta["tenant"], "address": meta["rcpt"][index][0]})

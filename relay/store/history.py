@@ -168,9 +168,9 @@ def _rows(db: sqlite3.Connection, statement: str, *values: object) -> list[tuple
     try:
         return db.execute(statement, values).fetchall()
     except sqlite3.OperationalError:
-        if db.execute("SELECT count(*) FROM sqlite_master WHERE name='who'").fetchone()[0]:
-            raise
-        return []
+        if not db.execute("SELECT count(*) FROM sqlite_master WHERE name='who'").fetchone()[0]:
+            return []
+        return db.execute(statement, values).fetchall()  # they were made meanwhile; if not, it is said again
 
 
 def _day(moment: float) -> str:

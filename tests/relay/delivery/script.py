@@ -11,7 +11,7 @@ C: {content 1}                    dot-stuffed content with final dot: job 1's by
 C: {nothing}                      the client waits for us        C: {eof}  it has closed the connection
 S: {half 25} | {drip} (an octet each 10 ms) | {close} | {reset} | {tls} | {much} | {hang} | {stall}
 then   job 1 delivered 2.0.0      all recipients; or `job 1 bob@dest.example failed 5.1.1`
-then   job 2 deferred 4.4.2 host  with its scope, and `doubt` where there is doubt
+then   job 2 deferred 4.4.2 host  with its scope, and `doubt` where there is doubt; `of-nobody` of a failure that names none
 then   job 3 waits                never taken
 then   host waiting auth          state and stage of the first host
 """

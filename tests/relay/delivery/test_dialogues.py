@@ -100,6 +100,8 @@ def check_job(letter: Letter, words: list[str], waiting: list[Letter]) -> None:
         seen = [KINDS[type(outcome)], outcome.status]
         if isinstance(outcome, Deferred):
             seen += [str(outcome.scope)] + (["doubt"] if outcome.doubt else [])
+        elif isinstance(outcome, Failed) and outcome.of_nobody:
+            seen.append("of-nobody")
         assert seen == words, outcome
 
 
