@@ -69,9 +69,7 @@ def write(table: Table, place: int, limit: Limit, cost: int, now: float) -> None
     _, last, began = VALUES.unpack_from(table.raw, place + KEY_BYTES)
     spell = spell_of(now, last)
     first, cells = place // 4 + FIRST_CELL, table.cells
-    if (
-        began and spell == last
-    ):  # as nearly always: nothing is to be cleared, and nothing ends sooner for not being renewed
+    if began and spell == last:  # as nearly always: nothing is to be cleared, and no slot ends sooner for it
         _count(cells, first, spell, cost, is_campaign=limit.name == CAMPAIGN, last_day=last // DAY_SPELLS)
         return
     day, last_day = spell // DAY_SPELLS, last // DAY_SPELLS
