@@ -4,12 +4,11 @@ The stream of the login fixes the class; what the mail shows can only make it st
 charity or an ideal is advertising (CLASS-2), a digest that sells subscriptions too (CLASS-3), and so is a service mail
 with an offer or a survey in it (CLASS-4). Pure service mail stays what it is (CLASS-5), and so does a letter from one
 person to a few (CLASS-6). Marks of a newsletter count points (CLASS-8); 20 recipients, or 20 nearly equal mails in a
-day, are bulk (CLASS-9), and fewer points then make service mail commercial; but not what service mail bears too: the footer
-of a shop's template, Precedence in automatic mail. On a personal stream the text counts only in bulk mail: forwarding a
-newsletter is no campaign.
-A service mail to a crowd waits for a person (CLASS-10). The sender may state a stricter class (CLASS-11), and may call a
-mail a confirmation, which the consent policy then allows only after a request (CLASS-7). A list that the mail names must
-exist and must be the one that the login is for (CONSENT-4).
+day, are bulk (CLASS-9), and fewer points then make service mail commercial: two of an offer or a campaign, or one less of
+all marks. One that a tool adds to all it sends makes none: tickets of a helpdesk have a way out and Precedence too. On a
+personal stream the text counts only in bulk mail: forwarding a newsletter is no campaign. A service mail to a crowd waits
+for a person (CLASS-10). The sender may state a stricter class (CLASS-11), and may call a mail a confirmation, which consent
+then allows only after a request (CLASS-7). A list that the mail names must exist and be the login's own (CONSENT-4).
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,19 +27,19 @@ STAGE = Stage.SHAPE
 NEEDS = (Fact.FINGERPRINT,)
 STAND_IN = {Fact.FINGERPRINT: 0}
 _STRICTNESS = (MailClass.PERSONAL, MailClass.TRANSACTIONAL, MailClass.COMMERCIAL)
-_PROMOTION = frozenset(("price", "survey"))
-_OF_TEMPLATES = frozenset(("opt_out_word",))
-_OF_SERVICE = _OF_TEMPLATES | {"precedence"}  # as ticket systems write it
+_PROMOTION = frozenset(("offer", "survey"))
+_OF_CAMPAIGNS = frozenset(("campaign_header", "precedence"))
+_OF_OFFERS = _OF_CAMPAIGNS | {"price", "shop_links"}
 _PROMOTION_CHOICES = ("commercial", "hold", "ignore")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    commercial_points: int = option(5, "Points that make a mail commercial (CLASS-8).", minimum=1)
+    commercial_points: int = option(5, "Points that make a mail commercial (CLASS-8).", minimum=2)
     bulk_commercial_points: int = option(
         2,
-        "Points that make transactional bulk mail commercial (CLASS-9). An opt-out word counts none here, nor does Precedence in "
-        "automatic mail (Auto-Submitted): orders and tickets have them too (CLASS-5).",
+        "Points of offers, campaign fields and Precedence that make transactional bulk mail commercial (CLASS-9); of all marks "
+        "together it takes one fewer than commercial_points: one that a tool adds is in orders and tickets too (CLASS-5).",
         minimum=1,
     )
     bulk_count: int = option(20, "Recipients, or nearly equal mails in 24 hours, that are bulk (CLASS-9).", minimum=2)
@@ -54,7 +53,7 @@ class Settings:
     feedback_id: int = option(2, "Points for a Feedback-ID field.")
     marketing_mailer: int = option(2, "Points for the X-Mailer of a mailing tool.")
     opt_out_word: int = option(2, "Points for an opt-out word at a link.")
-    price: int = option(2, "Points for a discount or an advertised price.")
+    price: int = option(2, "Points for a discount or an advertised price, whether or not it asks to buy.")
     shop_links: int = option(1, "Points for more than three links into a shop.")
 
 
@@ -106,15 +105,16 @@ def _weigh(mail: Submission, message: Message, bulk: bool, settings: Settings) -
     if _points(signals, settings) >= settings.commercial_points:
         return MailClass.COMMERCIAL, "classification.points", named
     if base is MailClass.TRANSACTIONAL:
-        own = _OF_SERVICE if is_automatic(message) else _OF_TEMPLATES
-        if bulk and _points(signals - own, settings) >= settings.bulk_commercial_points:
+        own = signals - {"precedence"} if is_automatic(message) and "marketing_mailer" not in signals else signals
+        offered = _points(own & (_OF_OFFERS if "offer" in own else _OF_CAMPAIGNS), settings)
+        many = _points(own, settings) >= settings.commercial_points - 1 or offered >= settings.bulk_commercial_points
+        if bulk and many:
             return MailClass.COMMERCIAL, "classification.bulk_points", named
-        if signals & _PROMOTION and settings.promotion == "hold":
-            return base, "classification.promotion_held", named
-        if signals & _PROMOTION and settings.promotion == "commercial":
-            return MailClass.COMMERCIAL, "classification.promotion", named
+        if signals & _PROMOTION and settings.promotion != "ignore":
+            reason = f"classification.promotion{'_held' if settings.promotion == 'hold' else ''}"
+            return base if settings.promotion == "hold" else MailClass.COMMERCIAL, reason, named
     return base, "", ""
 
 
 def _points(signals: Iterable[str], settings: Settings) -> int:
-    return sum(getattr(settings, signal) for signal in signals if signal != "survey")
+    return sum(getattr(settings, signal) for signal in signals if signal not in _PROMOTION)

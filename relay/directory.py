@@ -22,6 +22,7 @@ from sqlalchemy.engine import Engine, Row
 from relay.keyring import Keyring
 from relay.mail.apikey import ApiKey
 from relay.mail.envelope import NO_OWN_LIMITS, Account, Credential, Domain, OwnLimits, Purpose, Stream, Tenant
+from relay.mail.face import NO_FACE, Face
 from relay.store import Generation, StoreUnavailable, open_reader, schema
 
 MAX_SECRET_CHARS = 256
@@ -53,6 +54,11 @@ def secret_digest(keyring: Keyring, name: str, secret: str, *, key_id: int) -> b
     return keyring.digest(f"{name}\0{secret}".encode(), key_id)
 
 
+def start_key(keyring: Keyring, tenant_id: int) -> str:
+    """Public key of a tenant's start page of own data. It stands on his web site, so it lasts over rotations."""
+    return keyring.lasting_hash(f"start\0{tenant_id}").hex()[:24]
+
+
 class Directory:
     """A snapshot. Values are frozen and may be shared between tasks.
 
@@ -69,6 +75,8 @@ class Directory:
         self._with_purpose: dict[tuple[str, str], Account] = {}
         self._optins: dict[str, tuple[Tenant, Purpose]] = {}
         self._api_keys: dict[bytes, ApiKey] = {}
+        self._faces: dict[int, Face] = {}
+        self._starts: dict[str, Tenant] | None = None  # made when it is first asked: only the web process asks
         self._suspended: dict[int | str, float] = {}  # by id of the tenant or name of the login: since when
         self._key_places: dict[str, list[_KeyPlace]] = {}
         self._keys: dict[tuple[str, int | None], tuple[DkimKey, ...]] = {}
@@ -155,6 +163,20 @@ class Directory:
         """Tenant and purpose behind the public key of an opt-in form."""
         return self._optins.get(purpose_key)
 
+    def face(self, tenant_id: int) -> Face:
+        """How the pages of a tenant look."""
+        return self._faces.get(tenant_id, NO_FACE)
+
+    def with_logo(self, name: str) -> Tenant | None:
+        """A tenant whose logo has that name."""
+        return next((self._by_id[number] for number, face in self._faces.items() if face.logo == name), None)
+
+    def start_page(self, key: str) -> Tenant | None:
+        """The tenant whose start page of own data has that key (`start_key`)."""
+        if self._starts is None:
+            self._starts = {start_key(self._keyring, tenant.id): tenant for tenant in self._by_id.values()}
+        return self._starts.get(key)
+
     def api_caller(self, secret: str) -> ApiKey | None:
         """An API key by its secret, or None; expired ones too. Looked up by keyed digest: its time tells nothing of it."""
         for key_id in self._keyring.digest_keys:
@@ -200,12 +222,21 @@ class Directory:
                 for name, purpose in tenant.purposes.items():
                     self._optins[self._optin_keys[tenant.id, name]] = (tenant, purpose)
             self._fill_logins(connection)
+            self._fill_faces(connection)
             table = schema.api_key
             for row in connection.execute(sa.select(table).where(table.c.revoked_at == 0)):
                 scopes = frozenset(row.scopes.split())
                 self._api_keys[row.digest] = ApiKey(self._by_id[row.tenant_id], row.name, scopes, row.expires_at)
         self.is_known = True
         return self
+
+    def _fill_faces(self, connection: sa.Connection) -> None:
+        table = schema.tenant_face.c
+        for row in connection.execute(
+            sa.select(table.tenant_id, table.colour, table.text_colour, table.logo, table.origins)
+        ):
+            origins = frozenset(row.origins.split())
+            self._faces[row.tenant_id] = Face(row.colour, row.text_colour, row.logo, origins)
 
     def _fill_keys(self, connection: sa.Connection) -> None:
         table = schema.dkim_key
@@ -329,4 +360,18 @@ def _tenant(
         modes=modes.get(row.id, {}),
         settings=settings.get(row.id, {}),
         limits=limits.get(row.id, NO_OWN_LIMITS),
+        grounds=_grounds(row),
     )
+
+
+def _grounds(row: Row[tuple[object, ...]]) -> frozenset[str]:
+    """On what a tenant may advertise: the one place where `zegel tenant set` becomes what the consent policy asks."""
+    switches = {
+        "consent": True,
+        "soft_optin": row.allow_soft_optin,
+        "published_for_marketing": row.allow_published,
+        "non_eea_b2b": row.allow_non_eea,
+        "third_party": row.allow_third_party,
+        "free_tier": row.free_tier_reason,
+    }
+    return frozenset(ground for ground, is_on in switches.items() if is_on)

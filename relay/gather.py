@@ -52,6 +52,7 @@ class Counted:
     charges: Sequence[Charge] = ()
     allowance: Allowance | None = None
     confirmations: Sequence[str] = ()
+    is_kept: bool = False  # durable, so that it leaves, whether or not the client heard of it
 
 
 class Gather:

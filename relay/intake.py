@@ -22,6 +22,7 @@ from relay.mail.reply import REASONS, reply_line
 from relay.mail.visible import is_heavy, visible_addresses
 from relay.observe import events, metrics
 from relay.observe.log import log
+from relay.owed import Owed
 from relay.policy.facts import Allowance, Fact, Facts, Unavailable
 from relay.policy.pipeline import Pipeline, unsettled
 from relay.policy.ruling import Ruling
@@ -83,6 +84,7 @@ class Intake:
         self.pipeline = pipeline
         self.gather = gather
         self.queue = queue
+        self.owed = Owed(queue)
         self.trace = trace
         self.house = house
         self.watcher = watcher
@@ -139,7 +141,7 @@ class Intake:
             reply = await self._answer(counted, message, settled)
             is_taken = reply.startswith("250")
         finally:
-            if not is_taken:  # refused, put off, or the client has gone: it costs nobody anything
+            if not (is_taken or counted.is_kept):  # refused, put off, or the client has gone: it costs nobody anything
                 self.gather.give_back(counted)
         return reply
 
@@ -162,11 +164,11 @@ class Intake:
         try:
             # A 250 promises the reports too (PIPE-1), and no report leaves without its mail: each try would send it again.
             reports = self.watcher.reports(item, ruling) if ruling.dropped else []
-            if reports and message.size > LARGE_BYTES:  # the body goes apart, and may find no room where a report does
-                await self._committed(item)
-                await self._committed(*reports)
-            else:
-                await self._committed(item, *reports)
+            await self._kept(counted, item, reports)
+        except asyncio.CancelledError:  # the client has gone, perhaps in the moment in which it became durable
+            if counted.is_kept:
+                self._accepted(item, ruling, f"250 2.0.0 queued as {item.queue_id}")
+            raise
         except TimeoutError:
             log.error(events.QUEUE_FAILED, queue_id=item.queue_id)
             return reply_line("session.too_slow", (), language, self.house.public_url)
@@ -192,7 +194,19 @@ class Intake:
             allowance = await self._measured(ruling.mail, allowance)
         return self.admit(ruling, allowance) if ruling.passes else ruling
 
-    async def _committed(self, *items: Item) -> None:
+    async def _kept(self, counted: Counted, item: Item, reports: Sequence[Item]) -> None:
+        """The mail and its reports; of one whose body goes apart they are owed where they find no room."""
+        if not reports or len(item.raw or b"") <= LARGE_BYTES:
+            return await self._committed(counted, item, *reports)
+        await self._committed(counted, item)
+        try:
+            await self._committed(counted, *reports)
+        except (TimeoutError, SpoolUnavailable, asyncio.CancelledError) as error:
+            self.owed.put(reports)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+
+    async def _committed(self, counted: Counted, *items: Item) -> None:
         """Durable, all in one transaction where there is one. Raises SpoolUnavailable or TimeoutError, and then none is sent.
 
         Who gives up waiting takes the message back: a cancelled commit is not sent (PIPE-6). By hand, since asyncio.timeout costs
@@ -211,10 +225,11 @@ class Intake:
         try:
             for commit in commits:
                 await commit
+            counted.is_kept = True
         except BaseException as error:
             for commit in commits:
                 if not commit.cancel() and not commit.cancelled():
-                    commit.exception()  # it is told by the first one
+                    counted.is_kept = commit.exception() is None or counted.is_kept  # it is told by the first one
             if is_late and isinstance(error, asyncio.CancelledError):
                 raise TimeoutError from None
             raise
@@ -344,8 +359,7 @@ class Intake:
         word = "held" if ruling.action is Action.HOLD else "parked" if item.due > ruling.mail.now else "accepted"
         message = ruling.mail.message
         known_as = message_id(message) or next((e.value for e in ruling.edits if e.name == "Message-ID"), "")
-        size = message.size if message else 0
-        self.trace.answered(item.id, ruling, word, reply=reply, message_id=known_as, size=size)
+        self.trace.answered(item.id, ruling, word, reply=reply, message_id=known_as, size=len(item.raw or b""))
         count_message(ruling.mail.account, "hold" if word == "held" else "accept")
         if word == "parked":
             parked = parked_by(ruling)

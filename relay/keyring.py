@@ -4,7 +4,7 @@ Theory of operation. One file, `keyring.json` (0600, in a folder 0700), holds ke
 number, and whatever was made with a key names that number. Rotation adds a key; the older ones stay live, because
 tokens and suppression hashes made with them have no expiry (UNSUB-15, UNSUB-20). A new key is current from its
 `created_at` on, a moment after it is written: by then every process can read what is made with it. DKIM keys lie
-beside it as PEM files, `dkim/<domain>/<selector>.pem`.
+beside it as PEM files, `dkim/<domain>/<selector>.pem`, and the key that signs exports of the ledger as `export.key`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FILE = "keyring.json"
+EXPORT_KEY = "export.key"
 VERSION = 1
 KEY_BYTES = 32
 HASH_BYTES = 16
@@ -182,6 +183,20 @@ class Keyring:
         """Keyed digest (32 octets) of a secret for storage and comparison; None where key `key_id` is not there."""
         hasher = self._digesters.get(key_id)
         return None if hasher is None else hasher.digest(data)
+
+    def export_key(self) -> bytes:
+        """Secret (32 octets) of the Ed25519 key that signs exports of the ledger; made when it is first asked for.
+
+        Raises KeyringError, or OSError where it cannot be written.
+        """
+        path = self.keys_dir / EXPORT_KEY
+        with _writing(self.keys_dir):
+            if not path.exists():
+                _write_new(path, secrets.token_bytes(KEY_BYTES))
+            secret = path.read_bytes()
+        if len(secret) != KEY_BYTES:
+            raise KeyringError(f"{path} is damaged: restore it from a backup")
+        return secret
 
     def dkim_path(self, domain: str, selector: str) -> Path:
         """Where the private key of `selector` for `domain` lies. Raises ValueError for a name that could leave the folder."""

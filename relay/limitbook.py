@@ -48,11 +48,13 @@ class LimitBook:
         self._book = book
         self._counters = counters
 
-    def rows(self, tenant: Tenant, credentials: Sequence[Credential], now: float) -> list[Row]:
-        """What is in force for the logins of a tenant and its domains, in the order of docs/limits.md."""
+    def rows(self, tenant: Tenant, credentials: Sequence[Credential], now: float, *, client: str = "") -> list[Row]:
+        """What is in force for the logins of a tenant and its domains, in the order of docs/limits.md; with `client`, what an
+        address is counted by, also for what comes from there.
+        """
         found: dict[tuple[Limit, str], Row] = {}
         for account, domain, settings in self._everybody(tenant, credentials):
-            who = Who.at(account, domain)
+            who = Who.at(account, domain, client)
             percent = self._percent(tenant, who)
             per_message, per_recipient = limits_of(settings, who, tenant.limits, percent)
             keys = {(scope, key): subject for scope, subject, key, _ in who.scopes()}
@@ -95,13 +97,17 @@ class LimitBook:
         step = next((step for step in steps if step.policy.name == REPUTATION and step.mode == "enforce"), None)
         return part_of(step.settings, level) if step is not None else WHOLE
 
-    async def show(self, tenant: Tenant, credentials: Sequence[Credential], now: float) -> list[dict[str, Any]]:
-        """The rows with what is taken at `now`, as the contract prints them; then how often an address of a client bit."""
-        shown = [await self._shown(row, now) for row in self.rows(tenant, credentials, now)]
+    async def show(
+        self, tenant: Tenant, credentials: Sequence[Credential], now: float, *, client: str = ""
+    ) -> list[dict[str, Any]]:
+        """The rows with what is taken at `now`, as the contract prints them; then how often an address of a client bit, whichever
+        it was, unless one is asked for.
+        """
+        shown = [await self._shown(row, now) for row in self.rows(tenant, credentials, now, client=client)]
         shown += [
             _at_the_door(tenant, *key, value) for key, value in sorted(tenant.limits.items()) if key[2] in AT_THE_DOOR
         ]
-        for name in ("messages_per_minute", "recipients_per_day"):
+        for name in ("messages_per_minute", "recipients_per_day") if not client else ():
             bites = await self._counters.count(bite_key("client", name, Who("", tenant.id, "")), DAY, now)
             if bites:
                 row: dict[str, Any] = {
@@ -142,9 +148,11 @@ class LimitBook:
             found[limit[:3]] = max(units, found.get(limit[:3], 0))
         return sum(found.values())
 
-    async def reset(self, rows: Sequence[Row]) -> int:
-        """Forget what was charged to these limits; how many they are. What is parked keeps its turn."""
-        await self._counters.reset(*(bucket for row in rows for bucket in buckets(row.limit)))
+    async def reset(self, rows: Sequence[Row], tenants: Sequence[int]) -> int:
+        """Forget what was charged to these limits, also by mail of `tenants` that waits; how many they are. Parked mail keeps
+        its turn.
+        """
+        await self._counters.reset(*(bucket for row in rows for bucket in buckets(row.limit, tenants)))
         return len(rows)
 
 

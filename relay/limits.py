@@ -7,15 +7,18 @@ for one login, stream, domain or tenant is stronger (`zegel limit set`).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from relay.counters.cell_rate import warm_up_amount
 from relay.counters.contract import (
+    AT_ONCE,
+    BEHIND,
     CAMPAIGN,
     DAY,
     FIRST_TIME,
+    IN_LINE,
     MINUTE,
     SHARED,
     SUDDEN,
@@ -33,8 +36,8 @@ HOUR = 3600
 _OLD_SECONDS = 70 * DAY  # who is older has warmed up, whatever the settings
 CAMPAIGN_DAYS = 90
 PACE = "messages_per_minute"
-MIXED = ("tenant", "domain", "client")
-"""Scopes in which campaigns meet mail that somebody waits for."""
+WIDE = ("stream", "tenant", "domain", "client")
+"""Scopes in which the mail of several logins meets, and but for the stream campaigns meet mail that somebody waits for."""
 _NORMAL = 100_000  # up to which an account warms up where no limit of a day is set
 
 
@@ -217,11 +220,13 @@ def limits_of(
 ) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
     """Limits counted in messages and limits counted in recipients; 0 in the settings means no limit.
 
-    What is no campaign asks a bucket of its own for the paces of MIXED and is counted in the common one unasked, so it never
-    waits for a campaign and the campaign does for it (docs/decisions/015-urgent-mail-goes-first.md).
+    What is no campaign asks a bucket of its own for the paces of WIDE and is counted in the common one unasked, so it never
+    waits for a campaign and the campaign does for it; what waits for a limit of its own asks another still, so that it stands
+    in nobody's way (docs/decisions/015-urgent-mail-goes-first.md).
     """
     per_message: list[Limit] = []
     per_recipient: list[Limit] = []
+    may_wait = _may_wait(settings, who.stream)
     for scope, subject, key, tenant in who.scopes():
         prefix = who.stream if scope == "credential" else scope
         behind = 0 if tenant else SHARED
@@ -229,8 +234,7 @@ def limits_of(
         minute = _part(own.get((scope, subject, PACE), minute), percent)
         if minute:
             pace = Limit(PACE, scope, key, minute, MINUTE, minute, tenant, behind=behind)
-            is_mixed = scope in MIXED and who.stream != Stream.MARKETING
-            per_message += (_urgent(pace), pace._replace(burst=UNASKED)) if is_mixed else (pace,)
+            per_message += _asked_by(pace, who, may_wait=may_wait)
         day: int = getattr(settings, f"{prefix}_recipients_per_day", 0)
         day = _part(own.get((scope, subject, "recipients_per_day"), day), percent)
         if day:
@@ -238,21 +242,37 @@ def limits_of(
     return tuple(per_message), tuple(per_recipient)
 
 
-def _urgent(pace: Limit) -> Limit:
-    """The bucket beside the one of all mail, which urgent mail is asked by."""
-    return pace._replace(key=pace.key + URGENT)
+def _asked_by(pace: Limit, who: Who, *, may_wait: bool) -> tuple[Limit, ...]:
+    """The buckets of one pace. Mail that may not wait stands in nobody's way, and in its stream there is no campaign."""
+    if who.stream == Stream.MARKETING or pace.scope not in WIDE or (pace.scope == "stream" and not may_wait):
+        return (pace,)
+    at_once, in_line = _urgent(pace, who.tenant)
+    of_all = pace._replace(burst=UNASKED)
+    return (at_once, in_line, of_all) if may_wait else (at_once, of_all)
+
+
+def _urgent(pace: Limit, tenant: int) -> tuple[Limit, Limit]:
+    """The buckets beside the one of all mail, of which urgent mail is asked by one: by the first where it waits for nothing
+    else. What waits stands in a line of its tenant.
+    """
+    at_once = pace._replace(key=pace.key + URGENT, since=AT_ONCE)
+    return at_once, pace._replace(key=f"{pace.key}{BEHIND}{tenant}", since=IN_LINE)
 
 
 def for_people(limit: Limit) -> Limit | None:
     """The limit as people know it, whichever stream it was asked for: of all mail. None: it is told by the one beside it."""
-    if limit.key.endswith(URGENT):
+    if limit.since in (AT_ONCE, IN_LINE):
         return None
     return limit._replace(burst=limit.amount) if limit.burst == UNASKED else limit
 
 
-def buckets(limit: Limit) -> tuple[Limit, ...]:
-    """All that `limit`, as people know it, is counted by."""
-    return (limit, _urgent(limit)) if limit.name == PACE and limit.scope in MIXED else (limit,)
+def buckets(limit: Limit, tenants: Iterable[int]) -> tuple[Limit, ...]:
+    """All that `limit`, as people know it, is counted by; where several tenants share it, with the lines of these."""
+    if limit.name != PACE or limit.scope not in WIDE:
+        return (limit,)
+    at_once, in_line = _urgent(limit, limit.tenant)
+    lines = [_urgent(limit, tenant)[1] for tenant in tenants] if not limit.tenant else [in_line]
+    return (limit, at_once, *lines)
 
 
 def part_of(settings: object, level: int) -> int:
@@ -277,5 +297,10 @@ def bite_key(scope: str, name: str, who: Who) -> str:
 
 def parks(mail: Submission, settings: object) -> tuple[bool, int]:
     """Whether mail of this stream waits for its turn when it is over, and how many recipients may wait."""
-    over = settings.over  # type: ignore[attr-defined]  # the throttle policy's settings; relay does not import policies
-    return over.of(mail.stream) == "park", settings.max_parked_recipients  # type: ignore[attr-defined]  # as above
+    most: int = settings.max_parked_recipients  # type: ignore[attr-defined]  # the throttle policy's settings; relay does not import policies
+    return _may_wait(settings, mail.stream), most
+
+
+def _may_wait(settings: object, stream: str) -> bool:
+    over = settings.over  # type: ignore[attr-defined]  # as above
+    return bool(over.of(Stream(stream)) == "park")

@@ -1,4 +1,4 @@
-"""Consent and suppression once more, directly before an attempt (CONSENT-12)."""
+"""Consent and suppression once more, directly before an attempt (CONSENT-12, UNSUB-9)."""
 
 from __future__ import annotations
 

@@ -9,17 +9,17 @@ from relay.mail.address import narrow
 from relay.mail.sender import from_domain
 from relay.policy.ruling import Ruling, TraceEntry
 from relay.spool.item import Item, decode_id
-from relay.store.history import Event, History, short_hash
+from relay.store.history import TRACE, Event, History, short_hash
 
 
 def who(keyring: Keyring, texts: list[str]) -> tuple[int, ...]:
     """Hashes to find a message by: addresses (narrow) and Message-IDs, under the current key."""
-    return tuple(short_hash(keyring.subject_hash("trace\0" + text)) for text in texts if text)
+    return tuple(short_hash(keyring.subject_hash(TRACE + text)) for text in texts if text)
 
 
 def who_any(keyring: Keyring, text: str) -> list[int]:
     """The same for a search, under every live key."""
-    return [short_hash(digest) for digest in keyring.subject_hashes("trace\0" + text)]
+    return [short_hash(digest) for digest in keyring.subject_hashes(TRACE + text)]
 
 
 _PARKED = ("throttle.parked", "throttle.warming")

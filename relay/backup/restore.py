@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from relay.backup import parts
+from relay.backup.forgotten import erase_again, known
 from relay.backup.parts import Head, read_parts
 from relay.backup.sealed import BadBackup, SealedReader
 from relay.backup.stores import COUNTERS, Progress
@@ -39,17 +40,26 @@ class NotEmpty(Exception):
     """There is something where the backup should go; the text names it. Nothing was changed."""
 
 
+class BadList(Exception):
+    """The list of erasures cannot be used; the text says why."""
+
+
 class Back(NamedTuple):
     """What came back. `finished`: of a restore that had been broken off, whose file was not read again."""
 
     note: Restored
     finished: bool
+    erased: int = 0  # people who were erased once more
+    delete_after: str = ""  # the day until which the backup may be kept; "" where it does not say
 
 
 class Restore:
     """One restore into the folders of `settings`, as their owner."""
 
-    def __init__(self, settings: Settings, *, progress: Progress) -> None:
+    def __init__(self, settings: Settings, *, progress: Progress, erased: Path | None = None) -> None:
+        """`erased`: the list of erasures of the gateway that the backup is of; who is on it does not come back."""
+        self._erased = erased
+        self._people = 0
         self._data = settings.server.data_dir
         self._keys = settings.server.keys_dir
         self._database = settings.database_path
@@ -59,7 +69,7 @@ class Restore:
         self._messages = 0
 
     def run(self, file: BinaryIO, passphrase: str) -> Back:
-        """Raises NotEmpty, BadBackup, BlockingIOError (another restore is at work), KeyringError or OSError."""
+        """Raises NotEmpty, BadBackup, BadList, BlockingIOError (another restore is at work), KeyringError or OSError."""
         for folder in (self._data, self._keys):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(self._data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -71,11 +81,12 @@ class Restore:
                 _require_empty(folder)
             self._clear()
             try:
-                self._fill(SealedReader(file, passphrase))
+                source = SealedReader(file, passphrase)
+                self._fill(source)
             except BaseException:
                 self._clear()
                 raise
-            return Back(self._finish(), False)
+            return Back(self._finish(), False, self._people, str(source.header.get("delete_after", "")))
         finally:
             os.close(handle)
 
@@ -91,6 +102,7 @@ class Restore:
             self._take(head, self._told(blocks), count)
         source.finish()
         self._check()
+        self._forget()
         _sync_tree(self._key_stage)
         _sync_tree(self._stage)
         _write(self._stage / WHOLE, iter(()))
@@ -139,6 +151,19 @@ class Restore:
         cut_at = min(self._manifest["cut_at"], earlier.cut_at if earlier is not None else self._manifest["cut_at"])
         messages = self._messages + (earlier.messages if earlier is not None else 0)
         restored.write(self._stage, Restored(cut_at, time.time(), messages))
+
+    def _forget(self) -> None:
+        """Who was erased since the cut is erased again, before anything here can be read (GDPR-8)."""
+        if self._erased is None:
+            return
+        try:
+            people = known(self._erased, self._manifest["cut_at"])
+        except ValueError as error:
+            raise BadList(str(error)) from None
+        self._people = len(people)
+        if people:
+            keyring = Keyring.open(self._key_stage, create=False)
+            erase_again(self._stage, self._database.name, keyring, people)
 
     def _finish(self) -> Restored:
         """Move everything to its place, the keys first. May be begun again at any point."""

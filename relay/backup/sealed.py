@@ -41,11 +41,13 @@ class WrongPassphrase(BadBackup):
 class SealedWriter:
     """Takes octets in any portions. The file is of use only after `finish`."""
 
-    def __init__(self, file: BinaryIO, passphrase: str) -> None:
+    def __init__(self, file: BinaryIO, passphrase: str, *, said: dict[str, str] | None = None) -> None:
+        """`said` is for everybody to read, and nobody can change it: short, and nothing personal."""
         self._file = file
         self._waiting = bytearray()
         self._number = 0
-        header = {"kdf": "scrypt", "log2_n": LOG2_N, "r": BLOCK, "p": LANES, "salt": os.urandom(16).hex()}
+        kdf = {"kdf": "scrypt", "log2_n": LOG2_N, "r": BLOCK, "p": LANES, "salt": os.urandom(16).hex()}
+        header = {**(said or {}), **kdf}
         head = MAGIC + json.dumps(header).encode() + b"\n"
         key, check = _keys(passphrase, header)
         self._bound = head + hashlib.sha256(head).digest()
@@ -79,11 +81,13 @@ class SealedReader:
         if file.read(len(MAGIC)) != MAGIC:
             raise BadBackup("it is no backup of Zegel, or of a version that this one does not know")
         line = file.readline(HEADER_BYTES)
+        self.header = _header(line)
+        """To be believed only when the passphrase was right, that is after this constructor."""
         head = MAGIC + line
         total, proof = file.read(_SUM), file.read(_SUM)
         if not line.endswith(b"\n") or total != hashlib.sha256(head).digest():
             raise BadBackup("it is damaged at its beginning")
-        key, check = _keys(passphrase, _header(line))
+        key, check = _keys(passphrase, self.header)
         if not hmac.compare_digest(proof, hmac.digest(check, head, "sha256")):
             raise WrongPassphrase("it was not made with this passphrase")
         self._bound = head + total

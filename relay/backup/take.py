@@ -19,6 +19,7 @@ from relay.backup import parts
 from relay.backup.parts import Head, write_part
 from relay.backup.sealed import SealedWriter
 from relay.backup.stores import COUNTERS, Picture, Progress, copy_counters, file_blocks, is_sqlite
+from relay.consent.erased import FILE as ERASED
 from relay.settings.model import Settings
 from relay.spool.cut import Cut, SegmentCut, pack_row
 from relay.spool.segment import DAMAGED
@@ -27,8 +28,19 @@ from relay.store import restored
 FORMAT = 1
 QUEUE = "queue"
 # Of this machine and moment alone; made anew by whoever needs them.
-NOT_KEPT = frozenset(("owner.lock", "control.sock", "generation", "lost+found"))
+# The list of erasures lies outside: an older one must never take the place of the newer.
+NOT_KEPT = frozenset(("owner.lock", "control.sock", "generation", "lost+found", ERASED))
 _BESIDE = ("-wal", "-shm", "-journal")
+
+
+DAY = 86_400.0
+KEEP_DAYS = 35
+"""A backup may keep what it holds so long after its time is over in the gateway, and is then to be deleted (GDPR-12)."""
+
+
+def day(moment: float) -> str:
+    """A day in UTC, as in the header of a backup."""
+    return time.strftime("%Y-%m-%d", time.gmtime(moment))
 
 
 class Taken(NamedTuple):
@@ -39,6 +51,7 @@ class Taken(NamedTuple):
     parts: int
     size_bytes: int
     damaged_files: int
+    delete_after: str  # a day
 
 
 class Backup:
@@ -64,7 +77,8 @@ class Backup:
 
     def write(self, file: BinaryIO, passphrase: str) -> Taken:
         """Write the whole file. Raises NoCut, NoRoom, sqlite3.Error or OSError; then what was written is of no use."""
-        self._out = SealedWriter(file, passphrase)
+        said = {name: day(time.time() + days * DAY) for name, days in (("made", 0), ("delete_after", KEEP_DAYS))}
+        self._out = SealedWriter(file, passphrase, said=said)
         queue = self._data / QUEUE
         queue.mkdir(mode=0o700, exist_ok=True)
         with contextlib.closing(Cut(queue)) as cut:
@@ -86,7 +100,7 @@ class Backup:
         self._out.finish()
         kept = restored.read(self._data)  # what nobody has released yet is in it file by file
         messages = self._messages + (kept.messages if kept is not None else 0)
-        return Taken(self._cut_at, messages, self._count, self._size, damaged)
+        return Taken(self._cut_at, messages, self._count, self._size, damaged, said["delete_after"])
 
     def _look(self) -> None:
         if self._settings.database_path.exists():

@@ -31,6 +31,13 @@ PassphraseFile = Annotated[
     typer.Option(metavar="FILE", help=f"Its first line is the passphrase; else {PASSPHRASE}, else you are asked."),
 ]
 
+ErasedFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="erased.jsonl of the data folder before: who was erased since the backup is erased again."
+    ),
+]
+
 
 def add_to(app: typer.Typer) -> None:
     command(app, "backup", example="zegel backup /mnt/safe/zegel-monday.backup")(backup)
@@ -72,19 +79,21 @@ def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) 
     say(
         f"{file}: {size / 1e6:,.1f} MB, everything up to {moment(taken.cut_at)}; waiting in it: "
         f"{counted(taken.messages, 'message')}.",
+        f"Delete it after {taken.delete_after}: it keeps what retention takes out of the gateway meanwhile.",
         "Try it now and then: `zegel restore` on another machine tells whether it can be read.",
     )
     if taken.damaged_files:
         say(f"{taken.damaged_files} damaged queue files are in it as they are: see `zegel doctor`.")
 
 
-def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) -> None:
+def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None, erased: ErasedFile = None) -> None:
     """Put a backup into the empty data and keys folders of the config. The queue and marketing then wait for `queue release`.
 
     The whole backup is read and found whole before anything of it is put in place. A restore that was broken off is begun
-    anew, or finished, by the same command.
+    anew, or finished, by the same command. With `--erased` people who were erased since the backup are erased in it again.
     """
     from relay.backup.restore import Restore
+    from relay.backup.take import day
     from relay.cli.client import as_folder_owner, is_running, require_folder
 
     settings = frame.settings()
@@ -98,14 +107,27 @@ def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None)
     os.umask(0o077)
     with source, _as_trouble(file), _bar(frame, "Restoring") as bar, as_folder_owner(data):
         bar.begin(os.fstat(source.fileno()).st_size)
-        back = Restore(settings, progress=bar).run(source, secret)
+        back = Restore(settings, progress=bar, erased=erased).run(source, secret)
     note = back.note
     if frame.as_json:
-        print_json({"file": str(file), **note._asdict(), "gap_seconds": note.gap_seconds, "finished": back.finished})
+        told = {"finished": back.finished, "erased": back.erased, "delete_after": back.delete_after}
+        print_json({"file": str(file), **note._asdict(), "gap_seconds": note.gap_seconds, **told})
         return
     if back.finished:
         say("A restore that had been broken off is finished now; its backup was read whole at that time.")
     say(f"Restored: everything up to {moment(note.cut_at)}.", *gap(note))
+    if back.delete_after and back.delete_after < day(note.restored_at):
+        say(
+            f"This backup was to be deleted after {back.delete_after}: what had had its time since then is back, until the "
+            "hourly job of the gateway takes it out again. Delete the file."
+        )
+    if erased is None:
+        say(
+            "Who was erased since then is back: `erased.jsonl` in the data folder before tells who that was. Do it again, into "
+            "empty folders, with `--erased FILE`, or erase these people with `zegel privacy erase`."
+        )
+    else:
+        say(f"Erased again, since they were erased after the backup was made: {counted(back.erased, 'erasure')}.")
     say("Start it with `zegel serve`. The queue and all marketing wait until you run `zegel queue release`.")
 
 
@@ -216,7 +238,7 @@ def _ended_by_signals() -> Iterator[None]:
 @contextlib.contextmanager
 def _as_trouble(file: Path | None = None) -> Iterator[None]:
     """What is wrong with a backup, said with what to do."""
-    from relay.backup.restore import NotEmpty
+    from relay.backup.restore import BadList, NotEmpty
     from relay.backup.sealed import BadBackup, WrongPassphrase
     from relay.backup.stores import NoRoom
     from relay.spool.cut import NoCut
@@ -227,8 +249,8 @@ def _as_trouble(file: Path | None = None) -> Iterator[None]:
         raise Trouble(NO, f"{file} cannot be opened: {error}; nothing was restored") from None
     except BadBackup as error:
         raise Trouble(NO, f"{file} cannot be used: {error}; nothing was restored, take another backup") from None
-    except NotEmpty as error:
-        raise Trouble(NO, str(error)) from None
+    except (BadList, NotEmpty) as error:
+        raise Trouble(NO, f"{error}; nothing was restored") from None
     except NoRoom as error:
         raise Trouble(DOWN, f"there is no room in the data folder: {error}; make room there") from None
     except NoCut as error:

@@ -36,11 +36,14 @@ def check_config(frame: Frame) -> None:
 
 
 def _warnings(settings: Settings, file: str) -> list[dict[str, str]]:
-    """What stops no start and depends on where it is started: the limit on open files of this shell."""
+    """What stops no start: a limit on open files of this shell that is too low, and hosts that nobody said the country of."""
     from relay.serve import descriptors
+    from relay.settings.whereabouts import undeclared
 
+    found = [(one.key, one.wrong, one.remedy) for one in undeclared(settings)]
     short = descriptors.shortage(settings, descriptors.reachable())
-    return [{"file": file, "key": "limits.max_connections", "wrong": short[0], "remedy": short[1]}] if short else []
+    found += [("limits.max_connections", *short)] if short else []
+    return [{"file": file, "key": key, "wrong": text, "remedy": remedy} for key, text, remedy in found]
 
 
 def file_of(frame: Frame) -> str:

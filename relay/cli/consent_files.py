@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -35,19 +36,24 @@ def export_to(frame: Frame, tenant: str, file: Path | None, *, as_csv: bool) -> 
                 (_write_object if frame.as_json else _write_lines)(link, tenant, sys.stdout)
         else:
             with open_private(file) as target:
-                count = _write_csv(link, tenant, target, left_out) if as_csv else _write_lines(link, tenant, target)
+                count, key = (
+                    (_write_csv(link, tenant, target, left_out), "") if as_csv else _write_lines(link, tenant, target)
+                )
     if file is not None:
-        _tell(frame, tenant, file, count, left_out=left_out if as_csv else None)
+        _tell(frame, file, {"tenant": tenant, "file": str(file)}, (count, key), left_out if as_csv else None)
     for (field, reason), count in sorted(left_out.items()):
         sys.stderr.write(f"left out: {count}, where {field} {reason}\n")
     if left_out:
         raise typer.Exit(NO)
 
 
-def _tell(frame: Frame, tenant: str, file: Path, count: int, *, left_out: Counter[tuple[str, str]] | None) -> None:
-    told: dict[str, Any] = {"tenant": tenant, "file": str(file)}
+def _tell(
+    frame: Frame, file: Path, told: dict[str, Any], made: tuple[int, str], left_out: Counter[tuple[str, str]] | None
+) -> None:
+    """`made`: how many events or rows, and the public key that signed them."""
+    count, key = made
     if left_out is None:
-        told["events"] = count
+        told |= {"events": count, "key": key}
     else:
         told["rows"] = count
         told["left_out"] = [
@@ -58,6 +64,8 @@ def _tell(frame: Frame, tenant: str, file: Path, count: int, *, left_out: Counte
         print_json(told)
     else:
         say(f"{count} {'events' if left_out is None else 'records'} in {file}.")
+        if key:
+            say(f"Signed with the key {key}: whoever checks the file gets that from you.")
 
 
 def _write_csv(link: Link, tenant: str, target: IO[str], left_out: Counter[tuple[str, str]]) -> int:
@@ -75,15 +83,20 @@ def _write_csv(link: Link, tenant: str, target: IO[str], left_out: Counter[tuple
     return count
 
 
-def _write_lines(link: Link, tenant: str, target: IO[str]) -> int:
-    """An event a line, then the head; how many events."""
-    count = 0
+def _write_lines(link: Link, tenant: str, target: IO[str]) -> tuple[int, str]:
+    """An event a line, then the head and the signature over all of it; how many events, and the public key."""
+    count, digest = 0, hashlib.sha256()
     for page in _pages(link, "consent.export", tenant):
         for event in page["events"]:
-            target.write(json.dumps(event, ensure_ascii=False) + "\n")
+            line = json.dumps(event) + "\n"
+            digest.update(line.encode())
+            target.write(line)
         count += len(page["events"])
-    target.write(json.dumps({"head": page["head"]}) + "\n")
-    return count
+    head = page["head"]
+    place = {"seq": head["seq"], "hash": head["hash"]} if head else {}
+    signed = link.call("consent.sign", {"tenant": tenant, "events": count, "sha256": digest.hexdigest(), **place})
+    target.write(json.dumps({"head": head, **signed}) + "\n")
+    return count, str(signed["key"])
 
 
 def _write_object(link: Link, tenant: str, target: IO[str]) -> None:

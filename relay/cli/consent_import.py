@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from relay.cli.client import Link
     from relay.cli.frame import Frame
-    from relay.consent.importer import Batch
+    from relay.consent.importer import Batch, Bought
 
 SHOWN_ERRORS = 50
 REPORT_COLUMNS = ("line", "last_line", "field", "reason", "remedy")
@@ -35,14 +35,19 @@ def import_from(frame: Frame, tenant: str, file: Path, report: Path | None, *, r
     An import that broke off goes on where its last rows were made durable, as long as the file and what the tenant may
     record are the same; with `restart` all is read again.
     """
-    from relay.consent.importer import Place, batches
+    from relay.consent.importer import Place, batches, look_bought
 
     if not file.is_file():
         raise Trouble(WRONG_USE, f"{file} cannot be read: name a CSV or JSON Lines file")
     if report is not None:
         refuse_existing(report)
     identity = _identity(file)  # of now: what is written to it from here on makes it another one
+    bought = look_bought(file)
     with frame.link() as link, _progress(file, quiet=frame.as_json) as advance:
+        held = _held(link, tenant, bought)
+        released = bought.digest if bought is not None and held is not None and held["state"] == "released" else ""
+        waits = held is not None and held["state"] in ("waiting", "refused")
+        identity += f":{released}"  # rows that were passed over before are read then
         known = link.call("consent.import_place", {"tenant": tenant, "file": identity})
         total = {name: 0 if restart else known[name] for name in _COUNTS}
         start = Place() if restart else Place(known["done_bytes"], known["done_lines"])
@@ -50,17 +55,23 @@ def import_from(frame: Frame, tenant: str, file: Path, report: Path | None, *, r
             again = f"; the {total['refused']} rows refused before are told with --restart" if total["refused"] else ""
             say(f"Going on after line {start.done_lines}, where an import of this file broke off{again}.")
         with Refused(report, keep=frame.as_json) as refused:
-            for batch in batches(file, start=start):
-                refused.add(_send(link, tenant, batch, total, identity))
+            place = {"file": identity, **({"released": released} if released else {})}
+            for batch in batches(file, start=start, but_bought=waits):
+                refused.add(_send(link, tenant, batch, total, place))
                 advance(batch.done.done_bytes)
             link.call("consent.import_done", {"tenant": tenant})
             if frame.as_json:
                 went_on = {"resumed_after_line": start.done_lines} if start.done_lines else {}
-                refused.write_json({**total, **went_on}, sys.stdout)
+                waiting: dict[str, Any] = (
+                    {"held": bought.rows, "held_import": held} if bought and held and waits else {}
+                )
+                refused.write_json({**total, **waiting, **went_on}, sys.stdout)
                 sys.stdout.flush()
             else:
                 _tell(total, refused, report)
-    if total["refused"]:
+                if bought and held and waits:
+                    _tell_held(tenant, bought, held)
+    if total["refused"] or waits:
         raise typer.Exit(NO)
 
 
@@ -70,8 +81,28 @@ def _identity(file: Path) -> str:
     return f"{seen.st_dev}:{seen.st_ino}:{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ctime_ns}"
 
 
-def _send(link: Link, tenant: str, batch: Batch, total: dict[str, int], identity: str) -> list[dict[str, Any]]:
-    """Record one batch; what was refused of it, by line."""
+def _held(link: Link, tenant: str, bought: Bought | None) -> dict[str, Any] | None:
+    """What the operator said of a file that looks bought: its number and state; None for any other file."""
+    if bought is None:
+        return None
+    answer: dict[str, Any] = link.call("consent.hold", {"tenant": tenant, **bought._asdict()})
+    return answer
+
+
+def _tell_held(tenant: str, bought: Bought, held: dict[str, Any]) -> None:
+    say(f"{bought.rows} bought addresses are not in: {bought.shared} of them share one time of consent (CONSENT-7).")
+    if held["state"] == "refused":
+        say(f"This file was refused: see `zegel consent held list {tenant}`.")
+    else:
+        say(
+            "That is the date of a file, not an act of each person. Look at the seller, the contract and the text, then"
+        )
+        say(f"  zegel consent held release {tenant} {held['import']} --reason TEXT   and import the file again, or")
+        say(f"  zegel consent held refuse {tenant} {held['import']} --reason TEXT")
+
+
+def _send(link: Link, tenant: str, batch: Batch, total: dict[str, int], file: dict[str, str]) -> list[dict[str, Any]]:
+    """Record one batch; what was refused of it, by line. `file`: its identity, and its digest where it was let in."""
     from relay.owner.consents import shown_refusal
 
     lines = {refusal.line: refusal.line_count for refusal in batch.refused}  # a line may have several reasons
@@ -81,8 +112,9 @@ def _send(link: Link, tenant: str, batch: Batch, total: dict[str, int], identity
         more = {"last_line": refusal.last_line} if refusal.last_line else {}
         errors.append(shown_refusal(refusal) | more)
     if batch.rows:
-        place = {"file": identity, **batch.done._asdict(), **total}
-        answer = link.call("consent.import_rows", {"tenant": tenant, "rows": batch.rows, "place": place})
+        rest = {name: value for name, value in file.items() if name != "file"}
+        place = {"file": file["file"], **batch.done._asdict(), **total}
+        answer = link.call("consent.import_rows", {"tenant": tenant, "rows": batch.rows, "place": place, **rest})
         for key in _COUNTS:
             total[key] += answer[key]
         errors += answer["errors"]

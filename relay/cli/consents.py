@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from relay.cli import consent_held
 from relay.cli.consent_files import export_to
 from relay.cli.consent_import import import_from
 from relay.cli.frame import Frame, command, group
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from relay.settings.model import Settings
 
 app = group("Who said yes to what, with the proof (CONSENT-2).")
+app.add_typer(consent_held.app, name="held")
 
 PurposeName = Annotated[str, typer.Option("--purpose", help="The list.", show_default=False)]
 
@@ -42,8 +44,9 @@ def import_file(
 ) -> None:
     """Record consents from a file; rows without full proof are refused with their line, the good ones are in.
 
-    Exits 1 when any row was refused. An import that broke off goes on where it was, if neither the file nor what the tenant
-    may record has changed.
+    Exits 1 when any row was refused, or waits: bought addresses that share one time of consent count only once you have let
+    them in with `zegel consent held release` (CONSENT-7). An import that broke off goes on where it was, if neither the file
+    nor what the tenant may record has changed.
     """
     import_from(frame, tenant, file, report, restart=restart)
 
@@ -137,7 +140,7 @@ def proof(
         Path | None, typer.Option(metavar="FILE", help="Write a page that prints well, in the tenant's language.")
     ] = None,
 ) -> None:
-    """Show every event behind a consent with the text that was shown, and what stood and counted at a time.
+    """Show every event behind a consent with the text that was shown, what stood and counted at a time, and which mails went.
 
     Who asked is kept in the audit (GDPR-2).
     """
@@ -164,6 +167,9 @@ def proof(
         )
     for entry in found["suppressions"]:
         say(f"  {entry['reason']} against {entry['scope']} since {entry['at']}")
+    for mail in found["mails"]:
+        rested = f"event {mail['event_id']} [{mail['rule']}]" if mail["event_id"] else "nothing on record"
+        say(f"  mail {mail['queue_id']} of {mail['purpose'] or '-'} at {mail['at']}: {rested}")
     for event in found["events"]:
         show_record(frame, event, title=f"\n{event.get('event', 'event')} #{event.get('event_id', '')}")
 
@@ -206,9 +212,9 @@ def export(
 ) -> None:
     """Write what is on record, decrypted. Who exports is kept in the audit (GDPR-2).
 
-    As JSON Lines: every event; the last line is the head of the chain, to be kept or signed. With --json and no file: one JSON
-    object of tenant, events and head. As CSV: what holds now, to be imported again; exits 1 where a record is left out because
-    the import would refuse it.
+    As JSON Lines: every event; the last line is the head of the chain and the gateway's signature over all of it, which anybody
+    can check (docs/ledger.md). With --json and no file: one JSON object of tenant, events and head. As CSV: what holds now, to
+    be imported again; exits 1 where a record is left out because the import would refuse it.
     """
     form = form or ("csv" if file is not None and file.suffix.lower() == ".csv" else "jsonl")
     export_to(frame, tenant, file, as_csv=form == "csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -53,16 +54,40 @@ class Narrowed:
         return next(iter(given.items()), ("", ""))
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Looked(Narrowed):
+    """The same, or an address that mail comes from, which all tenants behind it share."""
+
+    client: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of the address that the mail comes from, for all behind it.")
+    ] = None
+
+    def place(self) -> tuple[str, str]:
+        scope, subject = Narrowed.place(self)
+        if scope != "client":
+            return scope, subject
+        from relay.limits import client_key
+
+        try:
+            ipaddress.ip_address(subject)
+        except ValueError:
+            raise Trouble(WRONG_USE, "--client wants an address, for instance 192.0.2.7 or 2001:db8::7") from None
+        return scope, client_key(subject)
+
+
 @command(app, "show", example="zegel limit show shop --stream marketing")
-def show(frame: Frame, tenant: Name, name: Shown = None, *, narrowed: Narrowed) -> None:
+def show(frame: Frame, tenant: Name, name: Shown = None, *, narrowed: Looked) -> None:
     """Show every limit of a tenant, its streams, logins and From domains: what is allowed, used and left, when it frees,
     and how often it bit in 24 hours. Where several limits bite at once, the one that frees last is named. Of limits per message,
     address and failed logins those are shown that `limit set` has set; for the others see `[limits]` of the config.
+
+    Which addresses mail comes from is not kept, so one is shown where you name it, with what all tenants behind it used:
+    `--client 192.0.2.7`. A message's own stands in `zegel trace`.
     """
     scope, subject = narrowed.place()
     rows = [
         row
-        for row in _rows(frame.settings(), tenant)
+        for row in _rows(frame.settings(), tenant, subject if scope == "client" else "")
         if name in (None, row["name"]) and scope in ("", row["scope"]) and subject in ("", row["subject"])
     ]
     if not frame.as_json:
@@ -114,8 +139,9 @@ def change(
 
 
 @command(app, "reset", example="zegel limit reset shop --credential shop-newsletter")
-def reset(frame: Frame, tenant: Name, name: Counted = None, *, narrowed: Narrowed) -> None:
-    """Lift what bites: forget what was charged to the limits of a tenant, or of one login, stream or From domain.
+def reset(frame: Frame, tenant: Name, name: Counted = None, *, narrowed: Looked) -> None:
+    """Lift what bites: forget what was charged to the limits of a tenant, or of one login, stream, From domain or client address
+    (`--client`, for all tenants behind it).
 
     It is written down who did it. Mail that is parked already keeps its turn: `zegel queue retry --tenant shop --parked` sends it
     now. With `sudden_change` a
@@ -124,7 +150,7 @@ def reset(frame: Frame, tenant: Name, name: Counted = None, *, narrowed: Narrowe
     """
     scope, subject = narrowed.place()
     settings = frame.settings()
-    told = frame.call("limit.reset", tenant=tenant, name=name, **narrowed.given())
+    told = frame.call("limit.reset", tenant=tenant, name=name, **({scope: subject} if scope else {}))
     count = _reset(settings, tenant, (name or "", scope, subject))
     if not count:
         raise Trouble(NO, "no limit holds for this: see `zegel limit show`")
@@ -141,14 +167,15 @@ def _whose(row: dict[str, Any]) -> str | None:
     return f"{subject} ({', '.join(row['streams'])})" if is_of_stream else subject
 
 
-def _rows(settings: Settings, tenant: str) -> list[dict[str, Any]]:
+def _rows(settings: Settings, tenant: str, client: str) -> list[dict[str, Any]]:
     from relay.cli import counting
 
     with counting.opened(settings) as (book, directory, counters):
         found = directory.tenant(tenant)
         if found is None:
             raise Trouble(NO, "there is no tenant of that name: see `zegel tenant list`")
-        rows = counting.run(counters, book.show(found, directory.credentials_of(found), time.time()))
+        credentials = directory.credentials_of(found)
+        rows = counting.run(counters, book.show(found, credentials, time.time(), client=client))
         if counters.note:
             tell(Trouble(DOWN, counters.note))
         return rows
@@ -184,8 +211,9 @@ def _reset(settings: Settings, tenant: str, which: tuple[str, str, str]) -> int:
     with counting.opened(settings) as (book, directory, counters):
         found = directory.tenant(tenant)
         assert found is not None, "the owner knew it a moment ago"
-        rows = chosen(book.rows(found, directory.credentials_of(found), time.time()), *which)
-        count = counting.run(counters, book.reset(rows))
+        client = which[2] if which[1] == "client" else ""
+        rows = chosen(book.rows(found, directory.credentials_of(found), time.time(), client=client), *which)
+        count = counting.run(counters, book.reset(rows, [each.id for each in directory.tenants()]))
         if counters.note:
             raise Trouble(DOWN, f"{counters.note}; lift it again when `zegel doctor` finds it")
         return count

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay.cli.findings import Finding, ok, warn, wrong
+from relay.settings.whereabouts import undeclared
 from relay.store import restored
 
 if TYPE_CHECKING:
@@ -239,8 +240,13 @@ def _limit_behind(path: Path) -> int:
 
 
 def region(settings: Settings) -> list[Finding]:
-    """Where the data lie, as far as the config tells (GDPR-15)."""
-    return [ok("region", f"data lie in {settings.server.region}, in the EEA, says the config")]
+    """Where the data lie and go to, as far as the config tells (GDPR-15, GDPR-16)."""
+    said = [f"data lie in {settings.server.region}, in the EEA, says the config"]
+    for place in settings.processing.places.values():
+        where = "in the EEA" if place.is_inside else f"outside of the EEA, {place.ground}: {place.why}"
+        said.append(f"{place.host} is in {place.country}, {where}, says the config")
+    missing = [warn("region", f"{found.key}: {found.wrong}", found.remedy) for found in undeclared(settings)]
+    return [*(ok("region", text) for text in said), *missing]
 
 
 def pdf_reader(settings: Settings) -> list[Finding]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from relay.cli import incidents
+from relay.cli import incidents, register, requests, retention
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import show_record
 from relay.cli.suppressions import Address
@@ -16,6 +16,10 @@ app = group(
     "What people may ask about their own data (GDPR-5 to GDPR-10), and what to do when it went astray (GDPR-20)."
 )
 app.add_typer(incidents.app, name="incident")
+app.add_typer(retention.app, name="retention")
+app.add_typer(requests.app, name="request")
+app.add_typer(register.app, name="processor")
+register.add_to(app)
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -24,7 +28,8 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 def erase(frame: Frame, tenant: Name, address: Address, *, yes: Yes = False) -> None:
     """Erase a person from what is held for one tenant; the objection stays, as a keyed hash (GDPR-8).
 
-    There is no way back. The delivery log and backups forget the address when their time is over.
+    There is no way back. Queue, delivery log and other files forget the address within seconds while the gateway runs, else
+    at its next start; backups when their time is over.
     """
     if not yes:
         frame.confirm(f"Erase {address} from what is held for {tenant}? There is no way back.")

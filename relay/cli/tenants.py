@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import show_record, show_rows
+from relay.cli.snippet import form_for
 from relay.cli.trouble import WRONG_USE, Trouble
+from relay.mail.face import MAX_LOGO_BYTES
 
 app = group("Who sends through this gateway.")
 
@@ -45,11 +49,18 @@ class Properties:
 class Permissions:
     """What only the operator may allow; `set` alone takes them."""
 
-    allow_third_party: Annotated[bool | None, typer.Option(help="May record bought addresses (CONSENT-7).")] = None
-    allow_published: Annotated[
-        bool | None, typer.Option(help="May record addresses published for advertising (CONSENT-9).")
+    allow_soft_optin: Annotated[
+        bool | None, typer.Option(help="May mail customers on their sale; on for a new tenant (CONSENT-5).")
     ] = None
-    allow_non_eea: Annotated[bool | None, typer.Option(help="May record companies outside the EEA (CONSENT-9).")] = None
+    allow_third_party: Annotated[
+        bool | None, typer.Option(help="May record and mail bought addresses (CONSENT-7).")
+    ] = None
+    allow_published: Annotated[
+        bool | None, typer.Option(help="May record and mail addresses published for advertising (CONSENT-9).")
+    ] = None
+    allow_non_eea: Annotated[
+        bool | None, typer.Option(help="May record and mail companies outside the EEA (CONSENT-9).")
+    ] = None
     free_tier_reason: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Why a free account counts as a sale (CONSENT-6).")
     ] = None
@@ -59,6 +70,43 @@ class Permissions:
         return {
             field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) is not None
         }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """What the pages of its recipients look like, and which of its own sites may speak to them; `set` alone takes them."""
+
+    colour: Annotated[
+        str | None, typer.Option(metavar="#RRGGBB", help='Colour of buttons on its pages; "" ends it.')
+    ] = None
+    text_colour: Annotated[
+        str | None, typer.Option(metavar="#RRGGBB", help="Text on that colour; contrast at least 4.5:1.")
+    ] = None
+    logo: Annotated[
+        str | None, typer.Option(metavar="FILE", help='PNG or JPEG on its pages, at most 48 kB; "" takes it away.')
+    ] = None
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help='Web site whose script may post to /optin; repeat for more, "" for none.'),
+    ] = None
+
+    def given(self) -> dict[str, object]:
+        found: dict[str, object] = {
+            "colour": self.colour,
+            "text_colour": self.text_colour,
+            "origins": self.origin or None,
+        }
+        if self.logo is not None:
+            found["logo"] = base64.b64encode(_read(self.logo)).decode() if self.logo else ""
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _read(name: str) -> bytes:
+    try:
+        with Path(name).open("rb") as file:
+            return file.read(MAX_LOGO_BYTES + 1)
+    except OSError as error:
+        raise Trouble(WRONG_USE, f"{name} cannot be read: {error.strerror}") from None
 
 
 @command(app, "add", example='zegel tenant add shop --legal-name "Shop B.V." --language nl')
@@ -87,9 +135,9 @@ def show(frame: Frame, tenant: Name) -> None:
 
 
 @command(app, "set", example="zegel tenant set shop --contact post@shop.example --sensitive-audience")
-def change(frame: Frame, tenant: Name, properties: Properties, permissions: Permissions) -> None:
+def change(frame: Frame, tenant: Name, properties: Properties, permissions: Permissions, look: Look) -> None:
     """Change properties of a tenant; what is not named stays."""
-    values = {**properties.given(), **permissions.given()}
+    values = {**properties.given(), **permissions.given(), **look.given()}
     if not values:
         raise Trouble(WRONG_USE, "nothing to set: name at least one property, see `zegel tenant set --help`")
     show_record(frame, frame.call("tenant.set", name=tenant, **values), skip=("id",))
@@ -108,3 +156,21 @@ def suspend(frame: Frame, tenant: Name, reason: Why = "") -> None:
 def resume(frame: Frame, tenant: Name, reason: Why = "") -> None:
     """Let a suspended tenant send again; what was frozen leaves."""
     show_record(frame, frame.call("tenant.resume", name=tenant, reason=reason), skip=("id",))
+
+
+@command(app, "snippet", example="zegel tenant snippet shop --purpose newsletter > form.html")
+def snippet(
+    frame: Frame,
+    tenant: Name,
+    purpose: Annotated[str, typer.Option(metavar="NAME", help="A form to sign up for this list instead.")] = "",
+    language: Annotated[Literal["nl", "en"] | None, typer.Option(help="Language of the form and its pages.")] = None,
+) -> None:
+    """Print a form for the tenant's own web site: to see one's own data, or to sign up. It needs no script."""
+    with frame.link() as link:
+        tongue = language or str(link.call("tenant.show", {"name": tenant})["language"])
+        found = link.call("tenant.keys", {"name": tenant} | ({"purpose": purpose} if purpose else {}))
+    made = form_for(frame.settings().web.public_url, found, tongue)
+    if frame.as_json:
+        show_record(frame, made)
+    else:
+        typer.echo(made["html"], nl=False)

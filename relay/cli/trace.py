@@ -23,6 +23,7 @@ DECIDERS = {
     "tenant": "by the tenant, over the API",
     "sender": "by its sender, over the link in our letter",
     "time": "nobody decided in time",
+    "erasure": "its recipient was erased (GDPR-8)",
 }
 WAYS = {"split": "a copy for each", "hidden": "recipients hidden", "as_written": "as it was written"}
 

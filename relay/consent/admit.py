@@ -93,17 +93,17 @@ _SAME_TIME = (
     f"more than {SAME_TIME_ROWS} third-party rows share this time of consent: "
     "that is the date of a file, not an act of each person (CONSENT-7)"
 )
+_AS_A_FILE = "import the list as one file with `zegel consent import`: then the operator can look at it and let it in"
 
 
-def crowded_times(rows: Iterable[Mapping[str, object]]) -> frozenset[float]:
-    """Times of consent that too many third-party rows of one file share; all of them are refused (CONSENT-7)."""
-    counts: Counter[float] = Counter()
-    for row in rows:
-        if row.get("provenance") == "third_party":
-            at = parse_time(str(row.get("given_at", "")).strip())
-            if at is not None:
-                counts[at] += 1
-    return frozenset(at for at, count in counts.items() if count > SAME_TIME_ROWS)
+def is_third_party(row: Mapping[str, object]) -> bool:
+    """As `relay.consent.record` will read it."""
+    return str(row.get("provenance", "")).strip() == "third_party"
+
+
+def third_party_times(rows: Iterable[Mapping[str, object]]) -> Counter[float | None]:
+    """How many third-party rows there are by their time of consent; None: no time."""
+    return Counter(parse_time(str(row.get("given_at", "")).strip()) for row in rows if is_third_party(row))
 
 
 class Admission:
@@ -146,8 +146,8 @@ class Admission:
                 refused.extend(Refusal(line, problem.field, problem.reason) for problem in record)
                 continue
             third_party = record.values.get("provenance") == "third_party"
-            if third_party and self._same_times.too_many(tenant_id, record.given_at):
-                refused.append(Refusal(line, "given_at", _SAME_TIME))
+            if third_party and not rules.shared_times and self._same_times.too_many(tenant_id, record.given_at):
+                refused.append(Refusal(line, "given_at", _SAME_TIME, _AS_A_FILE))
                 continue
             exact = narrow(record.email)
             good.append(
@@ -166,7 +166,7 @@ class Admission:
         states = {}
         for key, (present, proof, entry) in plan.changes.items():
             states[key] = (present._replace(state=present.state._replace(event=places[entry].seq)), proof)
-        save_states(connection, tenant_id, states)
+        save_states(connection, tenant_id, states, now=stamp.now)
         texts = [
             {"tenant_id": tenant_id, "hash": name, "language": language, "text": text, "first_seen_at": stamp.now}
             for name, (language, text) in plan.texts.items()

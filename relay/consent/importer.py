@@ -1,24 +1,25 @@
 """Read a file of consents, CSV or JSON Lines, into batches of rows for `consent.import_rows` (contract, `consent import`).
 
 Nothing here decides on consent: a row leaves as it was written, with its line number. What is refused here is what is
-no row at all: bytes that are not UTF-8, values that do not fit the columns, text that is not JSON; and third-party rows
-that share one time of consent with too many others of the file, which only a look at the whole file can tell (CONSENT-7).
+no row at all: bytes that are not UTF-8, values that do not fit the columns, text that is not JSON. Whether a file looks like
+a bought list only a look at all of it can tell (CONSENT-7).
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
+import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
-from relay.consent.admit import CHUNK_ROWS, SAME_TIME_ROWS, Refusal, crowded_times
-from relay.consent.record import COLUMNS, REQUIRED, parse_time
+from relay.consent.admit import CHUNK_ROWS, SAME_TIME_ROWS, Refusal, is_third_party, third_party_times
+from relay.consent.record import COLUMNS, REQUIRED
 from relay.consent.rows import written
 
 MAX_LINE_BYTES = 256 * 1024
@@ -50,33 +51,52 @@ class _Line(NamedTuple):
     done: Place
 
 
-def batches(path: Path, *, size: int = CHUNK_ROWS, start: Place = START) -> Iterator[Batch]:
-    """The rows of the file at `path` behind `start`, in order. Raises OSError where it cannot be read.
+class Bought(NamedTuple):
+    """A file that looks like a bought list: how many rows are of a third party, and how many of them share one time."""
 
-    A file of third-party rows is read twice, and the first time from its beginning.
+    digest: str  # SHA-256 of the file
+    rows: int
+    shared: int
+    shared_at: float
+
+
+def look_bought(path: Path) -> Bought | None:
+    """What makes a file look bought; None where nothing does. Raises OSError where it cannot be read.
+
+    More than SAME_TIME_ROWS third-party rows share one time of consent: that is the date of a file, not an act of each person.
     """
-    crowded: frozenset[float] = frozenset()
-    if _mentions(path, b"third_party"):
-        with path.open("rb") as file:
-            crowded = crowded_times(line.row for line in _lines(file) if not isinstance(line.row, Refusal))
+    if not _mentions(path, b"third_party"):
+        return None
     with path.open("rb") as file:
-        yield from _batched(_lines(file) if start == START else _lines_behind(file, start), crowded, size)
+        times = third_party_times(line.row for line in _lines(file) if not isinstance(line.row, Refusal))
+    at, shared = max(times.items(), key=lambda item: (item[1], item[0] or 0.0), default=(None, 0))
+    if at is None or shared <= SAME_TIME_ROWS:
+        return None
+    with path.open("rb") as file:
+        return Bought(hashlib.file_digest(file, "sha256").hexdigest(), times.total(), shared, at)
+
+
+def batches(path: Path, *, size: int = CHUNK_ROWS, start: Place = START, but_bought: bool = False) -> Iterator[Batch]:
+    """The rows of the file at `path` behind `start`, in order; those of third parties left out with `but_bought`.
+
+    Raises OSError where it cannot be read.
+    """
+    with path.open("rb") as file:
+        lines = _lines(file) if start == START else _lines_behind(file, start)
+        yield from _batched((line for line in lines if not (but_bought and _is_third_party(line))), size)
 
 
 def read(file: BinaryIO, *, size: int = CHUNK_ROWS) -> Iterator[Batch]:
     """The rows of an open binary file that is read once: the look at shared times is left to the owner."""
-    yield from _batched(_lines(file), frozenset(), size)
+    yield from _batched(_lines(file), size)
 
 
-def _batched(lines: Iterator[_Line], crowded: frozenset[float], size: int) -> Iterator[Batch]:
+def _batched(lines: Iterator[_Line], size: int) -> Iterator[Batch]:
     batch = Batch([], [], START)
     for line in lines:
         row = line.row
         if isinstance(row, Refusal):
             batch.refused.append(row)
-        elif crowded and _is_crowded(row, crowded):
-            reason = f"more than {SAME_TIME_ROWS} third-party rows of this file share this time of consent (CONSENT-7)"
-            batch.refused.append(Refusal(line.number, "given_at", reason))
         else:
             batch.rows.append({**row, "line": line.number})
         batch = batch._replace(done=line.done)
@@ -87,8 +107,8 @@ def _batched(lines: Iterator[_Line], crowded: frozenset[float], size: int) -> It
         yield batch
 
 
-def _is_crowded(row: Mapping[str, object], crowded: frozenset[float]) -> bool:
-    return row.get("provenance") == "third_party" and parse_time(str(row.get("given_at", "")).strip()) in crowded
+def _is_third_party(line: _Line) -> bool:
+    return not isinstance(line.row, Refusal) and is_third_party(line.row)
 
 
 def _mentions(path: Path, word: bytes) -> bool:

@@ -79,6 +79,8 @@ class Past(NamedTuple):
     prev_hash: bytes
     content_hash: bytes
     hash: bytes
+    content: str = ""  # what content_hash is the digest of; "" where retention took it
+    expired_at: float = 0.0  # when retention took the content
 
 
 class Verification(NamedTuple):
@@ -257,16 +259,23 @@ class Ledger:
             prev_hash=row.prev_hash,
             content_hash=row.content_hash,
             hash=row.hash,
+            content="" if row.expired_at else content_text(row._asdict(), person.hash).decode(),
+            expired_at=row.expired_at,
         )
 
 
 def content_hash(row: Mapping[str, object], subject_hash: bytes) -> bytes:
-    """SHA-256 over what an event says; `row` has the columns of consent_event."""
+    """SHA-256 over what an event says."""
+    return hashlib.sha256(content_text(row, subject_hash)).digest()
+
+
+def content_text(row: Mapping[str, object], subject_hash: bytes) -> bytes:
+    """What an event says, as it is hashed; `row` has the columns of consent_event."""
     parts = [
         row["event"], row["at"], subject_hash.hex(), row["key"].hex(), row["purpose"], row["clear"],  # type: ignore[attr-defined]  # bytes column
         row["sealed_hash"].hex(), row["evidence_hash"].hex(), row["recorded_by"], row["recorded_at"],  # type: ignore[attr-defined]  # bytes columns
     ]  # fmt: skip
-    return hashlib.sha256(orjson.dumps(parts)).digest()
+    return orjson.dumps(parts)
 
 
 def chain_hash(previous: bytes, tenant_id: int, seq: int, *, content: object) -> bytes:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 from relay.consent.state import STANDING
-from relay.consent.states import FIELDS
+from relay.consent.states import READ
 from relay.consent.subject import consent_text, person_text
 from relay.keyring import Keyring, KeyringError
 from relay.mail.address import narrow, wide
@@ -24,10 +24,10 @@ from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.store.connection import StoreUnavailable, connect_reader, sqlite_path
 from relay.store.generation import STORE, Generation
 
-_CONSENT = f"SELECT {', '.join(FIELDS)} FROM consent_state WHERE key = ?"
+_CONSENT = f"SELECT {', '.join(READ)} FROM consent_state WHERE key = ?"
 _SUPPRESSION = "SELECT scope, reason, at, expires_at, lifted FROM suppression WHERE key = ?"
-_PADDING = ", NULL" * (len(FIELDS) - 5)
-_BOTH = f"SELECT 0, {', '.join(FIELDS)} FROM consent_state WHERE key = ? UNION ALL " + _SUPPRESSION.replace(
+_PADDING = ", NULL" * (len(READ) - 5)
+_BOTH = f"SELECT 0, {', '.join(READ)} FROM consent_state WHERE key = ? UNION ALL " + _SUPPRESSION.replace(
     "SELECT ", "SELECT 1, "
 ).replace(" FROM", f"{_PADDING} FROM")
 _REQUEST = "SELECT requested_at, mails_sent FROM confirm_request WHERE key = ?"
@@ -96,6 +96,19 @@ class Lookup:
         except sqlite3.Error as error:
             self._give_up(error)
             raise
+
+    def ready(self) -> None:
+        """Before `select`: as every other read here, it fails where what the file says may be worth nothing."""
+        self._open_view(())
+
+    def select(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """The rows of a statement of the caller's, which reads."""
+        try:
+            rows: list[tuple[Any, ...]] = self._execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            self._give_up(error)
+            raise
+        return rows
 
     def consents(
         self, tenant_id: int, purpose: str, addresses: Collection[str], *, others: Iterable[str] = ()

@@ -64,11 +64,13 @@ class Rules(NamedTuple):
 
     purposes: Mapping[str, str]
     kind: str = "company"
+    allow_soft_optin: bool = True
     allow_third_party: bool = False
     allow_published: bool = False
     allow_non_eea: bool = False
     free_tier_reason: str = ""
     german_proof: bool = False
+    shared_times: bool = False  # a person has looked at this list and let it in (CONSENT-7)
 
 
 class Record(NamedTuple):
@@ -268,6 +270,8 @@ def _check_sale(values: dict[str, str], times: dict[str, float], rules: Rules, p
         problems.append(Problem("sale_kind", f"is unknown: write one of {', '.join(SALE_KINDS)}"))
     if values.get("basis") != "soft_optin":
         return
+    if not rules.allow_soft_optin:
+        problems.append(Problem("basis", "soft_optin is switched off for this tenant (CONSENT-5)"))
     names = (
         "sale_ref",
         "sale_at",

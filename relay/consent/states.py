@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import sqlalchemy as sa
 
 from relay.consent.state import Present
+from relay.policy.ageing import month_of
 from relay.policy.facts import ConsentState
 from relay.store.schema import consent_state
 from relay.store.upsert import upsert
@@ -15,23 +16,28 @@ FIELDS = (
     "status", "basis", "given_at", "confirmed_at", "expires_at", "controller", "category", "sale_kind", "sale_at",
     "provenance", "jurisdiction", "sensitive", "event",
 )  # fmt: skip
-"""The fields of `ConsentState` that are stored, in its order."""
+"""The fields of `ConsentState` that a record makes, in its order."""
+READ = (*FIELDS, "used_at")
+"""All that are stored: when a consent was used no record tells."""
 
 
 def load_states(connection: sa.Connection, keys: Iterable[bytes]) -> dict[bytes, tuple[Present, bytes]]:
     """Present states and their proofs under these keys."""
     table = consent_state.c
-    query = sa.select(table.key, *(table[name] for name in FIELDS), table.ended_at, table.proof)
+    query = sa.select(table.key, *(table[name] for name in READ), table.ended_at, table.proof)
     rows = connection.execute(query.where(table.key.in_(list(keys))))
     return {row[0]: (Present(ConsentState(*row[1:-2]), row[-2]), row[-1]) for row in rows}
 
 
-def save_states(connection: sa.Connection, tenant_id: int, states: Mapping[bytes, tuple[Present, bytes]]) -> None:
-    """Write states under their keys, new or not."""
+def save_states(
+    connection: sa.Connection, tenant_id: int, states: Mapping[bytes, tuple[Present, bytes]], *, now: float
+) -> None:
+    """Write states under their keys, new or not. One that is new counts as used in the month of `now` (CONSENT-13)."""
     rows = []
+    month = month_of(now)
     # In the order of the keys, so that rows of one page are written together.
     for key, (present, proof) in sorted(states.items()):
         row: dict[str, object] = dict(zip(FIELDS, present.state, strict=False))
-        row.update(key=key, tenant_id=tenant_id, ended_at=present.ended_at, proof=proof)
+        row.update(key=key, tenant_id=tenant_id, ended_at=present.ended_at, proof=proof, used_at=month)
         rows.append(row)
-    upsert(connection, consent_state, rows)
+    upsert(connection, consent_state, rows, once=("used_at",))

@@ -44,6 +44,8 @@ class TokenKind(IntEnum):
     PROVEN = 6
     MOVE = 7
     DELETE = 8
+    START = 9
+    ENTER = 10
 
 
 class Token(NamedTuple):
@@ -52,6 +54,8 @@ class Token(NamedTuple):
     `HELD` is for the sender of a held message: `purpose` is its queue id, `subscriber` since when it is held (CC-10).
     `ASKED` and `PROVEN` travel in the forms of own data, never in mail: `purpose` is the second until which they hold,
     `subscriber` the address that was typed (GDPR-5). `MOVE` is for a new address: `subscriber` is when it was asked for (GDPR-7).
+    `START` stands in the pages that begin at a tenant's own site, and proves nothing: anybody gets one for any address (GDPR-5).
+    `ENTER` is in the mail with a code, and made as `ASKED` is; it opens once, for a day.
     `DELETE` is for who got what was not for him: `purpose` is the number of the request (GDPR-23).
     """
 

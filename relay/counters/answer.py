@@ -59,7 +59,9 @@ def combine(asked: Sequence[Asked], now: float, *, park: bool, max_parked: int) 
             strictest = answer
         leaves = max(answer.due, answer.leaves)
         due = max(due, leaves)
-        is_late = is_late or leaves > now + (WARM_UP_HORIZON_SECONDS if answer.limit.since else PARK_HORIZON_SECONDS)
+        is_late = is_late or leaves > now + (
+            WARM_UP_HORIZON_SECONDS if answer.limit.since > 0 else PARK_HORIZON_SECONDS
+        )
         if answer.limit.behind != SHARED:
             backlog = max(backlog, answer.backlog)
     sudden = max(answer.sudden for answer in asked)

@@ -32,6 +32,13 @@ HABITS = frozenset((SUDDEN, CAMPAIGN))
 """What limits nothing, and measures an account against itself."""
 URGENT = ":now"
 """Ends the key of a pace that only mail which somebody waits for is asked by, beside the one that counts all mail."""
+BEHIND = ":behind:"
+"""Begins the end of the key, before the number of a tenant, of the pace that such mail is asked by where it waits anyway."""
+AT_ONCE, IN_LINE = -3.0, -4.0
+"""As `since`: two paces of which a message is asked by, and charged to, one only. AT_ONCE where no other limit makes it wait,
+but one of AT_ONCE that comes after it, else IN_LINE. They come in pairs, narrow before wide: so mail that waits for a limit of
+its own, or of its tenant, stands in nobody's way.
+"""
 SHARED = -1
 UNASKED = 10**18
 """A `burst` that nothing fills: what is charged is counted, and never waits for this limit."""
@@ -47,7 +54,7 @@ class Limit(NamedTuple):
 
     With `since` it is a warm-up, WARM_UP, of days that begin at that time: `amount` on the first, each day twice as many but for
     `behind` of them, until that is `burst` or more and it limits nothing any more (THROTTLE-3). It says when a message may leave;
-    the other limits of the message are charged now, whatever it says.
+    the other limits of the message are charged now, whatever it says. AT_ONCE and IN_LINE as `since` make it no warm-up.
 
     SUDDEN limits nothing: it counts, and `Allowance.sudden` tells the units of the last hour where they are more than `amount`,
     and more than `burst` times an average day of the 14 before this one, once 14 days are counted (THROTTLE-7). CAMPAIGN is the

@@ -9,12 +9,13 @@ from pathlib import Path
 from relay.counters import blocks, known, presence, rates, sudden, undo
 from relay.counters.answer import NEVER, Asked, Row, ask_days, ask_warm_up, combine
 from relay.counters.cell_rate import CELLS, FURTHEST_NS, FUTURE, NANOSECONDS, NOW, PAST, step_of, warm_up_day
-from relay.counters.contract import DAY, HABITS, Charge, Limit
+from relay.counters.contract import AT_ONCE, DAY, HABITS, IN_LINE, Charge, Limit
 from relay.counters.table import FIRST_CELL, KEY_BYTES, RATE, VALUES, Table
 from relay.counters.windows import NodeWindows
 from relay.policy.facts import Allowance
 
 _GRANTED = Allowance(True)
+_NO_LIMIT = Limit("", "", "", 0, 0)
 _WINDOW = struct.Struct(f"<{PAST}I")
 _ROW = struct.Struct(f"<{CELLS}I")
 _NO_UNITS = (0,) * CELLS
@@ -43,7 +44,7 @@ class EmbeddedCounters:
                 if met is not None:
                     known.remember(table, met, now)
                 return quick
-            places = [table.find(limit[:3]) for limit, _ in charges]
+            charges, places = self._settled(charges, now, park=park)
             if -1 in places:
                 for limit, _ in charges:
                     table.claim(limit[:3], now)
@@ -83,13 +84,15 @@ class EmbeddedCounters:
         hour = 0
         for limit, cost in charges:
             name, _, _, amount, period, burst, _, since, behind, _ = limit
+            if since == IN_LINE:  # nothing waits
+                continue
             place, value, head = table.read(limit[:3])
             if place < 0 or amount <= 0:
                 return None
             if name in HABITS:
                 hour = max(hour, sudden.ask(table, place, limit, cost, now))
                 counted.append((place, limit, cost))
-            elif since:
+            elif since > 0:
                 day = warm_up_day(since, now)
                 cell = place // 4 + FIRST_CELL + day
                 if not head or day >= CELLS or cells[cell] + cost > amount << max(day - behind, 0):
@@ -123,8 +126,7 @@ class EmbeddedCounters:
         table = self._table
         table.look()
         try:
-            charges, _ = known.met(table, charges, now)
-            places = [table.find(limit[:3]) for limit, _ in charges]
+            charges, places = self._settled(known.met(table, charges, now)[0], now, park=park)
             return combine(self._ask(charges, places, now, park=park), now, park=park, max_parked=max_parked)
         finally:
             table.done()
@@ -138,7 +140,7 @@ class EmbeddedCounters:
                 return 0
             if limit.name in HABITS:
                 return sudden.used(table, place, now)
-            if limit.since:
+            if limit.since > 0:
                 day = warm_up_day(limit.since, now)
                 return self._warm_up(place)[day] if day < CELLS else 0
             if limit.period_seconds >= DAY:
@@ -146,6 +148,38 @@ class EmbeddedCounters:
             return rates.used(table, place, limit, now)
         finally:
             table.done()
+
+    def _settled(self, charges: Sequence[Charge], now: float, *, park: bool) -> tuple[Sequence[Charge], list[int]]:
+        """The charges without those of AT_ONCE and IN_LINE that the message is not asked by, and where they are counted."""
+        find = self._table.find
+        others = [charge for charge in charges if charge[0].since >= 0]
+        if all(limit.since != IN_LINE for limit, _ in charges):
+            return charges, [find(limit[:3]) for limit, _ in charges]
+        places = [find(limit[:3]) for limit, _ in others]
+        is_late = waits = self._waits(others, places, now, park=park)
+        kept, found, told = [], [], iter(places)
+        for limit, cost in charges:
+            if limit.since >= 0:
+                place = next(told)
+            elif limit.since == (AT_ONCE if waits else IN_LINE):
+                waits = is_late if limit.since == IN_LINE else waits  # the pair is over
+                continue
+            else:
+                place = find(limit[:3])
+                if limit.since == AT_ONCE:
+                    is_late = is_late or rates.ask(self._table, place, limit, cost, now).due > now
+            kept.append((limit, cost))
+            found.append(place)
+        return kept, found
+
+    def _waits(self, charges: Sequence[Charge], places: Sequence[int], now: float, *, park: bool) -> bool:
+        """Whether one of these makes the message wait; nearly always it is the pace of the login, which comes first."""
+        limit, cost = charges[0] if charges else (_NO_LIMIT, 0)
+        is_pace = limit.amount > 0 and not limit.since and limit.period_seconds < DAY and limit.name not in HABITS
+        if is_pace and rates.ask(self._table, places[0], limit, cost, now).due > now:
+            return True
+        told = combine(self._ask(charges, places, now, park=park), now, park=park, max_parked=0)
+        return told.due > now or not told.granted
 
     def _ask(self, charges: Sequence[Charge], places: Sequence[int], now: float, *, park: bool) -> list[Asked]:
         """Every limit's answer, in the order of `charges`.
@@ -160,7 +194,7 @@ class EmbeddedCounters:
                 answers[index] = Asked(limit, NEVER)
             elif limit.name in HABITS:
                 answers[index] = Asked(limit, 0.0, sudden=sudden.ask(self._table, places[index], limit, cost, now))
-            elif limit.since:
+            elif limit.since > 0:
                 answers[index] = ask_warm_up(limit, cost, self._warm_up(places[index]), now)
             elif limit.period_seconds >= DAY:
                 daily.append(index)
@@ -201,7 +235,7 @@ class EmbeddedCounters:
         if limit.period_seconds < DAY:
             rates.write(self._table, place, answer, now)
             return
-        if limit.since:
+        if limit.since > 0:
             VALUES.pack_into(raw, place + KEY_BYTES, limit.since + CELLS * DAY, 0, 1)
             for day, units in answer.pieces:
                 self._table.cells[place // 4 + FIRST_CELL + day] += units

@@ -7,9 +7,11 @@ local NS = 1e9
 local kept = redis.call('GET', KEYS[1])
 if not kept then return 0 end
 redis.call('DEL', KEYS[1])
+local none = {}  -- rates that were not asked, so that they were not charged either
+for index in string.gmatch(kept, '\n(%d+) none 0') do none[tonumber(index)] = true end
 for index = 1, #ARGV / 2 do
   local units = tonumber(ARGV[2 * index - 1])
-  local tat = units > 0 and redis.call('GET', KEYS[index + 1])
+  local tat = units > 0 and not none[index] and redis.call('GET', KEYS[index + 1])
   if tat then
     local s, n, made, ahead = string.match(tat, '^(%d+) (%d+) (%d+) (%d+)$')
     if not s then s, n = string.match(tat, '^(%d+) (%d+)$') end
@@ -26,7 +28,7 @@ for index, step, units in string.gmatch(kept, '\n(%d+) (%w+) (%d+)') do
   local key = KEYS[index + 1]
   local mark = string.match(step, '^k(%d+)$')
   if mark then redis.call('SETRANGE', KEYS[#KEYS], mark, string.rep('\0', 4)) end
-  local there = mark and 0 or tonumber(redis.call('HGET', key, step) or 0)
+  local there = (mark or step == 'none') and 0 or tonumber(redis.call('HGET', key, step) or 0)
   if there > 0 then redis.call('HSET', key, step, string.format('%d', math.max(0, there - units))) end
 end
 return 1

@@ -317,15 +317,20 @@ def wire_of(storage: Storage) -> Wire:
     return Wire(connector(url, Login(seconds, password, storage.counters_ca_file)), seconds)
 
 
-def open_shared(storage: Storage, here: NodeCounters, kind: type[ManyNodes] = ManyNodes) -> OneNode | ManyNodes:
-    """The counters that `storage` asks for, of `kind` where nodes share them. Connects when they are first asked."""
+def open_shared(
+    storage: Storage, here: NodeCounters, kind: type[ManyNodes] = ManyNodes, *, kept_seconds: float = 0.0
+) -> OneNode | ManyNodes:
+    """The counters that `storage` asks for, of `kind` where nodes share them. Connects when they are first asked.
+
+    `kept_seconds`: for how long a charge may be given back.
+    """
     if storage.redis is None:
         return OneNode(here)
     from relay.counters.remote import RedisCounters
     from relay.counters.slots import SlottedCounters
 
     wire = wire_of(storage)
-    remote = SlottedCounters(wire) if storage.redis.kind == "cluster" else RedisCounters(wire)
+    remote = (SlottedCounters if storage.redis.kind == "cluster" else RedisCounters)(wire, kept_seconds)
     return kind(remote, here, storage.counters_degraded_share)
 
 
@@ -344,7 +349,7 @@ def _share_of(limit: Limit, share: float) -> Limit:
     if limit.name in HABITS:
         return limit
     amount = _part(limit.amount, share)
-    if limit.since:  # its last day is the same one
+    if limit.since > 0:  # its last day is the same one
         return limit._replace(amount=amount, burst=-(-limit.burst * amount // limit.amount))
     return limit._replace(amount=amount, burst=_part(limit.burst, share))
 

@@ -31,6 +31,7 @@ from relay.counters.cell_rate import (
     warm_up_day,
 )
 from relay.counters.contract import (
+    BEHIND,
     CAMPAIGN,
     DAMAGED_KEY,
     DAY,
@@ -48,17 +49,21 @@ from relay.counters.wire import Script, Wire
 from relay.policy.facts import Allowance
 
 ANSWER_KEPT_SECONDS = 60
-"""How long Redis knows that an id is charged. A repeat comes within the seconds that an answer may take."""
+"""How long Redis knows that an id is charged, beyond what is given it: a repeat comes within the seconds that an answer may take,
+and what is to be given back within those of two commits.
+"""
 SLACK_SECONDS = 600
 _TAKE, _GIVE, _WINDOW, _BLOCK = (Script(f"{name}.lua") for name in ("take", "give", "window", "block"))
 _UNTIL_DIGITS = 20
-_FURTHEST_SECONDS = WARM_UP_HORIZON_SECONDS + ANSWER_KEPT_SECONDS
+_FURTHEST_SECONDS = WARM_UP_HORIZON_SECONDS + ANSWER_KEPT_SECONDS + 600
 """No message is parked for longer; an answer may be repeated a moment later."""
+WAITS_AT_ONCE, WAITS = 1, 2
+_WAITING = {b"0": None, b"1": WAITS_AT_ONCE, b"2": WAITS}
 _NOBODY = -1
 """The tenant of probes that are nobody's."""
 _AN_AGE_SECONDS = 10 * 365 * DAY
 _MOST_UNITS = 2**53
-_ANSWER_KEPT_MS, _SLACK_MS = ANSWER_KEPT_SECONDS * 1000.0, SLACK_SECONDS * 1000.0
+_SLACK_MS = SLACK_SECONDS * 1000.0
 
 
 class RedisCounters:
@@ -66,8 +71,10 @@ class RedisCounters:
     as it should; what was asked may then have happened or not.
     """
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, kept_seconds: float = 0.0) -> None:
+        """`kept_seconds`: for how long at most somebody may give back what he was granted."""
         self._wire = wire
+        self._kept_ms = (ANSWER_KEPT_SECONDS + kept_seconds) * 1000.0
         self.windows = SharedWindows(wire)
 
     async def close(self) -> None:
@@ -81,26 +88,29 @@ class RedisCounters:
         once: str = "",
         park: bool,
         max_parked: int = 0,
-        earliest: float = 0.0,
+        elsewhere: tuple[float, bool] = (0.0, False),
     ) -> Allowance:
-        """As `Counters.take`. `once` names the charge: again with the same one, it answers the same and charges nothing. The
-        message leaves at `earliest` or later.
+        """As `Counters.take`. `once` names the charge: again with the same one, it answers the same and charges nothing.
+
+        `elsewhere` is what others of the message's limits say: it leaves at that time or later, and whether it waits for them.
+        `receipt` is WAITS where something makes it wait, WAITS_AT_ONCE where that is a limit of AT_ONCE.
         """
-        return await self._take(True, charges, now, (once, park, max_parked, earliest))
+        return await self._take(True, charges, now, (once, park, max_parked, *elsewhere))
 
     async def peek(
         self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0
     ) -> Allowance:
-        return await self._take(False, charges, now, ("", park, max_parked, 0.0))
+        told = await self._take(False, charges, now, ("", park, max_parked, 0.0, False))
+        return told._replace(receipt=None)
 
     async def _take(
-        self, charge: bool, charges: Sequence[Charge], now: float, how: tuple[str, bool, int, float]
+        self, charge: bool, charges: Sequence[Charge], now: float, how: tuple[str, bool, int, float, bool]
     ) -> Allowance:
         if not charges:
             return Allowance(True)
-        once, park, max_parked, earliest = how
+        once, park, max_parked, earliest, waits = how
         whole, rest = divmod(int(now * NANOSECONDS), NANOSECONDS)
-        asked: list[float] = [charge, now, whole, rest, park, max_parked, earliest, _ANSWER_KEPT_MS, _SLACK_MS]
+        asked: list[float] = [charge, now, whole, rest, park, max_parked, earliest, self._kept_ms, _SLACK_MS, waits]
         keys: list[str | bytes] = [once_key(charges[0][0], once)]
         people: tuple[bytes, int] = (b"", 0)
         for place, (limit, cost) in enumerate(charges, 1):
@@ -132,7 +142,7 @@ class RedisCounters:
     async def used(self, limit: Limit, now: float) -> int:
         if limit.name in HABITS:
             return await self._last_hour(key_of(limit), now)
-        if limit.since:
+        if limit.since > 0:
             return _cells(await self._wire.ask("HGETALL", key_of(limit))).get(warm_up_day(limit.since, now), 0)
         if limit.period_seconds >= DAY:
             return await self._sum(key_of(limit), limit.period_seconds, now)
@@ -193,7 +203,7 @@ class RedisCounters:
         charges = [(minute, 0), (Limit("probe", "day", "", 1, DAY, 0, tenant), 0)]
         written = self._wire.ask("SET", f"zegel:{{{tag}}}:probe", "1", "PX", 1000)
         forgotten = self._wire.ask("DEL", once_key(minute, "probe"))
-        charged = self._take(True, charges, SystemClock.now(), ("probe", False, 0, 0.0))
+        charged = self._take(True, charges, SystemClock.now(), ("probe", False, 0, 0.0, False))
         answers = await asyncio.gather(written, forgotten, charged, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -239,7 +249,7 @@ def key_of(key: str | Limit) -> str:
         return f"zegel:{tag}h:{_digest(key)}"
     if key.tenant:
         return f"zegel:{{{tag_of(key)}}}:{_digest(key[:3])}"
-    return f"zegel:{{{tag_of(key)}}}{URGENT if key.key.endswith(URGENT) else ''}"
+    return f"zegel:{{{tag_of(key)}}}{key.key[len(_of_all(key.key)) :]}"
 
 
 def once_key(limit: Limit, once: str) -> str:
@@ -253,13 +263,18 @@ def known_key(limit: Limit) -> str:
 
 
 def tag_of(limit: Limit) -> str:
-    """What decides the slot of a limit: its tenant, or where it counts over tenants, itself, with its bucket for urgent mail."""
+    """What decides the slot of a limit: its tenant, or where it counts over tenants, itself, with its buckets for urgent mail."""
     return f"t{limit.tenant}" if limit.tenant else _own_tag(limit[:3])
 
 
 @lru_cache(maxsize=32_768)
 def _own_tag(name: tuple[str, str, str]) -> str:
-    return _digest((*name[:2], name[2].removesuffix(URGENT)))
+    return _digest((*name[:2], _of_all(name[2])))
+
+
+def _of_all(key: str) -> str:
+    """The key of the bucket that counts all mail, of any that lies beside it."""
+    return key.removesuffix(URGENT).partition(BEHIND)[0]
 
 
 def _block_key(key: str) -> str:
@@ -273,11 +288,13 @@ def _digest(name: object) -> str:
 def _allowance(answer: object, charges: Sequence[Charge], now: float, earliest: float) -> Allowance:
     """What the script says. Raises CountersUnavailable for what it never would."""
     try:
-        granted, due, place, backlog, sudden = answer.split()  # type: ignore[attr-defined]  # what is no bytes has no split
+        granted, due, place, backlog, sudden, waits = answer.split()  # type: ignore[attr-defined]  # what is no bytes has no split
         at = int(place)
-        if granted not in (b"0", b"1") or not 0 <= at <= len(charges):
+        if granted not in (b"0", b"1") or waits not in _WAITING or not 0 <= at <= len(charges):
             raise ValueError
         allowance = Allowance(granted == b"1", float(due), backlog=int(backlog), sudden=int(sudden))
+        if waits != b"0":
+            allowance = allowance._replace(receipt=_WAITING[waits])
         if not _is_possible(allowance, at, now, earliest):
             raise ValueError
     except (AttributeError, TypeError, ValueError):

@@ -6,7 +6,8 @@ all tenants, so each lies in a slot of its own. All slots are asked at the same 
 Nobody passes a limit by this: a slot charges before anybody knows what the others say, and where one of them refuses, the
 rest is given back. In between the books show too much, never too little, so another message may be told to wait that a moment
 later would not. A lost give-back stays charged. Where one slot parks the message for a later hour, the daily charges of the
-others belong to that hour: they are given back and asked for again from then on.
+others belong to that hour: they are given back and asked for again from then on. So is what was charged to a
+pace that is only for mail which nothing makes wait, where another slot makes it wait.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from collections.abc import Sequence
 
 from relay.counters.cell_rate import step_of
 from relay.counters.contract import DAY, WARM_UP, Charge, CountersUnavailable
-from relay.counters.remote import RedisCounters, tag_of
+from relay.counters.remote import WAITS, WAITS_AT_ONCE, RedisCounters, tag_of
 from relay.policy.facts import Allowance
 
-MAX_ROUNDS = 4
+MAX_ROUNDS = 7
 """How often the slots are asked to agree on an hour; after that the message is refused for now."""
 Group = list[Charge]
 
@@ -35,23 +36,29 @@ class SlottedCounters(RedisCounters):
         once: str = "",
         park: bool,
         max_parked: int = 0,
-        earliest: float = 0.0,
+        elsewhere: tuple[float, bool] = (0.0, False),
     ) -> Allowance:
         groups = _by_slot(charges)
         if len(groups) < 2:
-            return await super().take(charges, now, once=once, park=park, max_parked=max_parked, earliest=earliest)
-        latest, bit = earliest, Allowance(True)
+            return await super().take(charges, now, once=once, park=park, max_parked=max_parked, elsewhere=elsewhere)
+        (latest, waits), bit = elsewhere, Allowance(True)
+        behind = [waits] * len(groups)
         for number in range(MAX_ROUNDS):
             names = [f"{once}.{number}"] * len(groups)
             asked = [
                 super(SlottedCounters, self).take(
-                    group, now, once=name, park=park, max_parked=max_parked, earliest=latest
+                    group, now, once=name, park=park, max_parked=max_parked, elsewhere=(latest, waits)
                 )
-                for group, name in zip(groups, names, strict=True)
+                for group, name, waits in zip(groups, names, behind, strict=True)
             ]
             answers = await asyncio.gather(*asked, return_exceptions=True)
             granted = [group for group, answer in zip(groups, answers, strict=True) if _is_granted(answer)]
             said = [answer for answer in answers if isinstance(answer, Allowance)]
+            wait = _behind(behind, said) if len(said) == len(groups) else behind
+            if wait != behind:
+                await self._give_back(granted, names[0])
+                behind = wait
+                continue
             # What made it later, in this round or before: by then there is room in what bit before.
             later = [one for one in said if one.limit and (not one.granted or one.due > latest)]
             bit = max(later, key=_strictness, default=bit)
@@ -72,11 +79,17 @@ class SlottedCounters(RedisCounters):
         self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0
     ) -> Allowance:
         """As `RedisCounters.peek`, each slot for itself: where they park for different hours, the last of them."""
-        asked = [
-            super(SlottedCounters, self).peek(group, now, park=park, max_parked=max_parked)
-            for group in _by_slot(charges)
-        ]
-        return _joined(await asyncio.gather(*asked)) if asked else Allowance(True)
+        groups = _by_slot(charges)
+        said: list[Allowance] = []
+        behind, before = [False] * len(groups), None
+        while behind != before:
+            asked = [
+                self._take(False, group, now, ("", park, max_parked, 0.0, waits))
+                for group, waits in zip(groups, behind, strict=True)
+            ]
+            said = await asyncio.gather(*asked)
+            behind, before = _behind(behind, said), behind
+        return _joined(said)._replace(receipt=None) if said else Allowance(True)
 
     async def give_back(self, charges: Sequence[Charge], once: str) -> None:
         groups = _by_slot(charges)
@@ -98,6 +111,13 @@ def _by_slot(charges: Sequence[Charge]) -> list[Group]:
     for limit, cost in charges:
         groups.setdefault(tag_of(limit), []).append((limit, cost))
     return list(groups.values())
+
+
+def _behind(before: Sequence[bool], said: Sequence[Allowance]) -> list[bool]:
+    """Which groups are asked as of mail that waits, given what they said: where one of AT_ONCE makes it wait, those after it."""
+    waits = any(one.receipt == WAITS for one in said)
+    at_once = [one.receipt == WAITS_AT_ONCE for one in said]
+    return [was or waits or any(at_once[:place]) for place, was in enumerate(before)]
 
 
 def _is_granted(answer: object) -> bool:

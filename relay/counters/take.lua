@@ -10,27 +10,32 @@
 --
 -- KEYS: what was answered to this id, then one for each limit. ARGV: one string of little-endian doubles, quicker to write and read
 -- than so many arguments: charge (0: only look), now, its whole seconds and nanoseconds, park, most that may wait (0: any),
--- earliest time to leave, milliseconds that an answer is kept, milliseconds that a key outlives its use; then of each limit:
+-- earliest time to leave, milliseconds that an answer is kept, milliseconds that a key outlives its use, whether it waits for what is
+-- in another slot; then of each limit:
 -- amount, period in seconds, burst, units to charge, nanoseconds that one takes, and of a warm-up when it began and how many days
 -- it is behind, a hash of the units of each of its days under the day's number
 -- (else 0 0, and 0 -1 of a limit that several tenants share, where what waits is nobody's to count; -1 0 where it only counts
 -- what is sudden, see sudden.py: a hash of `b` when that began, `l` the last spell, and the units of each spell and day under s and d with its number; -2 and the days to be counted first for a campaign, which
--- also has the largest day of each span of three under p).
+-- also has the largest day of each span of three under p; -3 of a rate that is asked where nothing else makes the message wait, and
+-- -4, which comes after it, of one that is asked where something does: the other of the two answers nothing and is not charged; what
+-- makes it wait is anything but a rate of -3 that comes later).
 -- Then the marks of the recipients, for the limit that counts those of the first time, and its place (else nothing and 0); whom the
 -- account has written to is in the last key, see known.py: 16 digits say since when and 24 how long it is kept, then each bucket has its
 -- marks, their weeks, and whether some lie deeper.
--- Answers "granted due limit backlog sudden": the limit is its place, from 1, or 0 where none bit; due "inf" is never.
+-- Answers "granted due limit backlog sudden waits": the limit is its place, from 1, or 0 where none bit; due "inf" is never; waits is 1
+-- where a rate of -3 makes it wait, which those after it go by, and 2 where something else does.
 local DAY, PAST, FUTURE, HORIZON, NS = 86400, 24, 48, 172800, 1e9
 local WARM_UP_HORIZON = 14 * DAY
 local HISTORY, SPELL, HOUR_SPELLS, DAY_SPELLS, KEPT = 14, 300, 12, 288, 400 * DAY
 local SPAN, SPANS = 3, 30
 local CELLS, NEVER = PAST + FUTURE, math.huge
-local HEAD, EACH = 9, 7
+local HEAD, EACH = 10, 7
+local AT_ONCE, IN_LINE = -3, -4
 local COUNT = (#ARGV[1] / 8 - HEAD) / EACH
 local asked = {struct.unpack('<' .. string.rep('d', HEAD + EACH * COUNT), ARGV[1])}
 local people, people_of = ARGV[2], tonumber(ARGV[3])
 local charge, now, now_s, now_n, park = asked[1] == 1, asked[2], asked[3], asked[4], asked[5] == 1
-local max_parked, wanted, keep_ms, slack_ms = asked[6], asked[7], asked[8], asked[9]
+local max_parked, wanted, keep_ms, slack_ms, waits = asked[6], asked[7], asked[8], asked[9], asked[10] == 1
 
 if charge then
   local answered = redis.call('GET', KEYS[1])
@@ -413,6 +418,18 @@ if people_of > 0 then
 end
 
 local limits, answers, rows, earliest = {}, {}, {}, math.max(now, wanted)
+local apart = {}  -- rates of AT_ONCE and IN_LINE
+
+local function ask_pace(index)
+  local limit, answer = limits[index], ask_rate(KEYS[index + 1], limits[index])
+  answers[index] = answer
+  if not park and limit.cost > math.max(limit.burst, 1) then
+    answers[index] = {due = NEVER, leaves = 0, backlog = 0}
+  elseif park and answer.due > earliest then
+    earliest = answer.due
+  end
+end
+
 for index = 1, COUNT do
   local from = HEAD + (index - 1) * EACH
   local limit = {
@@ -425,6 +442,9 @@ for index = 1, COUNT do
     answers[index] = {due = 0, leaves = 0, backlog = 0}
   elseif limit.amount <= 0 then
     answers[index] = {due = NEVER, leaves = 0, backlog = 0}
+  elseif limit.since <= AT_ONCE then
+    apart[#apart + 1] = index
+    answers[index] = {due = 0, leaves = 0, backlog = 0}
   elseif limit.since < 0 then
     answers[index] = ask_sudden(KEYS[index + 1], limit)
   elseif limit.since > 0 then
@@ -434,16 +454,31 @@ for index = 1, COUNT do
     row.index, row.limit = index, limit
     rows[#rows + 1] = row
   else
-    local answer = ask_rate(KEYS[index + 1], limit)
-    answers[index] = answer
-    if not park and limit.cost > math.max(limit.burst, 1) then
-      answers[index] = {due = NEVER, leaves = 0, backlog = 0}
-    elseif park and answer.due > earliest then
-      earliest = answer.due
-    end
+    ask_pace(index)
   end
 end
 if #rows > 0 then ask_days(rows, earliest, answers) end
+local word = 0  -- whether it waits, for who asks the other slots
+do
+  local due, before, has_line, used, later = 0, earliest, false, false, false
+  for _, answer in ipairs(answers) do due = math.max(due, answer.due, answer.leaves) end
+  if due > now then waits, word = true, 2 end
+  for _, index in ipairs(apart) do has_line = has_line or limits[index].since == IN_LINE end
+  for _, index in ipairs(apart) do  -- narrow before wide; of a pair AT_ONCE comes first
+    if limits[index].since == AT_ONCE then
+      used = not (waits and has_line)
+      if used then
+        ask_pace(index)
+        later = later or answers[index].due > now
+      end
+    else
+      if not used then ask_pace(index) end
+      waits = waits or later
+    end
+  end
+  if later and word == 0 then word = 1 end
+  if #rows > 0 and earliest > before then ask_days(rows, earliest, answers) end
+end
 
 local due, backlog, strictest, late, sudden = 0, 0, 1, false, 0
 for index, answer in ipairs(answers) do
@@ -464,6 +499,7 @@ else
 end
 local reply = string.format('%d %.17g %d %d %d', granted and 1 or 0, due, strictest, backlog, sudden)
 if due == NEVER then reply = string.format('0 inf %d %d %d', strictest, backlog, sudden) end
+reply = string.format('%s %d', reply, word)
 if not (charge and granted) then return reply end
 
 for index, answer in ipairs(answers) do
@@ -475,6 +511,9 @@ for index, answer in ipairs(answers) do
   end
 end
 local kept = {reply}  -- and behind it what give.lua would take back: limit, field, units
+for _, index in ipairs(apart) do
+  if not answers[index].tat then kept[#kept + 1] = string.format('%d none 0', index) end
+end
 for index, answer in ipairs(answers) do
   if answer.count then
     write_sudden(KEYS[index + 1], answer.count)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from relay.counters import sudden
 from relay.counters.answer import Asked
 from relay.counters.cell_rate import CELLS, FUTURE, NANOSECONDS, NOW, interval_ns, step_of, warm_up_day
-from relay.counters.contract import DAY, HABITS, Charge, Limit
+from relay.counters.contract import DAY, HABITS, IN_LINE, Charge, Limit
 from relay.counters.table import FIRST_CELL, KEY_BYTES, VALUES, Table
 from relay.policy.facts import Allowance
 
@@ -36,7 +36,7 @@ def give_back(table: Table, charges: Sequence[Charge], now: float, allowance: Al
             continue
         if limit.name in HABITS:
             sudden.take_back(table, place, cost, now)
-        elif limit.since:
+        elif limit.since > 0:
             _lower(table, place, ((day % CELLS, units) for day, units in pieces))
         elif limit.period_seconds < DAY:
             _, tat, made = VALUES.unpack_from(table.raw, place + KEY_BYTES)
@@ -51,7 +51,8 @@ def give_back(table: Table, charges: Sequence[Charge], now: float, allowance: Al
 def _at_once(charges: Sequence[Charge], now: float) -> Iterable[Taken]:
     """The charges as `_take_now` writes them."""
     for limit, cost in charges:
-        yield Taken(limit, cost, ((warm_up_day(limit.since, now) if limit.since else 0, cost),))
+        if limit.since != IN_LINE:
+            yield Taken(limit, cost, ((warm_up_day(limit.since, now) if limit.since > 0 else 0, cost),))
 
 
 def _lower(table: Table, place: int, cells: Iterable[tuple[int, int]]) -> None:

@@ -27,6 +27,8 @@ class Scope(StrEnum):
     LIMITS_READ = "limits:read"
     PURPOSES_READ = "purposes:read"
     DOMAINS_READ = "domains:read"
+    REQUESTS_READ = "requests:read"
+    REQUESTS_WRITE = "requests:write"
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
 

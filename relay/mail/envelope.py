@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -98,6 +98,7 @@ class OwnLimits(dict[tuple[str, str, str], int]):
 
 
 NO_OWN_LIMITS = OwnLimits()
+USUAL_GROUNDS = frozenset(("consent", "soft_optin"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,9 @@ class Tenant:
     modes: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     limits: OwnLimits = NO_OWN_LIMITS
+    grounds: Collection[str] = (
+        USUAL_GROUNDS  # on which it may advertise: the bases, third_party, free_tier (CONSENT-5 to -9)
+    )
 
 
 @dataclass(frozen=True, slots=True)

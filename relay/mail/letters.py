@@ -54,20 +54,23 @@ def standing_letter(
     return by_the_house(tenant.contact, texts[f"subject_{worst}_{tongue}"], body, host=host, now=now).raw
 
 
-def confirmation(tenant: Tenant, purpose: str, recipient: str, link: str, *, language: str) -> Letter:
-    """Asks `recipient` to confirm that he wants `purpose` of `tenant`."""
+def confirmation(
+    tenant: Tenant, purpose: str, recipient: str, link: str, *, language: str, message_id: str = ""
+) -> Letter:
+    """Asks `recipient` to confirm that he wants `purpose` of `tenant`; by the Message-ID that the request is kept with."""
     tongue = "nl" if language == "nl" else "en"
     known = tenant.purposes.get(purpose)
     title = ((known.title_nl if tongue == "nl" else known.title_en) if known else "") or purpose
     sender = (known.controller if known else "") or tenant.legal_name or tenant.name
-    return _by_the_tenant(tenant, sender, recipient, _words("confirm", tongue, title=title, sender=sender, link=link))
+    words = _words("confirm", tongue, title=title, sender=sender, link=link)
+    return _by_the_tenant(tenant, sender, recipient, words, message_id=message_id)
 
 
-def own_data(tenant: Tenant, kind: str, recipient: str, what: str, *, language: str) -> Letter:
-    """To somebody who wants to see his data: a `code` (GDPR-5), or the link for his new address, `move` (GDPR-7)."""
+def own_data(tenant: Tenant, kind: str, recipient: str, what: Mapping[str, str], *, language: str) -> Letter:
+    """To somebody who wants to see his data: a `code` and a `link` (GDPR-5), or the link for his new address, `move` (GDPR-7)."""
     tongue = "nl" if language == "nl" else "en"
     sender = tenant.legal_name or tenant.name
-    return _by_the_tenant(tenant, sender, recipient, _words(kind, tongue, sender=sender, code=what, link=what))
+    return _by_the_tenant(tenant, sender, recipient, _words(kind, tongue, sender=sender, **what))
 
 
 def _words(kind: str, tongue: str, **values: str) -> tuple[str, str]:
@@ -76,7 +79,9 @@ def _words(kind: str, tongue: str, **values: str) -> tuple[str, str]:
     return texts[f"subject_{tongue}"].format(**values), texts[f"body_{tongue}"].format(**values)
 
 
-def _by_the_tenant(tenant: Tenant, sender: str, recipient: str, words: tuple[str, str]) -> Letter:
+def _by_the_tenant(
+    tenant: Tenant, sender: str, recipient: str, words: tuple[str, str], *, message_id: str = ""
+) -> Letter:
     domain = next((d.name for d in tenant.domains.values() if d.usable and d.has_key), "")
     local = f"no-answer@{domain}" if domain else with_a_labels(tenant.contact) or "postmaster@localhost"
     fields = [
@@ -84,7 +89,7 @@ def _by_the_tenant(tenant: Tenant, sender: str, recipient: str, words: tuple[str
         field("To", f"<{with_a_labels(recipient)}>"),
         field("Subject", encode_words(words[0])),
         field("Date", rfc5322_date(int(time.time()))),
-        field("Message-ID", f"<{secrets.token_hex(16)}@{domain or 'localhost'}>"),
+        field("Message-ID", message_id or f"<{secrets.token_hex(16)}@{domain or 'localhost'}>"),
         field("Auto-Submitted", "auto-generated"),
         field("MIME-Version", "1.0"),
         field("Content-Type", "text/plain; charset=utf-8"),

@@ -6,17 +6,19 @@ Searches are `str.find` for fixed words first and bounded expressions after, on 
 from __future__ import annotations
 
 import re
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 from relay.mail.entities import unescape
 from relay.mail.flat import flat
+from relay.mail.invitations import invites
 from relay.mail.links import NEAR, OPT_OUT_WORDS, links, plain_links
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import Part, structure
 from relay.mail.texts import Texts, read_texts
 
 HEAD_SIGNALS = ("list_unsubscribe", "list_id", "campaign_header", "precedence", "feedback_id", "marketing_mailer")
-BODY_SIGNALS = ("tracking", "opt_out_word", "price", "shop_links", "survey")
+BODY_SIGNALS = ("tracking", "opt_out_word", "price", "offer", "shop_links", "survey")
 
 _CAMPAIGN = (
     b"x-campaign",
@@ -28,15 +30,22 @@ _CAMPAIGN = (
     b"x-mailing-",
     b"x-csa-",
 )
-_MAILERS = (
-    b"listmonk mailchimp mautic sendy phplist klaviyo brevo sendinblue laposta mailblue activecampaign spotler "
-    b"acymailing mailpoet copernica hubspot mailerlite mailcampaigns tripolis deployteq campaign monitor newsletter "
-    b"sendgrid marketing cloud emma constantcontact getresponse cleverreach rapidmail mailjet moosend iconneqt"
-).split()
+_MAILERS = re.compile(
+    rb"\b(?:listmonk|mailchimp|mautic|sendy|phplist|klaviyo|brevo|sendinblue|laposta|mailblue|activecampaign|spotler"
+    rb"|acymailing|mailpoet|copernica|hubspot|mailerlite|mailcampaigns|tripolis|deployteq|campaign ?monitor|newsletter"
+    rb"|sendgrid|marketing ?cloud|myemma|constant ?contact|getresponse|cleverreach|rapidmail|mailjet|moosend|iconneqt)",
+    re.IGNORECASE,
+)
 _PERCENT_OFF = re.compile(
     r"\d{1,3}\s?(?:%|procent|percent|prozent)\s{0,3}(?:extra\s)?(?:korting|off\b|discount|rabatt|sale\b|goedkoper|reduction)"
     r"|(?:korting|discount|rabatt|réduction)[^.\n<]{0,30}\d{1,3}\s?%"
 )
+_AMOUNT_OFF = re.compile(r"[€$£]\s?\d{1,5}(?:[.,]\d\d)?-?\s(?:korting|off|discount|rabatt)\b(?!\s?[(:|])")
+_ONLY_EURO = re.compile(
+    r"\b(?:nu|slechts|now|only|nur|jetzt)\s(?:voor\s|for\s|maar\s)?(?:eur\s)?\d{1,5}(?:[.,]\d\d)?(?:,-|\s?(?:euro|eur)\b|\b)"
+)
+_EURO = ("euro", "eur ", ",-")
+_BARGAINS = ("voor de prijs van", "halve prijs", "1+1 gratis", "1 + 1 gratis")
 _ONLY = re.compile(
     r"(?<!\w)(?:nu|now|only|maar|slechts|nur|vanaf|from|jetzt)(?:\s(?:voor|for|slechts|maar|only))?\s{1,3}$"
 )
@@ -44,22 +53,6 @@ _ONLY = re.compile(
 _OWED = re.compile(
     r"[€$£]\s?[\d.,]{1,12}-?[\s*]{1,3}(?:\w{1,12}\s){0,3}?(?:te\s(?:betalen|voldoen|ontvangen)|open\b|openstaan|verschuldigd|betaald"
     r"|to\s(?:pay|be\spaid)|due\b|outstanding|owed\b|paid\b|zu\s(?:zahlen|bezahlen)|offen\b|fällig)"
-)
-# What stands before an amount that somebody has, used or pays already: "Kosten tot nu € 3,40", "uw saldo: nog maar € 2,50 op uw
-# kaart", "u betaalt nu € 650,00 per maand". An offer names what is sold there instead.
-_HAD = re.compile(
-    r"\b(?:tot\snu|(?<!nu\s)nog|saldo|tegoed|huur|premie|termijnbedrag|totaal|betaalt|balance|credit|rent|premium|total|you\spay"
-    r"|guthaben|miete|beitrag)\b[^.!?\n<]{0,40}$"
-)
-_LEFT = re.compile(
-    r"[€$£]\s?[\d.,]{1,12}-?\s(?:left|remaining|per\s(?:maand|jaar|month|year|monat)|op\suw\s(?:chip)?kaart|übrig)\b"
-)
-# A discount that was given and is told of afterwards: "Op uw bestelling is 10% korting toegepast", "You saved 20% off".
-_GIVEN_AFTER = re.compile(
-    r"[^.!?\n<]{0,30}\b(?:toegepast|verrekend|afgetrokken|applied|deducted|abgezogen|angerechnet)\b"
-)
-_GIVEN_BEFORE = re.compile(
-    r"\b(?:u\sgebruikte|je\sgebruikte|gebruikte|toegepaste|you\s(?:saved|used|have\ssaved)|applied|bespaarde)\b[^.!?\n<]{0,20}$"
 )
 # The discount of a bill for who pays early: "Betalingskorting 2% bij betaling binnen 8 dagen". More is an offer.
 _PAID_EARLY = re.compile(
@@ -143,8 +136,7 @@ def head_signals(message: Message) -> frozenset[str]:
             if raw[11:].strip().lower() in (b"bulk", b"list", b"junk"):
                 found.add("precedence")
         elif name in (b"x-mailer", b"user-agent"):
-            lower = raw.lower()
-            if any(mailer in lower for mailer in _MAILERS):
+            if _MAILERS.search(raw):
                 found.add("marketing_mailer")
         elif name.startswith(b"x-") and name.startswith(_CAMPAIGN):
             found.add("campaign_header")
@@ -164,13 +156,12 @@ def body_signals(texts: Texts) -> frozenset[str]:
         found.add("tracking")
     if any(_word_at_link(both, word) for word in OPT_OUT_WORDS):
         found.add("opt_out_word")
-    if _has_code(both) or _has_price(both):
-        found.add("price")
+    found |= _priced(both, _code_places(both), _price_places(both))
     if len({target for target in targets if _is_shop_link(target, _SHOP_HOSTS)}) > 3:
         found.add("shop_links")
     if _has_word(both, _SURVEY_WORDS):
         found.add("survey")
-    if html and not found.issuperset(("price", "survey")):
+    if html and not found.issuperset(("offer", "survey")):
         found |= _as_read(flat(html))
     return frozenset(found)
 
@@ -178,7 +169,7 @@ def body_signals(texts: Texts) -> frozenset[str]:
 def _as_read(lines: str) -> set[str]:
     """The marks that HTML keeps apart: an entity, a tag or a line end stands between the words."""
     words = lines.replace("\n", " ")
-    found = {"price"} if _has_code(words, lines) or _has_price(lines) else set()
+    found = _priced(words, _code_places(words, lines), _price_places(lines))
     return found | ({"survey"} if _has_word(words, _SURVEY_WORDS) else set())
 
 
@@ -209,40 +200,48 @@ def text_blemishes(texts: Texts) -> frozenset[str]:
     return frozenset(found)
 
 
-def _has_price(lower: str) -> bool:
-    """A percentage off, or an amount with "now" or "only" in front; a plain amount, as on an invoice, is none, nor is one that
-    is owed, nor a discount that was given, as in the account of an order.
+def _priced(text: str, *places: Iterable[int]) -> set[str]:
+    """The marks of a text with prices, codes or discounts at `places`: an offer where somebody is asked to buy."""
+    found = list(islice(chain(*places), MAX_AMOUNTS))
+    return set() if not found else {"price", "offer"} if invites(text, found) else {"price"}
+
+
+def _price_places(lower: str) -> Iterator[int]:
+    """Where a percentage off stands, or an amount with "now" or "only" in front; a plain amount, as on an invoice, is none, nor
+    is one that is owed, nor a discount that was given, as in the account of an order.
     """
     percents = (place for sign in _PERCENT for place in _places(lower, sign))
     offs = (found for place in percents for found in _PERCENT_OFF.finditer(lower, max(0, place - 60), place + 60))
     found = {off.end(): off.start() for off in offs}  # most are near to more than one sign
-    offers = (pair for pair in islice(found.items(), MAX_AMOUNTS) if not _is_given(lower, pair[1], pair[0]))
-    if any(not _is_booked(lower, end) and not _is_paid_early(lower, start, end) for end, start in offers):
-        return True
-    amounts = [place for sign in "€$£" for place in _places(lower, sign)]
-    wanted = (place for place in amounts if _ONLY.search(lower[max(0, place - 20) : place]))
-    return any(not _is_had(lower, place) for place in wanted)
+    for end, start in islice(found.items(), MAX_AMOUNTS):
+        if not _is_booked(lower, end) and not _is_paid_early(lower, start, end):
+            yield start
+    for sign in "€$£":
+        for place in _places(lower, sign):
+            praised = _ONLY.search(lower[max(0, place - 20) : place]) is not None
+            off = _AMOUNT_OFF.match(lower, place)
+            if (praised and not _OWED.match(lower, place, place + 80)) or (off and not _is_booked(lower, off.end())):
+                yield place
+    yield from _worded(lower)
 
 
-def _is_had(lower: str, place: int) -> bool:
-    """Whether the amount there is one that somebody owes, has, used or pays already."""
-    if _OWED.match(lower, place, place + 80) or _LEFT.match(lower, place, place + 40):
-        return True
-    return _HAD.search(lower[max(0, place - 60) : place]) is not None
+def _worded(lower: str) -> Iterator[int]:
+    """Where an amount stands with its currency in letters, and what only a shop calls a price."""
+    for word in _EURO:
+        for place in _places(lower, word):
+            found = _ONLY_EURO.search(lower, max(0, place - 24), place + 16)
+            if found and found.start() <= place <= found.end():
+                yield place
+    for word in _BARGAINS:
+        yield from _places(lower, word)
 
 
-def _is_given(lower: str, start: int, end: int) -> bool:
-    """Whether the discount that stands there was given, and is told of."""
-    if _GIVEN_AFTER.match(lower, end, end + 60):
-        return True
-    return _GIVEN_BEFORE.search(lower[max(0, start - 40) : start]) is not None
-
-
-def _has_code(lower: str, lines: str = "") -> bool:
-    """A code to buy with; `lines` is the same text with its line ends, where `lower` has none."""
+def _code_places(lower: str, lines: str = "") -> Iterator[int]:
+    """Where a code to buy with stands; `lines` is the same text with its line ends, where `lower` has none."""
     ends = ((place, place + len(word)) for word in _DISCOUNT_WORDS for place in _places(lower, word))
-    offers = (end for start, end in islice(ends, MAX_AMOUNTS) if not _is_given(lower, start, end))
-    return any(not _is_booked(lines or lower, end, _BOOKED_CODE) for end in offers)
+    for place, end in islice(ends, MAX_AMOUNTS):
+        if not _is_booked(lines or lower, end, _BOOKED_CODE):
+            yield place
 
 
 def _is_paid_early(lower: str, start: int, end: int) -> bool:

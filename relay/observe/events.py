@@ -162,6 +162,11 @@ INCIDENT_DROPPED = _event(
     "An exposure or leak could not be written down as an incident; open it by hand. tenant, kind, reason.",
 )
 
+ERASURE_FINISHED = _event("erasure.finished", "Queue and files have forgotten a person who was erased (GDPR-8).")
+ERASURE_DELAYED = _event(
+    "erasure.delayed", "A worker, file or disk was not to be had for an erasure; it is tried again every second. kind."
+)
+
 # Bugs caught at an outer edge
 SESSION_CRASHED = _event("session.crashed", "A bug ended an SMTP command with 451. kind, place.")
 REQUEST_CRASHED = _event("web.crashed", "A bug ended a web request with 500. route, error, where.")

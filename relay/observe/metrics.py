@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from relay.observe import incident_metrics, webhook_metrics
+from relay.observe import incident_metrics, privacy_metrics, request_metrics, use_metrics, webhook_metrics
 from relay.observe.buckets import FAST, SIZES, SLOW, TINY
 from relay.observe.exposition import Base
 from relay.observe.exposition import merge as merge_snapshots
@@ -312,8 +312,8 @@ STORE_USABLE = Gauge(
 RECORDS_LOST = Counter(
     "zegel_records_lost_total",
     "Records beside the road of a message that could not be kept; the mail itself went on.",
-    "Does `zegel trace` miss something, or /outbox, or the memory of threads?",
-    [Label("record", ("delivery_log", "outbox", "thread", "audit", "outcome", "incident"))],
+    "Does `zegel trace` miss something, or /outbox, or the memory of threads, or a proof?",
+    [Label("record", ("delivery_log", "outbox", "thread", "audit", "outcome", "incident", "use"))],
 )
 UPKEEP_FAILURES = Counter(
     "zegel_upkeep_failures_total",
@@ -380,7 +380,8 @@ CHILD_RESTARTS = Counter(
     "zegel_child_restarts_total", "Processes started again.", "Does a process die?", [Label("kind", ("worker", "web"))]
 )
 
-_ALL = {**vars(webhook_metrics), **vars(incident_metrics), **globals()}
+_SPLIT_OFF = (webhook_metrics, incident_metrics, privacy_metrics, request_metrics, use_metrics)
+_ALL = {**{name: value for module in _SPLIT_OFF for name, value in vars(module).items()}, **globals()}
 CATALOGUE: tuple[AnyMetric, ...] = tuple(value for value in _ALL.values() if isinstance(value, AnyMetric))
 
 

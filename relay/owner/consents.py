@@ -11,7 +11,7 @@ from relay.consent.admit import CHUNK_ROWS, Refusal, Stamp
 from relay.consent.ledger import Past, verify
 from relay.consent.record import COLUMNS, format_time
 from relay.consent.states import load_states
-from relay.owner import imports
+from relay.owner import bought, imports
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -45,9 +45,9 @@ def give(desk: Desk, args: Args) -> Result:
 
 def import_rows(desk: Desk, args: Args) -> Result:
     """`tenant`, `rows`: at most 500 objects with the columns of the import and optionally `line` (else `first_line`
-    counts from 1). `place` keeps how far the file is read, see relay.owner.imports. Answers {"imported", "unchanged",
-    "refused", "errors": [{"line", "field", "reason", "remedy"?}]}; the good rows are in. `refused` counts rows, `errors`
-    may name several fields of one.
+    counts from 1). `place` keeps how far the file is read, see relay.owner.imports; `released` names the held import that
+    was let in, see relay.owner.bought. Answers {"imported", "unchanged", "refused", "errors": [{"line", "field", "reason",
+    "remedy"?}]}; the good rows are in. `refused` counts rows, `errors` may name several fields of one.
     """
     owner = desk.tenant(args.text("tenant"))
     rows = args.rows("rows", CHUNK_ROWS)
@@ -57,8 +57,11 @@ def import_rows(desk: Desk, args: Args) -> Result:
         line = row.get("line")
         values = {name: value for name, value in row.items() if name != "line"} if "line" in row else row
         numbered.append((line if isinstance(line, int) else start + index, values))
+    rules = desk.rules(owner)
+    if args.has("released"):
+        rules = rules._replace(shared_times=bought.is_released(desk, owner, args.text("released")))
     outcome = desk.admission.admit(
-        desk.connection, owner.id, desk.rules(owner), rows=numbered, stamp=Stamp("imported", desk.actor, desk.now)
+        desk.connection, owner.id, rules, rows=numbered, stamp=Stamp("imported", desk.actor, desk.now)
     )
     refused = len({refusal.line for refusal in outcome.refused})
     desk.note(imported=outcome.imported, unchanged=outcome.unchanged, refused=refused)
@@ -121,7 +124,10 @@ def export(desk: Desk, args: Args) -> Result:
     desk.note(after=after, events=len(events))
     return {
         "tenant": owner.name,
-        "events": shown_events(desk, owner, events),
+        "events": [
+            {**shown, "content": past.content or None}
+            for shown, past in zip(shown_events(desk, owner, events), events, strict=True)
+        ],
         "next": events[-1].seq if len(events) == limit else None,
         "head": shown_head(desk, owner.id),
     }
@@ -151,6 +157,7 @@ def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[
             "channel": "email",
             "schema_version": past.clear.get("v"),
             **{name: value for name, value in past.clear.items() if name != "v"},
+            **({"expired_at": format_time(past.expired_at)} if past.expired_at else {}),
             "text": texts.get(str(past.clear.get("text_hash", ""))),
             "personal": dict(past.personal) if past.personal is not None else None,
             "evidence": dict(past.evidence) if past.evidence is not None else None,
@@ -185,6 +192,7 @@ def shown_state(name: str, state: ConsentState | None) -> dict[str, Any]:
     values = state._asdict()
     for field in ("given_at", "confirmed_at", "expires_at", "sale_at"):
         values[field] = format_time(values[field]) or None
+    values["used_at"] = format_time(values["used_at"])[:7] or None  # a month
     return {**values, "purpose": name}
 
 

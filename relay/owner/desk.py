@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -43,6 +44,7 @@ class Tools(NamedTuple):
     ledger: Ledger
     admission: Admission
     catalogue: Callable[[], Catalogue]
+    uses: Path  # folder of the use records
 
 
 class Desk:
@@ -50,7 +52,7 @@ class Desk:
 
     def __init__(self, connection: sa.Connection, tools: Tools, *, now: float, actor: str) -> None:
         self.connection = connection
-        self.keyring, self.ledger, self.admission, self.catalogue = tools
+        self.keyring, self.ledger, self.admission, self.catalogue, self.uses = tools
         self.now = now
         self.actor = actor
         self.tenant_id = 0
@@ -79,13 +81,14 @@ class Desk:
         return row
 
     def rules(self, owner: TenantRow) -> Rules:
-        """What the tenant may record (CONSENT-5 to -9)."""
+        """What the tenant may record (CONSENT-5 to -9); the policy asks the same switches (`relay.directory`)."""
         rows = self.connection.execute(
             sa.select(purpose.c.name, purpose.c.controller).where(purpose.c.tenant_id == owner.id)
         )
         return Rules(
             purposes={name: controller or legal_name(owner) for name, controller in rows},
             kind=owner.kind,
+            allow_soft_optin=owner.allow_soft_optin,
             allow_third_party=owner.allow_third_party,
             allow_published=owner.allow_published,
             allow_non_eea=owner.allow_non_eea,

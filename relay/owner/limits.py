@@ -51,10 +51,12 @@ def change(desk: Desk, args: Args) -> Result:
 
 
 def reset(desk: Desk, args: Args) -> Result:
-    """`tenant`; `name`, and one of `credential`, `stream`, `domain`: writes down who lifts what. The counts lie elsewhere."""
+    """`tenant`; `name`, and one of `credential`, `stream`, `domain`, `client`: writes down who lifts what. The counts lie
+    elsewhere.
+    """
     owner = desk.tenant(args.text("tenant"))
     name = args.choice("name", COUNTED, "")
-    scope, subject = place(desk, args, owner)
+    scope, subject = ("client", args.text("client")) if args.has("client") else place(desk, args, owner)
     desk.note(scope=scope, subject=subject, name=name)
     return {"tenant": owner.name, "scope": scope, "subject": subject or owner.name, "name": name or None}
 

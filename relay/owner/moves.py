@@ -24,6 +24,7 @@ from relay.owner.error import OwnerError
 from relay.owner.hook_events import News, tell
 from relay.owner.mydata import SOURCE, proven
 from relay.owner.objections import sealed_address
+from relay.owner.requests import enter_done
 from relay.store.schema import address_change, purpose
 from relay.store.upsert import upsert
 
@@ -90,6 +91,7 @@ def confirm(desk: Desk, args: Args) -> Result:
     moved = _move_consents(desk, old, new, barred)
     if old.hashes[0] != new.hashes[0]:
         _copy_standing(desk, old, new, barred)
+    enter_done(desk, new, "rectify", "")
     desk.note(moved=moved)
     return {"moved": moved}
 
@@ -112,7 +114,7 @@ def _move_consents(desk: Desk, old: Person, new: Person, barred: list[suppressio
             place = desk.ledger.append(desk.connection, old.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)[0]
             after = fold(present, Event(place.seq, "withdrawn", desk.now, clear))
             assert after is not None
-            save_states(desk.connection, old.tenant_id, {key: (after, proof)})
+            save_states(desk.connection, old.tenant_id, {key: (after, proof)}, now=desk.now)
     return moved
 
 
@@ -130,7 +132,7 @@ def _give(desk: Desk, old: Person, new: Person, name: str, event: int) -> int:
     place = desk.ledger.append(desk.connection, new.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)[0]
     after = fold(present, Event(place.seq, "changed", desk.now, clear))
     assert after is not None
-    save_states(desk.connection, new.tenant_id, {key: (after, proof)})
+    save_states(desk.connection, new.tenant_id, {key: (after, proof)}, now=desk.now)
     return int(after.state.event == place.seq)
 
 

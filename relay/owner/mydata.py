@@ -3,8 +3,11 @@
 Theory of operation. A link knows a keyed hash. Who types an address of that hash is mailed a code; who types another one gets
 the same answer, and the same is written. The typed address travels in a sealed token of the form, and the code counts for that
 address only, since the plus part is no part of the hash: `jan+x@` could be somebody else's. A right code is exchanged for a
-proof, a sealed token too, which every further step shows again. Wrong codes are counted for the link, whoever types them and
-whether or not a code was mailed, so that neither the count nor the lock tells anything.
+proof, a sealed token too, which every further step shows again.
+
+A code counts in the page that it was asked from, for five tries: whoever else asks and tries spoils his own page only. What
+can be guessed is bounded by the codes that a person is mailed. The mail holds a link as well, which lets its reader in whoever
+asked for it, so that nobody is shut out by somebody who uses up his codes.
 """
 
 from __future__ import annotations
@@ -25,29 +28,29 @@ from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
 from relay.owner.hook_events import News, tell
 from relay.owner.objections import append_event, forget, object_to
+from relay.owner.requests import enter_done
 from relay.store.schema import access_code, consent_event, tenant
 from relay.store.upsert import upsert
 
-CODE_DIGITS = 8  # five tries an hour, all year, at six digits: one link in 23 would open to who was forwarded it
+CODE_DIGITS = 8  # 30 guesses a day, all year, at six digits: one link in 91 would open to who was forwarded it
 CODE_SECONDS = 15 * 60
 PROOF_SECONDS = 30 * 60
 TRIES = 5
-LOCK_SECONDS = 3_600
-OWN_MAILS = 3  # codes that one link has mailed within an hour
-MAILS_SECONDS = 3_600
+OWN_MAILS = 6  # codes that a person is mailed within a day, and so 30 guesses
+MAILS_SECONDS = 24 * 3_600
+ENTER_SECONDS = 24 * 3_600  # as long as the page's row is kept at least
 SOURCE = "my_data"
 _LINKS = (TokenKind.MY, TokenKind.UNSUBSCRIBE)
 _ACTIONS = ("stop", "stop_all", "restrict", "unrestrict")
 
 
 class Pending(NamedTuple):
-    """What stands for a link: a row of `access_code` without its tenant."""
+    """A row of `access_code` without its tenant: what was mailed to a person, or the code of one page."""
 
     key: bytes
     code: bytes = b""
     expires_at: float = 0.0
     wrong: int = 0
-    locked_until: float = 0.0
     mails_sent: int = 0
     mails_since: float = 0.0
     asked_at: float = 0.0
@@ -63,54 +66,94 @@ class Proven(NamedTuple):
 def ask(desk: Desk, args: Args) -> Result:
     """`token` of a link, `address` as typed: a code for it.
 
-    Answers `asked`, for the form, and `code`, to be mailed to the address: "" where none may be, which nobody is told.
+    Answers `asked`, for the form, and `code` and `enter`, to be mailed to the address: "" where none may be; nobody is told.
     """
     link = read(desk.keyring, args.text("token", max_chars=2_000))
     address = args.address("address")
     if link is None or link.kind not in _LINKS:
         raise OwnerError("token.unknown", "this link is not one of ours")
-    owner = _owner(desk, link)
+    return _asked(desk, _owner(desk, link), link, address)
+
+
+def start(desk: Desk, args: Args) -> Result:
+    """`tenant`, `address`: the same for who has no link. Answers a `token` in its place, and `known`: something is held."""
+    owner = desk.tenant(args.text("tenant"))
+    address = args.address("address")
+    person = desk.person(owner.id, address)
+    token = make(desk.keyring, TokenKind.START, owner.id, purpose="", subject_hash=person.hashes[0])
+    link = read(desk.keyring, token)
+    assert link is not None, "it was made here"
+    known = bool(
+        desk.ledger.find(desk.connection, person.hashes) or suppression.standing(desk.connection, person.hashes)
+    )
+    return {"token": token, "known": known, **_asked(desk, owner, link, address)}
+
+
+def _asked(desk: Desk, owner: TenantRow, link: Token, address: str) -> dict[str, object]:
     row = _pending(desk, link.subject_hash)
-    if row.locked_until and row.locked_until <= desk.now:
-        row = row._replace(locked_until=0.0, wrong=0)
     if desk.now - row.mails_since >= MAILS_SECONDS:
         row = row._replace(mails_sent=0, mails_since=desk.now)
     is_theirs = link.subject_hash in desk.keyring.subject_hashes(person_text(owner.id, wide(address)))
-    may_mail = is_theirs and not row.locked_until and row.mails_sent < OWN_MAILS
+    may_mail = is_theirs and row.mails_sent < OWN_MAILS
     code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
+    page = secrets.token_hex(12)
+    own = Pending(_page_key(desk, page), asked_at=desk.now)
+    digest = _digest(desk, link, address, code)
     if may_mail:
-        digest = _digest(desk, link, address, code)
-        row = row._replace(code=digest, expires_at=desk.now + CODE_SECONDS, mails_sent=row.mails_sent + 1)
-    _save(desk, owner, row._replace(asked_at=desk.now))
-    return {"asked": _form_token(desk, TokenKind.ASKED, link, address, CODE_SECONDS), "code": code if may_mail else ""}
+        own = own._replace(code=digest, expires_at=desk.now + CODE_SECONDS)
+    _save(desk, owner, own)
+    _save(desk, owner, row._replace(mails_sent=row.mails_sent + may_mail, asked_at=desk.now))
+    enter = _form_token(desk, TokenKind.ENTER, link, address, ENTER_SECONDS, page)
+    return {
+        "asked": _form_token(desk, TokenKind.ASKED, link, address, CODE_SECONDS, page),
+        "code": code if may_mail else "",
+        "enter": enter if may_mail else "",
+    }
 
 
 def prove(desk: Desk, args: Args) -> Result:
-    """`asked`, `code` as typed. Answers `proof`, "" where the code does not count, and the seconds that `locked` is still for.
-
-    A wrong code is no refusal: that it was counted must be kept.
-    """
-    asked = _read(desk, args, "asked", TokenKind.ASKED)
-    code = args.text("code", max_chars=20)
+    """`asked`, `code` as typed. Answers `proof`, "" where the code does not count; `over`: on this page none will."""
+    code = args.text("code")
+    asked, until, row = _page_of(desk, args, "asked", TokenKind.ASKED)
     owner = _owner(desk, asked)
-    row = _pending(desk, asked.subject_hash)
-    if row.locked_until > desk.now:
-        desk.note(outcome="locked")
-        return {"proof": "", "locked": row.locked_until - desk.now}
-    if row.locked_until:
-        row = row._replace(locked_until=0.0, wrong=0)
-    is_right = hmac.compare_digest(_digest(desk, asked, asked.subscriber, code), row.code)
-    row = row._replace(asked_at=desk.now)  # so that a lock is not forgotten before its time
-    if is_right and desk.now < min(row.expires_at, float(asked.purpose)):
-        _save(desk, owner, row._replace(code=b"", wrong=0))
-        desk.note(outcome="proven")
-        return {"proof": _form_token(desk, TokenKind.PROVEN, asked, asked.subscriber, PROOF_SECONDS), "locked": 0.0}
-    row = row._replace(wrong=row.wrong + 1)
     if row.wrong >= TRIES:
-        row = row._replace(code=b"", locked_until=desk.now + LOCK_SECONDS)
+        desk.note(outcome="over")
+        return {"proof": "", "over": True}
+    is_right = hmac.compare_digest(_digest(desk, asked, asked.subscriber, code), row.code)
+    if is_right and desk.now < min(row.expires_at, until):
+        return _let_in(desk, owner, asked, row)
+    row = row._replace(wrong=row.wrong + 1)
     _save(desk, owner, row)
     desk.note(outcome="wrong")
-    return {"proof": "", "locked": max(0.0, row.locked_until - desk.now)}
+    return {"proof": "", "over": row.wrong >= TRIES}
+
+
+def enter(desk: Desk, args: Args) -> Result:
+    """`token` of the link in the mail with a code: the `proof`, once; "" where it or the code was used, or a day has gone."""
+    token, until, row = _page_of(desk, args, "token", TokenKind.ENTER)
+    owner = _owner(desk, token)
+    if not row.code or desk.now >= until:
+        desk.note(outcome="over")
+        return {"proof": ""}
+    return _let_in(desk, owner, token, row)
+
+
+def _let_in(desk: Desk, owner: TenantRow, token: Token, row: Pending) -> dict[str, object]:
+    _save(desk, owner, row._replace(code=b""))
+    desk.note(outcome="proven")
+    enter_done(desk, desk.person(owner.id, token.subscriber), "access", "")
+    return {"proof": _form_token(desk, TokenKind.PROVEN, token, token.subscriber, PROOF_SECONDS), "over": False}
+
+
+def _page_of(desk: Desk, args: Args, name: str, kind: TokenKind) -> tuple[Token, float, Pending]:
+    """The token, until when it holds, and what stands for the page that it came from."""
+    token = _read(desk, args, name, kind)
+    until, _, page = token.purpose.partition(" ")
+    return token, float(until), _pending(desk, _page_key(desk, page))
+
+
+def _page_key(desk: Desk, page: str) -> bytes:
+    return desk.keyring.lasting_hash(f"page\0{page}")[:16]
 
 
 def change(desk: Desk, args: Args) -> Result:
@@ -125,6 +168,7 @@ def change(desk: Desk, args: Args) -> Result:
             append_event(desk, person, "unrestricted", scope=ALL, reason="restriction", source=SOURCE)
             tell(desk, person, News("unrestricted", ALL, "restriction", SOURCE))
         return {"changed": removed > 0}
+    enter_done(desk, person, "restrict" if action == "restrict" else "object", purpose)
     if action == "restrict":
         changed = object_to(desk, person, scope=ALL, reason="restriction", event="restricted", source=SOURCE)
     elif action == "stop_all":
@@ -138,7 +182,18 @@ def change(desk: Desk, args: Args) -> Result:
 def erase(desk: Desk, args: Args) -> Result:
     """`proof`, `link`: destroy what names the person; the objection stays (GDPR-8). Again, it answers `erased` false."""
     _, person, is_erased = _shown(desk, args)
-    return {"erased": False} if is_erased else forget(desk, person, source=SOURCE)
+    if is_erased:
+        return {"erased": False}
+    done = forget(desk, person, source=SOURCE)
+    enter_done(desk, person, "erase", "")
+    return done
+
+
+def exported(desk: Desk, args: Args) -> Result:
+    """`proof`, `link`: what is held was taken along (GDPR-10, GDPR-24)."""
+    _, person = proven(desk, args)
+    enter_done(desk, person, "portability", "")
+    return {}
 
 
 def proven(desk: Desk, args: Args) -> Proven:
@@ -192,8 +247,8 @@ def _owner(desk: Desk, token: Token) -> TenantRow:
     return owner
 
 
-def _form_token(desk: Desk, kind: TokenKind, of: Token, address: str, seconds: float) -> str:
-    until = f"{desk.now + seconds:.3f}"
+def _form_token(desk: Desk, kind: TokenKind, of: Token, address: str, seconds: float, page: str = "") -> str:
+    until = f"{desk.now + seconds:.3f} {page}".rstrip()
     return make(desk.keyring, kind, of.tenant_id, purpose=until, subject_hash=of.subject_hash, subscriber=address)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.consent import suppression
+from relay.consent.erased import Erased
 from relay.consent.ledger import Entry
 from relay.consent.record import format_time
 from relay.consent.state import Event, fold
@@ -19,7 +20,7 @@ from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
 from relay.consent.token import Token, TokenKind, read
 from relay.mail.address import narrow
-from relay.owner import hook_events, incidents
+from relay.owner import erasures, hook_events, incidents, requests
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -144,7 +145,9 @@ def erase(desk: Desk, args: Args) -> Result:
 
 
 def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
-    """The erasure of a person (GDPR-8)."""
+    """The erasure of a person (GDPR-8). Where the address is known, files and queue are to forget it next."""
+    if person.address:
+        erasures.begin(desk, person, _spellings(desk, person))
     object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
     append_event(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
     keys = _consent_keys(desk, person)
@@ -154,10 +157,29 @@ def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     for pending in (access_code, address_change):
         desk.connection.execute(pending.delete().where(pending.c.key.in_(person.hashes)))
     incidents.forget_person(desk, person)
+    requests.forget_person(desk, person)
     erased = desk.ledger.erase(desk.connection, person.hashes, now=desk.now)
     known = person._replace(subscriber=hook_events.forget(desk, person) or person.subscriber)
     tell(desk, known, News("erased", ALL, "erasure", source))
     return {"subject": person.hashes[0].hex(), "erased": erased > 0}
+
+
+def erase_again(desk: Desk, args: Args) -> Result:
+    """`person` as in the list of erasures: one who was erased after the backup was made that is being put back."""
+    try:
+        one = Erased.load(args.table("person") or {})
+        hashes = [bytes.fromhex(text) for text in one.subject]
+    except (KeyError, TypeError, ValueError):
+        raise OwnerError("args.type", "person must be a line of the list of erasures") from None
+    if desk.connection.execute(sa.select(tenant.c.id).where(tenant.c.id == one.tenant_id)).first() is None:
+        return {"erased": False}
+    desk.tenant_id = one.tenant_id
+    known = [found.hash for found in desk.ledger.find(desk.connection, hashes)]
+    # Under a key that this keyring knows, where the person is known; else under each that he may be looked up by.
+    lots = [[*known, *(each for each in hashes if each not in known)]] if known else [[each] for each in hashes]
+    for lot in lots:
+        forget(desk, Person(one.tenant_id, "", lot), source="restore")
+    return {"erased": bool(known)}
 
 
 def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str, source: str) -> bool:
@@ -218,6 +240,14 @@ def sealed_address(desk: Desk, person: Person) -> bytes | None:
     return desk.ledger.seal(subject, ADDRESS, {"email": person.address})
 
 
+def _spellings(desk: Desk, person: Person) -> set[str]:
+    """Every form of the address that is known here."""
+    told = [past.personal or {} for past in desk.ledger.history(desk.connection, person.tenant_id, person.hashes)]
+    rows = desk.connection.execute(sa.select(table).where(table.c.key.in_(_every_key(desk, person)))).all()
+    kept = [shown(desk, row)["address"] for row in rows]
+    return {person.address, *filter(None, [*(values.get("email") for values in told), *kept])}
+
+
 def _consent_keys(desk: Desk, person: Person) -> dict[bytes, str]:
     """Keys of every consent that the person may have, with its purpose: from their events, and from the address."""
     people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
@@ -241,7 +271,7 @@ def end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: s
         after = fold(present, Event(present.state.event, event, desk.now, {}))
         if after is not None:
             ended[key] = (after, proof)
-    save_states(desk.connection, person.tenant_id, ended)
+    save_states(desk.connection, person.tenant_id, ended, now=desk.now)
 
 
 def _token(desk: Desk, text: str) -> Token:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import sqlalchemy as sa
 
 from relay.consent import suppression
@@ -15,7 +17,7 @@ from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow, legal_name
 from relay.owner.error import OwnerError
 from relay.owner.hook_events import News, tell
-from relay.store.schema import confirm_request, consent_text, purpose, tenant
+from relay.store.schema import confirm_request, consent_text, domain, purpose, tenant
 from relay.store.upsert import upsert
 
 REQUEST_SECONDS = 24 * 3_600  # CLASS-7: this long a request allows its mails
@@ -34,6 +36,8 @@ def request(desk: Desk, args: Args) -> Result:
     `mail` the asker means to send one now: it is counted in this commit, so that of many requests at once only
     as many mail as may, and `may_mail` tells whether this one does.
 
+    Such a mail has its `message_id` from here, and the request keeps it: whoever confirms by it has read it (CONSENT-8).
+
     With `once` it may have been recorded already, and is not again.
     """
     owner = desk.tenant(args.text("tenant"))
@@ -51,17 +55,20 @@ def request(desk: Desk, args: Args) -> Result:
     evidence = {field: value for field, value in given.items() if value}
     entry = Entry("requested", desk.now, person.hashes, key, name, clear, sealed, evidence)
     place = _recorded(desk, pending, entry) if args.flag("once") else None
-    if place is None:
-        place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
     is_recent = pending is not None and desk.now - pending.requested_at < REQUEST_SECONDS
     count = pending.mails_sent if pending is not None and is_recent else 0
     may_mail = count < OWN_MAILS
+    is_mailed = args.flag("mail") and may_mail
+    message_id = f"<{secrets.token_hex(16)}@{_domain(desk, owner.id)}>" if is_mailed else ""
+    sealed |= {"doi_message_id": message_id} if is_mailed else {}
+    if place is None:
+        place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
     row = {
         "key": key,
         "tenant_id": owner.id,
         "purpose": name,
         "requested_at": pending.requested_at if pending is not None and is_recent else desk.now,
-        "mails_sent": count + (args.flag("mail") and may_mail),
+        "mails_sent": count + is_mailed,
         "subject_id": place.subject_id,
         "event": place.seq,
     }
@@ -75,8 +82,16 @@ def request(desk: Desk, args: Args) -> Result:
         "requested_at": format_time(desk.now),
         "mails_sent": row["mails_sent"],
         "may_mail": may_mail,
+        "message_id": message_id,
         "token": token,
     }
+
+
+def _domain(desk: Desk, tenant_id: int) -> str:
+    """What the tenant's letters are named after."""
+    is_theirs = sa.or_(domain.c.verified_at > 0, domain.c.vouched_at > 0)
+    names = sa.select(domain.c.name).where(domain.c.tenant_id == tenant_id, is_theirs).order_by(domain.c.id).limit(1)
+    return str(desk.connection.scalar(names) or "localhost")
 
 
 def _recorded(desk: Desk, pending: TenantRow | None, entry: Entry) -> Appended | None:
@@ -106,7 +121,8 @@ def sent(desk: Desk, args: Args) -> Result:
 
 
 def confirm(desk: Desk, args: Args) -> Result:
-    """`token` of kind confirm; optional `ip`, `message_id` of the mail, `text`, `text_language`, `policy_url` as shown.
+    """`token` of kind confirm; optional `ip`, `user_agent`, `message_id` of the mail, and as shown `text`, `text_language`,
+    `policy_url`.
 
     The one thing that lifts an objection, of this purpose only and only one made before.
     """
@@ -127,7 +143,10 @@ def confirm(desk: Desk, args: Args) -> Result:
     person = desk.person(owner.id, address)
     _refuse_restricted(desk, person)
     clear = _confirmed(desk, owner, pending, asked, args)
-    evidence = {"doi_ip": args.text("ip")} if args.has("ip") else {}
+    given = {"doi_ip": args.text("ip", ""), "doi_user_agent": args.text("user_agent", "")}
+    evidence = {name: value for name, value in given.items() if value}
+    if asked.personal.get("doi_message_id"):
+        clear["doi_sent_at"] = asked.at  # the mail left with the request that it answers
     sealed = {**asked.personal, **({"doi_message_id": args.text("message_id")} if args.has("message_id") else {})}
     entry = Entry("confirmed", desk.now, person.hashes, pending.key, pending.purpose, clear, sealed, evidence)
     place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
@@ -188,4 +207,4 @@ def _fold_into(desk: Desk, tenant_id: int, keys: list[bytes], event: Event) -> N
     present, proof = found.get(key, (None, b""))
     after = fold(present, event)
     if after is not None and after is not present:
-        save_states(desk.connection, tenant_id, {key: (after, proof)})
+        save_states(desk.connection, tenant_id, {key: (after, proof)}, now=desk.now)

@@ -25,7 +25,7 @@ from relay import store
 from relay.consent.admit import Admission
 from relay.consent.ledger import Ledger
 from relay.keyring import Keyring, KeyringError
-from relay.owner import dkim_keys, domains
+from relay.owner import dkim_keys, domains, instructions
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, Tools
 from relay.owner.error import OwnerError
@@ -34,13 +34,14 @@ from relay.policy.catalogue import Catalogue
 from relay.store.connection import told, url_of
 from relay.store.generation import CONSENT, DIRECTORY, PLACE_BYTES, Generation, mark_of
 from relay.store.restored import is_broken_off
+from relay.store.uses import FOLDER
 
 LOCK = "owner.lock"
 HOUSE: Mapping[str, object] = MappingProxyType({})  # of [policies]: the policies that come with us, as they come
 # Who reads opens the keyring anew before what is written under a new key can be missed (UNSUB-20).
 _NEW_KEYS = frozenset(("keys.rotate",))
 # Erasing must leave nothing behind in the write-ahead log either (GDPR-8).
-_SCRUBS = frozenset(("consent.erase", "mydata.erase"))
+_SCRUBS = frozenset(("consent.erase", "mydata.erase", "erasure.again", "erasure.done"))
 _ASKS_DNS = {"domain.verify": "domain", "dkim.check": "dkim", "dkim.activate": "dkim"}
 
 
@@ -78,13 +79,20 @@ class Reader:
         """`policies` is the config's table [policies]."""
         self._engine = engine
         ledger = Ledger(keyring)
-        self._tools = Tools(keyring, ledger, Admission(keyring, ledger), cache(lambda: Catalogue.load(policies)))
+        catalogue = cache(lambda: Catalogue.load(policies))
+        self._tools = Tools(keyring, ledger, Admission(keyring, ledger), catalogue, Path(FOLDER))
         self._now = now
 
     @classmethod
     def open(cls, settings: Places, keyring: Keyring, *, now: Callable[[], float] = time.time) -> Reader:
         """Raises StoreUnavailable where there is no database yet."""
-        return cls(store.open_reader(settings.storage.database), keyring, now=now)
+        reader = cls(store.open_reader(settings.storage.database), keyring, now=now)
+        reader.keep_uses_in(Path(settings.server.data_dir) / FOLDER)
+        return reader
+
+    def keep_uses_in(self, folder: Path) -> None:
+        """Where the workers write down which mail rested on which consent (CONSENT-15)."""
+        self._tools = self._tools._replace(uses=folder)
 
     def judge_by(self, policies: Mapping[str, object]) -> None:
         """Another table [policies] from now on."""
@@ -112,6 +120,8 @@ class Reader:
         desk, given = self._desk(connection, actor), Args(args)
         result = operation.run(desk, given)
         given.done()
+        if op in instructions.INSTRUCTING:
+            instructions.keep(desk, op)
         if operation.slots or operation.audited:
             desk.write_audit(op)
         return result
@@ -160,7 +170,9 @@ class Owner(Reader):
                 raise store.StoreUnavailable(f"a restore into {data_dir} was broken off: run `zegel restore` again")
             keyring.remove_leftovers()
             database, generation = settings.storage.database, Generation.open(data_dir)
-            return cls._open(database, keyring, generation, lock=lock, policies=policies, now=now)
+            owner = cls._open(database, keyring, generation, lock=lock, policies=policies, now=now)
+            owner.keep_uses_in(data_dir / FOLDER)
+            return owner
         except BlockingIOError:
             os.close(lock)
             text = "another process owns this data folder: talk to it through its control socket, or stop it"

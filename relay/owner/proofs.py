@@ -5,13 +5,17 @@ What was on record then is judged by the policies and settings of now: older one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
 
 from relay.consent import suppression
+from relay.consent.ground import ground
 from relay.consent.ledger import Past
 from relay.consent.record import format_time
 from relay.consent.state import STANDING, Event, replay
+from relay.consent.states import load_states
 from relay.consent.stood import stood
 from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
@@ -33,14 +37,22 @@ from relay.mail.reply import REASONS, rule_of
 from relay.owner.args import Args
 from relay.owner.consents import shown_events, shown_head, shown_state
 from relay.owner.desk import Desk, Result, TenantRow, legal_name
+from relay.owner.uses import shown_uses, uses_of
+from relay.policy.ageing import month_of
 from relay.policy.facts import ConsentState, Fact, Facts, SuppressionEntry
 from relay.policy.pipeline import Pipeline
 from relay.policy.verdict import Action
+from relay.store.schema import purpose
+from relay.store.uses import Use
 
 _JUDGES = ("suppression", "consent")
-_GROUNDS = {
-    "consent": "CONSENT-1", "soft_optin": "CONSENT-5", "published_for_marketing": "CONSENT-9", "non_eea_b2b": "CONSENT-9",
-}  # fmt: skip
+
+
+class _About(NamedTuple):
+    """The events that bear on one purpose, and the month in which it was last used as far as was known then."""
+
+    events: Sequence[Past]
+    used_at: float
 
 
 def proof(desk: Desk, args: Args) -> Result:
@@ -54,12 +66,12 @@ def proof(desk: Desk, args: Args) -> Result:
     person = desk.person(owner.id, address)
     desk.note(at=format_time(at))
     events = [past for past in desk.ledger.history(desk.connection, owner.id, person.hashes) if past.at <= at]
-    about = {
-        name: _about(desk, owner.id, events, name, address)
-        for name in sorted({past.purpose for past in events if past.purpose})
-        if chosen in ("", name)
-    }
-    stops = [*stood(events), *_bounces(desk, owner.id, address, at)]
+    there = [past for past in events if not past.expired_at]
+    names = sorted({past.purpose for past in there if past.purpose and chosen in ("", past.purpose)})
+    keys = _keys(desk, owner, chosen, names, address=address)
+    uses = uses_of(desk, keys, at)
+    about = {name: _about(desk, there, name, keys, uses=uses, at=at) for name in names}
+    stops = [*stood(there), *_bounces(desk, owner.id, address, at)]
     kept = [past for past in events if chosen in ("", past.purpose) or not past.purpose]
     return {
         "tenant": owner.name,
@@ -71,22 +83,47 @@ def proof(desk: Desk, args: Args) -> Result:
         "at": format_time(at),
         "made_at": format_time(desk.now),
         "made_by": desk.actor,
-        "states": [shown_state(name, _state(past, at)) for name, past in about.items()],
+        "states": [shown_state(name, _state(*known, at)) for name, known in about.items()],
         "suppressions": [_shown_stop(entry) for entry in stops if entry.scope in (ALL, chosen) or not chosen],
         "judgements": _judgements(desk, owner, address=address, at=at, about=about, stops=stops),
+        "mails": shown_uses(uses, _bases(events)),
         "events": shown_events(desk, owner, kept),
         "head": shown_head(desk, owner.id),
     }
 
 
-def _about(desk: Desk, tenant_id: int, events: Sequence[Past], name: str, address: str) -> list[Past]:
-    """The events that bear on one purpose. An objection is about the person, so it counts for each that it covers."""
-    keys = set(desk.consent_keys(tenant_id, name, address))
-    return [past for past in events if past.key in keys or (not past.key and past.purpose in ("", name))]
+def _keys(desk: Desk, owner: TenantRow, chosen: str, names: Sequence[str], *, address: str) -> dict[bytes, str]:
+    """The keys of the chosen purpose, or of all: mail may have gone where nothing is on record."""
+    there = desk.connection.scalars(sa.select(purpose.c.name).where(purpose.c.tenant_id == owner.id))
+    wanted = {chosen} if chosen else {*names, *there}
+    return {key: name for name in sorted(wanted) for key in desk.consent_keys(owner.id, name, address)}
 
 
-def _state(events: Sequence[Past], at: float) -> ConsentState | None:
-    return replay((Event(past.seq, past.event, past.at, past.clear) for past in events), at)
+def _about(
+    desk: Desk,
+    events: Sequence[Past],
+    name: str,
+    keys: Mapping[bytes, str],
+    *,
+    uses: Sequence[tuple[str, Use]],
+    at: float,
+) -> _About:
+    """What bears on one purpose. An objection is about the person, so it counts for each that it covers."""
+    own = {key for key, whose in keys.items() if whose == name}
+    known = [past for past in events if past.key in own or (not past.key and past.purpose in ("", name))]
+    marks = [past.recorded_at for past in known if past.key and past.recorded_at <= at][:1]
+    marks += [use.at for whose, use in uses if whose == name and use.event][-1:]
+    marks += [row[0].state.used_at for row in load_states(desk.connection, own).values()]
+    return _About(known, max((month_of(mark) for mark in marks if mark <= at), default=0.0))
+
+
+def _state(events: Sequence[Past], used_at: float, at: float) -> ConsentState | None:
+    state = replay((Event(past.seq, past.event, past.at, past.clear) for past in events), at)
+    return state and state._replace(used_at=used_at)
+
+
+def _bases(events: Sequence[Past]) -> dict[int, str]:
+    return {past.seq: str(past.clear["basis"]) for past in events if "basis" in past.clear}
 
 
 def _bounces(desk: Desk, tenant_id: int, address: str, at: float) -> list[Standing]:
@@ -107,7 +144,7 @@ def _judgements(
     *,
     address: str,
     at: float,
-    about: dict[str, list[Past]],
+    about: Mapping[str, _About],
     stops: Sequence[Standing],
 ) -> list[dict[str, Any]]:
     """For each purpose what the gateway says to advertising on what it had been told by then.
@@ -116,8 +153,8 @@ def _judgements(
     """
     sender, pipeline = tenant_of(desk.connection, owner), Pipeline(desk.catalogue())
     judged = []
-    for name, events in about.items():
-        state = _state([past for past in events if past.recorded_at <= at], at)
+    for name, (events, used_at) in about.items():
+        state = _state([past for past in events if past.recorded_at <= at], used_at, at)
         mail = _advertising(sender, name, address, at)
         standing = tuple(
             SuppressionEntry(entry.scope, entry.reason, entry.at) for entry in stops if name not in entry.lifted
@@ -127,16 +164,18 @@ def _judgements(
         )
         ruling = pipeline.recheck(mail, facts)
         entries = [entry for entry in ruling.trace if entry.policy in _JUDGES]
-        reason = next((entry.reason for entry in entries if entry.reason), "")
+        reason = next((entry.reason for entry in entries if entry.action is not Action.ACCEPT), "")
+        warning = next((entry.reason for entry in entries if entry.reason and not reason), "")
         counts = not reason and any(entry.policy == "consent" for entry in entries)
         judged.append(
             {
                 "purpose": name,
                 "counts": counts,
                 "mailed": ruling.action is Action.ACCEPT,
-                "rule": rule_of(reason) if reason else _ground(state),
+                "rule": rule_of(reason) if reason else ground(state),
                 "reason": reason or None,
-                "why": {language: REASONS[reason].sentence(language) for language in ("nl", "en")} if reason else None,
+                "warning": warning or None,
+                "why": _why(reason or warning),
                 "basis": state.basis if state is not None and state.status in STANDING else None,
                 "event_id": state.event if state is not None and state.event else None,
                 "mode": entries[-1].mode if entries else "off",
@@ -145,19 +184,12 @@ def _judgements(
     return judged
 
 
+def _why(reason: str) -> dict[str, str] | None:
+    return {language: REASONS[reason].sentence(language) for language in ("nl", "en")} if reason else None
+
+
 def _advertising(sender: Tenant, name: str, address: str, at: float) -> Submission:
-    purpose = sender.purposes.get(name) or Purpose(name)
-    account = Account(sender, Credential("", "", sender.name, Stream.MARKETING, purpose=name), purpose)
+    aim = sender.purposes.get(name) or Purpose(name)
+    account = Account(sender, Credential("", "", sender.name, Stream.MARKETING, purpose=name), aim)
     envelope = Envelope("", (Recipient(address),))
-    return Submission(account, envelope, SessionInfo(""), at, mail_class=MailClass.COMMERCIAL, purpose=purpose)
-
-
-def _ground(state: ConsentState | None) -> str:
-    """The rule by which a record counts."""
-    if state is None:
-        return ""
-    if state.provenance != "own":
-        return "CONSENT-7"
-    if state.basis == "soft_optin" and state.sale_kind == "free_tier":
-        return "CONSENT-6"
-    return "CONSENT-8" if state.basis == "consent" and state.confirmed_at else _GROUNDS.get(state.basis, "")
+    return Submission(account, envelope, SessionInfo(""), at, mail_class=MailClass.COMMERCIAL, purpose=aim)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from relay.owner import faces
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -14,6 +15,7 @@ LANGUAGES = ("nl", "en")
 _FLAGS = (
     "sensitive_audience",
     "refusal_letters",
+    "allow_soft_optin",
     "allow_third_party",
     "allow_published",
     "allow_non_eea",
@@ -36,19 +38,22 @@ def add(desk: Desk, args: Args) -> Result:
 
 def change(desk: Desk, args: Args) -> Result:
     """`name`, and any of: legal_name kind category sensitive_audience language contact postal_address refusal_letters
-    allow_third_party allow_published allow_non_eea free_tier_reason german_proof. What is not given stays."""
+    allow_soft_optin allow_third_party allow_published allow_non_eea free_tier_reason german_proof; colour text_colour logo
+    origins (relay.owner.faces). What is not given stays."""
     row = desk.tenant(args.text("name"))
     values = _values(args)
-    if not values:
+    if not faces.change(desk, row, args) and not values:
         raise OwnerError("args.missing", "nothing to set: name at least one property")
-    desk.connection.execute(tenant.update().where(tenant.c.id == row.id).values(**values))
+    if values:
+        desk.connection.execute(tenant.update().where(tenant.c.id == row.id).values(**values))
     desk.note(**values)
-    return shown(desk.tenant(row.name))
+    return {**shown(desk.tenant(row.name)), **faces.shown(desk, row)}
 
 
 def show(desk: Desk, args: Args) -> Result:
     """`name`."""
-    return shown(desk.tenant(args.text("name")))
+    row = desk.tenant(args.text("name"))
+    return {**shown(row), **faces.shown(desk, row)}
 
 
 def list_all(desk: Desk, args: Args) -> Result:
@@ -89,6 +94,7 @@ def shown(row: TenantRow) -> dict[str, object]:
     rest = (
         "suspended",
         "suspended_reason",
+        "allow_soft_optin",
         "allow_third_party",
         "allow_published",
         "allow_non_eea",

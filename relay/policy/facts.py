@@ -32,7 +32,8 @@ class Unavailable(NamedTuple):
 class ConsentState(NamedTuple):
     """Present state of consent for (tenant, purpose, address): the fold of its events, without personal data.
 
-    Times are seconds since the epoch or 0.0. `event` is the ledger sequence of the record that holds.
+    Times are seconds since the epoch or 0.0. `event` is the ledger sequence of the record that holds; `used_at` the month
+    of the last mail that rested on it, or in which it came to be on record (CONSENT-13).
     """
 
     status: str  # requested | given | confirmed | withdrawn | objected | restricted | erased
@@ -48,6 +49,7 @@ class ConsentState(NamedTuple):
     jurisdiction: str = ""
     sensitive: bool = False
     event: int = 0
+    used_at: float = 0.0
     purpose: str = ""  # the purpose that it was given for, where that is not the one asked for (CONSENT-4)
 
 

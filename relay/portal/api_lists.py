@@ -177,9 +177,21 @@ class Judgement(BaseModel):
     rule: str
     mode: str
     reason: str | None = None
+    warning: str | None = None
     why: dict[str, str] | None = None
     basis: str | None = None
     event_id: int | None = None
+
+
+class ProofMail(BaseModel):
+    """Advertising that was delivered, and the event that it rested on; null where nothing stood behind it."""
+
+    at: str
+    queue_id: str
+    purpose: str
+    event_id: int | None = None
+    rule: str | None = None
+    basis: str | None = None
 
 
 class ChainHead(BaseModel):
@@ -210,6 +222,16 @@ class Proof(BaseModel):
                 "mode": "enforce",
             }
         ],
+        mails=[
+            {
+                "at": "2026-03-02T09:00:00Z",
+                "queue_id": "0QKZ5W8T3A7FN",
+                "purpose": "newsletter",
+                "event_id": 17,
+                "rule": "CONSENT-1",
+                "basis": "consent",
+            }
+        ],
         head={"seq": 17, "hash": "5d0f"},
         states=[{"purpose": "newsletter", "status": "given", "basis": "consent", "given_at": "2026-01-02T10:00:00Z"}],
         events=[
@@ -238,6 +260,7 @@ class Proof(BaseModel):
     states: list[ProofState]
     suppressions: list[ProofStop]
     judgements: list[Judgement]
+    mails: list[ProofMail]
     events: list[ProofEvent]
     head: Annotated[ChainHead | None, Field(description="Last event of the sender's ledger and its hash.")] = None
 

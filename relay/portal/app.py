@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request, Response
+from collections.abc import Sequence
+
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,11 +16,14 @@ from relay.portal import (
     api,
     api_held,
     api_lists,
+    api_requests,
     api_webhooks,
     deleted,
+    faces,
     held_pages,
     machine,
     mydata,
+    mystart,
     optin,
     outbox_pages,
     unsubscribe,
@@ -34,8 +40,9 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     """The application for one node. It writes nothing itself: every change is an op of `gateway`."""
     site = Site(gateway, settings)
     app = FastAPI(title="Zegel", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    for part in (unsubscribe, mydata, optin, held_pages, deleted, why):
-        app.include_router(part.routes(site))
+    pages = [part.routes(site) for part in (unsubscribe, mystart, mydata, optin, faces, held_pages, deleted, why)]
+    for router in pages:
+        app.include_router(router)
     app.include_router(machine.routes(gateway, only_local=not settings.web.expose_machine_routes))
     if settings.delivery.mode == "capture" and gateway.outbox is not None:
         app.include_router(outbox_pages.routes(site, gateway.outbox))
@@ -43,6 +50,7 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     api_held.add_routes(tenants, site)
     api_webhooks.add_routes(tenants, site)
     api_lists.add_routes(tenants, site)
+    api_requests.add_routes(tenants, site)
     app.mount("/api/v1", tenants)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 
@@ -53,7 +61,10 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> Response:
         key = ERROR_TEXTS.get(error.status_code, "error")
-        return site.note(request, key, status=error.status_code, headers=dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = _methods(pages, request) or headers.get("Allow", "GET, HEAD")
+        return site.note(request, key, status=error.status_code, headers=headers)
 
     @app.exception_handler(OpUnavailable)
     async def wait(request: Request, error: OpUnavailable) -> Response:
@@ -72,6 +83,15 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
 
     app.add_middleware(Guard, answer=answer, is_https=settings.web.public_url.startswith("https://"))
     return app
+
+
+def _methods(pages: Sequence[APIRouter], request: Request) -> str:
+    """All that may be done at this path: GET and POST of a page are routes of their own (RFC 9110, 15.5.6)."""
+    routes = [route for router in pages for route in router.routes if isinstance(route, Route)]
+    found = {
+        name for route in routes if route.matches(request.scope)[0] is not Match.NONE for name in route.methods or ()
+    }
+    return ", ".join(sorted(found))
 
 
 def _plain_answer(site: Site, request: Request, key: str, status: int) -> Response:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from relay.consent import token as tokens
+from relay.mail.envelope import Tenant
+from relay.portal.faces import shown
 from relay.portal.gateway import OpRefused, OpUnavailable, sender_title
 from relay.portal.pages import Site
 
@@ -28,9 +30,10 @@ def routes(site: Site) -> APIRouter:
         except OpUnavailable:
             return _not_now(site, request)
         if asked["confirmed_at"]:
-            return site.note(request, "deleted_done", status=200)
+            return site.note(request, "deleted_done", status=200, whose=shown(site, _tenant(site, token)))
         sender = _sender(site, token) or site.text(request, "this_sender")
-        return site.page(request, "deleted.html", token=token, sender=sender, what=asked["what"])
+        whose = shown(site, _tenant(site, token))
+        return site.page(request, "deleted.html", token=token, sender=sender, what=asked["what"], whose=whose)
 
     @router.post("/deleted/{token}")
     async def confirm(request: Request, token: str) -> Response:
@@ -42,7 +45,7 @@ def routes(site: Site) -> APIRouter:
             return site.note(request, "deleted_bad", status=404)
         except OpUnavailable:
             return _not_now(site, request)
-        return site.note(request, "deleted_done", status=200)
+        return site.note(request, "deleted_done", status=200, whose=shown(site, _tenant(site, token)))
 
     return router
 
@@ -53,9 +56,13 @@ def _is_ours(site: Site, text: str) -> bool:
     return token is not None and token.kind is tokens.TokenKind.DELETE
 
 
-def _sender(site: Site, text: str) -> str:
+def _tenant(site: Site, text: str) -> Tenant | None:
     token = tokens.read(site.gateway.keyring, text)
-    return sender_title(site.gateway.directory().tenant_by_id(token.tenant_id), None) if token else ""
+    return site.gateway.directory().tenant_by_id(token.tenant_id) if token else None
+
+
+def _sender(site: Site, text: str) -> str:
+    return sender_title(_tenant(site, text), None)
 
 
 def _not_now(site: Site, request: Request) -> Response:

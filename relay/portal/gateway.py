@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from relay.mail.apikey import ApiKey
 from relay.mail.envelope import Purpose, Tenant
+from relay.mail.face import Face
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.store.outbox import Stored
 
@@ -37,6 +38,8 @@ class Notice(NamedTuple):
     recipient: str
     language: str  # nl | en
     link: str
+    message_id: str = ""  # where it was said before, as evidence (CONSENT-8)
+    way: str = ""  # the other way to the same: a link beside a code
 
 
 class OwnMessage(NamedTuple):
@@ -84,6 +87,18 @@ class DirectoryView(Protocol):
 
     def optin(self, purpose_key: str) -> tuple[Tenant, Purpose] | None:
         """Tenant and purpose behind the public key of an opt-in form."""
+        ...
+
+    def face(self, tenant_id: int) -> Face:
+        """How the pages of a tenant look."""
+        ...
+
+    def with_logo(self, name: str) -> Tenant | None:
+        """A tenant whose logo has that name."""
+        ...
+
+    def start_page(self, key: str) -> Tenant | None:
+        """The tenant whose start page of own data has that key."""
         ...
 
     def api_caller(self, secret: str) -> ApiKey | None:

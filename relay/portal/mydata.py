@@ -7,6 +7,7 @@ work; the mail is queued after the answer has left.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -14,19 +15,22 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Request, Response
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 
 from relay.consent import token as tokens
+from relay.directory import start_key
 from relay.limits import client_key
 from relay.mail.address import parse_path, wide
 from relay.mail.envelope import Tenant
 from relay.observe.events import NOTICE_FAILED
 from relay.observe.log import log
 from relay.observe.metrics import UNSUBSCRIBES
+from relay.portal.faces import shown
 from relay.portal.gateway import Mailed, Notice, OpRefused, OpUnavailable
 from relay.portal.holdings import as_csv, as_json
 from relay.portal.optin import MAX_EMAIL_CHARS, address_in
 from relay.portal.pages import Site
-from relay.portal.unsubscribe import Link, link_of, names_of
+from relay.portal.unsubscribe import OPT_OUT, Link, link_of, names_of
 
 HOUR, DAY = 3_600, 86_400
 CLIENT_LIMIT = 40  # steps of one client address an hour that try an address or a code
@@ -36,6 +40,7 @@ CODE = re.compile(r"[0-9]{8}")
 MAX_FIELD_CHARS = 2_000
 SHOWN_MAILS = 100
 RETRY = {"Retry-After": "120"}
+OPENS = OPT_OUT | {tokens.TokenKind.START, tokens.TokenKind.ENTER}
 ACTIONS = ("stop", "stop_all", "restrict", "unrestrict")
 
 
@@ -50,12 +55,22 @@ class Visit(NamedTuple):
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         names = names_of(self.site, self.request, self.link)
-        return self.site.page(
-            self.request, template, status=status, token=self.text, tenant=self.link.tenant, **{**names, **values}
-        )
+        is_start = self.link.token.kind is tokens.TokenKind.START
+        values |= {"again": self.again, "lead": "code_lead_start" if is_start else "code_lead"}
+        values = {"whose": shown(self.site, self.link.tenant), "tenant": self.link.tenant, **names, **values}
+        return self.site.page(self.request, template, status=status, token=self.text, **values)
 
     def note(self, key: str, status: int, headers: dict[str, str] | None = None) -> Response:
-        return self.site.note(self.request, key, status=status, headers=headers)
+        return self.site.note(
+            self.request, key, status=status, headers=headers, whose=shown(self.site, self.link.tenant)
+        )
+
+    @property
+    def again(self) -> str:
+        """Where to begin anew."""
+        if self.link.token.kind in OPT_OUT:
+            return f"/my/{self.text}"
+        return f"/my/start/{start_key(self.site.gateway.keyring, self.link.token.tenant_id)}"
 
     @property
     def tenant(self) -> Tenant:
@@ -71,7 +86,8 @@ def routes(site: Site) -> APIRouter:
         tenant = _mover(site, token)
         if tenant is None:
             return site.note(request, "move_gone", status=404)
-        return site.page(request, "my_move.html", token=token, sender=tenant.legal_name or tenant.name)
+        sender = tenant.legal_name or tenant.name
+        return site.page(request, "my_move.html", token=token, sender=sender, whose=shown(site, tenant))
 
     @router.post("/my/address/{token}")
     async def move(request: Request, token: str) -> Response:
@@ -84,21 +100,27 @@ def routes(site: Site) -> APIRouter:
             return site.note(request, "move_gone", status=410)
         except OpUnavailable:
             return site.note(request, "my_down", status=503, headers=RETRY)
-        return site.note(request, "move_done", status=200, sender=tenant.legal_name or tenant.name)
+        sender = tenant.legal_name or tenant.name
+        return site.note(request, "move_done", status=200, sender=sender, whose=shown(site, tenant))
 
     @router.api_route("/my/{token}", methods=["GET", "HEAD"])
     async def show(request: Request, token: str) -> Response:
-        link = link_of(site, token)
+        link = link_of(site, token, OPENS)
         if link is None:
             return site.note(request, "bad_token", status=404)
-        return Visit(site, request, token, link, {}).page("my.html", wrong="", typed="")
+        visit = Visit(site, request, token, link, {})
+        if link.token.kind is tokens.TokenKind.ENTER:
+            return visit.page("my_enter.html")
+        if link.token.kind is tokens.TokenKind.START:
+            return RedirectResponse(f"{visit.again}?lang={site.language(request)}", 303)
+        return visit.page("my.html", wrong="", typed="")
 
     @router.post("/my/{token}")
     async def step(request: Request, token: str) -> Response:
-        link = link_of(site, token)
+        link = link_of(site, token, OPENS)
         if link is None or link.tenant is None:
             return site.note(request, "bad_token", status=404)
-        visit = Visit(site, request, token, link, await _posted(request))
+        visit = Visit(site, request, token, link, await posted(request))
         take = STEPS.get(visit.fields.get("step", ""))
         if take is None or not _is_of(visit):
             return visit.note("my_over", 400)
@@ -115,17 +137,33 @@ def routes(site: Site) -> APIRouter:
 async def _ask(visit: Visit) -> Response:
     """An address was typed: mail it a code where it is that of the link, and say the same anyway."""
     address = visit.fields.get("email", "").strip()
-    # Any that mail goes to, also in a domain of a local network: it must be the one of the link anyway.
-    if len(address) > MAX_EMAIL_CHARS or address.startswith("@") or isinstance(parse_path(address), str):
+    if visit.link.token.kind not in OPT_OUT:
+        return visit.note("my_over", 400)
+    if not is_mailbox(address):
         return visit.page("my.html", status=422, wrong="email", typed=visit.fields.get("email", "")[:MAX_EMAIL_CHARS])
     told = await visit.site.gateway.op("mydata.ask", {"token": visit.text, "address": address})
     page = visit.page("my_code.html", asked=told["asked"], wrong="")
     if told["code"]:
-        notice = Notice(
-            "my.code", visit.tenant.name, "", address, visit.site.language(visit.request), str(told["code"])
-        )
-        page.background = BackgroundTask(_mail, visit.site, notice)
+        page.background = BackgroundTask(mail, visit.site, code_notice(visit, told, address))
     return page
+
+
+def is_mailbox(text: str) -> bool:
+    """Any that mail goes to, also in a domain of a local network."""
+    return len(text) <= MAX_EMAIL_CHARS and not text.startswith("@") and not isinstance(parse_path(text), str)
+
+
+def code_notice(visit: Visit, told: dict[str, Any], address: str) -> Notice:
+    """The mail with a code, and with the link that opens the same."""
+    language = visit.site.language(visit.request)
+    way = f"{visit.site.settings.web.public_url.rstrip('/')}/my/{told['enter']}?lang={language}"
+    return Notice("my.code", visit.tenant.name, "", address, language, str(told["code"]), way=way)
+
+
+async def _enter(visit: Visit) -> Response:
+    """The button behind the link in the mail."""
+    told = await visit.site.gateway.op("mydata.enter", {"token": visit.text})
+    return await _data(visit, str(told["proof"])) if told["proof"] else visit.note("my_over", 410)
 
 
 async def _code(visit: Visit) -> Response:
@@ -137,8 +175,8 @@ async def _code(visit: Visit) -> Response:
     told = await visit.site.gateway.op("mydata.prove", {"asked": asked, "code": code})
     if told["proof"]:
         return await _data(visit, str(told["proof"]))
-    if told["locked"] > 0:
-        return visit.note("my_locked", 429, {"Retry-After": str(int(told["locked"]) + 1)})
+    if told["over"]:
+        return visit.note("my_locked", 429)
     return visit.page("my_code.html", status=422, asked=asked, wrong="code")
 
 
@@ -169,6 +207,10 @@ async def _export(visit: Visit) -> Response:
         content, kind, name = as_csv(document), "text/csv; charset=utf-8; header=present", "my-data.csv"
     else:
         content, kind, name = document.encoded, "application/json", "my-data.json"
+    with contextlib.suppress(
+        OpUnavailable
+    ):  # who has a right to his data gets them, whether or not it can be written down
+        await visit.site.gateway.op("mydata.exported", _proof(visit))
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return Response(content, 200, headers, kind)
 
@@ -191,7 +233,7 @@ async def _move(visit: Visit) -> Response:
         base = visit.site.settings.web.public_url.rstrip("/")
         link = f"{base}/my/address/{told['token']}?lang={language}"
         page.background = BackgroundTask(
-            _mail, visit.site, Notice("my.move", visit.tenant.name, "", address, language, link)
+            mail, visit.site, Notice("my.move", visit.tenant.name, "", address, language, link)
         )
     return page
 
@@ -209,6 +251,7 @@ async def _erase(visit: Visit) -> Response:
 STEPS: dict[str, Callable[[Visit], Awaitable[Response]]] = {
     "ask": _ask,
     "code": _code,
+    "enter": _enter,
     "data": _show,
     "change": _change,
     "export": _export,
@@ -217,7 +260,7 @@ STEPS: dict[str, Callable[[Visit], Awaitable[Response]]] = {
 }
 
 
-TRIES = frozenset(("ask", "code", "move"))  # what a stranger could try, or flood somebody with
+TRIES = frozenset(("ask", "code", "enter", "move"))  # what a stranger could try, or flood somebody with
 
 
 async def _data(visit: Visit, proof: str, *, done: str = "", wrong: str = "", status: int = 200) -> Response:
@@ -249,14 +292,18 @@ async def _held(visit: Visit, proof: str) -> tuple[dict[str, Any], list[Mailed]]
 
 
 async def _busy(visit: Visit) -> Response | None:
+    return await busy(visit, visit.fields["step"])
+
+
+async def busy(visit: Visit, step: str) -> Response | None:
     """Counts a step of this client; the answer where there were too many."""
-    kind, limit = ("my", CLIENT_LIMIT) if visit.fields["step"] in TRIES else ("my-page", PAGE_LIMIT)
+    kind, limit = ("my", CLIENT_LIMIT) if step in TRIES else ("my-page", PAGE_LIMIT)
     key = f"{kind}:{client_key(visit.site.client(visit.request))}"
     wait = await visit.site.gateway.hit(key, limit=limit, per_seconds=HOUR)
     return visit.note("my_busy", 429, {"Retry-After": str(int(wait) + 1)}) if wait > 0 else None
 
 
-async def _mail(site: Site, notice: Notice) -> None:
+async def mail(site: Site, notice: Notice) -> None:
     """After the answer has left. Who gets no mail begins again, which is what the page says."""
     key = site.gateway.keyring.lasting_hash(f"my\0{wide(notice.recipient)}").hex()
     try:
@@ -270,8 +317,8 @@ def _is_of(visit: Visit) -> bool:
     """Whether the sealed token of the form, where the step has one, belongs to the link of the page."""
     kinds = {"asked": tokens.TokenKind.ASKED, "proof": tokens.TokenKind.PROVEN}
     step = visit.fields["step"]
-    if step == "ask":
-        return True
+    if step in ("ask", "enter"):
+        return (step == "enter") == (visit.link.token.kind is tokens.TokenKind.ENTER)
     name = "asked" if step == "code" else "proof"
     found = tokens.read(visit.site.gateway.keyring, visit.fields.get(name, ""))
     ours = visit.link.token
@@ -289,7 +336,7 @@ def _mover(site: Site, text: str) -> Tenant | None:
     return site.gateway.directory().tenant_by_id(token.tenant_id)
 
 
-async def _posted(request: Request) -> dict[str, str]:
+async def posted(request: Request) -> dict[str, str]:
     """The fields of the form; none where it is no form, or names one twice."""
     try:
         async with request.form(max_files=0, max_fields=10) as form:

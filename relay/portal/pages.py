@@ -78,19 +78,28 @@ class Site:
             other_language_link=self._with_language(request, "en" if language == "nl" else "nl"),
             keep_language=f"?lang={language}" if "lang" in request.query_params else "",
             show_outbox=self.gateway.outbox is not None,
-            **values,
+            **{"whose": None, **values},
         )
         shared = {"Content-Language": language, "Vary": "Accept-Language, Accept", "Cache-Control": "no-store"}
         return HTMLResponse(html, status, shared | (headers or {}))
 
     def note(
-        self, request: Request, key: str, *, status: int, headers: dict[str, str] | None = None, **values: object
+        self,
+        request: Request,
+        key: str,
+        *,
+        status: int,
+        headers: dict[str, str] | None = None,
+        whose: object = None,
+        **values: object,
     ) -> Response:
-        """A short answer by texts `<key>_title` and `<key>_text`: a page for browsers, one line for everything else."""
+        """A short answer by texts `<key>_title` and `<key>_text`: a page for browsers, one line for everything else.
+
+        `whose` is the tenant that the page is of (relay.portal.faces), where it is one's.
+        """
         if wants_html(request):
-            return self.page(
-                request, "note.html", status=status, headers=headers, key=key, values=values, calm=status < 400
-            )
+            more = {"key": key, "values": values, "calm": status < 400, "whose": whose}
+            return self.page(request, "note.html", status=status, headers=headers, **more)
         line = f"{self.text(request, key + '_title', **values)}\n"
         return PlainTextResponse(line, status, {"Cache-Control": "no-store"} | (headers or {}))
 

@@ -21,7 +21,19 @@ _SHOWN = (
 )  # fmt: skip
 _CHAIN = ("event_id", "record_id", "schema_version", "text_hash", "prev_hash", "content_hash", "hash")
 _ASIDE = frozenset(
-    (*_CHAIN, "event", "at", "purpose", "channel", "text", "personal", "evidence", "recorded_by", "recorded_at")
+    (
+        *_CHAIN,
+        "event",
+        "at",
+        "expired_at",
+        "purpose",
+        "channel",
+        "text",
+        "personal",
+        "evidence",
+        "recorded_by",
+        "recorded_at",
+    )
 )
 _TIMES = frozenset(("given_at", "confirmed_at", "expires_at", "sale_at"))
 

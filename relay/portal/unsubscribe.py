@@ -17,12 +17,13 @@ from starlette.exceptions import HTTPException
 from relay.consent import token as tokens
 from relay.mail.envelope import Purpose, Tenant
 from relay.observe.metrics import UNSUBSCRIBES
+from relay.portal.faces import shown
 from relay.portal.gateway import OpRefused, OpUnavailable, purpose_title, sender_title
 from relay.portal.pages import Site, wants_html
 
 FIELD, VALUE = "List-Unsubscribe", "One-Click"  # RFC 8058 section 3.1
 RETRY_AFTER_SECONDS = 120
-READABLE = (tokens.TokenKind.UNSUBSCRIBE, tokens.TokenKind.MY)
+OPT_OUT = frozenset((tokens.TokenKind.UNSUBSCRIBE, tokens.TokenKind.MY))
 
 
 class Link(NamedTuple):
@@ -45,7 +46,8 @@ def routes(site: Site) -> APIRouter:
         link = link_of(site, token)
         if link is None:
             return site.note(request, "bad_token", status=404)
-        return site.page(request, "unsubscribe.html", token=token, **names_of(site, request, link))
+        whose = shown(site, link.tenant)
+        return site.page(request, "unsubscribe.html", token=token, whose=whose, **names_of(site, request, link))
 
     @router.post("/u/{token}")
     async def opt_out(request: Request, token: str) -> Response:
@@ -91,10 +93,10 @@ async def asks_one_click(request: Request) -> bool:
     return False
 
 
-def link_of(site: Site, text: str) -> Link | None:
-    """What a link under a mail leads to; None where it is not ours."""
+def link_of(site: Site, text: str, kinds: frozenset[tokens.TokenKind] = OPT_OUT) -> Link | None:
+    """What a link under a mail leads to; None where it is not ours, or not one of `kinds`."""
     token = tokens.read(site.gateway.keyring, text)
-    if token is None or token.kind not in READABLE:
+    if token is None or token.kind not in kinds:
         return None
     tenant = site.gateway.directory().tenant_by_id(token.tenant_id)
     return Link(token, tenant, tenant.purposes.get(token.purpose) if tenant else None)
@@ -115,5 +117,6 @@ def _done(site: Site, request: Request, link: Link, token: str, *, everything: b
     names = names_of(site, request, link)
     key = "unsub_done_all" if everything else "unsub_done"
     if wants_html(request):
-        return site.page(request, "unsubscribed.html", token=token, key=key, tenant=link.tenant, **names)
+        whose = shown(site, link.tenant)
+        return site.page(request, "unsubscribed.html", token=token, key=key, tenant=link.tenant, whose=whose, **names)
     return PlainTextResponse(site.text(request, f"{key}_title") + "\n", 200, {"Cache-Control": "no-store"})

@@ -59,7 +59,8 @@ class Channel:
         self._open[number] = future
         try:
             self._send({"id": number, "op": op, "args": args or {}, "actor": actor.get()})
-            return await asyncio.wait_for(future, timeout)
+            async with asyncio.timeout(timeout):  # wait_for of Python 3.11 swallows a Ctrl-C that comes with the answer
+                return await future
         except (TimeoutError, ConnectionError) as error:
             raise OpUnavailable(op) from error
         finally:

@@ -72,10 +72,12 @@ class Outcomes:
                 if gave_up and outcome.code:
                     codes.append(REFUSED)
             elif outcome.code:
-                kind = REFUSED if outcome.of_nobody else kind_of(outcome.status, outcome.reply, outcome.code)
+                address = meta["rcpt"][index][0]
+                is_ours = outcome.of_nobody or _names(outcome.reply, meta["from"], but_not=address)
+                kind = REFUSED if is_ours else kind_of(outcome.status, outcome.reply, outcome.code)
                 codes.append(kind)
                 if kind == UNKNOWN and meta["stream"] != Stream.PERSONAL and len(self._dead) < MOST_WAITING:
-                    self._dead.append({"tenant": meta["tenant"], "address": meta["rcpt"][index][0]})
+                    self._dead.append({"tenant": meta["tenant"], "address": address})
         if codes:
             self._fresh.setdefault(sender, bytearray()).extend(codes)
             if max(codes):
@@ -213,6 +215,12 @@ class Outcomes:
             except (OpRefused, OpUnavailable):
                 self._dead = rows + self._dead
                 return
+
+
+def _names(reply: str, sender: str, *, but_not: str) -> bool:
+    """Whether a host that refuses a recipient names our sender instead, as many do (Postfix: smtpd_delay_reject)."""
+    text = reply.lower()
+    return bool(sender) and sender.lower() in text and but_not.lower() not in text
 
 
 def _crashed(error: Exception) -> None:

@@ -27,13 +27,12 @@ from relay.observe.log import log
 from relay.owner import READ_ONLY, Owner, OwnerError, Reader
 from relay.owner.evidence import gather_evidence
 from relay.owner.holds import record_of
-from relay.serve.boot import HISTORY
 from relay.serve.channel import OpRefused, OpUnavailable
 from relay.serve.incidents import clocks, tell_opened
+from relay.serve.retention import Forgetting
 from relay.settings.model import Settings
 from relay.smtp.desk import place_of
 from relay.store import StoreUnavailable
-from relay.store.history import forget_before
 from relay.store.threads import Threads
 
 DAY_SECONDS = 86_400.0
@@ -53,8 +52,10 @@ IN_CHUNKS = frozenset(
         "consent.export",
         "consent.import_rows",
         "consent.records",
+        "consent.used",
         "incident.seen",
         "outcome.tell",
+        "retention.run",
         "suppression.bounced",
     )
 )
@@ -266,17 +267,11 @@ class Ownership:
 
     async def upkeep(self, stopping: asyncio.Event) -> None:
         """Once an hour: what is older than its class is forgotten (GDPR-11, GDPR-14)."""
+        forgetting = Forgetting(self._queue, self._read, partial(self._in_thread, self._threads.forget))
         while not stopping.is_set():
             now = self._clock.now()
-            privacy = self._settings.privacy
             try:
-                await self._in_thread(self._threads.forget, now)
-                days = privacy.delivery_log_days
-                await self._in_thread(forget_before, self._settings.server.data_dir / HISTORY, now - days * DAY_SECONDS)
-                months, log_days = privacy.consent_ip_months, privacy.security_log_days
-                days_kept = {"evidence_days": months * 30, "audit_days": log_days, "outcome_days": days}
-                while (await self._queue("retention.run", days_kept))["more"]:
-                    pass  # one batch to a commit, so that who leaves goes in between
+                await forgetting.run(self._settings, self.keyring, now)
                 await self._anchor(now)
                 await self._check_keys(now)
             except (sqlite3.Error, OSError, OpRefused, OpUnavailable) as error:

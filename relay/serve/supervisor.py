@@ -40,7 +40,7 @@ BIND_AGAIN_SECONDS = 0.2
 START_TRIES = 3
 SNAPSHOT_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
-SUMS = frozenset(("queue.stats", "queue.retry_many", "held.paused"))
+SUMS = frozenset(("queue.forget", "queue.stats", "queue.retry_many", "held.paused"))
 OF_ALL = frozenset((*SUMS, "queue.list", "held.list"))
 
 

@@ -39,6 +39,7 @@ from relay.serve.held_ops import hold_seconds, offers
 from relay.serve.outcomes import Outcomes
 from relay.serve.queue_ops import held_since
 from relay.serve.refusals import Refusals
+from relay.serve.used import Uses
 from relay.settings.model import Settings
 from relay.smtp.front import Gate, InFlight
 from relay.spool.contract import SpoolUnavailable
@@ -65,6 +66,7 @@ class Watch:
     queue: QueueFiles
     shared: SharedCounters
     outcomes: Outcomes
+    used: Uses
 
     def __init__(
         self, settings: Settings, keyring: Keyring, trace: Trace, reporter: Reporter, clock: Clock, *, owner: Channel
@@ -256,6 +258,7 @@ class Watch:
     ) -> None:
         self.outcomes.saw(item, outcomes, gave_up=gave_up)
         now = self._clock.now()
+        self.used.saw(item, outcomes, now)
         recipients = item.recipients
         rows = [
             [recipients[index].address, _word(outcome, item.fates[index]), outcome.status, outcome.reply, outcome.host]

@@ -184,9 +184,11 @@ class Gateway:
             raise OpUnavailable("tenant")
         _, _, about = notice.kind.partition("my.")
         if about:
-            letter = own_data(tenant, about, notice.recipient, notice.link, language=notice.language)
+            what = {"code": notice.link, "link": notice.way or notice.link}
+            letter = own_data(tenant, about, notice.recipient, what, language=notice.language)
         else:
-            letter = confirmation(tenant, notice.purpose, notice.recipient, notice.link, language=notice.language)
+            to, link, name = notice.recipient, notice.link, notice.message_id
+            letter = confirmation(tenant, notice.purpose, to, link, language=notice.language, message_id=name)
         args = {
             "tenant": {"id": tenant.id, "name": tenant.name},
             "purpose": notice.purpose,

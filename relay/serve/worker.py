@@ -42,13 +42,15 @@ from relay.recheck import Recheck, Terms
 from relay.reputation.book import Book
 from relay.reputation.judge import Bounds
 from relay.scan import Scan
-from relay.serve import descriptors
+from relay.serve import descriptors, lag
 from relay.serve.boot import HISTORY, QUEUE, Boot, control_path
 from relay.serve.channel import Channel, OpRefused, connect, take_leave
 from relay.serve.held_ops import HeldOps, hold_seconds
 from relay.serve.links import OwnLinks
 from relay.serve.outcomes import Outcomes
 from relay.serve.overdue import Overdue, noticed
+from relay.serve.striking import Striking
+from relay.serve.used import Uses
 from relay.serve.watch import Watch
 from relay.smtp.desk import Desk, LoginLimits, place_of
 from relay.smtp.front import Gate, InFlight, Limits
@@ -65,7 +67,6 @@ TICK_SECONDS = 0.25
 ADOPT_EVERY_TICKS = 20
 AGE_EVERY_TICKS = 60
 OVERDUE_EVERY_TICKS = 240
-LAG_PROBE_SECONDS = 0.25
 UNREAD = "it has changed and cannot be read"
 UNKNOWN = "it cannot be read: logins get 451"
 
@@ -84,7 +85,9 @@ class Worker:
         self._directory = Directory(self.keyring)
         self._directory_seen = -1
         self.counters = EmbeddedCounters(data)
-        self.shared = open_shared(self.settings.storage, self.counters)
+        self.shared = open_shared(
+            self.settings.storage, self.counters, kept_seconds=2 * self.settings.limits.reply_timeout_seconds
+        )
         self.book = Book(self.shared.windows, Bounds(**self.settings.reputation.model_dump()))
         self.cipher = Cipher(self.keyring.queue_keys, self.keyring.current_queue_key_id)
         self.history = History(data / HISTORY, str(boot.place), self.cipher.seal)
@@ -153,7 +156,9 @@ class Worker:
             self.book, self._ask, self.clock, tenant=lambda number: self.directory().tenant_by_id(number), house=house
         )
         self.watch.outcomes = self.outcomes
+        self.uses = self.watch.used = Uses.open(settings, str(self.boot.place), self.generation)
         self._later(self.outcomes.watch())
+        self._later(self.uses.run(self.channel.call))
         plans = route.plans(settings.delivery)
         self.scheduler = Scheduler(
             self.queue,
@@ -208,6 +213,7 @@ class Worker:
             hold_seconds=self._hold_seconds,
             passes=self.scheduler.passes,
         )
+        self.striking = Striking(self.queue, self.scheduler.passes, self.trace.say, self.keyring)
         self.desk = Desk(
             self.intake, self.directory, self.clock, limits=Limits.of(limits), logins=LoginLimits.of(limits)
         )
@@ -232,7 +238,7 @@ class Worker:
             loop.add_signal_handler(number, self.stopping.set)
         self._later(self._tick())
         self._later(self.queue_ops.watch(self.stopping, self._crashed))
-        self._later(self._probe_lag())
+        self._later(lag.probe())
         await self.stopping.wait()
         await self.stop()
 
@@ -316,13 +322,6 @@ class Worker:
             self._is_blind = True
             log.error(events.STORE_FAILED, kind=self.lookup.failure)
 
-    async def _probe_lag(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            start = loop.time()
-            await asyncio.sleep(LAG_PROBE_SECONDS)
-            metrics.LOOP_LAG.observe(max(0.0, loop.time() - start - LAG_PROBE_SECONDS))
-
     async def stop(self) -> None:
         """Drain: doors, then deliveries, then the queue; what is left stays in the queue files for the next worker."""
         seconds = self.settings.server.drain_timeout_seconds
@@ -334,6 +333,7 @@ class Worker:
         await self.watch.drain()
         await self.queue.stop()
         await self.history.stop()
+        await self.uses.stop(self.channel.call)
         await take_leave(self.channel, self.boot.place, metrics.snapshot())
         for task in self._tasks:
             task.cancel()
@@ -378,6 +378,8 @@ class Worker:
             return await self.watch.submit(args)
         if op == "worker.rest":
             return await self._rest()
+        if op == "queue.forget":
+            return await self.striking.run(args)
         if op == "queue.waits" and isinstance(self.pool, Pool):  # what is captured waits for no host
             return await self.overdue.waits(args, self.pool.state())
         if op.startswith(("queue.", "held.")):

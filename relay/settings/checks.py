@@ -12,6 +12,7 @@ from typing import NamedTuple
 from relay.mail.address import parse_path
 from relay.settings.endpoint import Networks, Smarthost, is_hook, parse_ip
 from relay.settings.model import Listener, Settings
+from relay.settings.whereabouts import undeclared
 
 # OUT-2, RFC 5321 section 4.5.4.1: a failing destination at most every 30 minutes, after one or two shorter steps.
 SHORT_RETRIES = 2
@@ -38,6 +39,7 @@ def clashes(settings: Settings) -> list[Clash]:
         *_limits(settings),
         *_alarms(settings),
         *_incidents(settings),
+        *(Clash(found.key, found.wrong, found.remedy) for found in undeclared(settings) if found.stops),
     ]
 
 

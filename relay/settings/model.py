@@ -25,15 +25,13 @@ from relay.settings.endpoint import (
     parse_smarthost,
 )
 from relay.settings.incidents import Incidents
+from relay.settings.processing import EEA, Processing
 from relay.settings.reputation import Reputation
 from relay.settings.section import FilePath, Seconds, Section, refuse
 from relay.settings.storage import Storage
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
-# Members of the European Economic Area, where data may lie without further ground (GDPR-15; Regulation 2016/679 art. 44).
-_EEA = "AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE IS LI NO"
-EEA = frozenset(_EEA.split())
 _HOSTNAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
 
@@ -323,10 +321,10 @@ class Privacy(Section):
     security_log_days: Days = Field(default=90, description="Logins and changes by people (GDPR-14).")
     consent_ip_months: Months = Field(default=24, description="IP addresses in proofs of consent (GDPR-14).")
     consent_proof_years: Years = Field(
-        default=5, description="Proof of consent, after its last use (CONSENT-15). Not read yet."
+        default=5, description="Proof of consent and which mails rested on it, after the last of them (CONSENT-15)."
     )
-    bounce_suppression_days: Days = Field(
-        default=90, description="Suppression after a hard bounce (REP-3). Not read yet: always 90."
+    bounce_suppression_days: Annotated[Days, Field(le=90)] = Field(
+        default=90, description="Suppression after a hard bounce, 90 at most (REP-3)."
     )
     statistics_months: Months = Field(default=25, description="Counters without addresses (GDPR-14). Not read yet.")
 
@@ -373,6 +371,7 @@ class Settings(Section):
     alarms: Alarms = Alarms()
     webhooks: Webhooks = Webhooks()
     incidents: Incidents = Incidents()
+    processing: Processing = Processing()
     # Raw: relay.policy.catalogue knows the policies and checks their tables.
     policies: dict[str, dict[str, Any]] = {}
 

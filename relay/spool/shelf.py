@@ -50,6 +50,7 @@ class Shelf:
         self._clock = clock
         self._resume = resume
         self._stale: dict[int, float] = {}  # number -> since when it holds final messages
+        self._hastened: set[int] = set()  # of these, numbers of segments that somebody waits for
         self._undeleted: dict[int, float] = {}  # number -> when to try again
         self._tasks: set[asyncio.Task[None]] = set()
         self.current: Segment | None = None  # where new messages go; None: no file could be made since the start
@@ -97,6 +98,7 @@ class Shelf:
             del self.segments[segment.number]
             self._undeleted.pop(segment.number, None)
             self._stale.pop(segment.number, None)
+            self._hastened.discard(segment.number)
             self._later(self._delete(segment))
 
     async def _delete(self, segment: Segment) -> None:
@@ -110,9 +112,20 @@ class Shelf:
         if current is None:
             return False  # a probe makes one
         age = self._clock.monotonic() - current.made_at
+        if current.number in self._hastened:
+            return True
         if current.bytes and current.live == 0:
             return age >= IDLE_ROLL_SECONDS
         return age >= ROLL_SECONDS and current.number in self._stale
+
+    def hasten(self) -> None:
+        """What is final now leaves the disk with the next ticks, and not in its time: somebody was erased (GDPR-8)."""
+        self._hastened |= self._stale.keys()
+
+    @property
+    def is_hastening(self) -> bool:
+        """Whether something of that lies there still."""
+        return bool(self._hastened)
 
     def tick(self) -> None:
         """Retire, purge and rest what is to be."""
@@ -122,7 +135,7 @@ class Shelf:
         if not self.away:  # one at a time
             for number, since in list(self._stale.items()):
                 stale = self.segments.get(number)
-                due = now - since >= PURGE_SECONDS
+                due = now - since >= PURGE_SECONDS or number in self._hastened
                 if due and stale is not None and stale is not self.current and not stale.pending:
                     self._begin_purge(stale)
                     break
@@ -140,11 +153,14 @@ class Shelf:
         try:
             await loop.run_in_executor(None, lambda: segment.purge(rewrite=rewrite))
             await loop.run_in_executor(None, segment.rest)
+            self._hastened.discard(segment.number)
         except PagesInUse:
             self._stale[segment.number] = self._clock.monotonic() - PURGE_SECONDS + AGAIN_SECONDS
         except (sqlite3.Error, OSError) as error:
             self.complain(segment, error)
-            if not is_damage(error):
+            if is_damage(error):
+                self._hastened.discard(segment.number)
+            else:
                 self._stale[segment.number] = self._clock.monotonic() - PURGE_SECONDS + AGAIN_SECONDS
         finally:
             self.away.discard(segment.number)

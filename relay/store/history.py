@@ -29,6 +29,8 @@ CREATE INDEX IF NOT EXISTS event_id ON event(id);
 CREATE TABLE IF NOT EXISTS who(hash INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(hash, id)) WITHOUT ROWID;
 """
 FLUSH_SECONDS = 0.5
+TRACE = "trace\0"  # before what is hashed for `who`
+BUSY_SECONDS = 10.0
 DAY = 86_400.0
 
 
@@ -80,7 +82,7 @@ class History:
         if not batch:
             return
         rows = [row for row in map(self._row, batch) if row is not None]
-        path = self.folder / f"{_day(batch[0].at)}-{self.process}.history"
+        path = self.folder / f"{day_of(batch[0].at)}-{self.process}.history"
         try:
             db = self._open(path)
             db.execute("BEGIN IMMEDIATE")
@@ -149,11 +151,71 @@ def forget_before(folder: Path, moment: float) -> int:
     """Delete the files of days that ended before `moment`; how many (GDPR-14)."""
     gone = 0
     for path in folder.glob("*.history"):
-        if path.name[:10] < _day(moment):
+        if path.name[:10] < day_of(moment):
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
             gone += 1
     return gone
+
+
+def erase(
+    folder: Path,
+    hashes: Sequence[int],
+    tenant: str,
+    without: Callable[[Any], Any],
+    box: tuple[Seal, Seal],
+    *,
+    last: bool,
+) -> int:
+    """Take a person out of what is known of the messages of `tenant`; out of how many lines (GDPR-8). May be done again.
+
+    `without` gives the data without the person, `box` seals and opens. Only the `last` time nothing leads to these messages any
+    more: until then a line of one of them may still be written. Raises sqlite3.Error; then it is to be done again.
+    """
+    count = 0
+    mails = {number: read(folder, [number], box[1]) for number in find(folder, hashes, limit=1_000_000)}
+    senders = {number: {event.data.get("tenant", tenant) for event in events} for number, events in mails.items()}
+    numbers = [number for number, names in senders.items() if names <= {tenant}]
+    for path in sorted(folder.glob("*.history")):
+        log = Path(f"{path}-wal")
+        place = f"file:{path}?mode=rw"  # retention may have taken it this moment: then none is made
+        with contextlib.closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)) as db:
+            if numbers and has_tables(db):
+                count += _take_out(db, numbers, hashes if last else (), without, box)
+            if log.exists() and log.stat().st_size and db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise sqlite3.OperationalError("a reader kept old pages of the delivery log alive")
+    return count
+
+
+def _take_out(
+    db: sqlite3.Connection,
+    numbers: Sequence[int],
+    hashes: Sequence[int],
+    without: Callable[[Any], Any],
+    box: tuple[Seal, Seal],
+) -> int:
+    """One transaction for a message, so that the process whose file it is never waits long."""
+    (seal, unseal), count = box, 0
+    db.execute("PRAGMA secure_delete=ON")
+    for number in numbers:
+        changed = []
+        for seq, blob in db.execute("SELECT seq, data FROM event WHERE id=?", (number,)).fetchall():
+            data = orjson.loads(unseal(number, blob))
+            after = without(data)
+            if after != data:
+                changed.append((seal(number, orjson.dumps(after)), seq))
+        if not changed and not hashes:
+            continue
+        count += len(changed)
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany("UPDATE event SET data=? WHERE seq=?", changed)
+        db.executemany("DELETE FROM who WHERE hash=? AND id=?", [(value, number) for value in hashes])
+        db.execute("COMMIT")
+    return count
+
+
+def has_tables(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM sqlite_master WHERE name='who'").fetchone()[0])
 
 
 def _files(folder: Path) -> Iterator[sqlite3.Connection]:
@@ -168,10 +230,10 @@ def _rows(db: sqlite3.Connection, statement: str, *values: object) -> list[tuple
     try:
         return db.execute(statement, values).fetchall()
     except sqlite3.OperationalError:
-        if not db.execute("SELECT count(*) FROM sqlite_master WHERE name='who'").fetchone()[0]:
+        if not has_tables(db):
             return []
         return db.execute(statement, values).fetchall()  # they were made meanwhile; if not, it is said again
 
 
-def _day(moment: float) -> str:
+def day_of(moment: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(moment))

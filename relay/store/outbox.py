@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -47,6 +47,11 @@ create index if not exists entries_by_verdict on entries (verdict, id);
 create table if not exists bodies (digest blob primary key, size integer not null, sealed blob not null) without rowid;
 create index if not exists bodies_by_size on bodies (size);
 """
+
+_DROP_BODIES = (
+    "delete from bodies where digest not in (select in_body from entries where in_body is not null "
+    "union select out_body from entries where out_body is not null)"
+)
 
 
 class QueueKeys(Protocol):
@@ -107,6 +112,7 @@ class Outbox:
         self._db.execute("pragma journal_mode = wal")
         # A captured copy counts as delivered: its queue row goes after this, so it must survive a power cut.
         self._db.execute("pragma synchronous = full")
+        self._db.execute("pragma secure_delete = on")  # what was let go leaves nothing in a free page (GDPR-8)
         self._db.executescript(_SCHEMA)
         self._db.execute("pragma optimize")
 
@@ -175,6 +181,21 @@ class Outbox:
         with self._lock:
             rows = dict(self._db.execute("select verdict, count(*) from entries group by verdict").fetchall())
         return {verdict: rows.get(verdict, 0) for verdict in VERDICTS}
+
+    def erase(self, tenant: str, names: Callable[[Entry], bool]) -> int:
+        """Drops what a tenant sent that `names` a person, with its bodies; how many entries (GDPR-8)."""
+        with self._lock:
+            rows = self._db.execute("select id, sealed from entries").fetchall()
+        found = [stored for row in rows if (stored := self._open(*row)) is not None and stored.entry.tenant == tenant]
+        gone = [(stored.id,) for stored in found if names(stored.entry)]
+        with self._transaction() as db:
+            db.executemany("delete from entries where id = ?", gone)
+            if gone:
+                db.execute(_DROP_BODIES)
+        with self._lock:
+            if self._db.execute("pragma wal_checkpoint(truncate)").fetchone()[0]:
+                raise sqlite3.OperationalError("a reader kept old pages of the outbox alive")
+        return len(gone)
 
     def _record(self, entry: Entry, *, replaces_waiting: bool) -> int:
         in_head, in_body = _cut(entry.incoming)
@@ -269,10 +290,7 @@ def _trim(db: sqlite3.Connection, newest: int) -> None:
     """Drops what is over the bounds, oldest first, and the bodies that nothing names any more."""
     db.execute("delete from entries where id <= ?", (newest - KEEP_ENTRIES,))
     while True:
-        db.execute(
-            "delete from bodies where digest not in (select in_body from entries where in_body is not null "
-            "union select out_body from entries where out_body is not null)"
-        )
+        db.execute(_DROP_BODIES)
         total, count = db.execute(
             "select coalesce(sum(size), 0), (select count(*) from entries) from bodies"
         ).fetchone()

@@ -47,6 +47,23 @@ import_place = Table(
     Column("refused", ID, nullable=False),
 )
 
+held_import = Table(
+    "held_import",
+    metadata,
+    of_tenant(primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, primary_key=True),  # SHA-256 of the file: of its rows nothing is kept (CONSENT-7)
+    Column("state", Text, nullable=False),  # waiting | released | refused
+    Column("rows", ID, nullable=False),
+    Column("shared", ID, nullable=False),  # of them with the most common time of consent
+    Column("shared_at", Double, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", Double, nullable=False),
+    text("decided_by"),
+    time("decided_at"),
+    text("reason"),
+    sqlite_with_rowid=False,
+)
+
 access_code = Table(
     "access_code",
     metadata,
@@ -55,7 +72,6 @@ access_code = Table(
     Column("code", LargeBinary, nullable=False),  # keyed hash of address and code; b"" where none counts
     time("expires_at"),
     Column("wrong", Integer, nullable=False, server_default="0"),
-    time("locked_until"),
     Column("mails_sent", Integer, nullable=False, server_default="0"),  # within an hour from mails_since
     time("mails_since"),
     Column("asked_at", Double, nullable=False, index=True),

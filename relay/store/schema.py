@@ -2,20 +2,26 @@
 
 Times are seconds since the epoch, UTC (0.0: never). Documents are JSON text. Keyed hashes are 16 octets. Which
 column holds what, why and for how long is in `datamap.toml`, and a test holds the two together (GDPR-1). The rest is in
-relay.store.requests and relay.store.incident_tables, and known here too.
+relay.store.requests, relay.store.incident_tables and relay.store.page_tables, and known here too.
+relay.store.requests, relay.store.incident_tables and relay.store.register_tables, and known here too.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import text as sa_text
 
 from relay.store.columns import ID, flag, metadata, of_tenant, row_id, text, time
 from relay.store.incident_tables import deletion_request, incident, incident_entry, incident_person
+from relay.store.page_tables import tenant_face
+from relay.store.privacy_tables import erasure, retention_period
+from relay.store.register_tables import instruction, rights_request, sub_processor
 from relay.store.requests import (
     access_code,
     address_change,
     api_key,
     audit,
+    held_import,
     idempotency,
     import_place,
     refusal_tally,
@@ -30,17 +36,27 @@ __all__ = [
     "api_key",
     "audit",
     "deletion_request",
+    "erasure",
+    "held_import",
     "idempotency",
     "import_place",
     "incident",
     "incident_entry",
     "incident_person",
+    "instruction",
     "metadata",
     "refusal_tally",
+    "retention_period",
+    "rights_request",
+    "sub_processor",
+    "tenant_face",
     "tenant_told",
     "webhook",
     "webhook_event",
 ]
+
+# What retention looks for, and nothing else: an index over the whole ledger would cost every import.
+_EVIDENCE, _BOUNCE = sa_text("evidence IS NOT NULL"), sa_text("expires_at > 0")
 
 tenant = Table(
     "tenant",
@@ -61,7 +77,8 @@ tenant = Table(
     text("suspended_reason"),
     time("suspension_at"),  # of the last suspension or release: the later word counts on every gateway (THROTTLE-9)
     flag("suspension_told"),  # the contact has been written to
-    # What this tenant may import beyond its own consents; all off until the operator says so.
+    # On what this tenant may advertise beyond consent of its own, in the import and in the policy alike (decision 021).
+    Column("allow_soft_optin", Boolean(create_constraint=False), nullable=False, server_default="1"),  # CONSENT-5
     flag("allow_third_party"),  # CONSENT-7
     flag("allow_published"),  # CONSENT-9
     flag("allow_non_eea"),  # CONSENT-9
@@ -155,7 +172,8 @@ told_outcome = Table(
     metadata,
     Column("key", LargeBinary, primary_key=True),  # keyed hash of message, address and what became of it
     of_tenant(),
-    Column("at", Double, nullable=False, index=True),
+    Column("at", Double, nullable=False),
+    Index("ix_told_outcome_tenant_id_at", "tenant_id", "at"),
     sqlite_with_rowid=False,
 )
 
@@ -213,6 +231,7 @@ consent_event = Table(
     Column("hash", LargeBinary, nullable=False),
     time("expired_at"),  # retention took the content; sequence and hashes stay
     Index("ix_consent_event_tenant_id_purpose", "tenant_id", "purpose"),
+    Index("ix_consent_event_evidence", "tenant_id", "at", sqlite_where=_EVIDENCE, postgresql_where=_EVIDENCE),
     sqlite_with_rowid=False,
 )
 
@@ -243,6 +262,7 @@ consent_state = Table(
     flag("sensitive"),
     Column("event", ID, nullable=False),
     time("ended_at"),
+    Column("used_at", Double, nullable=False, server_default="0", index=True),  # a month (CONSENT-13, CONSENT-15)
     Column(
         "proof", LargeBinary, nullable=False
     ),  # 8 octets of the record's keyed hash: the same row twice is one event
@@ -263,6 +283,7 @@ suppression = Table(
     Column("subject_id", ID, ForeignKey("subject.id")),
     Column("sealed", LargeBinary),  # the address, readable until the subject's key is erased
     Index("ix_suppression_tenant_id_at", "tenant_id", "at"),
+    Index("ix_suppression_bounce", "tenant_id", "at", sqlite_where=_BOUNCE, postgresql_where=_BOUNCE),
     sqlite_with_rowid=False,
 )
 
@@ -272,7 +293,7 @@ confirm_request = Table(
     Column("key", LargeBinary, primary_key=True),  # that of consent_state
     of_tenant(),
     Column("purpose", Text, nullable=False),
-    Column("requested_at", Double, nullable=False),
+    Column("requested_at", Double, nullable=False, index=True),
     Column("mails_sent", Integer, nullable=False, server_default="0"),
     Column("subject_id", ID, ForeignKey("subject.id"), nullable=False),
     Column("event", ID, nullable=False),

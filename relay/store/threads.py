@@ -19,6 +19,11 @@ MAX_SHOWN = 10_000  # addresses of one message; with more it begins anew
 _MESSAGE_ID = re.compile(rb"<[^<>\s]{1,500}>")
 
 
+def thread_hashes(digests: Callable[[str], Sequence[bytes]], tenant_id: int, text: str) -> list[int]:
+    """What an address (narrow) or Message-ID is kept as, under every live key, current first."""
+    return [int.from_bytes(digest[:8], "big") >> 1 for digest in digests(f"thread\0{tenant_id}\0{text}")]
+
+
 class Threads:
     """The memory of one data folder."""
 
@@ -42,8 +47,7 @@ class Threads:
         return self._db
 
     def _hashes(self, tenant_id: int, text: str) -> list[int]:
-        """Under every live key, current first."""
-        return [int.from_bytes(d[:8], "big") >> 1 for d in self._digests(f"thread\0{tenant_id}\0{text}")]
+        return thread_hashes(self._digests, tenant_id, text)
 
     def entry(self, tenant_id: int, message_id: bytes, shown: Iterable[str]) -> tuple[int, list[int]]:
         """What `remember` takes: keyed hashes of a Message-ID and of the addresses (narrow) that the message shows."""
@@ -66,6 +70,28 @@ class Threads:
         """Owner only: drop what is older than 90 days; how many."""
         assert self._db is not None
         return self._db.execute("DELETE FROM thread WHERE at < ?", (now - KEEP_SECONDS,)).rowcount
+
+    def erase(self, hashes: Sequence[int]) -> int:
+        """Owner only: no message showed this person; how many did (GDPR-8). Reads all of it. Raises sqlite3.Error."""
+        assert self._db is not None
+        gone, found = set(hashes), {}
+        for number in gone:
+            looked = self._db.execute(
+                "SELECT key, shown FROM thread WHERE instr(shown, ?)", (array("q", [number]).tobytes(),)
+            )
+            for key, shown in looked:
+                numbers = array("q")
+                numbers.frombytes(shown)
+                found[key] = numbers
+        self._db.execute("PRAGMA secure_delete=ON")
+        for key, numbers in found.items():
+            left = array("q", [number for number in numbers if number not in gone])
+            self._db.execute(
+                "UPDATE thread SET shown=? WHERE key=? AND shown=?", (left.tobytes(), key, numbers.tobytes())
+            )
+        if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise sqlite3.OperationalError("a reader kept old pages of the thread memory alive")
+        return len(found)
 
     def seen(self, tenant_id: int, references: bytes, addresses: Sequence[str], *, now: float) -> frozenset[str] | None:
         """Which of `addresses` (narrow) a known parent showed; None when no parent is known.

@@ -22,49 +22,62 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[st
 
 
 def upsert(
-    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]], *, keep: bool = False
+    connection: sa.Connection,
+    table: sa.Table,
+    rows: Sequence[Mapping[str, object]],
+    *,
+    keep: bool = False,
+    once: tuple[str, ...] = (),
 ) -> None:
-    """Insert `rows`; one whose primary key is there is replaced in the columns given, or with `keep` left alone."""
-    _write(connection, table, rows, "keep" if keep else "replace")
+    """Insert `rows`; one whose primary key is there is replaced in the columns given, or with `keep` left alone.
+
+    Columns of `once` are written with a new row only.
+    """
+    _write(connection, table, rows, "keep" if keep else "replace", once)
 
 
-def _write(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]], conflict: str) -> None:
+def _write(
+    connection: sa.Connection,
+    table: sa.Table,
+    rows: Sequence[Mapping[str, object]],
+    conflict: str,
+    once: tuple[str, ...] = (),
+) -> None:
     if not rows:
         return
     columns = tuple(rows[0])
     if connection.dialect.name != "sqlite":
-        connection.execute(_statement(connection.dialect.name, table, columns, conflict), rows)
+        connection.execute(_statement(connection.dialect.name, table, columns, conflict, once), rows)
         return
-    text, pick = _compiled(connection.dialect, table, columns, conflict)
+    text, pick = _compiled(connection.dialect, table, columns, conflict, once)
     connection.exec_driver_sql(text, [pick(row) for row in rows])
 
 
 @lru_cache(maxsize=64)
 def _compiled(
-    dialect: sa.Dialect, table: sa.Table, columns: tuple[str, ...], conflict: str
+    dialect: sa.Dialect, table: sa.Table, columns: tuple[str, ...], conflict: str, once: tuple[str, ...]
 ) -> tuple[str, Callable[[Mapping[str, object]], tuple[Any, ...]]]:
-    statement = _statement("sqlite", table, columns, conflict)
+    statement = _statement("sqlite", table, columns, conflict, once)
     compiled = statement.compile(dialect=dialect, column_keys=list(columns))
     names = compiled.positiontup or []
     return compiled.string, itemgetter(*names)
 
 
 @lru_cache(maxsize=64)
-def _statement(dialect: str, table: sa.Table, columns: tuple[str, ...], conflict: str) -> Insert:
+def _statement(dialect: str, table: sa.Table, columns: tuple[str, ...], conflict: str, once: tuple[str, ...]) -> Insert:
     key = [column.name for column in table.primary_key]
+    renewed = [name for name in columns if name not in key and name not in once]
     if dialect == "postgresql":
         statement = postgresql.insert(table)
         if conflict == "fail":
             return statement
         if conflict == "keep":
             return statement.on_conflict_do_nothing(index_elements=key)
-        new = {name: statement.excluded[name] for name in columns if name not in key}
+        new = {name: statement.excluded[name] for name in renewed}
         return statement.on_conflict_do_update(index_elements=key, set_=new)
     other = sqlite.insert(table)
     if conflict == "fail":
         return other
     if conflict == "keep":
         return other.on_conflict_do_nothing(index_elements=key)
-    return other.on_conflict_do_update(
-        index_elements=key, set_={name: other.excluded[name] for name in columns if name not in key}
-    )
+    return other.on_conflict_do_update(index_elements=key, set_={name: other.excluded[name] for name in renewed})

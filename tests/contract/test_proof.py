@@ -124,7 +124,8 @@ def test_the_rule_is_named(world: World, row: dict[str, str], rule: tuple[bool, 
     world.give(**row)
     world.now += 3 * DAY
     assert judged(proof(world)) == rule
-    world.call("policy.mode", tenant="shop", policy="consent", settings={"double_optin": [], "bases": ["consent"]})
+    world.call("policy.mode", tenant="shop", policy="consent", settings={"double_optin": []})
+    world.call("tenant.set", name="shop", allow_soft_optin=False)
     assert judged(proof(world))[2] != "consent.single_optin", "by the tenant's own settings"
     assert proof(world)["judgements"][0]["why"] is None or "{" not in proof(world)["judgements"][0]["why"]["nl"]
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from relay.consent.subject import person_hash
+from relay.consent.token import TokenKind, make
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.ring import News
+from relay.keyring import Kind
 from relay.policy.catalogue import Catalogue
 from relay.policy.pipeline import Pipeline
 from relay.recheck import GOES, Recheck, Standing, Terms
@@ -71,6 +74,24 @@ def test_who_left_meanwhile_gets_nothing(before: Before) -> None:
     """CONSENT-12, UNSUB-9."""
     before.world.call("consent.withdraw", tenant="shop", address="bob@example.net", purpose="newsletter")
     assert [index for index, _ in before.ask().gone] == [1]
+
+
+def test_what_was_deferred_at_nine_is_not_delivered_at_ten_after_an_opt_out_at_half_past(before: Before) -> None:
+    """CONSENT-12, UNSUB-9: by the link alone, which knows no address, and with a new hash key since the mail was made."""
+    world = before.world
+    ann, bob = (person_hash(world.keyring, 1, address) for address in ("ann@example.net", "bob@example.net"))
+    links = [
+        make(world.keyring, TokenKind.UNSUBSCRIBE, 1, purpose="newsletter", subject_hash=subject)
+        for subject in (ann, bob)
+    ]
+    assert before.ask() == GOES  # 09:00, and the next hop says 451
+    world.keyring.rotate(Kind.HASH, now=world.now)
+    world.now += 1_800
+    world.call("optout", token=links[1], channel="one_click")  # 09:30
+    world.now += 1_800
+    before.clock.advance(3_600)
+    standing = before.ask()  # 10:00
+    assert [index for index, _ in standing.gone] == [1] and not standing.held
 
 
 @pytest.mark.parametrize("op", ["tenant", "credential"])

@@ -13,6 +13,7 @@ from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.mail.apikey import ApiKey
 from relay.mail.envelope import Purpose, Tenant
+from relay.mail.face import NO_FACE, Face
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.portal.gateway import Mailed, Notice, OpRefused, OpUnavailable, OwnMessage, Told
 from relay.store.outbox import Outbox
@@ -41,6 +42,7 @@ class MemoryDirectory:
         self.keys = {SHOP_KEY: "shop", OTHER_KEY: "other", SUSPENDED_KEY: "gone"}
         self.rights: dict[str, tuple[frozenset[str], float]] = {}  # of keys that may not all, or not for ever
         self.optins = {"k7f3newsletter": ("shop", "newsletter")}
+        self.faces: dict[int, Face] = {}
 
     def tenant(self, name: str) -> Tenant | None:
         return self.tenants.get(name)
@@ -51,6 +53,15 @@ class MemoryDirectory:
     def optin(self, purpose_key: str) -> tuple[Tenant, Purpose] | None:
         found = self.optins.get(purpose_key)
         return (self.tenants[found[0]], self.tenants[found[0]].purposes[found[1]]) if found else None
+
+    def face(self, tenant_id: int) -> Face:
+        return self.faces.get(tenant_id, NO_FACE)
+
+    def with_logo(self, name: str) -> Tenant | None:
+        return next((tenant for tenant in self.tenants.values() if self.face(tenant.id).logo == name), None)
+
+    def start_page(self, key: str) -> Tenant | None:
+        return self.tenants.get(key.removeprefix("start-"))
 
     def api_caller(self, secret: str) -> ApiKey | None:
         tenant = self.tenants.get(self.keys.get(secret, ""))

@@ -6,6 +6,7 @@ know of it, it asks as an operator would: over SMTP, over the control socket, by
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import signal
@@ -25,6 +26,7 @@ from relay.settings.model import Settings
 from tests.harness.certificates import write_pair
 from tests.harness.client import Client
 from tests.harness.ports import free_port
+from tests.harness.privacy import require_no_address
 from tests.harness.sink import PATIENCE_SECONDS, Sink
 from tests.harness.stable import STABLE, Forked
 
@@ -170,9 +172,14 @@ class Gateway:
         return code
 
     def stop(self) -> None:
-        """SIGTERM, wait; the sink goes too."""
+        """SIGTERM, wait; the sink goes too. Whatever the test was about: what it said to machines names nobody."""
+        numbers = b""
         if self.process is not None:
             if self.process.poll() is None:
+                with contextlib.suppress(
+                    OSError, ValueError, AssertionError
+                ):  # it is ending, or was left without a socket
+                    numbers = str(self.op("metrics.text")).encode()
                 self.process.terminate()
             try:
                 self.wait()
@@ -180,6 +187,10 @@ class Gateway:
                 self.process.kill()
                 self.wait()
         self.sink.close()
+        require_no_address("the metrics", numbers)
+        log = self.folder / "gateway.log"
+        if log.exists():
+            require_no_address("the log", log.read_bytes())
 
     # -- asking ---------------------------------------------------------------------------------------------------
 

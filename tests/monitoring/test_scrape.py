@@ -29,6 +29,7 @@ MAY_BE_EMPTY = {
     "zegel_webhook_waiting_events": WEBHOOKS,
     "zegel_webhook_dead_events": WEBHOOKS,
     "zegel_incidents_open{": "there is one series for each tenant with an incident",
+    "zegel_requests_": "there is one series for each tenant with a request of somebody (GDPR-24)",
     "zegel_limits_seconds": "of gateways that share their limits in Redis",
     "zegel_leaks_total": "counted when a letter holds what should not leave (DLP)",
     "zegel_bounce_ratio": REPUTATION,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from policies.throttle import Settings
-from relay.counters.contract import MINUTE, Counters, Limit
+from relay.counters.contract import AT_ONCE, IN_LINE, MINUTE, Counters, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.remote import RedisCounters
 from relay.counters.slots import SlottedCounters
@@ -99,6 +99,85 @@ def test_no_campaign_stands_before_a_password_code_or_a_letter(counters: Counter
         assert (said.granted, said.due, said.limit) == (True, 0.0, ""), sender
 
 
+def test_what_waits_for_a_limit_of_its_own_stands_in_nobodys_way(counters: Counters) -> None:
+    """A stolen login hands in 12,000 in a moment, over its own pace: who shares its tenant, address or domain does not wait."""
+    thief = Sender("shop", Kind.TRANSACTIONAL, domain=SHARED, login="stolen")
+    costs = [(limit, LOT * cost) for limit, cost in charges(mail(thief, START), SETTINGS)]
+    told = [counters.take(costs, START, park=True) for _ in range(12_000 // LOT)]
+    assert all(one.granted for one in told), "its mail is parked"
+    assert (told[-1].limit, told[-1].scope) == (PACE, "credential")
+    assert told[-1].due == pytest.approx(START + (12_000 - 600) / 10, abs=0.1), "and leaves at the login's pace"
+    for sender in (*URGENT, *(one._replace(domain=SHARED) for one in URGENT)):
+        said = send(counters, sender, START)
+        assert (said.granted, said.due, said.limit) == (True, 0.0, ""), sender
+    late = send(counters, thief, START)
+    assert (late.limit, late.scope) == (PACE, "credential"), "for itself it does"
+
+
+@pytest.mark.parametrize("is_stream_limited", [True, False])
+def test_a_tenant_whose_logins_are_over_its_pace_stands_in_no_others_way(
+    counters: Counters, is_stream_limited: bool
+) -> None:
+    """Four logins, each within its own 600 a minute: what waits for the pace of their stream or tenant is not the address's."""
+    less = {"stream_messages_per_minute": 0, "tenant_messages_per_minute": 1200}
+    settings = SETTINGS if is_stream_limited else Settings(sudden_times=0, **less)
+    scopes = set()
+    for _ in range(600 // LOT):
+        for login in range(4):
+            sender = Sender("shop", Kind.TRANSACTIONAL, domain=SHARED, login=f"app{login}")
+            costs = [(limit, LOT * cost) for limit, cost in charges(mail(sender, START), settings)]
+            told = counters.take(costs, START, park=True)
+            assert told.granted
+            scopes.add(told.scope)
+    assert scopes == {"", "stream" if is_stream_limited else "tenant"}
+    for sender in (Sender("rival", Kind.TRANSACTIONAL, domain=SHARED), Sender("rival", Kind.PERSONAL)):
+        said = send(counters, sender, START)
+        assert (said.granted, said.due) == (True, 0.0), sender
+
+
+def test_the_line_is_asked_for_where_no_limit_of_the_tenant_is_a_pair(counters: Counters) -> None:
+    """In a cluster the slot of the tenant knows that the message waits, and the address's has to hear of it."""
+    settings = Settings(
+        sudden_times=0, transactional_messages_per_minute=60, stream_messages_per_minute=0, tenant_messages_per_minute=0
+    )
+    for _ in range(12_000 // LOT):
+        costs = [(limit, LOT * cost) for limit, cost in charges(mail(URGENT[1]._replace(client=HERE), START), settings)]
+        assert counters.take(costs, START, park=True).granted
+    assert counters.take(charges(mail(URGENT[0], START), settings), START, park=True).due == 0.0
+
+
+def test_what_waits_for_a_limit_of_its_own_passes_the_limit_once_more_at_most(counters: Counters) -> None:
+    """Ten logins of a tenant hand in twice their own pace of 60: of the tenant's 180 there are two lines, each kept to."""
+    settings = Settings(sudden_times=0, transactional_messages_per_minute=60, tenant_messages_per_minute=180)
+    lines: list[list[float]] = [[], []]
+    for half in (0, 1):
+        for number in range(600):
+            made = mail(Sender("shop", Kind.TRANSACTIONAL, THERE, login=f"app{number % 10}"), START)
+            told = counters.take(charges(made, settings), START, park=True)
+            assert told.granted
+            lines[half].append(max(told.due, START))
+    for line in lines:
+        assert most_at_once(line, 180) <= 180 + 10, "ten logins have their turn at the same moment"
+        assert max(line) == pytest.approx(START + (600 - 180) / 3, abs=1)
+
+
+def test_what_was_charged_in_line_is_given_back(counters: Counters) -> None:
+    made = charges(mail(Sender("shop", Kind.TRANSACTIONAL), START), SETTINGS)
+    at_once = [limit for limit, _ in made if limit.since == AT_ONCE]
+    in_line = [limit for limit, _ in made if limit.since == IN_LINE]
+    for asked, charged, spared in (([(limit, 600) for limit, _ in made], at_once, in_line), (made, in_line, at_once)):
+        before = [counters.used(limit, START) for limit in (*at_once, *in_line)]
+        told = counters.take(asked, START, park=True)
+        assert told.granted
+        after = [counters.used(limit, START) for limit in (*at_once, *in_line)]
+        assert after != before
+        counters.give_back(asked, START, told)
+        assert [counters.used(limit, START) for limit in (*at_once, *in_line)] == before
+        told = counters.take(asked, START, park=True)
+        assert {counters.used(limit, START) for limit in charged} == {asked[0][1]}
+        assert [counters.used(limit, START) for limit in spared] == ([0] * 4 if asked is not made else [600] * 4)
+
+
 def test_a_campaign_waits_for_urgent_mail_that_came_before(counters: Counters) -> None:
     logins = [("app", 600), ("crm", 600), *((f"ann{number}", 30) for number in range(20))]
     for login, most in logins:
@@ -160,9 +239,11 @@ def test_what_an_operator_set_holds_for_both(counters: Counters) -> None:
 
 
 def test_a_campaign_pays_for_no_more_limits_than_before() -> None:
-    for stream, most in ((Kind.MARKETING, 5), (Kind.PERSONAL, 8), (Kind.TRANSACTIONAL, 8)):
+    for stream, most in ((Kind.MARKETING, 5), (Kind.PERSONAL, 8), (Kind.TRANSACTIONAL, 13)):
         found = limits_of(SETTINGS, Who("news", 7, stream, "shop.example", HERE), NO_OWN_LIMITS)[0]
         assert len(found) == most, stream
         people = [limit for limit in map(for_people, found) if limit is not None]
         campaigns = limits_of(SETTINGS, Who("news", 7, Kind.MARKETING, "shop.example", HERE), NO_OWN_LIMITS)[0]
-        assert people[2:] == list(campaigns[2:]), "people see one limit, whatever it is asked for"
+        assert people[1].name == PACE and people[2:] == list(campaigns[2:]), (
+            "people see one limit, whatever it is asked for"
+        )

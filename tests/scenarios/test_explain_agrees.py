@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import smtplib
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,11 +14,14 @@ from hypothesis import strategies as st
 
 from relay.cli.dryrun import explain_mail
 from relay.cli.explain import Asked
-from tests.harness.gateway import AGREED, Gateway
+from relay.keyring import Keyring
+from relay.owner import Owner
+from tests.harness.gateway import AGREED, Gateway, _Places, consent_row
 
 LOGINS = ("personal", "marketing", "offers", "transactional", "mailserver")
 SENDERS = ("info@sender.example", "news@mail.sender.example", "ceo@bank.example", "")
-PEOPLE = (*AGREED, "stranger@dest.example", "other@party.example", "Ann+Extra@Dest.Example")
+AGED = {"fading@dest.example": 26, "faded@dest.example": 40}  # months since they agreed, and nobody has mailed them
+PEOPLE = (*AGREED, *AGED, "stranger@dest.example", "other@party.example", "Ann+Extra@Dest.Example")
 EXTRA = (
     "List-Unsubscribe: <https://sender.example/u/1>",
     "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
@@ -42,9 +47,36 @@ QUEUED = re.compile(r"queued as \w+")
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    live = Gateway(tmp_path_factory.mktemp("explain"), workers=1).start()
+    live = Gateway(tmp_path_factory.mktemp("explain"), workers=1)
+    for address, months in AGED.items():
+        agreed_then(live, address, time.time() - months * 31 * 86_400)
+    live.start()
     yield live
     live.stop()
+
+
+def agreed_then(gateway: Gateway, address: str, at: float) -> None:
+    """A consent that was recorded long ago."""
+    keyring = Keyring.open(gateway.settings.server.keys_dir, create=False)
+    with Owner.open(_Places(gateway.settings), keyring, now=lambda: at) as owner:
+        row = {**consent_row(address), "given_at": datetime.fromtimestamp(at, UTC).isoformat()}
+        result = owner.call("consent.import_rows", {"tenant": "shop", "rows": [row]})
+    assert isinstance(result, dict) and result["imported"] == 1, result
+
+
+def test_what_has_aged_is_refused_by_both_and_what_fades_goes(gateway: Gateway) -> None:
+    """CONSENT-13."""
+    raw = written({"author": SENDERS[0], "to": list(AGED), "shown": 0, "extra": EXTRA[:2], "body": BODIES[2]})
+    said = {}
+    for address in AGED:
+        told = explain_mail(gateway.settings, Asked(gateway.logins["marketing"][0], SENDERS[0], (address,)), raw)
+        said[address] = (
+            told["reply"][:3],
+            live_answer(gateway, {"login": "marketing", "sender": SENDERS[0], "to": [address]}, raw)[0],
+        )
+    (fading, went), (faded, stopped) = said.values()
+    assert (fading, went[:3]) == ("250", "250"), said
+    assert faded == "550" and stopped.startswith("550 5.7.1 [CONSENT-13]"), said
 
 
 mails = st.fixed_dictionaries(

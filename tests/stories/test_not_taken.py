@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from relay.counters.many_nodes import ManyNodes
+from relay.gather import Counted
 from relay.mail.address import parse_path
-from relay.mail.envelope import Recipient, SessionInfo
+from relay.mail.envelope import Envelope, Recipient, SessionInfo, Submission
 from relay.smtp.front import Transaction
 from relay.smtp.syntax import MailCommand
 from relay.spool.contract import SpoolUnavailable
 from relay.spool.item import Item
+from relay.spool.segment import LARGE_BYTES
 from tests.fakes.clock import START
 from tests.stories.world import World
 
@@ -35,6 +37,8 @@ class Broken:
         self.fails = False
         self.failing: set[int] = set()  # these only, and all others wait
         self.waiting: dict[int, asyncio.Future[None]] = {}
+        self.refused: list[int] = []  # each as often as it stands there
+        self.is_left = False  # the client goes in the moment in which its mail is durable
 
     @property
     def cancelled(self) -> list[int]:
@@ -47,12 +51,25 @@ class Broken:
         return None
 
     def commit(self, item: Item) -> asyncio.Future[None]:
+        if item.id in self.refused:
+            self.refused.remove(item.id)
+            return self._failed()
         if not self.fails and not self.failing:
-            return self._queue.commit(item)
+            done, task = self._queue.commit(item), asyncio.current_task()
+            if self.is_left and task is not None:
+                done.add_done_callback(lambda _, gone=task: gone.cancel() and None)
+            return done
+        return self._answered(item)
+
+    def _answered(self, item: Item) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.failing and item.id not in self.failing:
             self.waiting[item.id] = future
             return future
+        return self._failed()
+
+    def _failed(self) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.set_exception(SpoolUnavailable("no room"))
         return future
 
@@ -61,7 +78,7 @@ class Broken:
 async def world(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[World]:
     counters = "embedded" if request.param == "embedded" else request.getfixturevalue("redis")
     made = await World(folder, START, counters).open()
-    made.intake.queue = Broken(made)
+    made.intake.queue = made.intake.owed.queue = Broken(made)
     yield made
     await made.close()
 
@@ -109,6 +126,20 @@ async def test_tries_that_our_disk_stopped_are_not_charged(world: World) -> None
     assert replies == ["250 2.0.0"] * 3 + ["450 4.7.28"], replies
 
 
+async def test_who_goes_when_his_mail_has_become_durable_pays_for_it(world: World) -> None:
+    """It leaves, though he never heard its 250: it counts, and its delivery log says that it was taken."""
+    world.owner.call("limit.set", {"tenant": "shop", "name": "recipients_per_day", "value": 3, "credential": "office"})
+    broken(world).is_left = True
+    for number in range(3):
+        going = asyncio.ensure_future(send(world, "office", f"bob{number}@example.net"))
+        await asyncio.wait([going])
+        assert going.cancelled()
+    broken(world).is_left = False
+    assert await send(world, "office", "bob@example.net") == "450 4.7.28"
+    await world.deliver()
+    assert world.delivered["office"] == 3
+
+
 async def test_what_would_have_waited_for_its_turn_gives_back_the_turn(world: World) -> None:
     world.owner.call("limit.set", {"tenant": "shop", "name": "messages_per_minute", "value": 2, "credential": "app"})
     for _ in range(2):
@@ -140,6 +171,24 @@ async def test_no_report_of_a_mail_that_was_not_taken_leaves(world: World) -> No
     meta = {"tenant_id": 1, "stream": "personal", "class": "personal", "rcpt": []}
     mail, report = (Item(queue.next_id(), dict(meta), b"", due=0.0) for _ in range(2))
     queue.failing = {mail.id}
+    sent = Submission(world.account("office"), Envelope("", ()), SessionInfo("192.0.2.1"), START)
     with pytest.raises(SpoolUnavailable):
-        await world.intake._committed(mail, report)
+        await world.intake._committed(Counted(mail.id, sent), mail, report)
     assert queue.cancelled == [report.id]
+
+
+async def test_a_large_mail_that_is_durable_is_taken_and_its_report_is_owed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its body has a file of its own, so the report may fail alone. A 451 then doubled the mail at each try."""
+    monkeypatch.setattr("relay.owed.WAITS_SECONDS", (0.0,))
+    queue = broken(world)
+    sent = Submission(world.account("office"), Envelope("", ()), SessionInfo("192.0.2.1"), START)
+    meta = {"tenant_id": 1, "stream": "personal", "class": "personal", "rcpt": []}
+    mail, report = (Item(queue.next_id(), dict(meta), b"x" * size, due=START + 60) for size in (LARGE_BYTES + 1, 10))
+    queue.refused = [report.id] * 3
+    counted = Counted(mail.id, sent)
+    await world.intake._kept(counted, mail, [report])
+    assert counted.is_kept and len(world.queue.backlog) == 1
+    await asyncio.gather(*world.intake.owed._tasks)
+    assert not queue.refused and len(world.queue.backlog) == 2, "the report stands in the queue as well"

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from relay.consent.lookup import Lookup
+from relay.consent.rested import Rested
 from relay.counters.contract import DAY
 from relay.counters.embedded import EmbeddedCounters
 from relay.counters.many_nodes import open_shared
@@ -46,6 +47,7 @@ from relay.scan import Scan
 from relay.serve.channel import Channel, OpRefused
 from relay.serve.held_ops import HeldOps, hold_seconds
 from relay.serve.outcomes import Outcomes
+from relay.serve.used import Uses
 from relay.serve.watch import Watch
 from relay.settings.model import Settings
 from relay.smtp.auth import Login
@@ -57,6 +59,7 @@ from relay.spool.item import Item
 from relay.store.generation import CONSENT, DIRECTORY, Generation
 from relay.store.history import History
 from relay.store.threads import Threads
+from relay.store.uses import FOLDER, UseFiles
 from relay.trace import Trace
 from tests.fakes.clock import FakeClock
 from tests.stories.story import DEAD
@@ -177,6 +180,9 @@ class World:
             tenant=lambda number: self.directory().tenant_by_id(number),
             house=(settings.server.hostname, url),
         )
+        rested = Rested(settings.database_path, self.keyring, generation=self.generation, now=self.clock.now)
+        self.uses = Uses(UseFiles(settings.server.data_dir / FOLDER, "story"), rested)  # which no story asks
+        self.watch.used = self.uses
         self.watch.outcomes, self.watch.queue, self.watch.shared = self.outcomes, self.queue, self.shared
         terms = Terms(settings.limits.freeze_hours, self.book)
         self.recheck = Recheck(self.pipeline, self.lookup, self.generation, self.directory, self.clock, terms)

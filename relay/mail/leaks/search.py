@@ -20,6 +20,7 @@ _PIECE = 32 * 1024  # octets of text, or of rows, that are looked at together
 MAX_CROWDED = 100_000  # numbers in the crowds of all columns of a table; the first rows stand for the rest
 _CELL = 14  # characters: the longest way to write a BSN, and then some
 
+_WIDE_DIGIT = re.compile(rb"\xef\xbc([\x90-\x99])")  # as East Asian keyboards write it: U+FF10 to U+FF19
 _GAP = re.compile(rb"(?<![0-9]) (?![0-9])")
 
 T = TypeVar("T")
@@ -173,6 +174,8 @@ class Place:
             self._largest = max(self._largest, table.rows)
 
     def _look(self, data: bytes, table: _Table | None = None) -> None:
+        if b"\xef\xbc" in data:
+            data = _WIDE_DIGIT.sub(_narrow, data)
         self.addresses.see(data)
         classes = data.translate(CLASSES)
         if b"00" not in classes:
@@ -300,6 +303,10 @@ class _Table:
         for start, end, digits in numbers(data, data.translate(CLASSES)):
             if len(digits) <= 9 and bsn.passes(digits) and words.beside(start, end):
                 _add(found, (digits.rjust(9, b"0"),))
+
+
+def _narrow(digit: re.Match[bytes]) -> bytes:
+    return bytes((digit[1][0] - 0x60,))
 
 
 def _cut(data: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
@@ -128,3 +129,19 @@ def test_a_forged_beginning_takes_no_memory_and_no_time() -> None:
     head = sealed.MAGIC + b'{"kdf": "scrypt", "log2_n": 40, "r": 8, "p": 1, "salt": "00"}\n'
     with pytest.raises(BadBackup, match="does not know"):
         read(head + hashlib.sha256(head).digest() + bytes(32), 1)
+
+
+def test_what_it_says_of_itself_can_be_read_by_everybody_and_changed_by_nobody() -> None:
+    file = io.BytesIO()
+    SealedWriter(file, PASSPHRASE, said={"delete_after": "2026-12-28"}).finish()
+    octets = file.getvalue()
+    assert b'"delete_after": "2026-12-28"' in octets.split(b"\n")[1]
+    assert SealedReader(io.BytesIO(octets), PASSPHRASE).header["delete_after"] == "2026-12-28"
+    end = octets.index(b"\n", octets.index(b"\n") + 1) + 1
+    later = octets[:end].replace(b"2026-12-28", b"2027-12-28")
+    assert later != octets[:end]
+    with pytest.raises(BadBackup, match="damaged at its beginning"):
+        SealedReader(io.BytesIO(later + octets[end:]), PASSPHRASE)
+    forged = later + hashlib.sha256(later).digest() + octets[end + 32 :]
+    with pytest.raises(WrongPassphrase):
+        SealedReader(io.BytesIO(forged), PASSPHRASE)

@@ -116,6 +116,7 @@ def test_proof_chain_and_export(shop: Zegel, tmp_path: Path, monkeypatch: pytest
     lines = [json.loads(line) for line in shop("consent", "export", "shop").out.splitlines()]
     assert len(lines) == 3 and lines[-1]["head"]["seq"] == lines[-2]["event_id"]
     whole = shop.ask("consent", "export", "shop")
+    assert set(lines[-1]) == {"head", "statement", "key", "signature"}
     assert whole == {"tenant": "shop", "events": lines[:-1], "head": lines[-1]["head"]}, "one JSON value for a program"
     shop.ask("tenant", "add", "empty", "--language", "en")
     assert shop.ask("consent", "export", "empty") == {"tenant": "empty", "events": [], "head": None}
@@ -123,7 +124,7 @@ def test_proof_chain_and_export(shop: Zegel, tmp_path: Path, monkeypatch: pytest
     target = tmp_path / "out.jsonl"
     assert shop.ask("consent", "export", "shop", target)["events"] == 2
     assert target.stat().st_mode & 0o077 == 0, "personal data"
-    assert [json.loads(line) for line in target.read_text().splitlines()] == lines
+    assert [json.loads(line) for line in target.read_text().splitlines()][:-1] == lines[:-1]
     assert shop("consent", "export", "shop", target).code == 3, "nothing is overwritten"
 
 

@@ -11,6 +11,7 @@ import pytest
 from relay.directory import Directory
 from relay.keyring import Keyring
 from tests.relay.cli.conftest import Zegel
+from tests.relay.portal.test_faces import png
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,6 +38,39 @@ def test_a_tenant_shows_what_add_took(zegel: Zegel) -> None:
     assert zegel.ask("tenant", "suspend", "shop", "--reason", "unpaid")["suspended"] is True
     assert zegel.ask("tenant", "resume", "shop")["suspended"] is False
     assert [row["name"] for row in zegel.ask("tenant", "list")] == ["shop"]
+
+
+def test_a_tenant_gets_a_face_and_forms_for_its_own_site(zegel: Zegel, tmp_path: Path) -> None:
+    zegel.ask("tenant", "add", "shop", "--legal-name", "Shop <B.V.>", "--language", "en")
+    zegel.ask("purpose", "add", "shop", "news", "--title-nl", "Nieuws & meer")
+    logo = tmp_path / "logo.png"
+    logo.write_bytes(png())
+    look = (
+        "--logo",
+        str(logo),
+        "--colour",
+        "#0B5D3B",
+        "--origin",
+        "https://shop.example",
+        "--origin",
+        "https://b.example/",
+    )
+    made = zegel.ask("tenant", "set", "shop", *look)
+    assert (made["colour"], made["text_colour"]) == ("#0b5d3b", "#ffffff") and made["logo"].endswith(".png")
+    assert zegel.ask("tenant", "show", "shop")["origins"] == ["https://b.example", "https://shop.example"]
+    pale = zegel("tenant", "set", "shop", "--colour", "#7fd0a0")
+    assert pale.code != 0 and "4.5:1" in pale.err and "take the text colour #000000" in pale.err
+    missing = zegel("tenant", "set", "shop", "--logo", str(tmp_path / "none.png"))
+    assert missing.code == 2 and "cannot be read" in missing.err
+    ended = zegel.ask("tenant", "set", "shop", "--logo", "", "--origin", "")
+    assert (ended["logo"], ended["origins"], ended["colour"]) == ("", [], "#0b5d3b")
+    own = zegel.ask("tenant", "snippet", "shop")
+    assert "/my/start/" in own["url"] and own["url"].endswith("?lang=en") and "See my data" in own["html"]
+    join = zegel.ask("tenant", "snippet", "shop", "--purpose", "news", "--language", "nl")
+    assert "/optin/" in join["url"] and "Aanmelden voor Nieuws &amp; meer" in join["html"]
+    plain = zegel("tenant", "snippet", "shop", "--purpose", "news", "--language", "nl")
+    assert plain.out == join["html"] and 'method="post"' in plain.out and "<script" not in plain.out
+    assert zegel("tenant", "snippet", "shop", "--purpose", "none").code == 1
 
 
 @pytest.mark.parametrize(

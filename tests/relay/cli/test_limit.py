@@ -14,7 +14,7 @@ import pytest
 from policies.throttle import Settings
 from relay.cli.client import whoever
 from relay.cli.demo_setup import config_text
-from relay.counters.contract import DAY, MINUTE, Limit
+from relay.counters.contract import DAY, IN_LINE, MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
 from relay.directory import Directory
 from relay.keyring import Keyring
@@ -173,6 +173,29 @@ def test_a_pace_of_all_mail_is_one_row_and_lifted_for_urgent_mail_too(shop: Zege
     assert lifted["limits"] == len(shop.ask("limit", "show", "shop", "messages_per_minute"))
     assert all(counters.used(limit, time.time()) == 0 for limit in paces)
     assert counters.take([(limit, 5) for limit in paces], time.time(), park=False).granted
+    counters.close()
+
+
+def test_the_pace_of_an_address_is_shown_and_lifted_where_it_is_named(shop: Zegel, tmp_path: Path) -> None:
+    """Which addresses mail comes from is not kept. Of IPv6 it is the line's."""
+    counters = EmbeddedCounters(tmp_path / "data")
+    who = PERSON._replace(client="2001:db8:0:7::/64")
+    paces = [limit for limit in limits_of(Settings(), who, NO_OWN_LIMITS)[0] if limit.scope == "client"]
+    assert counters.take([(limit, 1800) for limit in paces], time.time(), park=False).granted
+    shop.ask("tenant", "add", "rival")
+    rival = account(tmp_path, "shop-personal").tenant.id + 1
+    settings, other = Settings(), who._replace(tenant=rival, stream="transactional")
+    line = next(one for one in limits_of(settings, other, NO_OWN_LIMITS)[0][::-1] if one.since == IN_LINE)
+    assert line.scope == "client" and counters.take([(line, 9)], time.time(), park=True).granted
+    at = ("--client", "2001:db8:0:7::25")
+    (shown,) = shop.ask("limit", "show", "shop", "messages_per_minute", *at)
+    assert (shown["scope"], shown["subject"], shown["allowed"]) == ("client", "2001:db8:0:7::/64", 1800)
+    assert 1000 < shown["used"] <= 1800
+    assert shop.ask("limit", "reset", "shop", *at)["subject"] == "2001:db8:0:7::/64"
+    assert counters.used(paces[0], time.time()) == 0
+    assert counters.used(line, time.time()) == 0, "nor does the line of another tenant stand"
+    assert shop.ask("limit", "show", "shop", *at)[0]["used"] == 0
+    assert "client" not in {each["scope"] for each in shop.ask("limit", "show", "shop")}
     counters.close()
 
 

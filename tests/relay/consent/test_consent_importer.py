@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from relay.consent.admit import SAME_TIME_ROWS
-from relay.consent.importer import MAX_LINE_BYTES, batches, read
+from relay.consent.importer import MAX_LINE_BYTES, batches, look_bought, read
 
 NAMES = "email,purpose,basis,method,source,given_at,text,text_language,policy_url,jurisdiction,provenance,sensitive_audience"
 LINE = "{email},newsletter,consent,web_form,https://s.example,2026-01-01T10:00:00Z,Ja,nl,https://s.example/p,NL,own,no"
@@ -163,16 +164,31 @@ def test_batches_have_a_size_and_tell_how_far_they_are() -> None:
 
 
 def test_a_bought_list_with_one_time_for_all_is_held(tmp_path: Path) -> None:
-    """CONSENT-7: 5 000 rows with the same time of consent; here all of them are refused, not only the later ones."""
+    """CONSENT-7: rows with the same time of consent; all that are bought wait, not only the later ones."""
     third = ANN.replace(",own,", ",third_party,")
     lines = [third.replace("ann@", f"p{number}@") for number in range(SAME_TIME_ROWS + 1)]
     other = third.replace("10:00:00Z", "10:00:01Z")
     path = tmp_path / "bought.csv"
     path.write_bytes(_csv(*lines, other, BOB))
-    found = list(batches(path))
-    assert [row["email"] for batch in found for row in batch.rows] == ["ann@example.net", "bob@example.net"]
-    assert {refusal.field for batch in found for refusal in batch.refused} == {"given_at"}
-    assert sum(len(batch.refused) for batch in found) == SAME_TIME_ROWS + 1
+    bought = look_bought(path)
+    assert bought is not None
+    assert (bought.rows, bought.shared) == (SAME_TIME_ROWS + 2, SAME_TIME_ROWS + 1)
+    assert bought.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    found = list(batches(path, but_bought=True))
+    assert [row["email"] for batch in found for row in batch.rows] == ["bob@example.net"]
+    assert [row["line"] for batch in found for row in batch.rows] == [SAME_TIME_ROWS + 4]
+    assert sum(len(batch.rows) for batch in batches(path)) == SAME_TIME_ROWS + 3, "and once it is let in, all of it"
+
+
+def test_a_list_with_times_of_its_own_does_not_look_bought(tmp_path: Path) -> None:
+    third = ANN.replace(",own,", ",third_party,")
+    path = tmp_path / "asked.csv"
+    path.write_bytes(_csv(*(third.replace("10:00:00Z", f"10:00:{second:02}Z") for second in range(40)), BOB))
+    assert look_bought(path) is None
+    path.write_bytes(_csv(*(third for _ in range(SAME_TIME_ROWS))))
+    assert look_bought(path) is None
+    path.write_bytes(_csv(*(ANN for _ in range(SAME_TIME_ROWS + 1)), BOB.replace("newsletter", "third_party")))
+    assert look_bought(path) is None
 
 
 def test_lines_that_end_as_on_old_machines_are_refused_with_the_remedy() -> None:

@@ -105,10 +105,10 @@ async def test_an_answer_that_the_script_never_gives_is_none(liar: Liar) -> None
     lies += [b"1 0 1 0", b"1 %d 0 0" % (START + 9), b"0 0 1 0", b"1 0 0 " + b"9" * 400, b"2 0 0 0", b"", b"1 0 0"]
     try:
         for liar.says in good:
-            liar.says += b" 0"  # nothing sudden
+            liar.says += b" 0 0"  # nothing sudden, nothing that waits elsewhere
             await remote.peek(charges, START, park=True)
-        for lie in (*lies, b"1 0 0 0", b"1 0 0 0 -2", b"1 0 0 0 x"):
-            liar.says = lie + b" 0" if lie in lies else lie
+        for lie in (*lies, b"1 0 0 0", b"1 0 0 0 0", b"1 0 0 0 -2 0", b"1 0 0 0 x 0", b"1 0 0 0 0 3"):
+            liar.says = lie + b" 0 0" if lie in lies else lie
             with pytest.raises(CountersUnavailable, match="WrongAnswer"):
                 await remote.take(charges, START, once="1", park=True)
     finally:

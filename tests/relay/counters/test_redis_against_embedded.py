@@ -11,9 +11,23 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from relay.counters.contract import CAMPAIGN, DAY, FIRST_TIME, MINUTE, SHARED, SUDDEN, UNASKED, WARM_UP, Limit
+from relay.counters.contract import (
+    AT_ONCE,
+    BEHIND,
+    CAMPAIGN,
+    DAY,
+    FIRST_TIME,
+    IN_LINE,
+    MINUTE,
+    SHARED,
+    SUDDEN,
+    UNASKED,
+    URGENT,
+    WARM_UP,
+    Limit,
+)
 from relay.counters.embedded import EmbeddedCounters
-from relay.counters.remote import key_of
+from relay.counters.remote import RedisCounters, key_of, once_key
 from relay.counters.table import KEY_BYTES
 from relay.counters.table import RATE as TABLE_RATE
 from tests.harness.counters import Driven
@@ -32,6 +46,10 @@ RATES = [
         ("client", "d", 1, UNASKED, 0),
         ("tenant", "b", 30, UNASKED, 7),
     )
+]
+PAIRS = [
+    (limit._replace(key=limit.key + URGENT, since=AT_ONCE), limit._replace(key=f"{limit.key}{BEHIND}7", since=IN_LINE))
+    for limit in RATES[1:5]
 ]
 DAYS = [
     Limit("recipients_per_day", scope, name, amount, DAY, 0, 7)
@@ -71,6 +89,7 @@ charges = st.tuples(
     st.integers(0, 3),  # how much the limits were raised or lowered meanwhile
     st.sampled_from([1, 1, 1, 7, 1_000, 999_983]),  # and times that those of a minute were raised
     st.sampled_from([0, 0, 7, 200, 4_000]),  # whom it goes to, from here on
+    st.lists(st.sampled_from(PAIRS), unique=True, max_size=2),
 )
 steps = st.tuples(seconds, charges, st.booleans(), st.sampled_from([0, 0, 30]))
 
@@ -98,10 +117,11 @@ def test_every_take_is_answered_alike(history: list[Any], running_redis: RedisSe
     with tempfile.TemporaryDirectory() as folder:
         embedded = EmbeddedCounters(Path(folder))
         is_wrong = False
-        for wait, (rates, days, messages, recipients, raised, times, first), park, most in history:
+        for wait, (rates, days, messages, recipients, raised, times, first, pairs), park, most in history:
             now += wait
             is_wrong = is_wrong or abs(wait) == A_YEAR  # then who is a stranger is not promised: see the next test
-            asked = [(limit._replace(amount=(limit.amount + raised * 5) * times), messages) for limit in rates]
+            paces = [*rates, *(limit for pair in pairs for limit in pair)]
+            asked = [(limit._replace(amount=(limit.amount + raised * 5) * times), messages) for limit in paces]
             asked += [(limit._replace(amount=max(0, limit.amount + (raised - 1) * 7)), recipients) for limit in days]
             asked = [(met(limit, first, cost), cost) for limit, cost in asked]
             strangers = [one for one in asked if one[0].people]
@@ -199,3 +219,15 @@ def test_every_count_and_block_is_answered_alike(
                 embedded.block(key, now + 60 * amount, now)
             assert remote.blocked_until(key, now + 59) == embedded.blocked_until(key, now + 59)
         embedded.close()
+
+
+def test_a_charge_can_be_given_back_for_as_long_as_an_answer_may_take(running_redis: RedisServer) -> None:
+    """A commit that fails after minutes (`limits.reply_timeout_seconds`) was charged for good, and each retry again."""
+    running_redis.ask("FLUSHALL")
+    driven = Driven(running_redis.url, lambda wire: RedisCounters(wire, 600.0))
+    limit = RATES[0]
+    told = driven.take([(limit, 2)], BEGIN, park=False)
+    assert 600_000 < int(running_redis.ask("PTTL", once_key(limit, "1"))) <= 660_000
+    driven.give_back([(limit, 2)], BEGIN + 599.0, told)
+    assert driven.used(limit, BEGIN) == 0
+    driven.close()

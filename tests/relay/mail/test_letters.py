@@ -73,7 +73,9 @@ def test_a_sender_of_whatever_name_writes_from_one_address_his_own(name: str) ->
     """A name with a comma made two senders, which hosts refuse; one with an address in it wrote from that address."""
     tenant = Tenant(1, "shop", legal_name=name, contact="info@shop.example")
     for letter in (
-        own_data(tenant, "code", "ann@example.net", "012345", language="nl"),
+        own_data(
+            tenant, "code", "ann@example.net", {"code": "012345", "link": "https://m.example/my/t"}, language="nl"
+        ),
         confirmation(tenant, "newsletter", "ann@example.net", f"{URL}/optin/confirm/x", language="en"),
     ):
         made = email.message_from_string(letter.raw, policy=email.policy.SMTP)

@@ -132,13 +132,13 @@ def test_an_order_that_is_no_list_of_names_stops_the_start(order: object) -> Non
 @pytest.mark.parametrize(
     ("tables", "key", "remedy"),
     [
-        ({"consent": {"third_part": "refuse"}}, "policies.consent.third_part", "Known keys: third_party"),
-        ({"consent": {"third_party": "maybe"}}, "policies.consent.third_party", "refuse, accept"),
-        ({"consent": {"third_party": 1}}, "policies.consent.third_party", "between quotes"),
+        ({"consent": {"third_party": "accept"}}, "policies.consent.third_party", "Known keys: double_optin"),
+        ({"unsubscribe": {"missing": "maybe"}}, "policies.unsubscribe.missing", "refuse, inject"),
+        ({"unsubscribe": {"missing": 1}}, "policies.unsubscribe.missing", "between quotes"),
         ({"consent": {"confirm_mails": "2"}}, "policies.consent.confirm_mails", "without quotes"),
         ({"consent": {"confirm_mails": True}}, "policies.consent.confirm_mails", "without quotes"),
         ({"consent": {"confirm_mails": -1}}, "policies.consent.confirm_mails", "0 or more"),
-        ({"consent": {"bases": "consent"}}, "policies.consent.bases", '["one", "two"]'),
+        ({"consent": {"double_optin": "DE"}}, "policies.consent.double_optin", '["one", "two"]'),
         ({"consent": {"mode": "loud"}}, "policies.consent.mode", "off, observe, enforce"),
         ({"consent": {"mode": {"market": "off"}}}, "policies.consent.mode", "marketing, transactional, personal"),
         ({"consent": {"on_unavailable": "guess"}}, "policies.consent.on_unavailable", "defer, hold, accept"),
@@ -151,7 +151,7 @@ def test_an_order_that_is_no_list_of_names_stops_the_start(order: object) -> Non
         ({"recipients": {"party_groups": ["not a domain!!"]}}, "policies.recipients.party_groups", "names as in DNS"),
         ({"recipients": {"party_groups": ["klant"]}}, "policies.recipients.party_groups", "names as in DNS"),
         ({"recipients": {"freemail": [""]}}, "policies.recipients.freemail", "names as in DNS"),
-        ({"consent": {"bases": ["consent", "nonsense"]}}, "policies.consent.bases", "non_eea_b2b"),
+        ({"consent": {"double_optin": ["DE", "nonsense"]}}, "policies.consent.double_optin", "AT"),
         ({"consent": {"confirm_mails": 10**26}}, "policies.consent.confirm_mails", "or less"),
         ({"identity": {"require_key": "yes"}}, "policies.identity.require_key", "true or false"),
         ({"spam": {}}, "policies.spam", "Policies: classification"),
@@ -174,11 +174,11 @@ def test_a_wrong_setting_names_key_and_remedy(tables: dict[str, object], key: st
     ],
 )
 def test_settings_that_can_work_are_taken(table: dict[str, object]) -> None:
-    Catalogue.load({"recipients": table, "consent": {"bases": ["consent", "published_for_marketing", "non_eea_b2b"]}})
+    Catalogue.load({"recipients": table, "consent": {"double_optin": ["DE", "ALL"]}})
 
 
 def test_every_problem_is_told_at_once() -> None:
-    said = problems({"consent": {"mode": "loud", "third_party": "maybe"}, "spam": {}, "identity": {"nothing": 1}})
+    said = problems({"consent": {"mode": "loud", "confirm_mails": "maybe"}, "spam": {}, "identity": {"nothing": 1}})
     assert len(said) == 4
 
 

@@ -18,7 +18,7 @@ from tests.fakes.gateway import SHOP, SHOP_KEY, MemoryGateway, portal_settings
 from tests.fakes.portal import OwnerGateway
 from tests.harness.openapi import Operation, operations
 
-PLACES = {"queue_id": "0R3M7K2QX9T1A", "message_id": "0R3M7K2QX9T1A", "name": "crm"}
+PLACES = {"queue_id": "0R3M7K2QX9T1A", "message_id": "0R3M7K2QX9T1A", "name": "crm", "ref": "20260131-k7f3"}
 AUTH = {"Authorization": f"Bearer {SHOP_KEY}"}
 EVERY = frozenset(scope.value for scope in Scope)
 

@@ -150,7 +150,7 @@ async def test_a_trusted_proxy_is_believed_about_the_client_and_a_stranger_is_no
     for address in ("10.1.2.3", "192.0.2.44"):
         async with browser(gateway, settings, address=address) as client:
             await client.post("/optin/k7f3newsletter", data={"email": "ann@example.net"}, headers=spoofed)
-    assert set(gateway.hits) == {"optin:203.0.113.9", "optin:192.0.2.44"}
+    assert {key for key in gateway.hits if key.startswith("optin:")} == {"optin:203.0.113.9", "optin:192.0.2.44"}
 
 
 def test_uvicorn_keeps_no_access_log_and_believes_no_header(gateway: MemoryGateway) -> None:

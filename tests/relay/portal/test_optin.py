@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from relay.consent.record import parse_time
+from relay.mail.face import Face
 from relay.mail.letters import confirmation
 from relay.portal import optin
 from relay.portal.gateway import OpRefused, OpUnavailable
-from relay.portal.optin import ADDRESS_LIMIT, CLIENT_LIMIT
-from tests.fakes.gateway import MemoryGateway, portal_settings
+from relay.portal.optin import ADDRESS_LIMIT, CLIENT_LIMIT, TENANT_LIMIT
+from tests.fakes.gateway import SHOP, MemoryGateway, portal_settings
 from tests.fakes.portal import OwnerGateway, browser
 
 HTML = {"Accept": "text/html"}
@@ -61,6 +63,93 @@ async def test_a_sign_up_becomes_consent_only_by_the_button_behind_the_mail(
     assert event["text"] == "Yes, I want to receive Tuinbrief from Shop BV by e-mail."
     assert event["policy_url"] == f"https://mail.zegel.example/optin/{key}"
     assert (await owned_web.post(path, headers=HTML)).status_code == 410  # used
+
+
+async def test_the_proof_names_the_mail_the_browser_and_the_text(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    """CONSENT-8: which mail was confirmed, when it left, from where and with what, and what stood on the page."""
+    tenant = owned.directory().tenant("shop")
+    assert tenant is not None
+    agent = {"User-Agent": "Browser/1.0\x7f (phone)"}
+    await owned_web.post(f"/optin/{form_key(owned)}", data={"email": "ann@example.net"}, headers=agent)
+    (notice,) = owned.notices
+    letter = confirmation(
+        tenant, "newsletter", notice.recipient, notice.link, language="nl", message_id=notice.message_id
+    ).raw
+    assert f"\r\nMessage-ID: {notice.message_id}\r\n" in letter
+    link = urlsplit(notice.link)
+    owned.later = 90.0
+    assert (await owned_web.post(f"{link.path}?{link.query}", headers=agent)).status_code == 200
+    proof = owned.owner.call("consent.proof", {"tenant": "shop", "address": "ann@example.net"})
+    assert isinstance(proof, dict)
+    asked, event = proof["events"]
+    assert event["personal"]["doi_message_id"] == asked["personal"]["doi_message_id"] == notice.message_id
+    assert event["evidence"] == {"doi_ip": "192.0.2.44", "doi_user_agent": "Browser/1.0 (phone)"}
+    assert parse_time(asked["at"]) == pytest.approx(event["doi_sent_at"], abs=1.0)
+    assert event["doi_sent_at"] < event["confirmed_at"] - 80
+    assert event["text_hash"] and event["text"].startswith("Ja, ik wil Tuinbrief")
+
+
+async def test_a_script_sends_json_and_gets_json(owned_web: httpx.AsyncClient, owned: OwnerGateway) -> None:
+    path = f"/optin/{form_key(owned)}?lang=en"
+    done = await owned_web.post(path, json={"email": "ann@example.net", "name": "Ann"})
+    assert done.status_code == 202 and done.headers["content-type"] == "application/json"
+    assert set(done.json()) == {"state", "title", "text"} and done.json()["state"] == "asked"
+    assert [notice.recipient for notice in owned.notices] == ["ann@example.net"]
+    form = await owned_web.post(path, data={"email": "bob@example.net"}, headers={"Accept": "application/json"})
+    assert form.json() == done.json()
+    for body in ("{", "[]", '"x"', "{}", '{"email": 1}', '{"email": ["ann@example.net"]}', '{"email": "ann"}', "\xff"):
+        wrong = await owned_web.post(
+            path, content=body.encode("latin-1"), headers={"Content-Type": "application/json; charset=utf-8"}
+        )
+        assert wrong.status_code == 422, body
+        assert wrong.headers["content-type"] == "application/problem+json" and wrong.json()["status"] == 422
+    large = await owned_web.post(path, json={"email": "ann@example.net", "x": "y" * 20_000})
+    assert large.status_code == 413
+    nowhere = await owned_web.post("/optin/nothing?lang=en", json={"email": "ann@example.net"})
+    assert nowhere.status_code == 404 and nowhere.json()["title"] == "This list does not exist."
+    assert len(owned.notices) == 2
+
+
+ALLOW = "access-control-allow-origin"
+THEIRS, FOREIGN = "https://shop.example", "https://evil.example"
+
+
+async def test_only_a_site_that_the_tenant_named_may_speak_by_script(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    owned.owner.call("tenant.set", {"name": "shop", "origins": ["https://Shop.example/", "https://a.example:8443"]})
+    path = f"/optin/{form_key(owned)}"
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    may = await owned_web.options(path, headers={"Origin": THEIRS, **asks})
+    assert may.status_code == 204 and may.headers[ALLOW] == THEIRS and "Origin" in may.headers["vary"]
+    assert "POST" in may.headers["access-control-allow-methods"]
+    assert may.headers["access-control-allow-headers"] == "Content-Type"
+    for origin in (
+        FOREIGN,
+        "null",
+        "http://shop.example",
+        "https://shop.example.evil.example",
+        "https://x.shop.example",
+    ):
+        not_so = await owned_web.options(path, headers={"Origin": origin, **asks})
+        assert not_so.status_code == 204
+        assert not [name for name in not_so.headers if name.startswith("access-control-")], origin
+    email = {"email": "ann@example.net"}
+    assert (await owned_web.post(path, json=email, headers={"Origin": THEIRS})).headers[ALLOW] == THEIRS
+    for answer in (
+        await owned_web.post(path, json=email, headers={"Origin": FOREIGN}),
+        await owned_web.post(path, json=email),
+        await owned_web.get(path, headers={"Origin": THEIRS}),
+        await owned_web.options("/optin/nothing", headers={"Origin": THEIRS, **asks}),
+    ):
+        assert ALLOW not in answer.headers
+    key = next(row["optin_key"] for row in lists(owned, "other"))
+    assert ALLOW not in (await owned_web.post(f"/optin/{key}", json=email, headers={"Origin": THEIRS})).headers
+    late = await owned_web.post(path, json={"email": ""}, headers={"Origin": THEIRS})
+    assert late.status_code == 422 and late.headers[ALLOW] == THEIRS, "errors can be read too"
+    assert "access-control-allow-credentials" not in late.headers
 
 
 async def test_a_confirmation_lifts_an_earlier_objection_of_the_same_person(
@@ -156,7 +245,7 @@ class Counting(MemoryGateway):
 
     async def op(self, name: str, args: dict[str, object]) -> dict[str, object]:
         await super().op(name, args)
-        return {"token": "t", "may_mail": self.may_mail}
+        return {"token": "t", "may_mail": self.may_mail, "message_id": "<1@shop.example>"}
 
 
 @pytest.fixture
@@ -226,3 +315,28 @@ async def test_an_unknown_list_and_a_foreign_token_lead_nowhere(web: httpx.Async
     for method in ("GET", "POST"):
         assert (await web.request(method, f"/optin/confirm/{gateway.token()}")).status_code == 404
     assert gateway.ops == []
+
+
+async def test_the_lists_of_one_tenant_have_a_ceiling_from_wherever(web: httpx.AsyncClient, gateway: Counting) -> None:
+    gateway.hits[f"optin-tenant:{SHOP.id}"] = TENANT_LIMIT
+    gateway.directory().faces[SHOP.id] = Face(origins=frozenset(("https://shop.example",)))
+    answer = await web.post(
+        "/optin/k7f3newsletter", json={"email": "ann@example.net"}, headers={"Origin": "https://shop.example"}
+    )
+    assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
+    assert answer.headers["access-control-expose-headers"] == "Retry-After"
+    assert gateway.ops == []
+
+
+async def test_what_cannot_be_done_at_an_address_is_told_with_what_can(
+    web: httpx.AsyncClient, gateway: Counting
+) -> None:
+    """RFC 9110, 15.5.6: GET and POST are routes of their own, and Allow named those of one of them."""
+    for path, allowed in (
+        ("/optin/k7f3newsletter", "GET, HEAD, OPTIONS, POST"),
+        (f"/u/{gateway.token()}", "GET, HEAD, POST"),
+        (f"/my/{gateway.token()}", "GET, HEAD, POST"),
+        ("/why/CC-1", "GET, HEAD"),
+    ):
+        answer = await web.put(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed), path

@@ -195,3 +195,44 @@ async def test_against_the_real_owner_twice_and_after_a_key_rotation(
     assert answer.status_code == 200
     stops = owned.lookup.suppressions(tenant.id, ["ann@example.net"])["ann@example.net"]
     assert {stop.scope for stop in stops} == {"newsletter", "all"}
+
+
+async def test_a_link_of_two_years_ago_works_when_all_that_named_the_person_is_gone(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    """UNSUB-15, UNSUB-20: address erased, its list of then emptied, hash and token keys rotated twice; and the no stands."""
+    row = {
+        "email": "ann@example.net", "purpose": "newsletter", "basis": "consent", "method": "web_form",
+        "source": "https://shop.example/join", "given_at": "2024-01-02T10:00:00Z", "text": "Ja", "text_language": "nl",
+        "policy_url": "https://shop.example/privacy", "jurisdiction": "NL", "provenance": "own", "sensitive_audience": "no",
+    }  # fmt: skip
+    assert owned.owner.call("consent.import_rows", {"tenant": "shop", "rows": [row]})["imported"] == 1  # type: ignore[call-overload]  # a dict
+    tenant = owned.directory().tenant("shop")
+    assert tenant is not None
+    subject = person_hash(owned.keyring, tenant.id, "ann@example.net")
+    token = make(owned.keyring, TokenKind.UNSUBSCRIBE, tenant.id, purpose="newsletter", subject_hash=subject)
+    for year in (1, 2):
+        owned.later = year * 366 * 86_400.0
+        for kind in (Kind.HASH, Kind.TOKEN):
+            owned.keyring.rotate(kind, now=1.0)
+        owned.owner.call("retention.run", {})
+    owned.owner.call("consent.erase", {"tenant": "shop", "address": "ann@example.net"})
+    removed = owned.owner.call("suppression.list", {"tenant": "shop"})
+    body, headers = multipart("List-Unsubscribe", "One-Click")
+    answer = await owned_web.post(f"/u/{token}", content=body, headers=headers)
+    assert answer.status_code == 200 and isinstance(removed, list)
+    again = owned.owner.call(
+        "consent.import_rows", {"tenant": "shop", "rows": [{**row, "given_at": "2024-06-01T10:00:00Z"}]}
+    )
+    assert isinstance(again, dict) and again["errors"][0]["reason"] == "objected"
+    stops = owned.lookup.suppressions(tenant.id, ["Ann+x@example.net"], purpose="newsletter")["Ann+x@example.net"]
+    assert "newsletter" in {stop.scope for stop in stops}
+
+
+async def test_each_character_of_a_token_counts(web: httpx.AsyncClient, gateway: MemoryGateway) -> None:
+    """The last but for the bits that base64url leaves over, of which there are none that are read."""
+    good = gateway.token()
+    for at in range(len(good)):
+        bad = good[:at] + ("A" if good[at] != "A" else "B") + good[at + 1 :]
+        assert (await web.post(f"/u/{bad}", content=BODY, headers=FORM)).status_code == 404, at
+    assert gateway.ops == []

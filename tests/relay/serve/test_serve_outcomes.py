@@ -57,7 +57,8 @@ class World:
     def saw(self, *outcomes: Outcome, stream: str = "marketing", mail_class: str = "commercial", **how: bool) -> None:
         meta = {
             "tenant_id": 7, "tenant": "shop", "credential": f"shop-{stream}", "stream": stream, "class": mail_class,
-            "domain": "news.shop.example", "rcpt": [[f"p{n}@list.example", [], ""] for n in range(len(outcomes))],
+            "domain": "news.shop.example", "from": "info@shop.example",
+            "rcpt": [[f"p{n}@list.example", [], ""] for n in range(len(outcomes))],
         }  # fmt: skip
         item = Item(1, meta, b"", due=0.0)
         self.outcomes.saw(item, dict(enumerate(outcomes)), gave_up=how.get("gave_up", False))
@@ -92,6 +93,29 @@ def test_what_a_host_says_of_the_sender_suppresses_no_recipient(tmp_path: Path) 
         await world.outcomes.flush()
         assert await world.counted() == (3, 1, 2)
         assert world.of("suppression.bounced") == [{"rows": [{"tenant": "shop", "address": "p2@list.example"}]}]
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("said", "dead"),
+    [
+        ("550 5.1.1 <info@shop.example>: User unknown", 0),
+        ("550 5.1.0 Could not verify sender: user not found", 0),
+        ("550 MAIL FROM: <info@shop.example>: user does not exist", 0),
+        ("550 5.1.1 <p0@list.example>: User unknown (mail of INFO@shop.example)", 1),
+        ("550 5.1.1 <p0@list.example>: User unknown", 1),
+    ],
+)
+def test_nor_does_it_where_the_host_says_it_at_rcpt(tmp_path: Path, said: str, dead: int) -> None:
+    """Postfix puts off what it says of the sender to there (smtpd_delay_reject)."""
+
+    async def play() -> None:
+        world = World(EmbeddedCounters(tmp_path).windows)
+        (reply,) = ReplyReader().feed(said.encode() + b"\r\n")
+        world.saw(judge(reply, "mx.example", Stage.RCPT))
+        await world.outcomes.flush()
+        assert len(world.of("suppression.bounced")) == dead
 
     asyncio.run(play())
 

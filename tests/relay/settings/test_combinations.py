@@ -11,6 +11,7 @@ import pytest
 from relay.settings.load import load
 from relay.settings.model import Listener, Settings
 from relay.settings.problem import ConfigError
+from relay.settings.whereabouts import undeclared
 
 CASES = tomllib.loads((Path(__file__).parent / "combinations.toml").read_text())["case"]
 
@@ -26,6 +27,10 @@ def test_combination(case: dict[str, Any], tmp_path: Path) -> None:
         found = [problem.key for problem in error.problems]
         assert all(problem.wrong and problem.remedy for problem in error.problems)
     assert sorted(found) == sorted(case["wrong"])
+    if "warned" in case:
+        hosts = undeclared(Settings.model_validate(tomllib.loads(case["config"])))
+        assert [one.key for one in hosts if not one.stops] == case["warned"]
+        assert all(one.wrong and one.remedy for one in hosts)
 
 
 def test_an_open_relay_cannot_be_written_down() -> None:

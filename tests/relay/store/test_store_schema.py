@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
@@ -14,7 +18,9 @@ from sqlalchemy.schema import CreateTable
 
 import relay.store
 from relay import store
-from relay.store import schema
+from relay.policy.ageing import month_of
+from relay.store import migrate, schema
+from relay.store.uses import FOLDER, Use, UseFiles
 
 MAP = tomllib.loads((Path(relay.store.__file__).parent / "datamap.toml").read_text())
 
@@ -33,6 +39,17 @@ def test_every_column_has_purpose_basis_and_retention() -> None:
             if isinstance(said, dict):
                 assert said.get("retention", entry["retention"]) in MAP["retention"], (table, column)
                 assert said.get("basis", entry["basis"]) in MAP["basis"], (table, column)
+
+
+def test_every_column_of_the_use_records_is_in_the_map(tmp_path: Path) -> None:
+    files = UseFiles(tmp_path / FOLDER, "0")
+    files.write([Use(1, 0.0, 1, 1, 1, "CONSENT-1")])
+    (path,) = tmp_path.glob(f"{FOLDER}/*.uses")
+    entry = MAP["files"][f"{FOLDER}/*"]
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert set(entry["columns"]) == {row[1] for row in database.execute("PRAGMA table_info(use)")}
+    files.close()
+    assert entry["basis"] in MAP["basis"] and entry["retention"] in MAP["retention"]
 
 
 def test_whatever_holds_a_person_is_marked() -> None:
@@ -71,6 +88,23 @@ def test_a_database_opens_again_and_keeps_what_it_has(tmp_path: Path) -> None:
     with reader.connect() as connection:
         assert list(connection.scalars(sa.select(schema.tenant.c.name))) == ["t0", "t1"]
     reader.dispose()
+
+
+def test_consents_of_before_begin_to_age_at_the_upgrade(tmp_path: Path) -> None:
+    """CONSENT-13: nobody is refused for a use that was not written down then."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/zegel.db")
+    with engine.begin() as connection:
+        command.upgrade(migrate.config(connection), "0010")
+        connection.exec_driver_sql("INSERT INTO tenant (id, name) VALUES (1, 'shop')")
+        connection.exec_driver_sql(
+            "INSERT INTO consent_state (key, tenant_id, status, basis, event, proof) "
+            "VALUES (x'01', 1, 'given', 'consent', 1, x'')"
+        )
+    before = month_of(time.time())
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(schema.consent_state.c.used_at)) in (before, month_of(time.time()))
+    engine.dispose()
 
 
 def test_the_schema_can_be_said_in_postgresql() -> None:

@@ -55,6 +55,7 @@ def good_ibans(count: int) -> list[str]:
         ("BSN 123 456 782", 1),
         ("BSN 123-456-782", 1),
         ("BSN\u00a0123\u00a0456\u00a0782", 1),
+        ("BSN: \uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff12", 1),
         ("BSN 12345\u200b6782", 1),
         ("(bsn=123456782)", 1),
         ("BSN123456782", 1),

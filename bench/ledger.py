@@ -1,0 +1,217 @@
+"""What the consent ledger costs as it grows: import, look-up, proof, disk. Real imports, real owner; no server runs.
+
+    .venv/bin/python -m bench.ledger                          10 million records, as the promise has it
+    .venv/bin/python -m bench.ledger --records 1000000        what fits a small machine
+    .venv/bin/python -m bench.ledger --keep /srv/bench        keep the ledgers, and measure them again next time
+
+Two ledgers are made with `zegel consent import`: one of `--records` rows, one of 10 thousand. One row of each is bad, and exactly
+that one must be refused. Look-ups and proofs are of people drawn at random, the two ledgers in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from bench.build import REPOSITORY
+from relay.consent.lookup import Lookup
+from relay.keyring import Keyring
+from relay.owner import Owner
+
+SMALL, LARGE = 10_000, 10_000_000
+LOOKUPS, PAIRS, PROOFS = 5_000, 15, 300
+FLAT, PROOF_MS = 1.10, 50.0
+SEED = 20_260_101
+COLUMNS = "email,purpose,basis,method,source,given_at,text,text_language,policy_url,jurisdiction,provenance,sensitive_audience"
+ROW = (
+    'person{0}@dest{1}.example,newsletter,consent,web_form,https://shop.example/join,2026-01-{2:02}T{3:02}:{4:02}:00Z,'
+    '"Ja, stuur mij de nieuwsbrief",nl,https://shop.example/privacy,NL,own,no\n'
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One ledger. `seconds` and `cpu_seconds` are of its import, None where it was kept from before."""
+
+    folder: Path
+    records: int
+    seconds: float | None
+    cpu_seconds: float | None
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "data" / "zegel.db"
+
+    def bytes_per_record(self) -> float:
+        return sum(path.stat().st_size for path in self.database.parent.glob("zegel.db*")) / self.records
+
+
+def address(number: int) -> str:
+    return f"person{number}@dest{number % 997}.example"
+
+
+def make(folder: Path, records: int) -> Made:
+    """A ledger of `records` in `folder`, unless one is there. Raises SystemExit where the import did not do as it must."""
+    done = folder / "done"
+    if done.exists():
+        return Made(folder, records, None, None)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    config = folder / "zegel.toml"
+    config.write_text('[server]\nhostname = "localhost"\ndata_dir = "data"\nkeys_dir = "keys"\n')
+    zegel(config, "tenant", "add", "shop", "--legal-name", "Shop BV")
+    zegel(config, "purpose", "add", "shop", "newsletter")
+    file = folder / "in.csv"
+    bad = write(file, records)
+    before, began = cpu(), time.monotonic()
+    told = zegel(config, "consent", "import", "shop", str(file), allow=(1,))
+    seconds, used = time.monotonic() - began, cpu() - before
+    file.unlink()
+    lines = [error["line"] for error in told["errors"]]
+    if (told["imported"], told["refused"], lines) != (records, 1, [bad]):
+        raise SystemExit(
+            f"the import took {told['imported']} of {records} and refused lines {lines[:5]}, not {bad} alone"
+        )
+    done.touch()
+    return Made(folder, records, seconds, used)
+
+
+def write(file: Path, records: int) -> int:
+    """`records` good rows and a bad one; the line of that."""
+    bad = records * 2 // 3
+    with file.open("w", encoding="utf-8") as target:
+        target.write(COLUMNS + "\n")
+        for number in range(records):
+            if number == bad:
+                target.write(ROW.format("@", 0, 1, 0, 0))
+            target.write(ROW.format(number, number % 997, 1 + number % 28, number % 24, number % 60))
+    return bad + 2
+
+
+def zegel(config: Path, *words: str, allow: Sequence[int] = ()) -> Any:
+    command = [sys.executable, "-m", "relay", *words, "--json", "-c", str(config)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, *allow):
+        raise SystemExit(f"zegel {' '.join(words)} ended with {done.returncode}: {done.stderr[-500:]}")
+    return json.loads(done.stdout)
+
+
+def cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def lookup(made: Made) -> Iterator[Lookup]:
+    with Lookup(made.database, Keyring.open(made.folder / "keys", create=False)) as found:
+        yield found
+
+
+def lookup_us(reader: Lookup, records: int, draw: random.Random) -> float:
+    """CPU microseconds of one look-up as at RCPT: consent, and what stands against it."""
+    people = [address(draw.randrange(records)) for _ in range(LOOKUPS)]
+    began = time.thread_time()
+    for person in people:
+        states, _ = reader.of_one(1, "newsletter", person)
+        assert states[person] is not None, person
+    return (time.thread_time() - began) / LOOKUPS * 1e6
+
+
+def proof_ms(made: Made, draw: random.Random) -> list[float]:
+    """Milliseconds of `consent.proof` for one address, the audit row that it leaves included."""
+    places = SimpleNamespace(data_dir=made.folder / "data")
+    settings = SimpleNamespace(server=places, storage=SimpleNamespace(database=f"sqlite:///{made.database}"))
+    owner = Owner.open(settings, Keyring.open(made.folder / "keys", create=False), now=time.time)
+    spent = []
+    try:
+        for _ in range(PROOFS):
+            person = address(draw.randrange(made.records))
+            began = time.perf_counter()
+            found: Any = owner.call("consent.proof", {"tenant": "shop", "address": person})
+            spent.append((time.perf_counter() - began) * 1e3)
+            assert len(found["events"]) == 1 and found["judgements"][0]["counts"] is True, person
+    finally:
+        owner.close()
+    return sorted(spent)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found; the bounds are those of the promise."""
+
+    records: int
+    rows_a_second: float | None
+    cpu_us_a_row: float | None
+    bytes_a_record: float
+    lookup_us: float
+    lookup_us_small: float
+    lookup_ratio: float  # the median of pairs
+    proof_ms: float  # the median
+    proof_p99_ms: float
+
+    @property
+    def kept(self) -> bool:
+        return self.lookup_ratio <= FLAT and self.proof_p99_ms < PROOF_MS
+
+
+def measure(large: Made, small: Made) -> Report:
+    draw = random.Random(SEED)
+    costs: list[tuple[float, float]] = []
+    with lookup(large) as one, lookup(small) as other:
+        for reader, made in ((one, large), (other, small)):  # the pages that every look-up reads are in memory then
+            lookup_us(reader, made.records, draw)
+        for _ in range(PAIRS):
+            costs.append((lookup_us(one, large.records, draw), lookup_us(other, small.records, draw)))
+    proofs = proof_ms(large, draw)
+    return Report(
+        large.records,
+        large.records / large.seconds if large.seconds else None,
+        large.cpu_seconds / large.records * 1e6 if large.cpu_seconds else None,
+        large.bytes_per_record(),
+        statistics.median(cost for cost, _ in costs),
+        statistics.median(cost for _, cost in costs),
+        statistics.median(cost / base for cost, base in costs),
+        statistics.median(proofs),
+        proofs[len(proofs) * 99 // 100],
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.ledger", description=__doc__)
+    parser.add_argument("--records", type=int, default=LARGE, metavar="N", help="rows of the large ledger")
+    parser.add_argument("--scratch", default="/var/tmp", metavar="FOLDER", help="where the ledgers lie: a real disk")
+    parser.add_argument("--keep", metavar="FOLDER", help="keep the ledgers there, and take those that are there")
+    parser.add_argument("--json", action="store_true", help="the figures as JSON on standard output")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="zegel-ledger-", dir=options.scratch) as scratch:
+        home = Path(options.keep or scratch)
+        large, small = (make(home / f"ledger-{count}", count) for count in (options.records, SMALL))
+        report = measure(large, small)
+    if options.json:
+        print(json.dumps({**asdict(report), "kept": report.kept}))
+        return 0 if report.kept else 1
+    if report.rows_a_second:
+        print(f"import        {report.rows_a_second:,.0f} rows/s, {report.cpu_us_a_row:.0f} µs CPU a row")
+    print(f"disk          {report.bytes_a_record:.0f} bytes a record")
+    print(f"look-up       {report.lookup_us:.1f} µs CPU, {report.lookup_us_small:.1f} µs of {SMALL:,}")
+    print(f"              {report.lookup_ratio:.2f} times (at most {FLAT:.2f})")
+    print(f"proof         {report.proof_ms:.1f} ms, p99 {report.proof_p99_ms:.1f} ms (below {PROOF_MS:.0f})")
+    return 0 if report.kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Who was erased, as keyed hashes that find the person again: in files, in the queue, and in what a backup brings back (GDPR-8).
+
+The list of them lies outside every backup, one line of JSON for each erasure; it holds no address.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import orjson
+
+from relay.consent.subject import person_text
+from relay.keyring import Keyring
+from relay.mail.address import narrow, scan, wide
+from relay.store.history import TRACE, short_hash
+from relay.store.threads import thread_hashes
+
+FILE = "erased.jsonl"
+GONE = "(erased)"
+
+
+class Erased(NamedTuple):
+    """One erasure. `subject`: of the person, in hex; `trace`, `thread`: of each spelling, as those stores keep them.
+
+    All of them under every hash key that was live then: an older backup knows only the older ones.
+    """
+
+    tenant_id: int
+    tenant: str
+    at: float
+    subject: list[str]
+    trace: list[int]
+    thread: list[int]
+
+    @classmethod
+    def of(cls, keyring: Keyring, tenant: tuple[int, str], at: float, addresses: Iterable[str]) -> Self:
+        """The person behind `addresses`, which are spellings of one."""
+        number, name = tenant
+        spellings = sorted({narrow(address) for address in addresses})
+        people = {wide(address) for address in spellings}
+        return cls(
+            number,
+            name,
+            at,
+            [one.hex() for person in people for one in keyring.subject_hashes(person_text(number, person))],
+            [short_hash(one) for text in spellings for one in keyring.subject_hashes(TRACE + text)],
+            [one for text in spellings for one in thread_hashes(keyring.subject_hashes, number, text)],
+        )
+
+    @classmethod
+    def load(cls, row: dict[str, Any]) -> Self:
+        """What `_asdict` gave, perhaps by way of JSON. Raises KeyError or TypeError."""
+        return cls(**{name: row[name] for name in cls._fields})
+
+    def matcher(self, keyring: Keyring) -> Callable[[str], bool]:
+        """Whether an address is one of this person, towards this tenant."""
+        known = {bytes.fromhex(one) for one in self.subject}
+
+        def is_his(address: str) -> bool:
+            return not known.isdisjoint(keyring.subject_hashes(person_text(self.tenant_id, wide(address))))
+
+        return is_his
+
+
+def without(value: Any, is_his: Callable[[str], bool]) -> Any:
+    """JSON with every address of the person taken out, wherever in a text it stands."""
+    if isinstance(value, str):
+        if "@" not in value:
+            return value
+        if is_his(value):
+            return GONE
+        for address in scan(value.encode()):
+            if is_his(address):
+                value = re.sub(rf"(?<![\w.+-]){re.escape(address)}(?![\w-])", GONE, value)
+        return value
+    if isinstance(value, list | tuple):
+        return [without(one, is_his) for one in value]
+    if isinstance(value, dict):
+        return {without(name, is_his): without(one, is_his) for name, one in value.items()}
+    return value
+
+
+def write_down(folder: Path, people: Iterable[Erased]) -> None:
+    """Add to the list of a data folder; durable when this returns. Raises OSError."""
+    handle = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(handle, b"".join(orjson.dumps(one._asdict()) + b"\n" for one in people))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_list(path: Path) -> Iterator[Erased]:
+    """Every erasure of a list; a last line that was cut off is left out.
+
+    Raises OSError, or ValueError with the line that is none.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield Erased.load(orjson.loads(line))
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(
+                    f"line {number} of {path} is no erasure: take the list as the gateway wrote it"
+                ) from None

@@ -1,0 +1,47 @@
+"""Words that ask to buy, beside a price or a discount: what makes an offer of it (CLASS-4).
+
+An amount or a discount by itself is in orders, receipts, balances and bills as well, and no list of what may stand around it
+there ends. So a price is a mark among others (CLASS-8), and an offer is a price with one of these words near to it. They are
+few and plain, since an offer in service mail is refused for good: imperatives to buy, and what only a shop says of its prices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+NEAR = 120  # characters around a price
+LONGEST = 40  # characters of such words
+_WORDS = re.compile(
+    r"\b(?:"
+    # Dutch
+    r"(?:bestel|koop|shop)\s(?:nu|snel|hier|vandaag\snog|ook|direct\s(?:in|op|via|bij))\b|profiteer|mis\s(?:het|deze|dit|hem)\sniet"
+    r"|(?:pak|grijp)\s(?:nu\s)?(?:je|uw|deze|dit|de)\s(?:voordeel|korting|kans)|op\s?=\s?op|aanbiedingen\b|aanbieding\s(?:geldt|loopt)|actieprijs|kortingsactie|deze\sactie"
+    r"|win\s(?:een|nu|ook|\d)|(?:korting|aanbieding|code)\s(?:op|bij|voor)\s(?:uw|je|de|een)\s(?:eerst)?volgende"
+    r"|op\s(?:uw|je)\s(?:eerst)?volgende\s(?:bestelling|aankoop|boeking|order)"
+    r"|(?:korting|off|rabatt)\s(?:op|auf)\s(?:alles|al\sons|al\sonze|het\shele|de\shele|de\sgehele|alle[ns]?)\b"
+    r"|gebruik\s(?:nu\s)?(?:de\s|onze\s|deze\s|je\s|uw\s)?(?:kortingscode|actiecode|voucher)"
+    r"|stap\s(?:\w{1,12}\s)?over\b|upgrade\s(?:nu|vandaag|snel|now|today)|boek\s(?:nu|snel|vandaag\snog)|reserveer\s(?:nu|snel)"
+    r"|in\s(?:uw|je)\swinkelm|speciaal\svoor\s(?:u|jou)\b|zolang\sde\svoorraad|wees\ser\ssnel|cadeau\sbij\s(?:aankoop|uw|je|elke)"
+    # English
+    r"|don['’]?t\smiss|limited[\s-]time|(?:use|with)\s(?:the\s)?(?:promo|discount|coupon)\s?code|at\s(?:the\s)?checkout"
+    r"|off\s(?:everything|all\s|sitewide|your\s(?:first|next))|sitewide|today\sonly|special\soffer|(?:summer|winter|spring|final|flash)\ssale"
+    r"|on\syour\snext\s(?:order|purchase|booking)|free\sshipping|while\sstocks?\slast|upgrade\sto\s(?:premium|pro|plus)"
+    # German
+    r"|jetzt\s(?:bestellen|kaufen|sichern|buchen|wechseln|zugreifen|sparen)|nur\sheute|ihre?n?\snächste[nr]?\s(?:bestellung|einkauf)"
+    r"|solange\sder\svorrat"
+    r")"
+    # An English imperative is known by where it stands: "your order now ships" is none.
+    r"|(?:^|[.!?:;>\n–-]\s{0,3})(?:order|buy|book|shop|switch|join|subscribe|get)\s(?:now|today|yours|it\snow|here)\b"
+)
+
+
+def invites(lower: str, places: Iterable[int]) -> bool:
+    """Whether a price or discount at one of `places` of a text in lower case comes with words that ask to buy."""
+    done = 0
+    for place in sorted(places):
+        end = place + NEAR
+        if _WORDS.search(lower, max(0, done - LONGEST, place - NEAR), end):
+            return True
+        done = end
+    return False

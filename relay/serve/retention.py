@@ -1,0 +1,90 @@
+"""Once an hour: what has had its time is forgotten, in the database, the delivery log and thread memory (GDPR-11, GDPR-14)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from relay.keyring import Keyring
+from relay.observe import privacy_metrics
+from relay.owner.expiry import years_before
+from relay.owner.periods import DAY, days_of
+from relay.serve.boot import HISTORY
+from relay.settings.model import Privacy, Settings
+from relay.spool.cipher import Cipher
+from relay.store import uses
+from relay.store.history import forget_before
+from relay.store.thinning import thin
+
+Run = Callable[[str, dict[str, Any]], Awaitable[Any]]
+InThread = Callable[..., Awaitable[Any]]
+# What an answer of retention.run counts, as kinds of relay.owner.periods.
+COUNTED = {
+    "evidence": "evidence",
+    "proofs": "proof",
+    "bounces": "bounce",
+    "requests": "request",
+    "codes": "code",
+    "moves": "code",
+    "outcomes": "outcome",
+    "answers": "idempotency",
+    "audit": "audit",
+    "webhooks": "webhook",
+    "tallies": "told",
+    "digests": "told",
+    "incidents": "incident",
+    "people": "request_file",
+}
+
+
+class Forgetting:
+    """`write` runs an operation of the owner, `read` one that only reads; `forget_threads` runs in the owner's thread."""
+
+    def __init__(self, write: Run, read: Run, forget_threads: Callable[[float], Awaitable[int]]) -> None:
+        self._write, self._read, self._forget_threads = write, read, forget_threads
+        self._thinned: set[tuple[str, str]] = set()
+
+    async def run(self, settings: Settings, keyring: Keyring, now: float) -> None:
+        """All of it. Raises sqlite3.Error, OSError, OpRefused or OpUnavailable; then the rest waits for the next hour."""
+        _count("threads", await self._forget_threads(now), now)
+        await self._delivery_log(settings, keyring, now)
+        years = settings.privacy.consent_proof_years
+        folder = settings.server.data_dir / uses.FOLDER
+        _count("proof", await asyncio.to_thread(uses.forget_before, folder, years_before(now, years)), now)
+        periods = operators(settings.privacy)
+        given = {f"{kind}_days": days for kind, days in periods.items() if kind not in ("delivery_log", "proof")}
+        given["proof_years"] = years
+        more = True
+        while more:  # one batch to a commit, so that who leaves goes in between
+            gone = await self._write("retention.run", given)
+            for name, kind in COUNTED.items():
+                _count(kind, gone[name], now)
+            more = gone["more"]
+
+    async def _delivery_log(self, settings: Settings, keyring: Keyring, now: float) -> None:
+        folder = settings.server.data_dir / HISTORY
+        days = settings.privacy.delivery_log_days
+        gone = await asyncio.to_thread(forget_before, folder, now - days * DAY)
+        cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+        for row in await self._read("retention.chosen", {"kind": "delivery_log"}):
+            end = now - min(days, row["days"]) * DAY
+            gone += await asyncio.to_thread(thin, folder, end, row["tenant"], cipher.open, self._thinned)
+        _count("delivery_log", gone, now)
+
+
+def operators(privacy: Privacy) -> dict[str, int]:
+    """The operator's periods in days, by kind, of those that the config sets."""
+    return {
+        "delivery_log": days_of("delivery_log", privacy.delivery_log_days),
+        "outcome": days_of("outcome", privacy.delivery_log_days),
+        "evidence": days_of("evidence", privacy.consent_ip_months),
+        "proof": days_of("proof", privacy.consent_proof_years),
+        "bounce": days_of("bounce", privacy.bounce_suppression_days),
+        "audit": days_of("audit", privacy.security_log_days),
+    }
+
+
+def _count(kind: str, gone: int, now: float) -> None:
+    privacy_metrics.FORGOTTEN.inc((kind,), gone)
+    privacy_metrics.FORGOT_AT.set(now, (kind,))

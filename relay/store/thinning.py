@@ -1,0 +1,69 @@
+"""The delivery log of one tenant that keeps it for less long than the others (GDPR-13).
+
+A line tells whose it is only when it is opened, and later lines of a message tell nothing of that; so a whole day is read, once,
+when it has become too old for this tenant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from relay.store.history import BUSY_SECONDS, day_of, has_tables
+
+BATCH = 500
+Unseal = Callable[[int, bytes], bytes]
+
+
+def thin(folder: Path, moment: float, tenant: str, unseal: Unseal, done: set[tuple[str, str]]) -> int:
+    """Delete what `tenant` sent on days that ended before `moment`; how many lines. `done` remembers days that were read.
+
+    A message whose first line is gone already goes with it. Raises sqlite3.Error; then it is to be done again.
+    """
+    gone = 0
+    senders: dict[int, str] = {}
+    for path in sorted(folder.glob("*.history")):
+        if path.name[:10] >= day_of(moment) or (path.name, tenant) in done:
+            continue
+        place = f"file:{path}?mode=rw"
+        with contextlib.closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)) as db:
+            if has_tables(db):
+                senders |= _senders(db, unseal)
+                numbers = [row[0] for row in db.execute("SELECT DISTINCT id FROM event")]
+                gone += _delete(db, [number for number in numbers if senders.get(number, tenant) == tenant])
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        done.add((path.name, tenant))
+    return gone
+
+
+def _senders(db: sqlite3.Connection, unseal: Unseal) -> dict[int, str]:
+    """Tenants by message, where a line says so."""
+    found: dict[int, str] = {}
+    for number, blob in db.execute("SELECT id, data FROM event"):
+        data: dict[str, Any] = orjson.loads(unseal(number, blob))
+        if "tenant" in data:
+            found[number] = data["tenant"]
+    return found
+
+
+def _delete(db: sqlite3.Connection, numbers: list[int]) -> int:
+    db.execute("PRAGMA secure_delete=ON")
+    db.execute("PRAGMA temp_store=MEMORY")
+    gone = 0
+    for lot in _lots(numbers):
+        marks = ",".join("?" * len(lot))
+        db.execute("BEGIN IMMEDIATE")
+        gone += db.execute(f"DELETE FROM event WHERE id IN ({marks})", lot).rowcount
+        db.execute("COMMIT")
+    if numbers:  # found by hash first, so by message only with a look at all
+        db.execute("DELETE FROM who WHERE id NOT IN (SELECT id FROM event)")
+    return gone
+
+
+def _lots(numbers: list[int]) -> Iterable[list[int]]:
+    return (numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH))
