@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from relay.mail.mailing import tag_of
 from relay.mail.message import Message
 from relay.mail.received import received_value
 from relay.mail.sender import from_domain
@@ -56,6 +57,9 @@ def make_item(number: int, ruling: Ruling, house: House) -> Item:
         "language": account.tenant.language,
         "at": mail.now,
     }
+    tag = tag_of(message) if mail.stream == "marketing" else ""
+    if tag:
+        meta["tag"] = tag  # of what has none the mailing follows from the rest (GDPR-12)
     if ruling.action is Action.HOLD:
         meta["held"] = ruling.reason
         meta["held_detail"] = dict(ruling.detail)  # fills the sentence in what the sender reads of it

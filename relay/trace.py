@@ -6,6 +6,8 @@ from typing import Any
 
 from relay.keyring import Keyring
 from relay.mail.address import narrow
+from relay.mail.envelope import Submission
+from relay.mail.mailing import Mailing, name_of, tag_of
 from relay.mail.sender import from_domain
 from relay.policy.ruling import Ruling, TraceEntry
 from relay.spool.item import Item, decode_id
@@ -71,7 +73,7 @@ class Trace:
         if envelope.mail_from:
             found_by.append(narrow(envelope.mail_from))
         found_by.append(message_id)
-        self._history.add(Event(number, mail.now, word, data, who(self._keyring, found_by)))
+        self._history.add(Event(number, mail.now, word, data, who(self._keyring, found_by), mailing_of(mail)))
 
     def made(self, own: Item) -> None:
         """A report or notice of our own: found by its recipient, and told in the history of the mail that it is about."""
@@ -89,8 +91,17 @@ class Trace:
         self._history.add(Event(own.id, meta["at"], "made", {**data, "about": about}, found_by))
         number = decode_id(about)
         if number is not None:
-            self.say(number, "told", meta["at"], report=own.queue_id)
+            mailing = Mailing(meta["tenant"], meta["mailing"]) if "mailing" in meta else None
+            self.say(number, "told", meta["at"], mailing=mailing, report=own.queue_id)
 
-    def say(self, number: int, word: str, at: float, **data: Any) -> None:
-        """Something that happened to a queued message, by the number behind its id."""
-        self._history.add(Event(number, at, word, data))
+    def say(self, number: int, word: str, at: float, *, mailing: Mailing | None = None, **data: Any) -> None:
+        """Something that happened to a queued message, by the number behind its id; `mailing`: see Item.mailing."""
+        self._history.add(Event(number, at, word, data, (), mailing))
+
+
+def mailing_of(mail: Submission) -> Mailing | None:
+    """As Item.mailing, of mail that is no item. Where no content was seen nothing tags it."""
+    if mail.stream != "marketing":
+        return None
+    listed = mail.purpose.name if mail.purpose else mail.account.credential.name
+    return Mailing(mail.account.tenant.name, name_of(tag_of(mail.message), listed, mail.now))

@@ -147,4 +147,6 @@ def system_item(stamp: Stamp, about: Item, recipient: str, raw: bytes) -> Item:
         "at": stamp.now,
         "about": about.queue_id,
     }
+    if about.mailing is not None:
+        meta["mailing"] = about.mailing.name  # where the delivery log keeps that somebody was told
     return Item(stamp.number, meta, raw, due=stamp.now)

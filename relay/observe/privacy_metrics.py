@@ -20,6 +20,8 @@ KIND = Label(
     "kind",
     (
         "delivery_log",
+        "campaign_addresses",
+        "mailing",
         "outcome",
         "evidence",
         "proof",

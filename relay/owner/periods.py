@@ -32,6 +32,8 @@ class Kind(NamedTuple):
 
 KINDS = {
     "delivery_log": Kind(28, "delivery_log_days", may_choose=True, job="relay.serve.retention"),
+    "campaign_addresses": Kind(28, "campaign_addresses_days", may_choose=True, job="relay.serve.retention"),
+    "mailing": Kind(120),  # as the config has it: the two periods that its lines go by, together
     "outcome": Kind(28, "delivery_log_days"),
     "evidence": Kind(730, "consent_ip_months", MONTH_DAYS, may_choose=True),
     "proof": Kind(1_825, "consent_proof_years", YEAR_DAYS),  # to the month, from the last mail: relay.owner.expiry

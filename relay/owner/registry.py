@@ -26,6 +26,7 @@ from relay.owner import (
     instructions,
     keys,
     limits,
+    mailings,
     moves,
     mydata,
     objections,
@@ -206,6 +207,9 @@ OPERATIONS = {
     "retention.run": Operation(retention.run, _C),
     "retention.set": Operation(periods.choose, writes=True, audited=True),
     "retention.chosen": Operation(periods.chosen),
+    "mailing.invoice": Operation(mailings.invoice, writes=True, audited=True),
+    "mailing.page": Operation(mailings.page),
+    "mailing.dates": Operation(mailings.dates),
     "restore.released": Operation(retention.note_release, _C),
 }
 

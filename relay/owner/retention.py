@@ -10,6 +10,7 @@ from relay.owner.desk import Desk, Result
 from relay.owner.expiry import expire_proofs, years_before
 from relay.owner.incidents import expire
 from relay.owner.periods import DAY, KINDS, before, with_choice
+from relay.store.history import day_of
 from relay.store.schema import (
     access_code,
     address_change,
@@ -17,6 +18,7 @@ from relay.store.schema import (
     confirm_request,
     consent_event,
     idempotency,
+    mailing,
     refusal_tally,
     suppression,
     tenant,
@@ -31,13 +33,13 @@ _BOUNCE = sa.text("suppression.expires_at > 0")
 
 
 def run(desk: Desk, args: Args) -> Result:
-    """`evidence_days`, `request_days`, `audit_days`, `outcome_days`, `bounce_days`: see relay.owner.periods; `proof_years` (5).
+    """`evidence_days`, `request_days`, `audit_days`, `outcome_days`, `bounce_days`, `mailing_days`: see relay.owner.periods; `proof_years` (5).
     One batch of each.
 
     Answers how many rows of each kind went, and `more` where a kind had a full batch: call again then.
     """
     least = {"request": 7, "audit": 30}
-    given = ("evidence", "request", "audit", "outcome", "bounce")
+    given = ("evidence", "request", "audit", "outcome", "bounce", "mailing")
     days = {
         kind: args.number(f"{kind}_days", KINDS[kind].days, least=least.get(kind, 1))
         if kind in given
@@ -46,6 +48,7 @@ def run(desk: Desk, args: Args) -> Result:
     }
     ends = {kind: desk.now - number * DAY for kind, number in days.items()}
     proofs = years_before(desk.now, args.number("proof_years", 5, least=1, most=100))
+    is_invoiced = sa.and_(mailing.c.invoice_date < day_of(ends["mailing"]), mailing.c.changed_at < ends["mailing"])
     is_digest = sa.and_(tenant_told.c.kind == "digest", tenant_told.c.at < ends["told"])
     gone = {
         "evidence": _forget_evidence(desk, days["evidence"]),
@@ -54,6 +57,7 @@ def run(desk: Desk, args: Args) -> Result:
         "requests": _delete(desk, confirm_request, confirm_request.c.requested_at < ends["request"]),
         "codes": _delete(desk, access_code, access_code.c.asked_at < ends["code"]),
         "moves": _delete(desk, address_change, address_change.c.requested_at < ends["code"]),
+        "mailings": _delete(desk, mailing, is_invoiced),
         "outcomes": _delete_due(desk, told_outcome, "outcome", days["outcome"]),
         "answers": _delete(desk, idempotency, idempotency.c.at < ends["idempotency"]),
         "audit": _delete(desk, audit, audit.c.at < ends["audit"]),

@@ -7,18 +7,22 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from relay.keyring import Keyring
+from relay.mail.mailing import Mailing
 from relay.observe import privacy_metrics
 from relay.owner.expiry import years_before
+from relay.owner.mailings import KIND, start_of
 from relay.owner.periods import DAY, days_of
 from relay.serve.boot import HISTORY
 from relay.settings.model import Privacy, Settings
 from relay.spool.cipher import Cipher
 from relay.store import uses
 from relay.store.history import forget_before
+from relay.store.mailings import Periods, forget
 from relay.store.thinning import thin
 
 Run = Callable[[str, dict[str, Any]], Awaitable[Any]]
 InThread = Callable[..., Awaitable[Any]]
+NOT_ROWS = frozenset(("delivery_log", "campaign_addresses", "proof"))
 # What an answer of retention.run counts, as kinds of relay.owner.periods.
 COUNTED = {
     "evidence": "evidence",
@@ -27,6 +31,7 @@ COUNTED = {
     "requests": "request",
     "codes": "code",
     "moves": "code",
+    "mailings": "mailing",
     "outcomes": "outcome",
     "answers": "idempotency",
     "audit": "audit",
@@ -49,11 +54,12 @@ class Forgetting:
         """All of it. Raises sqlite3.Error, OSError, OpRefused or OpUnavailable; then the rest waits for the next hour."""
         _count("threads", await self._forget_threads(now), now)
         await self._delivery_log(settings, keyring, now)
+        await self._mailings(settings, keyring, now)
         years = settings.privacy.consent_proof_years
         folder = settings.server.data_dir / uses.FOLDER
         _count("proof", await asyncio.to_thread(uses.forget_before, folder, years_before(now, years)), now)
         periods = operators(settings.privacy)
-        given = {f"{kind}_days": days for kind, days in periods.items() if kind not in ("delivery_log", "proof")}
+        given = {f"{kind}_days": days for kind, days in periods.items() if kind not in NOT_ROWS}
         given["proof_years"] = years
         more = True
         while more:  # one batch to a commit, so that who leaves goes in between
@@ -72,11 +78,23 @@ class Forgetting:
             gone += await asyncio.to_thread(thin, folder, end, row["tenant"], cipher.open, self._thinned)
         _count("delivery_log", gone, now)
 
+    async def _mailings(self, settings: Settings, keyring: Keyring, now: float) -> None:
+        cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+        chosen = {row["tenant"]: row["days"] for row in await self._read("retention.chosen", {"kind": KIND})}
+        dates = await self._read("mailing.dates", {})
+        invoiced = {Mailing(row["tenant"], row["mailing"]): start_of(row["invoice_date"]) for row in dates}
+        privacy = settings.privacy
+        periods = Periods(privacy.campaign_addresses_days, privacy.campaign_invoice_days, chosen, invoiced)
+        folder = settings.server.data_dir / HISTORY
+        _count(KIND, await asyncio.to_thread(forget, folder, cipher.open, periods, now), now)
+
 
 def operators(privacy: Privacy) -> dict[str, int]:
     """The operator's periods in days, by kind, of those that the config sets."""
     return {
         "delivery_log": days_of("delivery_log", privacy.delivery_log_days),
+        "campaign_addresses": days_of("campaign_addresses", privacy.campaign_addresses_days),
+        "mailing": privacy.campaign_addresses_days + privacy.campaign_invoice_days,
         "outcome": days_of("outcome", privacy.delivery_log_days),
         "evidence": days_of("evidence", privacy.consent_ip_months),
         "proof": days_of("proof", privacy.consent_proof_years),

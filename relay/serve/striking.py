@@ -79,7 +79,8 @@ class Striking:
             self._passes.forget(number)
         if count:
             privacy_metrics.STRUCK.inc((), count)
-            self._say(number, "dropped", self._queue.clock.now(), by="erasure", recipients=count)
+            now = self._queue.clock.now()
+            self._say(number, "dropped", now, mailing=item.mailing, by="erasure", recipients=count)
         return count
 
 

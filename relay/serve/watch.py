@@ -269,10 +269,11 @@ class Watch:
         if recoded:
             said["edits"] = [("recode", "", rule) for rule in sorted(recoded)]
         tries = item.state.get("tries", 0)
-        self._trace.say(item.id, word, now, outcomes=rows, tries=tries, due=item.due, gave_up=gave_up, **said)
+        said |= {"mailing": item.mailing, "tries": tries, "due": item.due, "gave_up": gave_up}
+        self._trace.say(item.id, word, now, outcomes=rows, **said)
 
     def postponed(self, item: Item, why: str) -> None:
-        self._trace.say(item.id, "postponed", self._clock.now(), reason=why, due=item.due)
+        self._trace.say(item.id, "postponed", self._clock.now(), mailing=item.mailing, reason=why, due=item.due)
 
     def keep_copy(self, attempt: Attempt, rendered: Rendered) -> None:
         """One captured copy; in a thread."""

@@ -316,7 +316,10 @@ class Privacy(Section):
     )
     delivery_log_days: Days = Field(default=28, description="Outcome of each delivery (GDPR-14).")
     campaign_addresses_days: Days = Field(
-        default=28, description="Recipient lists, from the invoice date of a mailing (GDPR-12). Not read yet."
+        default=28, description="Delivery log of a mailing, from its invoice date, else from its last line (GDPR-12)."
+    )
+    campaign_invoice_days: Days = Field(
+        default=92, description="So long after its last line a mailing may be invoiced; later counts as then (GDPR-12)."
     )
     security_log_days: Days = Field(default=90, description="Logins and changes by people (GDPR-14).")
     consent_ip_months: Months = Field(default=24, description="IP addresses in proofs of consent (GDPR-14).")

@@ -7,8 +7,10 @@ from typing import Any
 
 import orjson
 
+from relay.clock import ID_EPOCH
 from relay.mail.edits import Edit
 from relay.mail.envelope import Recipient
+from relay.mail.mailing import Mailing, name_of
 from relay.mail.message import Message
 
 RANKS = {"personal": 0, "transactional": 0, "marketing": 1}
@@ -81,6 +83,15 @@ class Item:
         return [Edit(*edit) for edit in (*self.meta["edits"], *self.state.get("edits", ()))]
 
     @property
+    def mailing(self) -> Mailing | None:
+        """The mailing that it is of; of other streams than marketing none."""
+        meta = self.meta
+        if meta["stream"] != "marketing":
+            return None
+        listed = meta["purpose"] or meta["credential"]
+        return Mailing(meta["tenant"], name_of(meta.get("tag", ""), listed, meta["at"]))
+
+    @property
     def held(self) -> str:
         """The reason it is held for, or ""."""
         return str(self.state.get("held", self.meta.get("held", "")))
@@ -148,7 +159,7 @@ class IdSource:
     A node number is held by a lock (adopt.claim_node), so ids are unique on the machine.
     """
 
-    EPOCH = 1_704_067_200.0  # 2024-01-01T00:00:00Z
+    EPOCH = ID_EPOCH
 
     def __init__(self, node: int) -> None:
         self._node = (node & 0xFFF) << 10

@@ -1,8 +1,9 @@
 """The delivery log: what happened to each message, for `zegel trace` and the API, kept for a limited time.
 
-One file a day and process, written by a thread in small batches: it is a record for people and stays out of the
+Two files a day and process, written by a thread in small batches: it is a record for people and stays out of the
 durable path of a message. Rows hold the id of the message, the time, a word and a sealed JSON object; addresses are
-found by keyed hash (GDPR-14, OPS-2).
+found by keyed hash (GDPR-14, OPS-2). What belongs to a mailing is in a file of its own, since it is kept for another
+time (GDPR-12): there each row says of which mailing it is, and a row for each mailing says which that is.
 """
 
 from __future__ import annotations
@@ -18,16 +19,31 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from relay.mail.mailing import Mailing
 from relay.observe import metrics
 from relay.store.rows import put_rows
 
 Seal = Callable[[int, bytes], bytes]
 
-_SCHEMA = """
+_EVENTS = """
 CREATE TABLE IF NOT EXISTS event(seq INTEGER PRIMARY KEY, id INTEGER NOT NULL, at REAL NOT NULL, word TEXT NOT NULL, data BLOB);
+"""
+_MAILED = """
+CREATE TABLE IF NOT EXISTS event(
+    seq INTEGER PRIMARY KEY, id INTEGER NOT NULL, at REAL NOT NULL, word TEXT NOT NULL, data BLOB, mailing INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS mailing(
+    number INTEGER PRIMARY KEY, name BLOB NOT NULL, first INTEGER NOT NULL, last REAL NOT NULL, mails INTEGER NOT NULL
+);
+"""
+_INDEXES = """
 CREATE INDEX IF NOT EXISTS event_id ON event(id);
 CREATE TABLE IF NOT EXISTS who(hash INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(hash, id)) WITHOUT ROWID;
 """
+FOLDER = "history"  # in the data folder
+PLAIN, MAILINGS = ".history", ".mailings.history"
+MOST_NAMES = 1_000  # of mailings whose number is remembered; one that is not gets another row
+TAKEN = frozenset(("accepted", "parked", "held"))
 FLUSH_SECONDS = 0.5
 TRACE = "trace\0"  # before what is hashed for `who`
 BUSY_SECONDS = 10.0
@@ -42,11 +58,39 @@ class Event(NamedTuple):
     word: str
     data: dict[str, Any]
     who: tuple[int, ...] = ()  # 63-bit keyed hashes of addresses and of the Message-ID
+    mailing: Mailing | None = None
 
 
 def short_hash(digest: bytes) -> int:
     """63 bits of a keyed hash, to be found by."""
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+class _Day:
+    """The open file of a day, of one kind. For one thread."""
+
+    def __init__(self, schema: str) -> None:
+        self._schema = schema
+        self._db: sqlite3.Connection | None = None
+        self._path: Path | None = None
+        self.numbers: dict[Mailing, int] = {}  # in this file
+
+    def open(self, path: Path) -> sqlite3.Connection:
+        """Kept open: closing it would copy its log back and sync, twice a second. Raises sqlite3.Error."""
+        if self._db is None or self._path != path or not path.exists():
+            self.close()
+            self._db, self._path = sqlite3.connect(path, isolation_level=None), path
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(self._schema)
+        return self._db
+
+    def close(self) -> None:
+        self.numbers.clear()
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
 
 
 class History:
@@ -60,8 +104,9 @@ class History:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.failed = 0
-        self._db: sqlite3.Connection | None = None  # of the thread
-        self._path = folder
+        # of the thread
+        self._plain = _Day(_EVENTS + _INDEXES)
+        self._mailings = _Day(_MAILED + _INDEXES)
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -75,39 +120,56 @@ class History:
         while not self._stop.wait(FLUSH_SECONDS):
             self._flush()
         self._flush()
-        self._close()
+        self._plain.close()
+        self._mailings.close()
 
     def _flush(self) -> None:
         batch, self._waiting = self._waiting, []
-        if not batch:
+        self._write(self._plain, PLAIN, [event for event in batch if event.mailing is None])
+        self._write(self._mailings, MAILINGS, [event for event in batch if event.mailing is not None])
+
+    def _write(self, day: _Day, suffix: str, lot: list[Event]) -> None:
+        kept = [(event, row) for event in lot if (row := self._row(event)) is not None]
+        if not kept:
             return
-        rows = [row for row in map(self._row, batch) if row is not None]
-        path = self.folder / f"{day_of(batch[0].at)}-{self.process}.history"
         try:
-            db = self._open(path)
+            db = day.open(self.folder / f"{day_of(lot[0].at)}-{self.process}{suffix}")
             db.execute("BEGIN IMMEDIATE")
-            put_rows(db, "INSERT INTO event(id, at, word, data) VALUES", rows)
-            put_rows(db, "INSERT OR IGNORE INTO who VALUES", sorted((h, e.id) for e in batch for h in e.who))
+            if day is self._plain:
+                put_rows(db, "INSERT INTO event(id, at, word, data) VALUES", [row for _, row in kept])
+            else:
+                numbers = self._number(db, day, [event for event, _ in kept])
+                rows = [(*row, numbers[event.mailing]) for event, row in kept]
+                put_rows(db, "INSERT INTO event(id, at, word, data, mailing) VALUES", rows)
+            put_rows(db, "INSERT OR IGNORE INTO who VALUES", sorted((h, e.id) for e in lot for h in e.who))
             db.execute("COMMIT")
         except sqlite3.Error:
-            self._lost(len(rows))
-            self._close()
+            self._lost(len(kept))
+            day.close()
 
-    def _open(self, path: Path) -> sqlite3.Connection:
-        """The file of the day, kept open: closing it would copy its log back and sync, twice a second."""
-        if self._db is None or self._path != path or not path.exists():
-            self._close()
-            self._db, self._path = sqlite3.connect(path, isolation_level=None), path
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
-        return self._db
-
-    def _close(self) -> None:
-        if self._db is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.close()
-            self._db = None
+    def _number(self, db: sqlite3.Connection, day: _Day, lot: list[Event]) -> dict[Mailing | None, int]:
+        """The mailings of these events by their rows, which know of the events when this returns."""
+        found: dict[Mailing | None, int] = {}
+        lots: dict[Mailing, list[Event]] = {}
+        for event in lot:
+            if event.mailing is not None:
+                lots.setdefault(event.mailing, []).append(event)
+        for mailing, own in lots.items():
+            first, last = min(event.id for event in own), max(event.at for event in own)
+            mails = sum(event.word in TAKEN and bool(event.who) for event in own)
+            number = day.numbers.get(mailing)
+            if number is None:
+                if len(day.numbers) >= MOST_NAMES:
+                    day.numbers.clear()
+                number = int(db.execute("SELECT coalesce(max(number), 0) + 1 FROM mailing").fetchone()[0])
+                day.numbers[mailing] = number
+                name = self._seal(number, orjson.dumps([*mailing]))
+                db.execute("INSERT INTO mailing VALUES(?,?,?,?,?)", (number, name, first, last, mails))
+            else:
+                change = "UPDATE mailing SET first=min(first,?), last=max(last,?), mails=mails+? WHERE number=?"
+                db.execute(change, (first, last, mails, number))
+            found[mailing] = number
+        return found
 
     def _row(self, event: Event) -> tuple[int, float, str, bytes] | None:
         """An event as stored; None where its data are no JSON, which must not end the thread that writes."""
@@ -148,14 +210,22 @@ def find(folder: Path, hashes: Sequence[int], limit: int = 1000) -> list[int]:
 
 
 def forget_before(folder: Path, moment: float) -> int:
-    """Delete the files of days that ended before `moment`; how many (GDPR-14)."""
-    gone = 0
-    for path in folder.glob("*.history"):
-        if path.name[:10] < day_of(moment):
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
-            gone += 1
-    return gone
+    """Delete the files of days that ended before `moment`, but those of mailings; how many (GDPR-14)."""
+    gone = [path for path in paths(folder, PLAIN) if path.name[:10] < day_of(moment)]
+    for path in gone:
+        remove(path)
+    return len(gone)
+
+
+def paths(folder: Path, kind: str) -> list[Path]:
+    """The files of one kind, PLAIN or MAILINGS, oldest first."""
+    return [path for path in sorted(folder.glob("*.history")) if path.name.endswith(MAILINGS) == (kind == MAILINGS)]
+
+
+def remove(path: Path) -> None:
+    """A file with its log. Raises OSError."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def erase(

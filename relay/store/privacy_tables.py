@@ -1,4 +1,4 @@
-"""Tables of erasures that are under way, and of periods that tenants chose (GDPR-8, GDPR-13)."""
+"""Tables of erasures that are under way, of periods that tenants chose, of invoice dates (GDPR-8, GDPR-12, GDPR-13)."""
 
 from __future__ import annotations
 
@@ -21,5 +21,14 @@ retention_period = Table(
     of_tenant(primary_key=True),
     Column("kind", Text, primary_key=True),  # see relay.owner.periods
     Column("days", ID, nullable=False),
+    time("changed_at"),
+)
+
+mailing = Table(
+    "mailing",
+    metadata,
+    of_tenant(primary_key=True),
+    Column("name", Text, primary_key=True),  # see relay.mail.mailing
+    Column("invoice_date", Text, nullable=False),  # 2026-03-01
     time("changed_at"),
 )

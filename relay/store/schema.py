@@ -14,7 +14,7 @@ from sqlalchemy import text as sa_text
 from relay.store.columns import ID, flag, metadata, of_tenant, row_id, text, time
 from relay.store.incident_tables import deletion_request, incident, incident_entry, incident_person
 from relay.store.page_tables import tenant_face
-from relay.store.privacy_tables import erasure, retention_period
+from relay.store.privacy_tables import erasure, mailing, retention_period
 from relay.store.register_tables import instruction, rights_request, sub_processor
 from relay.store.requests import (
     access_code,

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from relay.store.history import BUSY_SECONDS, day_of, has_tables
+from relay.store.history import BUSY_SECONDS, PLAIN, day_of, has_tables, paths
 
 BATCH = 500
 Unseal = Callable[[int, bytes], bytes]
@@ -27,7 +27,7 @@ def thin(folder: Path, moment: float, tenant: str, unseal: Unseal, done: set[tup
     """
     gone = 0
     senders: dict[int, str] = {}
-    for path in sorted(folder.glob("*.history")):
+    for path in paths(folder, PLAIN):
         if path.name[:10] >= day_of(moment) or (path.name, tenant) in done:
             continue
         place = f"file:{path}?mode=rw"

@@ -27,7 +27,6 @@ NOT_READ_YET = {
     "limits.bare_line_end_networks": "read as settings.line_ends_mended",
     "limits.connections_exempt_networks": "read as settings.connections_exempt",
     "processing.endpoints": "read as settings.processing.places",
-    "privacy.campaign_addresses_days": _ITS_JOB,
     "privacy.statistics_months": _ITS_JOB,
 }
 
