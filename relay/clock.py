@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-
 ID_EPOCH = 1_704_067_200.0
 """2024-01-01T00:00:00Z, from which the ids of messages count milliseconds (relay.spool.item.IdSource)."""
 

@@ -26,7 +26,7 @@ COLOURS = {
 }  # fmt: skip
 _TIMES = frozenset((
     "created_at", "revoked_at", "activated_at", "retired_at", "checked_at", "mismatch_since", "accepted_at", "due", "at",
-    "given_at", "confirmed_at", "sale_at", "expires_at",
+    "given_at", "first_at", "confirmed_at", "sale_at", "expires_at",
     "detected_at", "last_at", "opened_at", "closed_at", "tenant_due_at", "tenant_told_at", "authority_due_at",
     "authority_told_at", "people_told_at", "asked_at", "next_mail_at", "sent_at",
     "due_at", "settled_at", "extended_at", "announced_at", "from_at", "until_at",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from relay.cli import incidents, register, requests, retention
+from relay.cli import incidents, mailings, register, requests, retention
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import show_record
 from relay.cli.suppressions import Address
@@ -17,6 +17,7 @@ app = group(
 )
 app.add_typer(incidents.app, name="incident")
 app.add_typer(retention.app, name="retention")
+app.add_typer(mailings.app, name="mailing")
 app.add_typer(requests.app, name="request")
 app.add_typer(register.app, name="processor")
 register.add_to(app)

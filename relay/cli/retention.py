@@ -14,9 +14,11 @@ from relay.cli.trouble import WRONG_USE, Trouble
 app = group("For how long data are kept, and what a tenant chose (GDPR-11, GDPR-13).")
 
 KindName = Annotated[
-    Literal["delivery_log", "evidence", "bounce"],
+    Literal["delivery_log", "campaign_addresses", "evidence", "bounce"],
     typer.Argument(
-        metavar="KIND", help="delivery_log, evidence (IP addresses in consents) or bounce.", show_default=False
+        metavar="KIND",
+        help="delivery_log, campaign_addresses (of mailings), evidence (IP addresses in consents) or bounce.",
+        show_default=False,
     ),
 ]
 Days = Annotated[

@@ -20,6 +20,8 @@ class Scope(StrEnum):
     SUPPRESSIONS_READ = "suppressions:read"
     SUPPRESSIONS_WRITE = "suppressions:write"
     MESSAGES_READ = "messages:read"
+    MAILINGS_READ = "mailings:read"
+    MAILINGS_WRITE = "mailings:write"
     HELD_READ = "held:read"
     HELD_WRITE = "held:write"
     OUTCOMES_WRITE = "outcomes:write"

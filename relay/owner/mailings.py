@@ -13,7 +13,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.consent.record import format_time
 from relay.mail.mailing import MOST_CHARS, Mailing, clean
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
@@ -36,14 +35,14 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 def invoice(desk: Desk, args: Args) -> Result:
     """`tenant`, `mailing`; `invoice_date` (2026-03-01), or nothing: then it has none. `invoice_days`: as the operator has it.
 
-    Answers the mailing as `page` shows it, so `mails` is 0 where none was taken under that name yet. May be done again.
+    A mailing need not be known yet. May be done again.
     """
     owner, name = desk.tenant(args.text("tenant")), _name(args)
     when = args.text("invoice_date", "")
-    periods = _periods(desk, owner.id, args)
+    latest = desk.now + args.number("invoice_days", INVOICE_DAYS, least=1) * DAY
     desk.note(mailing=name, invoice_date=when or None)
     if when:
-        _check(when, desk.now + periods.invoice_days * DAY)
+        _check(when, latest)
         row = {"tenant_id": owner.id, "name": name, "invoice_date": when, "changed_at": desk.now}
         upsert(desk.connection, mailing, [row])
     else:
@@ -64,10 +63,8 @@ def page(desk: Desk, args: Args) -> Result:
     there = _seen(desk, owner.name)
     dates = {row.name: row.invoice_date for row in desk.connection.execute(_dates(owner.id))}
     names = sorted({one.name for one in there} | dates.keys())
-    names = [name for name in names if name > after and only in ("", name)]
-    known = periods._replace(
-        chosen={owner.name: periods.days}, invoiced={Mailing(owner.name, name): start_of(at) for name, at in dates.items()}
-    )
+    names = [name for name in names if only == name or (not only and name > after)]
+    known = periods._replace(invoiced={Mailing(owner.name, name): start_of(at) for name, at in dates.items()})
     items = [_shown(Mailing(owner.name, name), there, dates.get(name), known) for name in names[:limit]]
     return {"items": items, "next": names[limit - 1] if len(names) > limit else None}
 
@@ -130,12 +127,11 @@ def _seen(desk: Desk, name: str) -> dict[Mailing, Seen]:
 
 def _shown(one: Mailing, there: Mapping[Mailing, Seen], when: str | None, periods: Periods) -> dict[str, Any]:
     seen = there.get(one)
-    goes = None if seen is None else day_of(periods.end(one, seen))
     return {
         "mailing": one.name,
-        "first_at": None if seen is None else format_time(seen.began),
-        "last_at": None if seen is None else format_time(seen.last),
+        "first_at": None if seen is None else seen.began,
+        "last_at": None if seen is None else seen.last,
         "mails": 0 if seen is None else seen.mails,
         "invoice_date": when,
-        "delete_on": goes,
+        "delete_on": None if seen is None else day_of(periods.end(one, seen)),
     }

@@ -33,8 +33,8 @@ _BOUNCE = sa.text("suppression.expires_at > 0")
 
 
 def run(desk: Desk, args: Args) -> Result:
-    """`evidence_days`, `request_days`, `audit_days`, `outcome_days`, `bounce_days`, `mailing_days`: see relay.owner.periods; `proof_years` (5).
-    One batch of each.
+    """`evidence_days`, `request_days`, `audit_days`, `outcome_days`, `bounce_days`, `mailing_days`: see relay.owner.periods;
+    `proof_years` (5). One batch of each.
 
     Answers how many rows of each kind went, and `more` where a kind had a full batch: call again then.
     """

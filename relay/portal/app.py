@@ -16,6 +16,7 @@ from relay.portal import (
     api,
     api_held,
     api_lists,
+    api_mailings,
     api_requests,
     api_webhooks,
     deleted,
@@ -51,6 +52,7 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     api_webhooks.add_routes(tenants, site)
     api_lists.add_routes(tenants, site)
     api_requests.add_routes(tenants, site)
+    api_mailings.add_routes(tenants, site)
     app.mount("/api/v1", tenants)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 

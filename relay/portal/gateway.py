@@ -248,6 +248,12 @@ class PrivacySettings(Protocol):
     @property
     def consent_ip_months(self) -> int: ...
 
+    @property
+    def campaign_addresses_days(self) -> int: ...
+
+    @property
+    def campaign_invoice_days(self) -> int: ...
+
 
 class ApiSettings(Protocol):
     @property

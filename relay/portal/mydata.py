@@ -242,7 +242,9 @@ async def _erase(visit: Visit) -> Response:
     proof = visit.fields.get("proof", "")
     if visit.fields.get("sure") != "yes":
         await visit.site.gateway.op("mydata.held", {"proof": proof})
-        return visit.page("my_erase.html", proof=proof, days=visit.site.settings.privacy.delivery_log_days)
+        kept = visit.site.settings.privacy
+        days, mailing = kept.delivery_log_days, kept.campaign_addresses_days
+        return visit.page("my_erase.html", proof=proof, days=days, mailing=mailing)
     if (await visit.site.gateway.op("mydata.erase", _proof(visit)))["erased"]:
         UNSUBSCRIBES.inc(("page",))
     return visit.note("my_erased", 200)
@@ -279,7 +281,12 @@ async def _data(visit: Visit, proof: str, *, done: str = "", wrong: str = "", st
         is_restricted=any(stop["reason"] == "restriction" and stop["scope"] == "all" for stop in held["stops"]),
         processor=visit.site.settings.server.hostname,
         provider=held["address"].rpartition("@")[2],
-        days={"log": privacy.delivery_log_days, "audit": privacy.security_log_days, "ip": privacy.consent_ip_months},
+        days={
+            "log": privacy.delivery_log_days,
+            "mailing": privacy.campaign_addresses_days,
+            "audit": privacy.security_log_days,
+            "ip": privacy.consent_ip_months,
+        },
         done=done,
         wrong=wrong,
         typed=visit.fields.get("email", "")[:MAX_EMAIL_CHARS] if wrong else "",

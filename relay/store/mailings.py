@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -141,8 +141,9 @@ def _delete(db: sqlite3.Connection, ends: Collection[tuple[int, int]]) -> int:
 
 
 def _rows(db: sqlite3.Connection, unseal: Unseal) -> Iterator[tuple[int, Mailing, Seen]]:
-    rows: Iterable[Any] = has_tables(db) and db.execute("SELECT number, name, first, last, mails FROM mailing") or ()
-    for number, name, *seen in rows:
+    if not has_tables(db):
+        return
+    for number, name, *seen in db.execute("SELECT number, name, first, last, mails FROM mailing"):
         yield number, Mailing(*orjson.loads(unseal(number, name))), Seen(*seen)
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "incident_entry",
     "incident_person",
     "instruction",
+    "mailing",
     "metadata",
     "refusal_tally",
     "retention_period",

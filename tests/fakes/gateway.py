@@ -194,5 +194,11 @@ def portal_settings(
             hostname="mail.zegel.example", language="nl", region="NL", private_networks=tuple(networks)
         ),
         delivery=SimpleNamespace(mode=mode),
-        privacy=SimpleNamespace(delivery_log_days=28, security_log_days=90, consent_ip_months=24),
+        privacy=SimpleNamespace(
+            delivery_log_days=28,
+            security_log_days=90,
+            consent_ip_months=24,
+            campaign_addresses_days=28,
+            campaign_invoice_days=92,
+        ),
     )
