@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -55,6 +56,8 @@ def test_the_key_of_another_tenant_sees_and_changes_nothing(start: Start) -> Non
     assert ask(gateway, "/api/v1/suppressions", json.dumps({"email": PEOPLE[0]}).encode(), key=shop)[0] == 200
     gateway.op("webhook.add", tenant="shop", name="hers", url="https://crm.example.org/shop", events=["erased"])
     asked = gateway.op("request.open", tenant="shop", kind="access", address=PEOPLE[0])
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    gateway.op("mailing.invoice", tenant="shop", mailing="for the shop", invoice_date=today)
     places = {"queue_id": held, "message_id": sent, "name": "hers", "ref": str(asked["ref"])}
     trace = f"/api/v1/messages/{sent}"
     gateway.until(lambda: '"delivered"' in ask(gateway, trace, key=shop)[1], 10.0, "no trace")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +14,8 @@ from relay.keyring import Keyring
 from relay.owner import Owner
 from relay.owner.mailings import start_of
 from relay.serve.retention import Forgetting
-from relay.spool.item import encode_id
+from relay.spool.cipher import Cipher
+from relay.spool.item import decode_id, encode_id
 from relay.store import history
 from relay.trace import who_any
 from tests.harness.gateway import AGREED, Gateway, _Places
@@ -73,8 +77,9 @@ def test_who_got_a_mailing_is_forgotten_and_nothing_else_is(start: Start) -> Non
     ends = start_of((today + timedelta(28)).isoformat())
     run_the_job(gateway, ends - 1.0)
     assert kept(gateway) == {*spring, listed, letter}
+    assert outside(gateway, spring) == [], "each line of a mailing is where mailings are"
     run_the_job(gateway, ends)
-    assert kept(gateway) == {listed, letter}
+    assert kept(gateway) == {listed, letter} and lines(gateway, spring) == []
 
     gateway.start()
     for number, expected in ((spring[0], 404), (listed, 200), (letter, 200)):
@@ -96,3 +101,39 @@ def kept(gateway: Gateway) -> set[str]:
     folder = gateway.settings.server.data_dir / "history"
     found = {number for address in AGREED for number in history.find(folder, who_any(keyring, address))}
     return {encode_id(number) for number in found}
+
+
+def lines(gateway: Gateway, ids: Sequence[str]) -> list[str]:
+    """What the delivery log has of messages, in words."""
+    keyring = Keyring.open(gateway.settings.server.keys_dir, create=False)
+    cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+    numbers = [number for one in ids if (number := decode_id(one)) is not None]
+    return [event.word for event in history.read(gateway.settings.server.data_dir / "history", numbers, cipher.open)]
+
+
+def outside(gateway: Gateway, ids: Sequence[str]) -> list[str]:
+    """Lines about messages in files that are not of mailings."""
+    found = []
+    for path in history.paths(gateway.settings.server.data_dir / "history", history.PLAIN):
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            found += [word for number, word in db.execute("SELECT id, word FROM event") if encode_id(number) in ids]
+    return found
+
+
+def test_what_people_do_with_queued_mail_is_of_its_mailing_too(start: Start) -> None:
+    """Held, released, refused with a report, deleted, and struck by an erasure: lines with addresses like the others."""
+    gateway, hop = start(workers=1, policies=INJECT)
+    hop.down()
+    refused, deleted, struck, gone = (
+        post(gateway, "marketing", [address], SPRING).queue_id for address in (ANN, ANN, BOB, ANN)
+    )
+    for number in (refused, deleted):
+        gateway.until(lambda number=number: gateway.attempt("queue.hold", id=number) is not None, 10.0, "not held")
+    assert gateway.op("queue.release", id=deleted)["id"] == deleted
+    gateway.until(lambda: gateway.attempt("queue.delete", id=deleted) is not None, 10.0, "not deleted")
+    assert gateway.op("queue.refuse", id=refused)["id"] == refused
+    gateway.op("consent.erase", tenant="shop", address=BOB)
+    expected = {"accepted", "held", "released", "deleted", "refused", "told", "dropped"}
+    ids = (refused, deleted, struck, gone)
+    gateway.until(lambda: expected <= set(lines(gateway, ids)), 20.0, "not all of it was written down")
+    assert outside(gateway, ids) == []

@@ -6,6 +6,7 @@ The same is asked with the key of another tenant, about what is the shop's: that
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ SECRET = "only-of-the-shop"
 REACHED = ("POST /suppressions", "POST /proofs", "GET /suppressions", "GET /held", "GET /limits", "GET /purposes")
 """Operations that need nothing but what the document says: they must have done something."""
 READS = ("/suppressions", "/consents?purpose=newsletter", "/purposes", "/domains", "/webhooks", "/reputation", "/held",
-         "/requests?state=all")  # fmt: skip
+         "/requests?state=all", "/mailings")  # fmt: skip
 
 
 class Api:
@@ -154,6 +155,9 @@ def test_the_key_of_another_tenant_shows_and_changes_nothing(shop: Api, rival: A
 
     asked = {"email": f"{SECRET}@example.net", "kind": "access"}
     assert shop.ask("POST", "/api/v1/requests", json=asked).status_code == 201
+
+    invoiced = {"mailing": SECRET, "invoice_date": time.strftime("%Y-%m-%d", time.gmtime())}
+    assert shop.ask("POST", "/api/v1/mailings", json=invoiced).status_code == 200
 
     def state() -> list[tuple[int, str]]:
         answers = [shop.ask("GET", f"/api/v1{path}") for path in READS]
