@@ -131,7 +131,7 @@ def test_what_people_do_with_queued_mail_is_of_its_mailing_too(start: Start) -> 
         gateway.until(lambda number=number: gateway.attempt("queue.hold", id=number) is not None, 10.0, "not held")
     assert gateway.op("queue.release", id=deleted)["id"] == deleted
     gateway.until(lambda: gateway.attempt("queue.delete", id=deleted) is not None, 10.0, "not deleted")
-    assert gateway.op("queue.refuse", id=refused)["id"] == refused
+    assert gateway.op("held.refuse", id=refused)["id"] == refused
     gateway.op("consent.erase", tenant="shop", address=BOB)
     expected = {"accepted", "held", "released", "deleted", "refused", "told", "dropped"}
     ids = (refused, deleted, struck, gone)
