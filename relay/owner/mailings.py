@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from relay.keyring import Keyring
 from relay.mail.mailing import MOST_CHARS, Mailing, clean
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
@@ -20,7 +21,7 @@ from relay.owner.error import OwnerError
 from relay.owner.periods import DAY, KINDS
 from relay.spool.cipher import Cipher, CorruptRow
 from relay.store.history import FOLDER, day_of
-from relay.store.mailings import Periods, Seen, seen_in
+from relay.store.mailings import Periods, Seen, Unseal, seen_in
 from relay.store.schema import mailing, retention_period, tenant
 from relay.store.upsert import upsert
 
@@ -28,6 +29,7 @@ KIND = "campaign_addresses"
 INVOICE_DAYS = 92
 """So long after its last mail a mailing may be invoiced, where the config says nothing else."""
 MOST_ROWS = 10_000
+NOBODYS = b'["",""]'
 EARLIEST = date(2000, 1, 1)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
@@ -76,6 +78,19 @@ def dates(desk: Desk, args: Args) -> Result:
     return [{"tenant": row.tenant, "mailing": row.name, "invoice_date": row.invoice_date} for row in rows]
 
 
+def namer(keyring: Keyring) -> Unseal:
+    """Opens the names of mailings. One that cannot be opened any more is nobody's, and goes by its last line."""
+    cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+
+    def unseal(number: int, blob: bytes) -> bytes:
+        try:
+            return cipher.open(number, blob)
+        except CorruptRow:
+            return NOBODYS
+
+    return unseal
+
+
 def start_of(day: str) -> float:
     """When a day begins in UTC."""
     return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
@@ -117,10 +132,9 @@ def _periods(desk: Desk, tenant_id: int, args: Args) -> Periods:
 
 
 def _seen(desk: Desk, name: str) -> dict[Mailing, Seen]:
-    cipher = Cipher(desk.keyring.queue_keys, desk.keyring.current_queue_key_id)
     try:
-        return seen_in(desk.uses.with_name(FOLDER), cipher.open, name)
-    except (sqlite3.Error, CorruptRow):
+        return seen_in(desk.uses.with_name(FOLDER), namer(desk.keyring), name)
+    except sqlite3.Error:
         text = "the delivery log cannot be read: look at the folder `history` in the data folder with `zegel doctor`"
         raise OwnerError("mailing.unreadable", text) from None
 

@@ -10,7 +10,7 @@ from relay.keyring import Keyring
 from relay.mail.mailing import Mailing
 from relay.observe import privacy_metrics
 from relay.owner.expiry import years_before
-from relay.owner.mailings import KIND, start_of
+from relay.owner.mailings import KIND, namer, start_of
 from relay.owner.periods import DAY, days_of
 from relay.serve.boot import HISTORY
 from relay.settings.model import Privacy, Settings
@@ -79,14 +79,13 @@ class Forgetting:
         _count("delivery_log", gone, now)
 
     async def _mailings(self, settings: Settings, keyring: Keyring, now: float) -> None:
-        cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
         chosen = {row["tenant"]: row["days"] for row in await self._read("retention.chosen", {"kind": KIND})}
         dates = await self._read("mailing.dates", {})
         invoiced = {Mailing(row["tenant"], row["mailing"]): start_of(row["invoice_date"]) for row in dates}
         privacy = settings.privacy
         periods = Periods(privacy.campaign_addresses_days, privacy.campaign_invoice_days, chosen, invoiced)
         folder = settings.server.data_dir / HISTORY
-        _count(KIND, await asyncio.to_thread(forget, folder, cipher.open, periods, now), now)
+        _count(KIND, await asyncio.to_thread(forget, folder, namer(keyring), periods, now), now)
 
 
 def operators(privacy: Privacy) -> dict[str, int]:

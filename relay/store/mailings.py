@@ -75,7 +75,7 @@ class Periods(NamedTuple):
 
 
 def seen_in(folder: Path, unseal: Unseal, tenant: str = "") -> dict[Mailing, Seen]:
-    """Every mailing of `tenant`, or of all, that the delivery log knows. Raises sqlite3.Error or CorruptRow."""
+    """Every mailing of `tenant`, or of all, that the delivery log knows. Raises sqlite3.Error."""
     found: dict[Mailing, Seen] = {}
     for path in paths(folder, MAILINGS):
         with _opened(path, "ro") as db:
@@ -87,7 +87,7 @@ def seen_in(folder: Path, unseal: Unseal, tenant: str = "") -> dict[Mailing, See
 
 
 def forget(folder: Path, unseal: Unseal, periods: Periods, now: float) -> int:
-    """Delete what has had its time; how many lines. May be done again. Raises sqlite3.Error, OSError or CorruptRow."""
+    """Delete what has had its time; how many lines. May be done again. Raises sqlite3.Error or OSError."""
     gone = 0
     for path in paths(folder, MAILINGS):
         if path.name[:10] < periods.day_over(now):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import sqlalchemy as sa
 from alembic import command
 
 from relay.mail.mailing import Mailing
+from relay.owner.mailings import namer
 from relay.spool.cipher import Cipher
 from relay.spool.item import IdSource
 from relay.store import migrate, schema
 from relay.store.history import Event, History
+from relay.store.mailings import Periods, forget
 from tests.contract.conftest import START, World
 
 DAY = 86_400.0
@@ -78,6 +82,18 @@ async def test_pages_by_name(world: World) -> None:
     assert [row["mailing"] for row in (*first["items"], *rest["items"])] == ["m0", "m1", "m2", "m3", "m4"]
     assert rest["next"] is None
     assert [row["mailing"] for row in world.call("mailing.page", tenant="shop", mailing="m3")["items"]] == ["m3"]
+
+
+async def test_a_name_that_no_key_opens_keeps_nobody_from_being_forgotten(world: World, tmp_path: Path) -> None:
+    """Nor the job from going on with the rest."""
+    await mailed(world, Mailing("shop", "news"))
+    (path,) = (world.settings.server.data_dir / "history").iterdir()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE mailing SET name=x'00'")
+    assert rows(world) == {}
+    periods = Periods(28, 92, {}, {})
+    assert forget(path.parent, namer(world.keyring), periods, START + 27 * DAY) == 0
+    assert forget(path.parent, namer(world.keyring), periods, START + 28 * DAY) == 1
 
 
 def test_what_is_no_day_or_no_name_is_refused(world: World) -> None:
