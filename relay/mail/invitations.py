@@ -8,7 +8,7 @@ few and plain, since an offer in service mail is refused for good: imperatives t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 NEAR = 120  # characters around a price
 LONGEST = 40  # characters of such words
@@ -45,3 +45,8 @@ def invites(lower: str, places: Iterable[int]) -> bool:
             return True
         done = end
     return False
+
+
+def invitations(lower: str) -> Iterator[tuple[int, int]]:
+    """Where a text says such words: the bounds in which a price may stand."""
+    return ((max(0, words.start() - NEAR), words.end() + NEAR) for words in _WORDS.finditer(lower))

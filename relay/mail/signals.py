@@ -11,7 +11,7 @@ from itertools import chain, islice
 
 from relay.mail.entities import unescape
 from relay.mail.flat import flat
-from relay.mail.invitations import invites
+from relay.mail.invitations import invitations, invites
 from relay.mail.links import NEAR, OPT_OUT_WORDS, links, plain_links
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import Part, structure
@@ -44,6 +44,7 @@ _AMOUNT_OFF = re.compile(r"[€$£]\s?\d{1,5}(?:[.,]\d\d)?-?\s(?:korting|off|dis
 _ONLY_EURO = re.compile(
     r"\b(?:nu|slechts|now|only|nur|jetzt)\s(?:voor\s|for\s|maar\s)?(?:eur\s)?\d{1,5}(?:[.,]\d\d)?(?:,-|\s?(?:euro|eur)\b|\b)"
 )
+_OFFERS = (_PERCENT_OFF, _AMOUNT_OFF, _ONLY_EURO)
 _EURO = ("euro", "eur ", ",-")
 _BARGAINS = ("voor de prijs van", "halve prijs", "1+1 gratis", "1 + 1 gratis")
 _ONLY = re.compile(
@@ -203,7 +204,17 @@ def text_blemishes(texts: Texts) -> frozenset[str]:
 def _priced(text: str, *places: Iterable[int]) -> set[str]:
     """The marks of a text with prices, codes or discounts at `places`: an offer where somebody is asked to buy."""
     found = list(islice(chain(*places), MAX_AMOUNTS))
-    return set() if not found else {"price", "offer"} if invites(text, found) else {"price"}
+    if invites(text, found) or (sum(map(text.count, "€$£%")) > MAX_AMOUNTS and _is_offered(text)):
+        return {"price", "offer"}
+    return {"price"} if found else set()
+
+
+def _is_offered(lower: str) -> bool:
+    """Whether words that ask to buy come with an offer, in a text with more amounts than are looked at one by one."""
+    return any(
+        any(offer.search(lower, start, end) for offer in _OFFERS) or _has_word(lower[start:end], _DISCOUNT_WORDS)
+        for start, end in invitations(lower)
+    )
 
 
 def _price_places(lower: str) -> Iterator[int]:
