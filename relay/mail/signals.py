@@ -93,8 +93,6 @@ _SURVEY_WORDS = (
     "laat een review achter",
     "schrijf een review",
     "hoe tevreden",
-    "rate us",
-    "rate your experience",
     "leave a review",
     "leave us a review",
     "write a review",
@@ -103,6 +101,7 @@ _SURVEY_WORDS = (
     "bewerten sie uns",
     "kundenzufriedenheit",
 )
+_RATE = re.compile(r"\brate\s(?:us|your\sexperience)\b")  # "the rate used" asks nothing
 _TAG = re.compile(r"<[^<>]*+>")
 _SHOP_PATHS = (
     "/shop",
@@ -160,7 +159,7 @@ def body_signals(texts: Texts) -> frozenset[str]:
     found |= _priced(both, _code_places(both), _price_places(both))
     if len({target for target in targets if _is_shop_link(target, _SHOP_HOSTS)}) > 3:
         found.add("shop_links")
-    if _has_word(both, _SURVEY_WORDS):
+    if _is_survey(both):
         found.add("survey")
     if html and not found.issuperset(("offer", "survey")):
         found |= _as_read(flat(html))
@@ -171,7 +170,11 @@ def _as_read(lines: str) -> set[str]:
     """The marks that HTML keeps apart: an entity, a tag or a line end stands between the words."""
     words = lines.replace("\n", " ")
     found = _priced(words, _code_places(words, lines), _price_places(lines))
-    return found | ({"survey"} if _has_word(words, _SURVEY_WORDS) else set())
+    return found | ({"survey"} if _is_survey(words) else set())
+
+
+def _is_survey(text: str) -> bool:
+    return _has_word(text, _SURVEY_WORDS) or ("rate " in text and _RATE.search(text) is not None)
 
 
 def _has_word(text: str, words: tuple[str, ...]) -> bool:
