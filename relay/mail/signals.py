@@ -88,11 +88,8 @@ _DISCOUNT_WORDS = (
 )
 _SURVEY_WORDS = (
     "beoordeel ons",
-    "tevredenheidsonderzoek",
-    "klantonderzoek",
     "laat een review achter",
     "schrijf een review",
-    "hoe tevreden",
     "leave a review",
     "leave us a review",
     "write a review",
@@ -101,7 +98,12 @@ _SURVEY_WORDS = (
     "bewerten sie uns",
     "kundenzufriedenheit",
 )
-_RATE = re.compile(r"\brate\s(?:us|your\sexperience)\b")  # "the rate used" asks nothing
+# "The rate used" asks nothing, nor does "hoe tevreden u ook bent".
+_SURVEY = re.compile(
+    r"\brate\s(?:us|your\sexperience)\b|\bhoe\stevreden\s(?:ben|was|waren)\b"
+    r"|\b(?:mee|deel|vul|ons|onze|dit|een|kort|korte|naar\shet)\s(?:aan\s|aan\sons\s|aan\shet\s|kort\s|korte\s){0,2}\w{0,12}(?:tevredenheids|klant)onderzoek"
+)
+_SURVEY_HINTS = ("rate ", "hoe tevreden", "onderzoek")
 _TAG = re.compile(r"<[^<>]*+>")
 _SHOP_PATHS = (
     "/shop",
@@ -174,7 +176,7 @@ def _as_read(lines: str) -> set[str]:
 
 
 def _is_survey(text: str) -> bool:
-    return _has_word(text, _SURVEY_WORDS) or ("rate " in text and _RATE.search(text) is not None)
+    return _has_word(text, _SURVEY_WORDS) or (_has_word(text, _SURVEY_HINTS) and _SURVEY.search(text) is not None)
 
 
 def _has_word(text: str, words: tuple[str, ...]) -> bool:
