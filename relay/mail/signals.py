@@ -100,7 +100,7 @@ _SURVEY_WORDS = (
 )
 # "The rate used" asks nothing, nor does "hoe tevreden u ook bent".
 _SURVEY = re.compile(
-    r"\brate\s(?:us|your\sexperience)\b|\bhoe\stevreden\s(?:ben|was|waren)\b"
+    r"\brate\s(?:us|your\sexperience)\b|\bhoe\stevreden\s(?:bent?|was|waren)\b"
     r"|\b(?:mee|deel|vul|ons|onze|dit|een|kort|korte|naar\shet)\s(?:aan\s|aan\sons\s|aan\shet\s|kort\s|korte\s){0,2}\w{0,12}(?:tevredenheids|klant)onderzoek"
 )
 _SURVEY_HINTS = ("rate ", "hoe tevreden", "onderzoek")
