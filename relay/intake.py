@@ -196,15 +196,13 @@ class Intake:
 
     async def _kept(self, counted: Counted, item: Item, reports: Sequence[Item]) -> None:
         """The mail and its reports; of one whose body goes apart they are owed where they find no room."""
-        if not reports or len(item.raw or b"") <= LARGE_BYTES:
-            return await self._committed(counted, item, *reports)
-        await self._committed(counted, item)
+        apart = reports if len(item.raw or b"") > LARGE_BYTES else ()
         try:
-            await self._committed(counted, *reports)
-        except (TimeoutError, SpoolUnavailable, asyncio.CancelledError) as error:
-            self.owed.put(reports)
-            if isinstance(error, asyncio.CancelledError):
-                raise
+            await self._committed(counted, item, *(() if apart else reports))
+        finally:  # its client may have gone in that moment
+            tried = self.owed.put(apart) if apart and counted.is_kept else ()
+        if tried:
+            await asyncio.wait(tried, timeout=self.house.reply_seconds)
 
     async def _committed(self, counted: Counted, *items: Item) -> None:
         """Durable, all in one transaction where there is one. Raises SpoolUnavailable or TimeoutError, and then none is sent.

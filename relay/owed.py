@@ -8,6 +8,7 @@ Whoever kills the process in that time finds in the trace who was dropped.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -32,21 +33,41 @@ class Owed:
     def __init__(self, queue: Writing) -> None:
         self.queue = queue
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving = asyncio.Event()
 
-    def put(self, reports: Sequence[Item]) -> None:
-        for report in reports:
-            log.error(events.QUEUE_FAILED, queue_id=report.queue_id)
-            task = asyncio.get_running_loop().create_task(self._write(report))
+    def put(self, reports: Sequence[Item]) -> list[asyncio.Future[None]]:
+        """A future for each report, done when it is durable or was tried once; it is tried on until it is durable.
+
+        Each has one task that writes it, whatever becomes of who waits here: none is written twice.
+        """
+        tried: list[asyncio.Future[None]] = [asyncio.get_running_loop().create_future() for _ in reports]
+        for report, first in zip(reports, tried, strict=True):
+            task = asyncio.get_running_loop().create_task(self._write(report, first))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        return tried
 
-    async def _write(self, report: Item) -> None:
+    async def drain(self, seconds: float) -> None:
+        """Try once more at once what is owed, and wait `seconds` for it: who leaves takes no debt along."""
+        self._leaving.set()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=seconds)
+
+    async def _write(self, report: Item, first: asyncio.Future[None]) -> None:
         tries = 0
         while True:
-            await asyncio.sleep(WAITS_SECONDS[min(tries, len(WAITS_SECONDS) - 1)])
-            tries += 1
+            is_last = self._leaving.is_set()
             try:
                 await self.queue.commit(report)
+                return
             except SpoolUnavailable:
-                continue
-            return
+                if is_last or not tries:
+                    log.error(events.QUEUE_FAILED, queue_id=report.queue_id)
+                if is_last:
+                    return
+            finally:
+                if not first.done():
+                    first.set_result(None)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), WAITS_SECONDS[min(tries, len(WAITS_SECONDS) - 1)])
+            tries += 1

@@ -14,6 +14,7 @@ import structlog
 from relay.observe.log import log
 from tests.harness.ports import free_ports
 from tests.harness.redis import RedisServer
+from tests.harness.schema import made_once
 
 LOCAL_NAMES = frozenset(("", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"))
 
@@ -67,6 +68,12 @@ def no_network_but_loopback() -> Iterator[None]:
         patch.setattr(socket, name, guarded(getattr(socket, name), lambda host, *_, **__: host))
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def schema_made_once() -> Iterator[None]:
+    with made_once():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ from itertools import chain, islice
 
 from relay.mail.entities import unescape
 from relay.mail.flat import flat
-from relay.mail.invitations import invites
+from relay.mail.invitations import invitations, invites
 from relay.mail.links import NEAR, OPT_OUT_WORDS, links, plain_links
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import Part, structure
@@ -44,6 +44,7 @@ _AMOUNT_OFF = re.compile(r"[€$£]\s?\d{1,5}(?:[.,]\d\d)?-?\s(?:korting|off|dis
 _ONLY_EURO = re.compile(
     r"\b(?:nu|slechts|now|only|nur|jetzt)\s(?:voor\s|for\s|maar\s)?(?:eur\s)?\d{1,5}(?:[.,]\d\d)?(?:,-|\s?(?:euro|eur)\b|\b)"
 )
+_OFFERS = (_PERCENT_OFF, _AMOUNT_OFF, _ONLY_EURO)
 _EURO = ("euro", "eur ", ",-")
 _BARGAINS = ("voor de prijs van", "halve prijs", "1+1 gratis", "1 + 1 gratis")
 _ONLY = re.compile(
@@ -87,13 +88,8 @@ _DISCOUNT_WORDS = (
 )
 _SURVEY_WORDS = (
     "beoordeel ons",
-    "tevredenheidsonderzoek",
-    "klantonderzoek",
     "laat een review achter",
     "schrijf een review",
-    "hoe tevreden",
-    "rate us",
-    "rate your experience",
     "leave a review",
     "leave us a review",
     "write a review",
@@ -102,6 +98,12 @@ _SURVEY_WORDS = (
     "bewerten sie uns",
     "kundenzufriedenheit",
 )
+# "The rate used" asks nothing, nor does "hoe tevreden u ook bent".
+_SURVEY = re.compile(
+    r"\brate\s(?:us|your\sexperience)\b|\bhoe\stevreden\s(?:bent?|was|waren)\b"
+    r"|\b(?:mee|deel|vul|ons|onze|dit|een|kort|korte|naar\shet)\s(?:aan\s|aan\sons\s|aan\shet\s|kort\s|korte\s){0,2}\w{0,12}(?:tevredenheids|klant)onderzoek"
+)
+_SURVEY_HINTS = ("rate ", "hoe tevreden", "onderzoek")
 _TAG = re.compile(r"<[^<>]*+>")
 _SHOP_PATHS = (
     "/shop",
@@ -159,7 +161,7 @@ def body_signals(texts: Texts) -> frozenset[str]:
     found |= _priced(both, _code_places(both), _price_places(both))
     if len({target for target in targets if _is_shop_link(target, _SHOP_HOSTS)}) > 3:
         found.add("shop_links")
-    if _has_word(both, _SURVEY_WORDS):
+    if _is_survey(both):
         found.add("survey")
     if html and not found.issuperset(("offer", "survey")):
         found |= _as_read(flat(html))
@@ -170,7 +172,11 @@ def _as_read(lines: str) -> set[str]:
     """The marks that HTML keeps apart: an entity, a tag or a line end stands between the words."""
     words = lines.replace("\n", " ")
     found = _priced(words, _code_places(words, lines), _price_places(lines))
-    return found | ({"survey"} if _has_word(words, _SURVEY_WORDS) else set())
+    return found | ({"survey"} if _is_survey(words) else set())
+
+
+def _is_survey(text: str) -> bool:
+    return _has_word(text, _SURVEY_WORDS) or (_has_word(text, _SURVEY_HINTS) and _SURVEY.search(text) is not None)
 
 
 def _has_word(text: str, words: tuple[str, ...]) -> bool:
@@ -203,7 +209,17 @@ def text_blemishes(texts: Texts) -> frozenset[str]:
 def _priced(text: str, *places: Iterable[int]) -> set[str]:
     """The marks of a text with prices, codes or discounts at `places`: an offer where somebody is asked to buy."""
     found = list(islice(chain(*places), MAX_AMOUNTS))
-    return set() if not found else {"price", "offer"} if invites(text, found) else {"price"}
+    if invites(text, found) or (sum(map(text.count, "€$£%")) > MAX_AMOUNTS and _is_offered(text)):
+        return {"price", "offer"}
+    return {"price"} if found else set()
+
+
+def _is_offered(lower: str) -> bool:
+    """Whether words that ask to buy come with an offer, in a text with more amounts than are looked at one by one."""
+    return any(
+        any(offer.search(lower, start, end) for offer in _OFFERS) or _has_word(lower[start:end], _DISCOUNT_WORDS)
+        for start, end in invitations(lower)
+    )
 
 
 def _price_places(lower: str) -> Iterator[int]:

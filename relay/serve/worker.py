@@ -331,6 +331,7 @@ class Worker:
         await self.scheduler.drain()
         await self.outcomes.flush()
         await self.watch.drain()
+        await self.intake.owed.drain(seconds)
         await self.queue.stop()
         await self.history.stop()
         await self.uses.stop(self.channel.call)

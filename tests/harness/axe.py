@@ -16,7 +16,8 @@ from tests.clients.installed import npm_modules
 SOURCE = Path(__file__).parents[1] / "scenarios" / "axe"
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 WIDE = 1000  # what is narrower is looked at in light alone: its colours are those of the wide page
-RUN = "tags => axe.run(document, {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']})"
+RUN = """tags => axe.run(document, {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']})
+  .then(found => found.violations)"""
 WIDER = """() => document.documentElement.scrollWidth > innerWidth ? ['the page'] :
   [...document.querySelectorAll('body *:not(svg *)')].filter(one => {
     const box = one.getBoundingClientRect();
@@ -25,12 +26,16 @@ WIDER = """() => document.documentElement.scrollWidth > innerWidth ? ['the page'
 
 
 class Axe:
-    """Looks at what a page shows. axe is a script, and the pages run none, so it gets their HTML in a context of its own."""
+    """Looks at what a page shows. axe is a script, and the pages run none, so it gets their HTML in a context of its own.
+
+    There it is loaded once for each origin: a new HTML takes the place of the document, and its window keeps the script.
+    """
 
     def __init__(self, browser: Any, script: Path) -> None:
         self._context = browser.new_context()
         self._page = self._context.new_page()
         self._script = script.read_text("utf-8")
+        self._origin = ""
         self.seen: list[str] = []
 
     def check(self, page: Any, name: str, *, embedded: bool = False) -> None:
@@ -41,24 +46,31 @@ class Axe:
             width = page.viewport_size["width"]
             page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
         self._page.set_viewport_size(page.viewport_size)
-        self._page.route("**/looked-at", lambda route: route.fulfill(body=html, content_type="text/html"))
+        self._at(origin)
+        self._page.set_content(html)
         tags = WCAG if embedded else [*WCAG, "best-practice"]
         language = re.search(r'<html lang="(\w\w)"', html)
         assert language and name.endswith(f"-{language[1]}"), name
         for scheme in ("light", "dark") if page.viewport_size["width"] > WIDE else ("light",):
             self._page.emulate_media(color_scheme=scheme)
-            self._page.goto(f"{origin}/looked-at")
             assert not (wider := self._page.evaluate(WIDER)), (name, wider)
-            self._page.evaluate(self._script)
-            found = self._page.evaluate(RUN, tags)
             wrong = [
                 (rule["id"], node["html"][:120], node["failureSummary"])
-                for rule in found["violations"]
+                for rule in self._page.evaluate(RUN, tags)
                 for node in rule["nodes"]
             ]
             assert not wrong, (name, scheme, wrong)
-        self._page.unroute("**/looked-at")
         self.seen.append(re.sub(r"-\w\w$", "", name))
+
+    def _at(self, origin: str) -> None:
+        """A page of `origin` with axe in it, so that what an HTML names by a path is found."""
+        if origin == self._origin:
+            return
+        self._page.route("**/looked-at", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
+        self._page.goto(f"{origin}/looked-at")
+        self._page.unroute("**/looked-at")
+        self._page.evaluate(self._script)
+        self._origin = origin
 
 
 def axe_script(config: pytest.Config) -> Path:

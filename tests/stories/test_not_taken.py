@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.counters.many_nodes import ManyNodes
 from relay.gather import Counted
@@ -192,3 +193,49 @@ async def test_a_large_mail_that_is_durable_is_taken_and_its_report_is_owed(
     assert counted.is_kept and len(world.queue.backlog) == 1
     await asyncio.gather(*world.intake.owed._tasks)
     assert not queue.refused and len(world.queue.backlog) == 2, "the report stands in the queue as well"
+
+
+async def owing(world: World, refused: int) -> Item:
+    """A report of a large mail, which finds no room `refused` times, and is owed for half a minute then."""
+    queue = broken(world)
+    sent = Submission(world.account("office"), Envelope("", ()), SessionInfo("192.0.2.1"), START)
+    meta = {"tenant_id": 1, "stream": "personal", "class": "personal", "rcpt": []}
+    mail, report = (Item(queue.next_id(), dict(meta), b"x" * size, due=START + 60) for size in (LARGE_BYTES + 1, 10))
+    queue.refused = [report.id] * refused
+    await world.intake._kept(Counted(mail.id, sent), mail, [report])
+    return report
+
+
+async def test_who_leaves_writes_the_report_that_is_owed_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.owed.WAITS_SECONDS", (30.0,))
+    await owing(world, 1)
+    assert len(world.queue.backlog) == 1
+    await world.intake.owed.drain(10.0)
+    assert not world.intake.owed._tasks and len(world.queue.backlog) == 2
+
+
+async def test_a_report_that_finds_no_room_to_the_last_keeps_nobody_from_leaving(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.owed.WAITS_SECONDS", (30.0,))
+    report = await owing(world, 2)
+    with capture_logs() as told:
+        await world.intake.owed.drain(10.0)
+    assert not world.intake.owed._tasks and len(world.queue.backlog) == 1
+    assert [line["queue_id"] for line in told] == [report.queue_id], "whoever looks for it finds whose it was"
+
+
+async def test_a_report_whose_client_goes_is_written_once(world: World) -> None:
+    queue = broken(world)
+    sent = Submission(world.account("office"), Envelope("", ()), SessionInfo("192.0.2.1"), START)
+    meta = {"tenant_id": 1, "stream": "personal", "class": "personal", "rcpt": []}
+    mail, report = (Item(queue.next_id(), dict(meta), b"x" * size, due=START + 60) for size in (LARGE_BYTES + 1, 10))
+    keeping = asyncio.ensure_future(world.intake._kept(Counted(mail.id, sent), mail, [report]))
+    while len(world.queue.backlog) < 1:
+        await asyncio.sleep(0)
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    await world.intake.owed.drain(10.0)
+    assert len(world.queue.backlog) == 2, "both, and no second report"
+    assert queue.next_id() > report.id

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 
 import pytest
 from dkim.canonicalization import Relaxed
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from relay.dkim import canonical
 from relay.dkim.canonical import body_hash, relaxed_body, relaxed_field
+from tests.harness.timing import rounds
 
 BLANKS = st.sampled_from([b"", b" ", b"  ", b"\t", b" \t ", b"   "])
 LINES = st.tuples(BLANKS, st.binary(max_size=12).map(lambda b: b.translate(None, b"\r\n")), BLANKS, BLANKS).map(
@@ -75,9 +75,9 @@ def test_a_body_in_relaxed_form_is_hashed_without_a_copy() -> None:
 
 def test_a_body_of_blanks_costs_little() -> None:
     for body in (b" " * 20_000_000, b" \t" * 10_000_000 + b"x\r\n", b"\r\n" * 10_000_000):
-        started = time.process_time()
-        body_hash(body)
-        assert time.process_time() - started < 2.0
+        for timed in rounds(2.0):
+            with timed:
+                body_hash(body)
 
 
 NAMES = st.sampled_from([b"Subject", b"SUBJECT", b"to", b"X-Long-Name", b"DKIM-Signature"])

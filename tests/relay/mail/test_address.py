@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tomllib
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from relay.mail.address import (
     visible,
     wide,
 )
+from tests.harness.timing import rounds
 
 HERE = Path(__file__).parent
 PATHS = tomllib.loads((HERE / "paths.toml").read_text("utf-8"))
@@ -200,9 +200,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_five_megabytes_of_hostile_text_are_scanned_within_a_second(name: str) -> None:
-    started = time.process_time()
-    scan(HOSTILE[name])
-    assert time.process_time() - started < 1.0  # MSG-11
+    for timed in rounds(1.0):  # MSG-11
+        with timed:
+            scan(HOSTILE[name])
 
 
 LISTS_OF_DEATH = {
@@ -224,9 +224,9 @@ LISTS_OF_DEATH = {
 @pytest.mark.parametrize("name", LISTS_OF_DEATH)
 def test_a_hostile_list_of_the_longest_head_is_read_in_bounded_time(name: str) -> None:
     value = LISTS_OF_DEATH[name]
-    started = time.process_time()
-    parse_list(value)
-    assert time.process_time() - started < 3.0
+    for timed in rounds(3.0):
+        with timed:
+            parse_list(value)
 
 
 def test_a_list_longer_than_any_head_is_left_to_the_pattern() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import time
 
 import pytest
 
 from relay.mail.calendar import MAX_OCTETS, guests
 from relay.mail.message import Message
+from tests.harness.timing import rounds
 
 HEAD = "Content-Type: text/calendar; charset=utf-8\r\n"
 
@@ -70,6 +70,6 @@ def test_every_part_counts_and_so_do_encodings() -> None:
 )
 def test_hostile_lists_cost_little(piece: str) -> None:
     body = "ATTENDEE:" + piece * (4 * MAX_OCTETS // len(piece))
-    begun = time.process_time()
-    found(body)
-    assert time.process_time() - begun < 1.5
+    for timed in rounds(1.5):
+        with timed:
+            found(body)

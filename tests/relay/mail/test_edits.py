@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from relay.mail.edits import Edit, apply, show_only
 from relay.mail.message import Malformed, Message, index_head
+from tests.harness.timing import rounds
 
 OTHERS = "a@x.test, b@y.test"
 GOES = (
@@ -66,9 +65,10 @@ def test_an_answer_field_that_is_no_plain_address_of_the_author_goes(value: byte
 
 def test_long_fields_cost_no_more_than_their_length() -> None:
     """A quarter of a megabyte of continuations, and of octets that could begin an address."""
-    begin = time.process_time()
-    fields = index_head(b"Subject: x\r\n" + b" \r\n" * 85_000)
+    for timed in rounds(0.1):
+        with timed:
+            fields = index_head(b"Subject: x\r\n" + b" \r\n" * 85_000)
     assert not isinstance(fields, Malformed) and len(fields) == 1
-    assert time.process_time() - begin < 0.1
-    show_only([(b"return-receipt-to", b"Return-Receipt-To: " + b"x" * 250_000 + b"\r\n")], "bob@dest.example")
-    assert time.process_time() - begin < 1.0
+    for timed in rounds(0.9):
+        with timed:
+            show_only([(b"return-receipt-to", b"Return-Receipt-To: " + b"x" * 250_000 + b"\r\n")], "bob@dest.example")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from relay.mail.links import find_way_out, links, plain_links
 from relay.mail.signals import body_signals, text_blemishes
 from relay.mail.texts import Texts
+from tests.harness.timing import rounds
 
 # html, shown
 VISIBLE = [
@@ -113,8 +112,8 @@ HOSTILE = {
 def test_hostile_text_costs_no_more_than_its_length(name: str) -> None:
     """MSG-11: each of these would take minutes with an expression that goes back. Processor time, so load does not count."""
     text = HOSTILE[name]
-    started = time.process_time()
-    find_way_out(Texts(text, text), ["https://x.example/u"])
-    body_signals(Texts(text, text))
-    text_blemishes(Texts(text, text))
-    assert time.process_time() - started < 1.0
+    for timed in rounds(1.0):
+        with timed:
+            find_way_out(Texts(text, text), ["https://x.example/u"])
+            body_signals(Texts(text, text))
+            text_blemishes(Texts(text, text))

@@ -8,6 +8,7 @@ import pytest
 
 from relay.mail.message import Malformed, Message
 from relay.mail.mime import Part, Structure, body_of, decode_text, parse_content_type, structure, walk
+from tests.harness.timing import rounds
 
 
 def message(text: str | bytes) -> Message:
@@ -271,11 +272,11 @@ TOO_MUCH = {
 @pytest.mark.parametrize("name", TOO_MUCH)
 def test_limits_are_told_and_cost_little(name: str) -> None:
     raw, reason = TOO_MUCH[name]
-    mail = Message.split(raw)
-    assert isinstance(mail, Message)
-    started = time.process_time()
-    found = structure(mail)
-    assert time.process_time() - started < 1.0
+    for timed in rounds(1.0):
+        mail = Message.split(raw)
+        assert isinstance(mail, Message)
+        with timed:
+            found = structure(mail)
     assert isinstance(found, Malformed) and found.reason == reason
 
 
@@ -300,11 +301,11 @@ def test_a_walk_stops_at_a_limit_without_a_word() -> None:
 
 def test_deep_and_wide_is_still_linear() -> None:
     body = nested(29) + b"a\r\n--" * 1_000_000
-    mail = Message.split(body)
-    assert isinstance(mail, Message)
-    started = time.process_time()
-    assert isinstance(structure(mail), Structure)
-    assert time.process_time() - started < 2.0
+    for timed in rounds(2.0):
+        mail = Message.split(body)
+        assert isinstance(mail, Message)
+        with timed:
+            assert isinstance(structure(mail), Structure)
 
 
 def test_a_part_costs_what_its_head_is_long_however_it_is_folded() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from relay.mail.message import Message
 from relay.mail.preview import MAX_FILES, MAX_HTML_OCTETS, MAX_NAME, Content, content
+from tests.harness.timing import rounds
 
 
 def shown(raw: str | bytes) -> Content:
@@ -67,9 +66,10 @@ def test_an_invitation_without_a_text_says_what_when_and_where() -> None:
     whole_day = "BEGIN:VEVENT\nDTSTART;VALUE=DATE:20261224\nSUMMARY:Vrij\n"
     assert shown(f"Content-Type: text/calendar\n\n{whole_day}").plain == "Vrij\n2026-12-24"
     assert shown("Content-Type: text/calendar\n\nnothing of the kind").plain == ""
-    began = time.monotonic()
-    assert len(shown("Content-Type: text/calendar\n\nBEGIN:VEVENT\n" + "SUMMARY:" + "\\n" * 5_000_000).plain) <= 2_000
-    assert time.monotonic() - began < 1.0
+    for timed in rounds(1.0):
+        with timed:
+            long = shown("Content-Type: text/calendar\n\nBEGIN:VEVENT\n" + "SUMMARY:" + "\\n" * 5_000_000)
+    assert len(long.plain) <= 2_000
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,6 @@ def test_what_is_sealed_is_said_to_be(kind: str) -> None:
     ],
 )
 def test_hostile_shapes_cost_little(raw: bytes) -> None:
-    begun = time.process_time()
-    shown(raw)
-    assert time.process_time() - begun < 1.5
+    for timed in rounds(1.5):
+        with timed:
+            shown(raw)

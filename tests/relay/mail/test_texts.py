@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from base64 import encodebytes
 
 import pytest
@@ -11,6 +10,7 @@ from relay.mail.fingerprint import text_of
 from relay.mail.message import Malformed, Message
 from relay.mail.signals import confirm_blemishes
 from relay.mail.texts import MAX_TEXT_BYTES, MAX_UNSEEN, read_texts
+from tests.harness.timing import rounds
 
 AD = '<p>20% korting <a href="https://x.example/u">afmelden</a></p>'
 
@@ -104,10 +104,11 @@ def test_a_long_text_is_cut() -> None:
 
 @pytest.mark.parametrize("piece", ["<!--", "<!-->", "<style>", "<style>a</style>", "<script ", "<!-- x --", "</style"])
 def test_hostile_markup_costs_no_more_than_its_length(piece: str) -> None:
-    message = mail("Content-Type: text/html", body=piece * (2_000_000 // len(piece)))
-    started = time.process_time()
-    read_texts(message)
-    assert time.process_time() - started < 0.5
+    body = piece * (2_000_000 // len(piece))
+    for timed in rounds(0.5):
+        message = mail("Content-Type: text/html", body=body)
+        with timed:
+            read_texts(message)
 
 
 IMAGE = "Content-Type: {}\r\nContent-Disposition: {}\r\nContent-Transfer-Encoding: base64\r\n\r\nAAAA"

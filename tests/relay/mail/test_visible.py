@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gc
 import quopri
-import time
 
 import pytest
 
@@ -15,6 +14,7 @@ from relay.mail.message import Malformed, Message
 from relay.mail.placeholders import WINDOW_BYTES, garbled, has_placeholder, template
 from relay.mail.texts import read_texts
 from relay.mail.visible import Unreadable, audience, own_addresses, visible_addresses
+from tests.harness.timing import rounds
 
 
 def mail(*fields: str, body: str = "") -> Message:
@@ -99,10 +99,10 @@ def test_domains_in_a_display_name(display: str, domains: list[str]) -> None:
 
 
 def test_a_display_name_costs_no_more_than_its_length() -> None:
-    started = time.process_time()
-    for hostile in ("a." * 200_000, "a@" * 200_000, "-." * 200_000, "a" * 400_000 + ".nl"):
-        named_domains(hostile)
-    assert time.process_time() - started < 0.5
+    for timed in rounds(0.5):
+        with timed:
+            for hostile in ("a." * 200_000, "a@" * 200_000, "-." * 200_000, "a" * 400_000 + ".nl"):
+                named_domains(hostile)
 
 
 HOSTILE = ["a@", "g:;", "<a@b.nl ", '"<"a@b.nl', "<<a@b.nl,", "a ", "a.@", "(a@b.nl)", "=?utf-8?q?a=40b.nl?= ", '\\"']
@@ -114,13 +114,12 @@ FIELDS = ("To", "Reply-To", "Disposition-Notification-To")
 def test_lists_that_would_take_long_are_too_large(piece: str, field: str) -> None:
     """MSG-2: a head may be 256 KiB, and one login may send ten a second."""
     for number in (MAX_DIVIDERS // dividers(piece.encode()) - 2, 250_000 // len(piece)):
-        message = mail(f"{field}: " + piece * number)
-        gc.disable()  # the heap of all tests is no part of what this costs
-        started = time.thread_time()
-        found = visible_addresses(message)
-        seconds = time.thread_time() - started
-        gc.enable()
-        assert seconds < 0.2
+        for timed in rounds(0.2):
+            message = mail(f"{field}: " + piece * number)
+            gc.disable()  # the heap of all tests is no part of what this costs
+            with timed:
+                found = visible_addresses(message)
+            gc.enable()
         assert visible_addresses(message) is found, "read once, however many policies ask"
     assert found == Unreadable(field, "message.head_too_large")
 
@@ -246,15 +245,15 @@ def test_a_placeholder_behind_another_address_is_a_dead_link(text: str, is_dead:
 )
 def test_half_dead_links_cost_what_their_length_says(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
-    started = time.thread_time()
-    garbled(text)
-    assert time.thread_time() - started < 1.0
+    for timed in rounds(1.0):
+        with timed:
+            garbled(text)
 
 
 @pytest.mark.parametrize("piece", ["{=\r\n", "{{zegel_unsubscrib=\r\n", "{{zegel_my}=\r\n=7D" + "x\r\n"])
 def test_half_marks_cost_what_their_length_says(piece: str) -> None:
     body = piece * (2_000_000 // len(piece))
-    message = mail("Content-Type: text/html", "Content-Transfer-Encoding: quoted-printable", body=body)
-    started = time.thread_time()
-    assert has_placeholder(message) is piece.endswith("x\r\n")
-    assert time.thread_time() - started < 1.0
+    for timed in rounds(1.0):
+        message = mail("Content-Type: text/html", "Content-Transfer-Encoding: quoted-printable", body=body)
+        with timed:
+            assert has_placeholder(message) is piece.endswith("x\r\n")

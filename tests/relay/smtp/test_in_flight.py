@@ -11,6 +11,7 @@ import pytest
 
 from relay.settings.model import Settings
 from relay.smtp.front import InFlight
+from tests.harness.timing import rounds
 from tests.relay.smtp.doors import Doors, Permissive
 
 LOGIN = b"AUTH PLAIN AHNob3AAY29ycmVjdCBob3JzZQ==\r\n"
@@ -114,11 +115,12 @@ async def test_all_chunks_of_a_message_have_one_time() -> None:
 async def test_a_message_in_single_octets_costs_its_length() -> None:
     front, number = Permissive(), 20_000
     async with Doors(_settings(), front) as doors:
-        reader, writer = await _open(doors)
-        before = time.process_time()
-        writer.write(b"BDAT 1\r\nx" * number + b"BDAT 0 LAST\r\n")
-        for _ in range(number + 1):
-            await _line(reader, "250")
-        assert time.process_time() - before < 5.0
-        assert [raw for _, raw in front.taken] == [b"x" * number]
-        writer.close()
+        for timed in rounds(5.0, time.process_time):
+            front.taken.clear()
+            reader, writer = await _open(doors)
+            with timed:
+                writer.write(b"BDAT 1\r\nx" * number + b"BDAT 0 LAST\r\n")
+                for _ in range(number + 1):
+                    await _line(reader, "250")
+            assert [raw for _, raw in front.taken] == [b"x" * number]
+            writer.close()

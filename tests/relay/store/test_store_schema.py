@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Engine
 from sqlalchemy.schema import CreateTable
 
 import relay.store
@@ -22,6 +24,7 @@ from relay.policy.ageing import month_of
 from relay.store import migrate, schema
 from relay.store.uses import FOLDER, Use, UseFiles
 
+UPGRADE = migrate.upgrade  # the program's own: tests are collected before any of them runs
 MAP = tomllib.loads((Path(relay.store.__file__).parent / "datamap.toml").read_text())
 
 
@@ -135,3 +138,15 @@ def test_a_database_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(store.StoreUnavailable, match=r"newer version of Zegel \(revision 9999\)"):
         store.open(path)
     assert path.read_bytes() == before
+
+
+def test_the_schema_that_tests_copy_is_what_the_migrations_make(tmp_path: Path) -> None:
+    def told(path: Path, upgrade: Callable[[Engine], None]) -> list[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(migrate, "upgrade", upgrade)
+            store.open(path).dispose()
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            return list(database.iterdump())
+
+    assert migrate.upgrade is not UPGRADE, "tests copy it"
+    assert told(tmp_path / "copied.db", migrate.upgrade) == told(tmp_path / "made.db", UPGRADE)
