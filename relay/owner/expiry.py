@@ -29,16 +29,36 @@ def expire_proofs(desk: Desk, moment: float, limit: int) -> int:
     old = sa.and_(*(column < before for column in (table.used_at, table.given_at, table.confirmed_at, table.sale_at)))
     query = sa.select(table.key, table.tenant_id, table.event).where(old).order_by(table.used_at).limit(limit)
     found = desk.connection.execute(query).all()
-    events = consent_event.c
-    for key, tenant_id, seq in found:
-        one = sa.select(subject.c.hash).join(consent_event, events.subject_id == subject.c.id)
-        whose = one.where(events.tenant_id == tenant_id, events.seq == seq).scalar_subquery()
-        people = sa.select(subject.c.id).where(subject.c.hash == whose)  # who was erased and came back is another one
-        about = sa.and_(events.subject_id.in_(people), events.tenant_id == tenant_id, events.key == key)
-        content = {"clear": "", "sealed": None, "evidence": None, "expired_at": desk.now}
-        desk.connection.execute(consent_event.update().where(about, events.expired_at == 0).values(**content))
+    for tenant_id in sorted({row.tenant_id for row in found}):
+        _expire(desk, tenant_id, {row.key: row.event for row in found if row.tenant_id == tenant_id})
     keys = [row.key for row in found]
     if keys:
         desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(keys)))
         desk.connection.execute(consent_state.delete().where(table.key.in_(keys)))
     return len(found)
+
+
+def _expire(desk: Desk, tenant_id: int, gone: dict[bytes, int]) -> None:
+    """`gone`: consent -> the sequence of an event about it."""
+    events = consent_event.c
+    numbers = [
+        {"number": row.seq}
+        for row in desk.connection.execute(_of_the_same_people(tenant_id, list(gone.values())))
+        if row.key in gone and not row.expired_at
+    ]
+    if numbers:
+        content = {"clear": "", "sealed": None, "evidence": None, "expired_at": desk.now}
+        where = (events.tenant_id == tenant_id, events.seq == sa.bindparam("number"))
+        desk.connection.execute(consent_event.update().where(*where).values(**content), numbers)
+
+
+def _of_the_same_people(tenant_id: int, numbers: list[int]) -> sa.Select[tuple[int, bytes, float]]:
+    """Every event about the people of these events of a tenant; who was erased and came back is another subject of one hash.
+
+    Nothing but the subject narrows the search: beside a tenant SQLite reads all events of that tenant.
+    """
+    events = consent_event.c
+    these = sa.and_(events.tenant_id == tenant_id, events.seq.in_(numbers))
+    hashes = sa.select(subject.c.hash).join(consent_event, events.subject_id == subject.c.id).where(these)
+    people = sa.select(subject.c.id).where(subject.c.hash.in_(hashes))
+    return sa.select(events.seq, events.key, events.expired_at).where(events.subject_id.in_(people))
