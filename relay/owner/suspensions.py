@@ -76,7 +76,7 @@ def follow(desk: Desk, args: Args) -> Result:
         row.done()
         table = _TABLES[kind].c
         known = desk.connection.execute(
-            sa.select(table.id, table.suspension_at, table.suspended).where(table.name == name)
+            sa.select(table.id, table.suspension_at, table.suspended).where(table.name == name, *_stays(kind))
         ).first()
         if known is None or said <= (known.suspension_at, known.suspended):
             continue
@@ -87,6 +87,11 @@ def follow(desk: Desk, args: Args) -> Result:
     return {"followed": followed}
 
 
+def _stays(kind: str) -> list[sa.ColumnElement[bool]]:
+    """Whoever was deleted stays suspended, whatever is said elsewhere (GDPR-18)."""
+    return [tenant.c.deleted_at == 0] if kind == "tenant" else []
+
+
 def told(desk: Desk, args: Args) -> Result:
     """`kind`, `name`, `at`: the contact has been written to about that suspension, or has no address to write to."""
     kind, name, at = args.choice("kind", KINDS), args.text("name"), args.time("at", 0.0)
@@ -94,6 +99,8 @@ def told(desk: Desk, args: Args) -> Result:
     desk.connection.execute(
         table.update().where(table.c.name == name, table.c.suspension_at == at).values(suspension_told=True)
     )
+    whose = tenant.c.id if kind == "tenant" else credential.c.tenant_id
+    desk.tenant_id = desk.connection.scalar(sa.select(whose).where(table.c.name == name)) or 0
     desk.note(kind=kind, name=name)
     return {}
 

@@ -168,7 +168,7 @@ class Watch:
         if isinstance(named, Unreadable) or max(len(named), readers) < THREAD_WORTH:
             return
         key, hashes = self._threads.entry(tenant, reference, shown)
-        self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now()})
+        self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now(), "tenant": tenant})
 
     async def _notice(self, item: Item, note: Note, mail: Submission) -> None:
         """Tell the sender: of mail that waits always (CC-10), else once a day (CC-18). Log near misses, incidents (CC-20)."""

@@ -1,4 +1,4 @@
-"""The delivery log of one tenant that keeps it for less long than the others (GDPR-13).
+"""The delivery log of one tenant: that keeps it for less long than the others (GDPR-13), or leaves (GDPR-18).
 
 A line tells whose it is only when it is opened, and later lines of a message tell nothing of that; so a whole day is read, once,
 when it has become too old for this tenant.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from relay.store.history import BUSY_SECONDS, day_of, has_tables
+from relay.store.history import BUSY_SECONDS, Event, day_of, has_tables
 
 BATCH = 500
 Unseal = Callable[[int, bytes], bytes]
@@ -39,6 +39,51 @@ def thin(folder: Path, moment: float, tenant: str, unseal: Unseal, done: set[tup
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         done.add((path.name, tenant))
     return gone
+
+
+def forget_tenant(folder: Path, tenant: str, unseal: Unseal) -> int:
+    """Delete what a tenant sent, of all days; how many lines. May be done again, and says 0 when nothing is left.
+
+    As `thin`, a message whose first line is gone goes with it. Raises sqlite3.Error; then it is to be done again.
+    """
+    gone = 0
+    senders: dict[int, str] = {}
+    for path in sorted(folder.glob("*.history")):
+        with _opened(path, "rw") as db:
+            if not has_tables(db):
+                continue
+            senders |= _senders(db, unseal)
+            numbers = [row[0] for row in db.execute("SELECT DISTINCT id FROM event")]
+            lines = _delete(db, [number for number in numbers if senders.get(number, tenant) == tenant])
+            gone += lines
+            if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and lines:
+                raise sqlite3.OperationalError("a reader kept old pages of the delivery log alive")
+    return gone
+
+
+def lines_of(folder: Path, tenant: str, unseal: Unseal) -> Iterator[Event]:
+    """What is known of the mail of a tenant, day by day; of a day that just goes, nothing. Raises sqlite3.Error."""
+    senders: dict[int, str] = {}
+    for path in sorted(folder.glob("*.history")):
+        with contextlib.suppress(FileNotFoundError), _opened(path, "ro") as db:
+            if not has_tables(db):
+                continue
+            for number, at, word, blob in db.execute("SELECT id, at, word, data FROM event ORDER BY seq"):
+                data: dict[str, Any] = orjson.loads(unseal(number, blob))
+                if "tenant" in data:
+                    senders[number] = data["tenant"]
+                if senders.get(number) == tenant:
+                    yield Event(number, at, word, data)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    """Raises FileNotFoundError where retention has taken it this moment."""
+    if not path.exists():
+        raise FileNotFoundError(path)
+    place = f"file:{path}?mode={mode}"
+    with contextlib.closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)) as db:
+        yield db
 
 
 def _senders(db: sqlite3.Connection, unseal: Unseal) -> dict[int, str]:
