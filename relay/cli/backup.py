@@ -33,7 +33,7 @@ ErasedFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="erased.jsonl of the data folder before: who was erased, or which tenant deleted, since the backup, is so again.",
+        help="erased.jsonl of the data folder before: people and tenants erased since the backup are so again.",
     ),
 ]
 
@@ -89,7 +89,8 @@ def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None,
     """Put a backup into the empty data and keys folders of the config. The queue and marketing then wait for `queue release`.
 
     The whole backup is read and found whole before anything of it is put in place. A restore that was broken off is begun
-    anew, or finished, by the same command. With `--erased` people and tenants who were erased since the backup are erased in it again.
+    anew, or finished, by the same command. With `--erased` people and tenants
+    who were erased since the backup are erased in it again.
     """
     from relay.backup.restore import Restore
     from relay.backup.take import day

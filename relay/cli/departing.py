@@ -1,8 +1,8 @@
 """`zegel tenant export`: everything that is held of a tenant, in one archive that it can take along (GDPR-18).
 
 Theory of operation. The archive is written from the front to the end, a line at a time: the database by its owner, page by page;
-queue, delivery log and use records from their files. Nothing is collected in memory. `manifest.json`, which comes last, names every
-file with its lines and its SHA-256; an archive without it is none.
+queue, delivery log and use records from their files. Nothing is collected in memory. `manifest.json`, which comes last, names
+every file with its lines and its SHA-256; an archive without it is none.
 """
 
 from __future__ import annotations

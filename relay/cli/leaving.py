@@ -41,8 +41,8 @@ def delete(frame: Frame, tenant: Name, *, yes: Yes = False, dry_run: DryRun = Fa
     """Delete a tenant who leaves, with all that is held of it. There is no way back: `zegel tenant export` first.
 
     Its mail stops at once, in open sessions and in the queue; then everything of it goes: mail, logs, logins, keys, settings,
-    limits, webhooks, incidents. The proof of its consents stays as long as the law asks for it (CONSENT-15), and so do opt-outs, as
-    keyed hashes: links in mail that was sent keep working. Broken off, it goes on when you run it again. See docs/leaving.md.
+    limits, webhooks, incidents. The proof of its consents stays as long as the law asks for it (CONSENT-15), and so do opt-outs,
+    as keyed hashes: links in mail that was sent keep working. Broken off, it goes on when you run it again. See docs/leaving.md.
     """
     with frame.link() as link:
         held = link.call("tenant.holds", {"name": tenant})
@@ -135,8 +135,7 @@ async def _follow_alone(settings: Settings, link: Link) -> None:
                 return await striking.run(args)
 
             departures = Departures(settings, op, ask, lambda: (keyring, counters), workers=1)
-            while await departures.look():
-                await asyncio.sleep(LOOK_SECONDS)
+            await departures.to_the_end()
 
 
 @contextlib.contextmanager

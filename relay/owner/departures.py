@@ -2,8 +2,8 @@
 
 Theory of operation. `delete` is one short commit: from then on the tenant is suspended for good, and no operation knows it by its
 name but those that show the proof. Queue, files and counters forget it next (relay.serve.departures). Then `empty` takes its rows
-away, a batch to a commit, so that who opts out of another tenant's mail never waits; `emptied` says that it is done. Every step may
-be done again, so whatever dies in between, the next start goes on. Its row stays: its number is in the chain of the proof, in
+away, a batch to a commit, so that who opts out of another tenant's mail never waits; `emptied` says that it is done. Every step
+may be done again, so whatever dies in between, the next start goes on. Its row stays: its number is in the chain of the proof, in
 suppressions and in the links of mail that was sent, and must never be another tenant's.
 """
 

@@ -37,6 +37,7 @@ from relay.smtp.desk import place_of
 from relay.store.generation import DIRECTORY, Generation
 
 LOOK_SECONDS = 1.0
+SHORT_SECONDS = 0.2
 SETTLE_SECONDS = 3.0
 """Mail that was handed in before somebody was deleted is in the queue by then, and its lines are in the delivery log."""
 CLEAN_LOOKS = 2
@@ -91,6 +92,13 @@ class Departures:
         for one in due:
             await self._follow(one)
         return True
+
+    async def to_the_end(self) -> None:
+        """Until nobody is to go any more: for who has no gateway to leave it to. Raises what a look raises."""
+        while True:
+            if not await self.look():
+                return
+            await asyncio.sleep(SHORT_SECONDS)
 
     async def _follow(self, one: Deleted) -> None:
         data_dir, (keyring, _) = self.settings.server.data_dir, self._keys()
