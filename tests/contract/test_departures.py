@@ -70,7 +70,8 @@ def filled(world: World, name: str) -> int:
         world.call("suppression.add", tenant=name, address=address, reason="bounce")
     world.call("incident.open", tenant=name, kind="leak", summary="astray", addresses=[f"p1@{name}.example"])
     world.call("request.open", tenant=name, address=f"p1@{name}.example", kind="access")
-    world.call("refusals.add", rows=[{"tenant_id": number, "rule": "CC-1", "kind": "refused", "count": 3}])
+    counted = [{"tenant_id": number, "rule": f"R-{index}", "kind": "refused", "count": 3} for index in range(600)]
+    world.call("refusals.add", rows=counted)
     return number
 
 
