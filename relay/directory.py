@@ -174,7 +174,7 @@ class Directory:
     def start_page(self, key: str) -> Tenant | None:
         """The tenant whose start page of own data has that key (`start_key`)."""
         if self._starts is None:
-            self._starts = {start_key(self._keyring, tenant.id): tenant for tenant in self._by_id.values()}
+            self._starts = {start_key(self._keyring, tenant.id): tenant for tenant in self._tenants.values()}
         return self._starts.get(key)
 
     def api_caller(self, secret: str) -> ApiKey | None:

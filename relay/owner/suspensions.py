@@ -43,10 +43,11 @@ def resume_credential(desk: Desk, args: Args) -> Result:
 def list_all(desk: Desk, args: Args) -> Result:
     """No arguments: every tenant and login by `kind` and `name`, whether it is `suspended`, and since when `at`.
 
-    `told`: its contact knows. The rest is what he is told, and in which language.
+    `told`: its contact knows. The rest is what he is told, and in which language; `deleted`: there is nobody any more to tell.
     """
     owner = tenant.c
-    whose = (owner.id.label("tenant_id"), owner.name.label("tenant"), owner.contact, owner.language)
+    left = (owner.deleted_at > 0).label("deleted")
+    whose = (owner.id.label("tenant_id"), owner.name.label("tenant"), owner.contact, owner.language, left)
     rows: list[dict[str, object]] = []
     for kind, table in _TABLES.items():
         query = sa.select(

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import zipfile
 from contextlib import closing
@@ -185,6 +186,12 @@ def test_links_in_mail_that_was_sent_keep_working(left: tuple[Gateway, Any, int]
     proof = proof_of(gateway, HERS[1])
     assert [stop["reason"] for stop in proof["suppressions"]] == ["objection"]
     assert set(rows_of(gateway, number)) == set(STAYS) - {"tenant"}
+    mine = link.replace("/u/", "/my/")
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    asked = urllib.request.Request(mine, f"email={HERS[1]}&do=ask".encode(), form)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked, timeout=20.0).close()
+    assert refused.value.code in (400, 404), "there is nobody to ask any more"
     for op in ("tenant.show", "tenant.resume", "tenant.set"):
         assert gateway._ask(op, {"name": NAME})["code"] == "tenant.deleted"
     assert gateway._ask("tenant.add", {"name": NAME.upper()})["code"] == "tenant.deleted", (
