@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
@@ -92,6 +91,8 @@ def _confirm(frame: Frame, tenant: str, held: dict[str, Any], *, yes: bool) -> N
 
 def _follow(settings: Settings, link: Link, tenant: str) -> None:
     """Until nothing of it is left: the running gateway does that, and without one this command."""
+    import asyncio
+
     from relay.cli.client import as_folder_owner, is_running
 
     if link.is_alone or not is_running(settings):
