@@ -174,7 +174,7 @@ class Directory:
     def start_page(self, key: str) -> Tenant | None:
         """The tenant whose start page of own data has that key (`start_key`)."""
         if self._starts is None:
-            self._starts = {start_key(self._keyring, tenant.id): tenant for tenant in self._by_id.values()}
+            self._starts = {start_key(self._keyring, tenant.id): tenant for tenant in self._tenants.values()}
         return self._starts.get(key)
 
     def api_caller(self, secret: str) -> ApiKey | None:
@@ -216,9 +216,12 @@ class Directory:
             limits = _read_limits(connection)
             for row in connection.execute(sa.select(schema.tenant).order_by(schema.tenant.c.name)):
                 tenant = _tenant(row, domains, purposes, modes, settings, limits)
-                self._tenants[tenant.name] = self._by_id[tenant.id] = tenant
+                self._by_id[tenant.id] = tenant
                 if tenant.suspended:
                     self._suspended[tenant.id] = row.suspension_at
+                if row.deleted_at:  # its links still lead somewhere, and nothing else does (GDPR-18)
+                    continue
+                self._tenants[tenant.name] = tenant
                 for name, purpose in tenant.purposes.items():
                     self._optins[self._optin_keys[tenant.id, name]] = (tenant, purpose)
             self._fill_logins(connection)

@@ -216,6 +216,15 @@ class Keyring:
         """Selectors that have a private key file for `domain`, known to the database or not."""
         return {path.stem for path in self.dkim_path(domain, "x").parent.glob("*.pem")}
 
+    def remove_dkim(self, domain: str, selector: str) -> None:
+        """Delete a private key, durably; nothing where there is none. Raises OSError."""
+        path = self.dkim_path(domain, selector)
+        if path.exists():
+            path.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        with contextlib.suppress(OSError):  # other keys of the domain, or it is gone
+            path.parent.rmdir()
+
     def load_dkim(self, domain: str, selector: str) -> bytes | None:
         """PEM of a private key, or None where the file is missing or unreadable (an alarm of ours: DKIM-8, `451`)."""
         try:

@@ -161,6 +161,25 @@ def _named(limit: Limit) -> str:
     return SUDDEN if limit.name in HABITS else limit.name
 
 
+def keys_of(
+    catalogue: Catalogue,
+    counters: SharedCounters,
+    book: Book,
+    tenant: Tenant,
+    credentials: Sequence[Credential],
+    now: float,
+) -> list[str | Limit]:
+    """All that is counted for a tenant alone, as `SharedCounters.reset` takes it; what several share stays, but for its line."""
+    rows = LimitBook(catalogue, counters, book).rows(tenant, credentials, now)
+    who = Who("", tenant.id, "")
+    keys: list[str | Limit] = [bite_key("client", name, who) for name in ("messages_per_minute", "recipients_per_day")]
+    for row in rows:
+        own = buckets(row.limit, [tenant.id])
+        keys += own if row.limit.tenant else own[2:]
+        keys.append(row.bites)
+    return keys
+
+
 _NOT_COUNTED = {"used": None, "left": None, "frees_at": None}
 
 

@@ -105,3 +105,8 @@ def mailing_of(mail: Submission) -> Mailing | None:
         return None
     listed = mail.purpose.name if mail.purpose else mail.account.credential.name
     return Mailing(mail.account.tenant.name, name_of(tag_of(mail.message), listed, mail.now))
+
+
+def whose(item: Item) -> dict[str, Any]:
+    """What every line about a message says, so that each tenant's are kept for its own time (GDPR-12, GDPR-13)."""
+    return {"tenant": item.meta["tenant"], "mailing": item.mailing}

@@ -1,4 +1,7 @@
-"""Erasures once more: who was erased after a backup was made is in it, and must not come back with it (GDPR-8)."""
+"""Erasures once more: who was erased after a backup was made is in it, and must not come back with it (GDPR-8).
+
+Nor must a tenant that was deleted since (GDPR-18).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from relay.consent.erased import Erased, read_list, write_down
+from relay.consent.erased import Deleted, Erased, read_list, write_down
 from relay.keyring import Keyring
-from relay.owner import Owner
-from relay.owner.forgetting import forget_files
+from relay.owner import Owner, OwnerError
+from relay.owner.forgetting import forget_files, forget_tenant
 from relay.owner.owner import LOCK
 from relay.store.generation import FILE as GENERATION
 
@@ -30,26 +33,56 @@ class _Places(NamedTuple):
     storage: _Storage
 
 
-def known(path: Path, cut_at: float) -> list[Erased]:
-    """Who was erased since a moment, by the list of a gateway. Raises OSError or ValueError."""
-    return [one for one in read_list(path) if one.at >= cut_at - OVERLAP_SECONDS]
+class Gone(NamedTuple):
+    """Who was erased and which tenants were deleted since a backup was made."""
+
+    people: list[Erased]
+    tenants: list[Deleted]
 
 
-def erase_again(stage: Path, database: str, keyring: Keyring, people: list[Erased]) -> None:
+def known(path: Path, cut_at: float) -> Gone:
+    """Since a moment, by the list of a gateway. Raises OSError or ValueError."""
+    since = [one for one in read_list(path) if one.at >= cut_at - OVERLAP_SECONDS]
+    tenants = {one.tenant_id: one for one in since if isinstance(one, Deleted)}
+    return Gone([one for one in since if isinstance(one, Erased)], list(tenants.values()))
+
+
+def erase_again(stage: Path, database: str, keyring: Keyring, gone: Gone) -> None:
     """In a folder that nobody reads yet: the database, then the files, then the list itself.
 
     Raises OwnerError, StoreUnavailable, sqlite3.Error or OSError.
     """
     places = _Places(_Server(stage), _Storage(f"sqlite:///{stage / database}"))
     with Owner.open(places, keyring) as owner:
-        for lot in _lots(people):
+        for lot in _lots(gone.people):
             for answer in owner.call_many([("erasure.again", {"person": one._asdict()}, "restore") for one in lot]):
                 if isinstance(answer, Exception):
                     raise answer
+        for one in gone.tenants:
+            _delete(owner, stage, keyring, one)
     for name in (LOCK, GENERATION):  # of whoever opens the folder next
         (stage / name).unlink(missing_ok=True)
-    forget_files(stage, keyring, people, last=True)
-    write_down(stage, people)
+    forget_files(stage, keyring, gone.people, last=True)
+    write_down(stage, [*gone.people, *gone.tenants])
+
+
+def _delete(owner: Owner, stage: Path, keyring: Keyring, one: Deleted) -> None:
+    """All of it but what is counted, which goes by itself: nothing of it names the tenant."""
+    try:
+        owner.call("tenant.delete", {"name": one.tenant, "id": one.tenant_id}, actor="restore")
+    except OwnerError as error:
+        if error.code != "tenant.unknown":
+            raise
+        return  # it came after the backup
+    forget_tenant(stage, keyring, one)
+    while _more(owner, one):
+        pass  # the next batch
+    owner.call("tenant.emptied", {"name": one.tenant}, actor="restore")
+
+
+def _more(owner: Owner, one: Deleted) -> bool:
+    answer = owner.call("tenant.empty", {"name": one.tenant}, actor="restore")
+    return isinstance(answer, dict) and bool(answer["more"])
 
 
 def _lots(people: list[Erased]) -> Iterator[list[Erased]]:

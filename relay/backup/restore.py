@@ -50,6 +50,7 @@ class Back(NamedTuple):
     note: Restored
     finished: bool
     erased: int = 0  # people who were erased once more
+    deleted: int = 0  # tenants that were deleted once more
     delete_after: str = ""  # the day until which the backup may be kept; "" where it does not say
 
 
@@ -59,7 +60,7 @@ class Restore:
     def __init__(self, settings: Settings, *, progress: Progress, erased: Path | None = None) -> None:
         """`erased`: the list of erasures of the gateway that the backup is of; who is on it does not come back."""
         self._erased = erased
-        self._people = 0
+        self._people = self._tenants = 0
         self._data = settings.server.data_dir
         self._keys = settings.server.keys_dir
         self._database = settings.database_path
@@ -86,7 +87,7 @@ class Restore:
             except BaseException:
                 self._clear()
                 raise
-            return Back(self._finish(), False, self._people, str(source.header.get("delete_after", "")))
+            return Back(self._finish(), False, self._people, self._tenants, str(source.header.get("delete_after", "")))
         finally:
             os.close(handle)
 
@@ -153,17 +154,17 @@ class Restore:
         restored.write(self._stage, Restored(cut_at, time.time(), messages))
 
     def _forget(self) -> None:
-        """Who was erased since the cut is erased again, before anything here can be read (GDPR-8)."""
+        """Who was erased or deleted since the cut is so again, before anything here can be read (GDPR-8, GDPR-18)."""
         if self._erased is None:
             return
         try:
-            people = known(self._erased, self._manifest["cut_at"])
+            gone = known(self._erased, self._manifest["cut_at"])
         except ValueError as error:
             raise BadList(str(error)) from None
-        self._people = len(people)
-        if people:
+        self._people, self._tenants = len(gone.people), len(gone.tenants)
+        if any(gone):
             keyring = Keyring.open(self._key_stage, create=False)
-            erase_again(self._stage, self._database.name, keyring, people)
+            erase_again(self._stage, self._database.name, keyring, gone)
 
     def _finish(self) -> Restored:
         """Move everything to its place, the keys first. May be begun again at any point."""

@@ -26,6 +26,7 @@ from relay.cli import (
     held,
     init,
     keys,
+    leaving,
     limits,
     policies,
     privacy,
@@ -68,6 +69,7 @@ for name, noun in (
     ("webhook", webhooks),
 ):
     app.add_typer(noun.app, name=name)
+leaving.add_to(tenants.app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from relay.cli.frame import Frame, command
 from relay.cli.output import console, counted, moment, print_json, say
+from relay.cli.private import new_file
 from relay.cli.trouble import DOWN, NO, WRONG_USE, Trouble
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 PASSPHRASE = "ZEGEL_BACKUP_PASSPHRASE"
 LEAST_LETTERS = 12
-UNFINISHED = ".part"
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.", show_default=False)]
 PassphraseFile = Annotated[
@@ -34,7 +32,8 @@ PassphraseFile = Annotated[
 ErasedFile = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="erased.jsonl of the data folder before: who was erased since the backup is erased again."
+        metavar="FILE",
+        help="erased.jsonl of the data folder before: people and tenants erased since the backup are so again.",
     ),
 ]
 
@@ -64,7 +63,7 @@ def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) 
     _many_files()
     # The owner of the folder comes last: the file is ours, and he may not be able to read the program.
     with (
-        _new_file(file) as out,
+        new_file(file, "backup") as out,
         _as_trouble(),
         _bar(frame, "Backing up") as bar,
         as_folder_owner(settings.server.data_dir),
@@ -90,7 +89,8 @@ def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None,
     """Put a backup into the empty data and keys folders of the config. The queue and marketing then wait for `queue release`.
 
     The whole backup is read and found whole before anything of it is put in place. A restore that was broken off is begun
-    anew, or finished, by the same command. With `--erased` people who were erased since the backup are erased in it again.
+    anew, or finished, by the same command. With `--erased` people and tenants
+    who were erased since the backup are erased in it again.
     """
     from relay.backup.restore import Restore
     from relay.backup.take import day
@@ -110,7 +110,12 @@ def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None,
         back = Restore(settings, progress=bar, erased=erased).run(source, secret)
     note = back.note
     if frame.as_json:
-        told = {"finished": back.finished, "erased": back.erased, "delete_after": back.delete_after}
+        told = {
+            "finished": back.finished,
+            "erased": back.erased,
+            "deleted": back.deleted,
+            "delete_after": back.delete_after,
+        }
         print_json({"file": str(file), **note._asdict(), "gap_seconds": note.gap_seconds, **told})
         return
     if back.finished:
@@ -123,11 +128,14 @@ def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None,
         )
     if erased is None:
         say(
-            "Who was erased since then is back: `erased.jsonl` in the data folder before tells who that was. Do it again, into "
-            "empty folders, with `--erased FILE`, or erase these people with `zegel privacy erase`."
+            "Who was erased since then is back, and so is a tenant that was deleted: `erased.jsonl` in the data folder before "
+            "tells who that was. Do it again, into empty folders, with `--erased FILE`, or erase these people with "
+            "`zegel privacy erase`, and the tenant with `zegel tenant delete`."
         )
     else:
         say(f"Erased again, since they were erased after the backup was made: {counted(back.erased, 'erasure')}.")
+        if back.deleted:
+            say(f"Deleted again, since they were deleted after it was made: {counted(back.deleted, 'tenant')}.")
     say("Start it with `zegel serve`. The queue and all marketing wait until you run `zegel queue release`.")
 
 
@@ -184,55 +192,6 @@ def _passphrase(frame: Frame, file: Path | None, *, new: bool) -> str:
             WRONG_USE, f"the passphrase has {len(found)} characters, use {LEAST_LETTERS} or more: some words do well"
         )
     return found
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name when it is whole and durable. Raises Trouble where there is one of that name."""
-    from relay.backup.take import sync
-
-    if path.exists():
-        raise Trouble(NO, f"{path} is there already: choose another name, nothing is overwritten")
-    begun = path.with_name(path.name + UNFINISHED)
-    handle = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(handle, "w+b") as file, _ended_by_signals():
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Trouble(NO, f"another backup is writing {path} at this moment") from None
-        try:
-            os.fchmod(handle, 0o600)
-            file.truncate(0)  # what a backup that was killed left
-            yield file
-            sync(file, path.parent)
-            _name(begun, path)
-            sync(file, path.parent)
-        finally:
-            begun.unlink(missing_ok=True)
-
-
-def _name(begun: Path, path: Path) -> None:
-    """Give the file its name, unless somebody has taken that meanwhile."""
-    try:
-        os.link(begun, path)
-    except FileExistsError:
-        raise Trouble(NO, f"{path} is there already: choose another name, nothing is overwritten") from None
-    except OSError:  # a file system without second names
-        begun.rename(path)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does: with its clean-up."""
-
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

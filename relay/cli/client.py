@@ -11,7 +11,7 @@ import contextlib
 import os
 import pwd
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from relay.owner import Owner, Reader
     from relay.settings.model import Settings
     from relay.spool.files import QueueFiles
+    from relay.trace import Trace
 
 ANSWER_SECONDS = 120.0
 BUSY_SECONDS = 10.0  # how long another command, or a gateway that starts, may hold the lock before we give up
@@ -61,6 +62,11 @@ class Link:
             with as_folder_owner(self._data):
                 self._owner.close()
             self._owner = None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this process owns the folder by now, so that no gateway runs on it."""
+        return self._owner is not None
 
     def call(self, op: str, args: Mapping[str, Any]) -> Any:
         """The answer of `op`. See relay.owner.registry and relay.serve.queue_ops for what there is."""
@@ -174,11 +180,23 @@ async def _seen(names: list[str], op: str, args: dict[str, Any]) -> dict[str, An
 
 
 async def queue_op(settings: Settings, op: str, args: dict[str, Any]) -> Any:
-    """One command on the queue files while no gateway runs: every file that has no owner is ours until it is done."""
-    from relay.clock import SystemClock
+    """One command on the queue files while no gateway runs."""
     from relay.delivery.report import Reporter
-    from relay.keyring import Keyring
     from relay.serve.held_ops import HeldOps, hold_seconds
+
+    async with opened_queue(settings) as (queue, trace):
+        host, url = settings.server.hostname, settings.web.public_url
+        reporter = Reporter(host, queue.next_id, queue.clock, public_url=url, made=trace.made)
+        seconds = partial(hold_seconds, settings.limits)
+        ops = HeldOps(queue, wake=_nothing, reporter=reporter, say=trace.say, hold_seconds=seconds)
+        return await ops.run(op, args)
+
+
+@contextlib.asynccontextmanager
+async def opened_queue(settings: Settings) -> AsyncIterator[tuple[QueueFiles, Trace]]:
+    """The queue while no gateway runs: every file that has no owner is ours until it is done."""
+    from relay.clock import SystemClock
+    from relay.keyring import Keyring
     from relay.spool.cipher import Cipher
     from relay.spool.files import QueueFiles
     from relay.store.history import History
@@ -193,11 +211,7 @@ async def queue_op(settings: Settings, op: str, args: dict[str, Any]) -> Any:
     history.start()
     try:
         await _at_rest(queue)
-        trace, host, url = Trace(history, keyring), settings.server.hostname, settings.web.public_url
-        reporter = Reporter(host, queue.next_id, clock, public_url=url, made=trace.made)
-        seconds = partial(hold_seconds, settings.limits)
-        ops = HeldOps(queue, wake=_nothing, reporter=reporter, say=trace.say, hold_seconds=seconds)
-        return await ops.run(op, args)
+        yield queue, Trace(history, keyring)
     finally:
         await queue.stop()
         await history.stop()
@@ -271,11 +285,11 @@ def _load_what_comes_late() -> None:
 
     from relay import owner
     from relay.mail.address import org_domain
-    from relay.serve import held_ops
+    from relay.serve import departures, held_ops, striking
     from relay.spool import files
     from relay.store import migrate
 
-    assert all((concurrent.futures.thread, owner, held_ops, files))
+    assert all((concurrent.futures.thread, owner, departures, held_ops, striking, files))
     migrate.load()
     org_domain("example.org")  # reads the list of public suffixes
 

@@ -8,7 +8,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from relay.cli.frame import Frame
 
 
+class Writes(Protocol):
+    """What text is written to."""
+
+    def write(self, text: str, /) -> object: ...
+
+
 def export_to(frame: Frame, tenant: str, file: Path | None, *, as_csv: bool) -> None:
     """The ledger of a tenant into a new file, or to standard output."""
     if as_csv and file is None and frame.as_json:
@@ -31,13 +37,13 @@ def export_to(frame: Frame, tenant: str, file: Path | None, *, as_csv: bool) -> 
     with frame.link() as link:
         if file is None:
             if as_csv:
-                _write_csv(link, tenant, sys.stdout, left_out)
+                write_csv(link, tenant, sys.stdout, left_out)
             else:
-                (_write_object if frame.as_json else _write_lines)(link, tenant, sys.stdout)
+                (_write_object if frame.as_json else write_lines)(link, tenant, sys.stdout)
         else:
             with open_private(file) as target:
                 count, key = (
-                    (_write_csv(link, tenant, target, left_out), "") if as_csv else _write_lines(link, tenant, target)
+                    (write_csv(link, tenant, target, left_out), "") if as_csv else write_lines(link, tenant, target)
                 )
     if file is not None:
         _tell(frame, file, {"tenant": tenant, "file": str(file)}, (count, key), left_out if as_csv else None)
@@ -68,7 +74,7 @@ def _tell(
             say(f"Signed with the key {key}: whoever checks the file gets that from you.")
 
 
-def _write_csv(link: Link, tenant: str, target: IO[str], left_out: Counter[tuple[str, str]]) -> int:
+def write_csv(link: Link, tenant: str, target: Writes, left_out: Counter[tuple[str, str]]) -> int:
     """What holds now in the columns of the import; how many rows."""
     from relay.consent.rows import COLUMNS, harmless
 
@@ -83,7 +89,7 @@ def _write_csv(link: Link, tenant: str, target: IO[str], left_out: Counter[tuple
     return count
 
 
-def _write_lines(link: Link, tenant: str, target: IO[str]) -> tuple[int, str]:
+def write_lines(link: Link, tenant: str, target: Writes) -> tuple[int, str]:
     """An event a line, then the head and the signature over all of it; how many events, and the public key."""
     count, digest = 0, hashlib.sha256()
     for page in _pages(link, "consent.export", tenant):
@@ -99,7 +105,7 @@ def _write_lines(link: Link, tenant: str, target: IO[str]) -> tuple[int, str]:
     return count, str(signed["key"])
 
 
-def _write_object(link: Link, tenant: str, target: IO[str]) -> None:
+def _write_object(link: Link, tenant: str, target: Writes) -> None:
     """The same as one JSON value."""
     start = f'{{"tenant": {json.dumps(tenant)}, "events": ['
     for page in _pages(link, "consent.export", tenant):

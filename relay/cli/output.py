@@ -30,7 +30,7 @@ _TIMES = frozenset((
     "detected_at", "last_at", "opened_at", "closed_at", "tenant_due_at", "tenant_told_at", "authority_due_at",
     "authority_told_at", "people_told_at", "asked_at", "next_mail_at", "sent_at",
     "due_at", "settled_at", "extended_at", "announced_at", "from_at", "until_at",
-    "held_since", "held_until", "answered_at", "oldest_at", "before_until", "dead_at",
+    "deleted_at", "emptied_at", "held_since", "held_until", "answered_at", "oldest_at", "before_until", "dead_at",
 ))  # fmt: skip
 
 Columns = Sequence[tuple[str, str]]

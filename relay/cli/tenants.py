@@ -116,8 +116,16 @@ def add(frame: Frame, tenant: Name, properties: Properties) -> None:
 
 
 @command(app, "list", example="zegel tenant list")
-def list_all(frame: Frame) -> None:
+def list_all(
+    frame: Frame,
+    *,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Those that left, of which the proof is kept.")] = False,
+) -> None:
     """Show every tenant."""
+    if deleted:
+        left = (("name", "tenant"), ("deleted_at", "deleted"), ("emptied_at", "gone"))
+        show_rows(frame, frame.call("tenant.list", deleted=True), left, empty="No tenant was deleted.")
+        return
     columns = (
         ("name", "tenant"),
         ("legal_name", "legal name"),

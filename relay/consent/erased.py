@@ -1,6 +1,7 @@
 """Who was erased, as keyed hashes that find the person again: in files, in the queue, and in what a backup brings back (GDPR-8).
 
-The list of them lies outside every backup, one line of JSON for each erasure; it holds no address.
+The list of them lies outside every backup, one line of JSON for each erasure; it holds no address. Which tenants were deleted is
+in it too, each in a line of its own (GDPR-18).
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ class Erased(NamedTuple):
         """What `_asdict` gave, perhaps by way of JSON. Raises KeyError or TypeError."""
         return cls(**{name: row[name] for name in cls._fields})
 
+    def line(self) -> dict[str, Any]:
+        """As it stands in the list."""
+        return self._asdict()
+
     def matcher(self, keyring: Keyring) -> Callable[[str], bool]:
         """Whether an address is one of this person, towards this tenant."""
         known = {bytes.fromhex(one) for one in self.subject}
@@ -64,6 +69,18 @@ class Erased(NamedTuple):
             return not known.isdisjoint(keyring.subject_hashes(person_text(self.tenant_id, wide(address))))
 
         return is_his
+
+
+class Deleted(NamedTuple):
+    """A tenant that was deleted, at a time in seconds since the epoch."""
+
+    tenant_id: int
+    tenant: str
+    at: float
+
+    def line(self) -> dict[str, Any]:
+        """As it stands in the list."""
+        return {"deleted": True, **self._asdict()}
 
 
 def without(value: Any, is_his: Callable[[str], bool]) -> Any:
@@ -84,18 +101,18 @@ def without(value: Any, is_his: Callable[[str], bool]) -> Any:
     return value
 
 
-def write_down(folder: Path, people: Iterable[Erased]) -> None:
+def write_down(folder: Path, people: Iterable[Erased | Deleted]) -> None:
     """Add to the list of a data folder; durable when this returns. Raises OSError."""
     handle = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(handle, b"".join(orjson.dumps(one._asdict()) + b"\n" for one in people))
+        os.write(handle, b"".join(orjson.dumps(one.line()) + b"\n" for one in people))
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def read_list(path: Path) -> Iterator[Erased]:
-    """Every erasure of a list; a last line that was cut off is left out.
+def read_list(path: Path) -> Iterator[Erased | Deleted]:
+    """Every erasure and deletion of a list; a last line that was cut off is left out.
 
     Raises OSError, or ValueError with the line that is none.
     """
@@ -104,8 +121,10 @@ def read_list(path: Path) -> Iterator[Erased]:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield Erased.load(orjson.loads(line))
-            except (KeyError, TypeError, ValueError):
+                row = orjson.loads(line)
+                is_tenant = row.pop("deleted", False)
+                yield Deleted(**row) if is_tenant else Erased.load(row)
+            except (AttributeError, KeyError, TypeError, ValueError):
                 raise ValueError(
                     f"line {number} of {path} is no erasure: take the list as the gateway wrote it"
                 ) from None

@@ -166,6 +166,13 @@ ERASURE_FINISHED = _event("erasure.finished", "Queue and files have forgotten a 
 ERASURE_DELAYED = _event(
     "erasure.delayed", "A worker, file or disk was not to be had for an erasure; it is tried again every second. kind."
 )
+TENANT_DELETED = _event(
+    "tenant.deleted", "A tenant is gone from everywhere but the proof of its consents (GDPR-18). tenant."
+)
+DELETION_DELAYED = _event(
+    "tenant.deletion_delayed",
+    "A worker, file, disk or Redis was not to be had while a tenant is deleted; it is tried again every second. kind.",
+)
 
 # Bugs caught at an outer edge
 SESSION_CRASHED = _event("session.crashed", "A bug ended an SMTP command with 451. kind, place.")

@@ -17,7 +17,7 @@ def list_all(desk: Desk, args: Args) -> Result:
     columns = (audit.c.at, audit.c.actor, audit.c.op, tenant.c.name, audit.c.detail)
     query = sa.select(*columns).select_from(audit.outerjoin(tenant, tenant.c.id == audit.c.tenant_id))
     if args.has("tenant"):
-        query = query.where(audit.c.tenant_id == desk.tenant(args.text("tenant")).id)
+        query = query.where(audit.c.tenant_id == desk.tenant(args.text("tenant"), gone=True).id)
     limit = args.number("limit", 100, least=1, most=MOST)
     rows = desk.connection.execute(query.order_by(audit.c.id.desc()).limit(limit))
     return [

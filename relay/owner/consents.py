@@ -83,7 +83,7 @@ def shown_refusal(refusal: Refusal) -> dict[str, Any]:
 
 def show(desk: Desk, args: Args) -> Result:
     """`tenant`, `address`: present consent per purpose, and what is suppressed."""
-    owner = desk.tenant(args.text("tenant"))
+    owner = desk.tenant(args.text("tenant"), gone=True)
     address = args.address("address")
     person = desk.person(owner.id, address)
     query = sa.select(purpose.c.name).where(purpose.c.tenant_id == owner.id).order_by(purpose.c.name)
@@ -98,7 +98,7 @@ def show(desk: Desk, args: Args) -> Result:
 
 def check_chain(desk: Desk, args: Args) -> Result:
     """`tenant`: walk its whole chain (CONSENT-14). `ok` is false and `event` names the first bad one where it breaks."""
-    owner = desk.tenant(args.text("tenant"))
+    owner = desk.tenant(args.text("tenant"), gone=True)
     found = verify(desk.connection, owner.id)
     return {
         "tenant": owner.name,
@@ -117,7 +117,7 @@ def export(desk: Desk, args: Args) -> Result:
 
     `next` is what to give as `after` for the next page, null at the end.
     """
-    owner = desk.tenant(args.text("tenant"))
+    owner = desk.tenant(args.text("tenant"), gone=True)
     after = args.number("after", 0, most=1 << 60)
     limit = args.number("limit", EXPORT_ROWS, least=1, most=EXPORT_ROWS)
     events = desk.ledger.page(desk.connection, owner.id, after=after, limit=limit)

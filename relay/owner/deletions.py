@@ -59,6 +59,7 @@ def letters(desk: Desk, args: Args) -> Result:
         .join(incident, incident.c.id == _table.incident_id)
         .join(tenant, tenant.c.id == incident.c.tenant_id)
         .where(_table.due_at > 0, _table.due_at <= desk.now, _table.confirmed_at == 0, incident.c.closed_at == 0)
+        .where(tenant.c.deleted_at == 0)
         .order_by(_table.due_at)
         .limit(MOST_DUE)
     )

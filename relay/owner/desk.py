@@ -62,11 +62,16 @@ class Desk:
         """Say in the audit what this call did. Never an address: its hash (see `Person`)."""
         self._notes.update(detail)
 
-    def tenant(self, name: str) -> TenantRow:
-        """The tenant's row. Raises OwnerError where there is none."""
+    def tenant(self, name: str, *, gone: bool = False) -> TenantRow:
+        """The tenant's row; with `gone` also that of one who was deleted, for what is kept of it (GDPR-18).
+
+        Raises OwnerError where there is none.
+        """
         row = self.connection.execute(sa.select(tenant).where(tenant.c.name == name)).first()
         if row is None:
             raise OwnerError("tenant.unknown", "there is no tenant of that name: see `zegel tenant list`")
+        if row.deleted_at and not gone:
+            raise OwnerError("tenant.deleted", f"tenant {name} was deleted; its proof is kept: see docs/leaving.md")
         self.tenant_id = row.id
         return row
 

@@ -1,5 +1,5 @@
 """What the files beside the database forget of people who were erased: delivery log, captured mail, thread memory, and queue
-files that wait for the release of a restore (GDPR-8).
+files that wait for the release of a restore (GDPR-8); and of a tenant that was deleted (GDPR-18).
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from relay.consent.erased import Erased, without
+from relay.consent.erased import Deleted, Erased, without
 from relay.keyring import Keyring
 from relay.mail.address import scan
 from relay.spool.cipher import Cipher
 from relay.spool.cut import RESTORED
 from relay.spool.strike import strike_folder
-from relay.store import history
+from relay.store import history, thinning
 from relay.store.outbox import Entry, Outbox
 from relay.store.threads import FILE as THREADS
 from relay.store.threads import Threads
@@ -43,6 +43,20 @@ def forget_files(data_dir: Path, keyring: Keyring, people: Sequence[Erased], *, 
     if people and (data_dir / THREADS).exists():
         with contextlib.closing(Threads(data_dir, keyring.subject_hashes, writable=True)) as threads:
             found += threads.erase([number for one in people for number in one.thread])
+    return found
+
+
+def forget_tenant(data_dir: Path, keyring: Keyring, one: Deleted) -> int:
+    """The same of a tenant that was deleted: in how many places it was found (GDPR-18). May be done again."""
+    cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+    found = thinning.forget_tenant(data_dir / HISTORY, one.tenant, cipher.open)
+    if (data_dir / OUTBOX).exists():
+        with contextlib.closing(Outbox(data_dir / OUTBOX, keyring)) as outbox:
+            found += outbox.erase(one.tenant, lambda entry: True)
+    found += strike_folder(data_dir / QUEUE / RESTORED, cipher, lambda tenant, address: tenant == one.tenant_id)
+    if (data_dir / THREADS).exists():
+        with contextlib.closing(Threads(data_dir, keyring.subject_hashes, writable=True)) as threads:
+            found += threads.erase_tenant(one.tenant_id)
     return found
 
 

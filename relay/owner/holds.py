@@ -27,7 +27,8 @@ def decided(desk: Desk, args: Args) -> Result:
     Of the address its hash is written down.
     """
     known = args.number("tenant_id", 0, most=1 << 53)
-    if known and desk.connection.execute(sa.select(tenant.c.id).where(tenant.c.id == known)).first() is None:
+    here = sa.select(tenant.c.id).where(tenant.c.id == known, tenant.c.deleted_at == 0)
+    if known and desk.connection.execute(here).first() is None:
         raise OwnerError("tenant.unknown", "there is no tenant of that number")
     desk.tenant_id = known
     name = args.text("name", "")

@@ -40,7 +40,9 @@ def seen(desk: Desk, args: Args) -> Result:
     opened = []
     for given in args.rows("rows", MOST_ROWS):
         row = Args(given)
-        owner = desk.connection.execute(sa.select(tenant).where(tenant.c.name == row.text("tenant"))).first()
+        owner = desk.connection.execute(
+            sa.select(tenant).where(tenant.c.name == row.text("tenant"), tenant.c.deleted_at == 0)
+        ).first()
         new, facts, people = _read(desk, row)
         if owner is None:
             continue

@@ -239,7 +239,8 @@ def _read(desk: Desk, args: Args, name: str, kind: TokenKind) -> Token:
 
 
 def _owner(desk: Desk, token: Token) -> TenantRow:
-    owner = desk.connection.execute(sa.select(tenant).where(tenant.c.id == token.tenant_id)).first()
+    here = sa.select(tenant).where(tenant.c.id == token.tenant_id, tenant.c.deleted_at == 0)
+    owner = desk.connection.execute(here).first()
     if owner is None:
         raise OwnerError("token.unknown", "this link is not one of ours")
     desk.tenant_id = owner.id

@@ -124,7 +124,7 @@ def remove(desk: Desk, args: Args) -> Result:
 
 def list_all(desk: Desk, args: Args) -> Result:
     """`tenant`; optional `address`, `limit` (newest first). `address` is null where it is not known or was erased."""
-    owner = desk.tenant(args.text("tenant"))
+    owner = desk.tenant(args.text("tenant"), gone=True)
     query = sa.select(table).where(table.c.tenant_id == owner.id).order_by(table.c.at.desc())
     if args.has("address"):
         address = args.address("address")
@@ -139,7 +139,7 @@ def erase(desk: Desk, args: Args) -> Result:
 
     By address only: a token knows one hash, and the person may be kept under an older one.
     """
-    owner = desk.tenant(args.text("tenant"))
+    owner = desk.tenant(args.text("tenant"), gone=True)
     person = desk.person(owner.id, args.address("address"))
     return forget(desk, person, source=args.text("source", "") or desk.actor)
 

@@ -133,6 +133,8 @@ def confirm(desk: Desk, args: Args) -> Result:
     if token is None or pending is None or desk.now - pending.requested_at > CONFIRM_SECONDS:
         raise OwnerError("confirm.unknown", "this link is used, replaced or older than 7 days: ask for a new one")
     owner = desk.connection.execute(sa.select(tenant).where(tenant.c.id == pending.tenant_id)).one()
+    if owner.deleted_at:
+        raise OwnerError("confirm.unknown", "whoever asked for this has left: nothing is sent")
     desk.tenant_id = owner.id
     # Who asks twice has two mails, or asks once more than may be mailed: the link of each must work.
     asked = desk.ledger.event(desk.connection, owner.id, int(token.subscriber))

@@ -41,7 +41,7 @@ HOUSE: Mapping[str, object] = MappingProxyType({})  # of [policies]: the policie
 # Who reads opens the keyring anew before what is written under a new key can be missed (UNSUB-20).
 _NEW_KEYS = frozenset(("keys.rotate",))
 # Erasing must leave nothing behind in the write-ahead log either (GDPR-8).
-_SCRUBS = frozenset(("consent.erase", "mydata.erase", "erasure.again", "erasure.done"))
+_SCRUBS = frozenset(("consent.erase", "mydata.erase", "erasure.again", "erasure.done", "tenant.emptied"))
 _ASKS_DNS = {"domain.verify": "domain", "dkim.check": "dkim", "dkim.activate": "dkim"}
 
 

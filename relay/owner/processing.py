@@ -20,7 +20,7 @@ def register(desk: Desk, args: Args) -> Result:
     if args.has("tenant"):
         rows = [desk.tenant(args.text("tenant"))]
     else:
-        rows = list(desk.connection.execute(sa.select(tenant).order_by(tenant.c.name)))
+        rows = list(desk.connection.execute(sa.select(tenant).where(tenant.c.deleted_at == 0).order_by(tenant.c.name)))
     controllers = [_controller(desk, row) for row in rows]
     desk.tenant_id = rows[0].id if args.has("tenant") else 0
     query = sa.select(sub_processor).order_by(sub_processor.c.id)

@@ -59,7 +59,7 @@ def proof(desk: Desk, args: Args) -> Result:
     """`tenant`, `address`; optional `purpose` and `at`: every event with its text, hashes and place in the chain, the states
     and suppressions as they stood then, and for each purpose whether a mailing counted, by which rule.
     """
-    owner = desk.tenant(args.text("tenant"))
+    owner = desk.tenant(args.text("tenant"), gone=True)
     address = args.address("address")
     chosen = args.text("purpose", "")
     at = min(args.time("at", desk.now), desk.now)  # of a day to come nothing is proven: it may be withdrawn by then

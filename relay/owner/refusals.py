@@ -22,7 +22,7 @@ FIRST, DIGEST = "first", "digest"
 
 def add(desk: Desk, args: Args) -> Result:
     """`rows`: `tenant_id`, `rule`, `kind` (refused, held), `count`, `at` (of the first). Unknown tenants are passed over."""
-    known = set(desk.connection.scalars(sa.select(tenant.c.id)))
+    known = set(desk.connection.scalars(sa.select(tenant.c.id).where(tenant.c.deleted_at == 0)))
     for given in args.rows("rows", MAX_ROWS):
         row = Args(given)
         key = {
@@ -59,7 +59,11 @@ def due(desk: Desk, args: Args) -> Result:
     told = sa.select(tenant_told.c.tenant_id).where(tenant_told.c.kind == DIGEST, tenant_told.c.about == day)
     counted = sa.select(refusal_tally.c.tenant_id).where(refusal_tally.c.first_at < before)
     wanted = sa.and_(
-        tenant.c.refusal_letters, tenant.c.contact != "", tenant.c.id.in_(counted), tenant.c.id.not_in(told)
+        tenant.c.refusal_letters,
+        tenant.c.deleted_at == 0,
+        tenant.c.contact != "",
+        tenant.c.id.in_(counted),
+        tenant.c.id.not_in(told),
     )
     names = ("id", "name", "legal_name", "language", "contact")
     rows = desk.connection.execute(sa.select(*(tenant.c[name] for name in names)).where(wanted).order_by(tenant.c.id))
@@ -95,7 +99,8 @@ def told(desk: Desk, args: Args) -> Result:
 def _claim(desk: Desk, number: int, kind: str, about: str) -> bool:
     """Whether nobody has said this yet. From now on somebody has."""
     key = {"tenant_id": number, "kind": kind, "about": about}
-    if desk.connection.execute(sa.select(tenant.c.id).where(tenant.c.id == number)).first() is None:
+    here = sa.select(tenant.c.id).where(tenant.c.id == number, tenant.c.deleted_at == 0)
+    if desk.connection.execute(here).first() is None:
         return False
     if desk.connection.execute(sa.select(tenant_told.c.at).where(_is(tenant_told, key))).first() is not None:
         return False

@@ -168,7 +168,7 @@ def enter_done(desk: Desk, person: Person, kind: str, text: str) -> None:
 def forget_person(desk: Desk, person: Person) -> None:
     """Erasure: what was asked and when it was answered stays; who it was and all texts go (GDPR-8)."""
     for row in desk.connection.execute(sa.select(table).where(table.c.key.in_(person.hashes))).all():
-        steps = [{name: step[name] for name in ("at", "by", "step")} for step in _facts(desk, row).get("steps", [])]
+        steps = [{name: step[name] for name in ("at", "by", "step")} for step in facts_of(desk, row).get("steps", [])]
         _save(desk, row, {"steps": steps})
 
 
@@ -197,7 +197,7 @@ def summary(desk: Desk, row: TenantRow) -> dict[str, Any]:
 
 
 def _shown(desk: Desk, row: TenantRow) -> dict[str, Any]:
-    facts = _facts(desk, row)
+    facts = facts_of(desk, row)
     who = {name: facts.get(name) or None for name in ("address", "text")}
     return {**summary(desk, row), "subject": row.key.hex(), **who, "steps": facts.get("steps", [])}
 
@@ -229,7 +229,7 @@ def _settle(desk: Desk, row: TenantRow, outcome: str, said: Mapping[str, object]
 
 
 def _step(desk: Desk, row: TenantRow, step: str, said: Mapping[str, object], **columns: object) -> dict[str, Any]:
-    facts = _facts(desk, row)
+    facts = facts_of(desk, row)
     one = {"at": desk.now, "by": desk.actor, "step": step, **{name: value for name, value in said.items() if value}}
     _save(desk, row, {**facts, "steps": [*facts.get("steps", []), one]}, **columns)
     desk.note(request=row.ref, step=step)
@@ -311,7 +311,7 @@ def _sealed(desk: Desk, ref: str, facts: Mapping[str, object]) -> bytes:
     return seal(desk.keyring, f"request\0{ref}", orjson.dumps(facts))
 
 
-def _facts(desk: Desk, row: TenantRow) -> dict[str, Any]:
+def facts_of(desk: Desk, row: TenantRow) -> dict[str, Any]:
     plain = unseal(desk.keyring, f"request\0{row.ref}", row.sealed)
     return {"text": "unreadable: the key of it is gone"} if plain is None else orjson.loads(plain)
 

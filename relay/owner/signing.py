@@ -26,7 +26,7 @@ def sign(desk: Desk, args: Args) -> Result:
 
     Answers {"statement", "key", "signature"}: Ed25519 (RFC 8032) over the statement, key and signature in hex.
     """
-    owner = desk.tenant(args.text("tenant"))
+    owner = desk.tenant(args.text("tenant"), gone=True)
     events, seq = args.number("events", 0, most=1 << 60), args.number("seq", 0, most=1 << 60)
     digest, head = args.text("sha256"), args.text("hash", GENESIS.hex())
     if len(digest) != 64 or not set(digest) <= _HEX:

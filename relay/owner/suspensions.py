@@ -43,10 +43,11 @@ def resume_credential(desk: Desk, args: Args) -> Result:
 def list_all(desk: Desk, args: Args) -> Result:
     """No arguments: every tenant and login by `kind` and `name`, whether it is `suspended`, and since when `at`.
 
-    `told`: its contact knows. The rest is what he is told, and in which language.
+    `told`: its contact knows. The rest is what he is told, and in which language; `deleted`: there is nobody any more to tell.
     """
     owner = tenant.c
-    whose = (owner.id.label("tenant_id"), owner.name.label("tenant"), owner.contact, owner.language)
+    left = (owner.deleted_at > 0).label("deleted")
+    whose = (owner.id.label("tenant_id"), owner.name.label("tenant"), owner.contact, owner.language, left)
     rows: list[dict[str, object]] = []
     for kind, table in _TABLES.items():
         query = sa.select(
@@ -76,7 +77,7 @@ def follow(desk: Desk, args: Args) -> Result:
         row.done()
         table = _TABLES[kind].c
         known = desk.connection.execute(
-            sa.select(table.id, table.suspension_at, table.suspended).where(table.name == name)
+            sa.select(table.id, table.suspension_at, table.suspended).where(table.name == name, *_stays(kind))
         ).first()
         if known is None or said <= (known.suspension_at, known.suspended):
             continue
@@ -87,6 +88,11 @@ def follow(desk: Desk, args: Args) -> Result:
     return {"followed": followed}
 
 
+def _stays(kind: str) -> list[sa.ColumnElement[bool]]:
+    """Whoever was deleted stays suspended, whatever is said elsewhere (GDPR-18)."""
+    return [tenant.c.deleted_at == 0] if kind == "tenant" else []
+
+
 def told(desk: Desk, args: Args) -> Result:
     """`kind`, `name`, `at`: the contact has been written to about that suspension, or has no address to write to."""
     kind, name, at = args.choice("kind", KINDS), args.text("name"), args.time("at", 0.0)
@@ -94,6 +100,8 @@ def told(desk: Desk, args: Args) -> Result:
     desk.connection.execute(
         table.update().where(table.c.name == name, table.c.suspension_at == at).values(suspension_told=True)
     )
+    whose = tenant.c.id if kind == "tenant" else credential.c.tenant_id
+    desk.tenant_id = desk.connection.scalar(sa.select(whose).where(table.c.name == name)) or 0
     desk.note(kind=kind, name=name)
     return {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from relay.owner import faces
+from relay.owner import departures, faces
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -27,8 +27,13 @@ _TEXTS = ("legal_name", "category", "postal_address", "free_tier_reason")
 def add(desk: Desk, args: Args) -> Result:
     """`name`, and what `set` takes."""
     name = args.name("name")
-    taken = desk.connection.scalar(sa.select(tenant.c.name).where(sa.func.lower(tenant.c.name) == name.lower()))
-    if taken is not None:
+    same = sa.select(tenant.c.name, tenant.c.deleted_at).where(sa.func.lower(tenant.c.name) == name.lower())
+    found = desk.connection.execute(same).first()
+    if found is not None and found.deleted_at:
+        text = f"a tenant {found.name} was deleted, and its proof is kept under that name: choose another"
+        raise OwnerError("tenant.deleted", text)
+    if found is not None:
+        taken = found.name
         raise OwnerError("tenant.exists", f"there is a tenant {taken} already: change it with `zegel tenant set`")
     values = _values(args)
     desk.connection.execute(tenant.insert().values(name=name, created_at=desk.now, **values))
@@ -57,8 +62,12 @@ def show(desk: Desk, args: Args) -> Result:
 
 
 def list_all(desk: Desk, args: Args) -> Result:
-    """No arguments."""
-    return [shown(row) for row in desk.connection.execute(sa.select(tenant).order_by(tenant.c.name))]
+    """Those that are; with `deleted` those that left, of which the proof is kept (GDPR-18)."""
+    if args.flag("deleted"):
+        gone = sa.select(tenant).where(tenant.c.deleted_at > 0).order_by(tenant.c.name)
+        return [departures.shown(row) for row in desk.connection.execute(gone)]
+    here = sa.select(tenant).where(tenant.c.deleted_at == 0).order_by(tenant.c.name)
+    return [shown(row) for row in desk.connection.execute(here)]
 
 
 def _values(args: Args) -> dict[str, object]:

@@ -129,6 +129,8 @@ def routes(site: Site) -> APIRouter:
         except OpUnavailable:
             return visit.note("my_down", 503, RETRY)
         except OpRefused as error:
+            if error.code == "token.unknown":  # its tenant was deleted: there is nobody to ask any more (GDPR-18)
+                return visit.note("bad_token", 404)
             return visit.note("my_over" if error.code == "proof.over" else "bad_request", 400)
 
     return router

@@ -12,6 +12,7 @@ from relay.counters.many_nodes import wire_of
 from relay.counters.suspensions import SharedSuspensions
 from relay.observe.metrics import Snapshot
 from relay.serve.bell import Bell
+from relay.serve.departures import Departures
 from relay.serve.digest import Call, Digests
 from relay.serve.erasures import Erasures
 from relay.serve.hooks import Hooks
@@ -40,6 +41,9 @@ class Companions:
         self._incidents = Incidents(settings, ownership.call, submit)
         count = settings.server.workers or os.cpu_count() or 1
         self._erasures = Erasures(settings, ownership.call, workers, lambda: ownership.keyring, workers=count)
+        self._departures = Departures(
+            settings, ownership.call, workers, lambda: (ownership.keyring, ownership.counters), workers=count
+        )
         self._requests = Requests(ownership.call)
         self._bell: Callable[[Settings], Bell] = partial(Bell, numbers=numbers, submit=submit)
         storage, generation = settings.storage, Generation.open(settings.server.data_dir)
@@ -56,9 +60,17 @@ class Companions:
         self._later, self._stopping = later, stopping
         self._ringing = self._ring()
 
-    def _followers(self) -> tuple[Vitals | Digests | Suspensions | Hooks | Incidents | Erasures, ...]:
+    def _followers(self) -> tuple[Vitals | Digests | Suspensions | Hooks | Incidents | Erasures | Departures, ...]:
         """Those that read the settings anew at each look."""
-        return (self._vitals, self._digests, self._suspensions, self._hooks, self._incidents, self._erasures)
+        return (
+            self._vitals,
+            self._digests,
+            self._suspensions,
+            self._hooks,
+            self._incidents,
+            self._erasures,
+            self._departures,
+        )
 
     def take_in(self, settings: Settings) -> None:
         """These hold from now on."""

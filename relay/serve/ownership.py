@@ -41,7 +41,8 @@ LOOK_SECONDS = 0.25
 MAX_TOGETHER = 64
 READERS = 2
 LONG_READERS = 2
-LONG_READS = frozenset(("consent.verify", "consent.heads", "mailing.page"))  # they walk whole chains, or many files
+# They walk whole chains, or many files.
+LONG_READS = frozenset(("consent.verify", "consent.heads", "mailing.page", "tenant.holds"))
 WRITE_FAILED = "the shared database cannot be written"
 DAMAGED = "the shared database is damaged, or somebody else has changed it: put it back, or restore it from a backup"
 GONE = "the shared database was deleted or replaced: put it back under its name, from a backup if need be"
@@ -57,6 +58,7 @@ IN_CHUNKS = frozenset(
         "outcome.tell",
         "retention.run",
         "suppression.bounced",
+        "tenant.empty",
     )
 )
 
@@ -199,6 +201,11 @@ class Ownership:
             raise OpUnavailable("store", UNREADABLE) from None
         return await self._queue(op, args)
 
+    @property
+    def counters(self) -> EmbeddedCounters:
+        """What this node counts."""
+        return self._counters
+
     async def audit_decision(self, op: str, args: dict[str, Any], incident: dict[str, Any] | None) -> None:
         """Who decided what about a queued message (GDPR-2), and the `incident` that came of it (CC-20).
 
@@ -300,7 +307,7 @@ class Ownership:
 
     def _remember(self, args: dict[str, Any]) -> None:
         try:
-            self._threads.remember(int(args["key"]), args["shown"], float(args["at"]))
+            self._threads.remember(int(args["key"]), args["shown"], float(args["at"]), int(args["tenant"]))
         except sqlite3.Error as error:
             metrics.RECORDS_LOST.inc(("thread",))
             log.error(events.STORE_FAILED, kind=type(error).__name__)

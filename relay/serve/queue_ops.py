@@ -25,6 +25,7 @@ from relay.spool.contract import SpoolUnavailable
 from relay.spool.files import QueueFiles
 from relay.spool.hand import Busy, Hand, Unreadable
 from relay.spool.item import Fate, Item, decode_id, encode_id
+from relay.trace import whose
 
 LIST_LIMIT = 1000
 BY_OPERATOR = "queue.held_by_operator"
@@ -185,7 +186,7 @@ class QueueOps:
         self._wake()
         if word != "retried" or not item.held:
             by = said.pop("by", "operator")
-            self._tell(item.id, word, by, mailing=item.mailing, reason=reason, detail=_detail(item, reason), **said)
+            self._tell(item.id, word, by, **whose(item), reason=reason, detail=_detail(item, reason), **said)
         stands = "held" if item.held else "parked" if item.due else "ready"
         return {"id": item.queue_id, "state": stands, **({"due": item.due} if item.due else {})}
 
@@ -203,7 +204,7 @@ class QueueOps:
         waiting = _waiting(item, but=self._passes.failed(number))
         await self._end(item, [])
         rows = [[address, "deleted", "", "", ""] for address in waiting.values()]
-        self._tell(number, "deleted", "operator", mailing=item.mailing, outcomes=rows)
+        self._tell(number, "deleted", "operator", **whose(item), outcomes=rows)
         return {"id": item.queue_id, "state": "deleted"}
 
     async def refuse(self, args: dict[str, Any]) -> dict[str, Any] | None:
@@ -227,7 +228,7 @@ class QueueOps:
         await self._end(item, reports)
         self._wake()
         rows = [[address, "failed", "5.7.1", "", ""] for address in waiting.values()]
-        said = {"name": who.name, "mailing": item.mailing, "outcomes": rows}
+        said = {"name": who.name, **whose(item), "outcomes": rows}
         self._tell(number, "refused", who.by, reason=reason, detail=_detail(item, reason), **said)
         _decided(item.queue_id, who.by, REFUSE, reason)
         return {"id": item.queue_id, "state": "refused"}

@@ -126,7 +126,8 @@ class Suspensions:
         return rows
 
     def _count(self, rows: Rows) -> None:
-        suspended = {(row["kind"], row["name"]) for row in rows.values() if row["suspended"]}
+        here = [row for row in rows.values() if not row["deleted"]]  # who left is none that somebody may release
+        suspended = {(row["kind"], row["name"]) for row in here if row["suspended"]}
         for kind, name in sorted(suspended - self._suspended):
             log.warning(events.ACCOUNT_SUSPENDED, **{kind: name})
         for kind, name in sorted(self._suspended - suspended):

@@ -47,7 +47,7 @@ from relay.spool.files import QueueFiles
 from relay.spool.item import Fate, Item, encode_id, time_of
 from relay.store.outbox import Entry, Outbox
 from relay.store.threads import Threads
-from relay.trace import Trace
+from relay.trace import Trace, whose
 
 ONCE_SECONDS = 2 * 86_400.0  # a name of submit is of a day
 ASKED = "recipients.ask"  # held until somebody chooses for its sender, not until a person reviews it (CC-10)
@@ -168,7 +168,7 @@ class Watch:
         if isinstance(named, Unreadable) or max(len(named), readers) < THREAD_WORTH:
             return
         key, hashes = self._threads.entry(tenant, reference, shown)
-        self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now()})
+        self._owner.tell("thread.remember", {"key": key, "shown": hashes, "at": self._clock.now(), "tenant": tenant})
 
     async def _notice(self, item: Item, note: Note, mail: Submission) -> None:
         """Tell the sender: of mail that waits always (CC-10), else once a day (CC-18). Log near misses, incidents (CC-20)."""
@@ -269,11 +269,17 @@ class Watch:
         if recoded:
             said["edits"] = [("recode", "", rule) for rule in sorted(recoded)]
         tries = item.state.get("tries", 0)
-        said |= {"mailing": item.mailing, "tries": tries, "due": item.due, "gave_up": gave_up}
+        said |= {
+            "tenant": item.meta["tenant"],
+            "mailing": item.mailing,
+            "tries": tries,
+            "due": item.due,
+            "gave_up": gave_up,
+        }
         self._trace.say(item.id, word, now, outcomes=rows, **said)
 
     def postponed(self, item: Item, why: str) -> None:
-        self._trace.say(item.id, "postponed", self._clock.now(), mailing=item.mailing, reason=why, due=item.due)
+        self._trace.say(item.id, "postponed", self._clock.now(), **whose(item), reason=why, due=item.due)
 
     def keep_copy(self, attempt: Attempt, rendered: Rendered) -> None:
         """One captured copy; in a thread."""

@@ -69,12 +69,9 @@ class Box:
         body: bool,
         largest: int | None,
     ) -> Item:
-        plain = self.cipher.open(row.id, row.data or b"")
-        (size,) = _LENGTH.unpack_from(plain)
-        meta = plain[4 : 4 + (size & ~_ELSEWHERE)]
-        raw: bytes | None = plain[4 + len(meta) :]
-        if size & _ELSEWHERE:
-            raw = self._body(segment, row.id, largest) if body else None
+        meta, raw = parted(self.cipher.open(row.id, row.data or b""))
+        if raw is None and body:
+            raw = self._body(segment, row.id, largest)
         item = Item.load(row.id, meta, raw, due=row.due)
         item.segment, item.first, item.seq = segment, row.seq, row.seq
         if state is not None:
@@ -89,6 +86,13 @@ class Box:
             return self.cipher.open(number, segment.read_body(number))
         except FileNotFoundError:
             raise CorruptRow("body") from None
+
+
+def parted(plain: bytes) -> tuple[bytes, bytes | None]:
+    """Meta and body of a message's plain text; None where the body lies in a file of its own."""
+    (size,) = _LENGTH.unpack_from(plain)
+    meta = plain[4 : 4 + (size & ~_ELSEWHERE)]
+    return meta, None if size & _ELSEWHERE else plain[4 + len(meta) :]
 
 
 def _row(segment: Segment, seq: int) -> Row:

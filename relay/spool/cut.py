@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from relay.spool.remains import lock, remove_remains, sync_folder
-from relay.spool.segment import LIVE_IDS, LIVE_ROWS, MAKE_LOG, Row
+from relay.spool.segment import LIVE_IDS, LIVE_ROWS, LIVE_ROWS_OF, MAKE_LOG, STATE, Row
 
 _ROW = struct.Struct(">QqBdqBB")  # seq, id, kind, due, tenant, rank, held
 LOCK_SECONDS = 0.5
@@ -77,6 +77,14 @@ class SegmentCut:
         """Live messages and the newest state of each, in their order."""
         for row in self._reader.execute(LIVE_ROWS):
             yield Row(*row)
+
+    def messages_of(self, tenant: int) -> Iterator[tuple[Row, bytes | None]]:
+        """Live messages of one tenant, each with its newest state, in their order."""
+        newest = "SELECT id, max(seq) FROM log WHERE kind=? AND tenant=? GROUP BY id"
+        places = dict(self._reader.execute(newest, (STATE, tenant)))
+        for row in map(Row._make, self._reader.execute(f"{LIVE_ROWS_OF} ORDER BY seq", (tenant,))):
+            state = self._reader.execute("SELECT data FROM log WHERE seq=?", (places.get(row.id, -1),)).fetchone()
+            yield row, state and state[0]
 
     def bodies(self) -> Iterator[Path]:
         """Files of the large bodies of live messages; the number is the name."""

@@ -49,6 +49,7 @@ LIVE_ROWS = (
     f"SELECT * FROM log WHERE id NOT IN ({_FINISHED}) AND (kind={MESSAGE} OR seq IN "
     f"(SELECT max(seq) FROM log WHERE kind={STATE} GROUP BY id)) ORDER BY seq"
 )
+LIVE_ROWS_OF = f"SELECT * FROM log WHERE kind={MESSAGE} AND tenant=? AND id NOT IN ({_FINISHED})"
 _NO_ID = (1 << 63) - 1
 _USES = itertools.count(1)
 DAMAGED = ".damaged"

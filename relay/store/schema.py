@@ -86,6 +86,8 @@ tenant = Table(
     text("free_tier_reason"),  # CONSENT-6: a text switches it on
     flag("german_proof"),  # web forms then need IP and user agent
     time("created_at"),
+    time("deleted_at"),  # it left: nothing of it is accepted, sent or shown any more (GDPR-18)
+    time("emptied_at"),  # nothing of it is left but what relay.owner.departures keeps
 )
 
 domain = Table(

@@ -40,6 +40,9 @@ class Threads:
                 "CREATE TABLE IF NOT EXISTS thread(key INTEGER PRIMARY KEY, at REAL NOT NULL, shown BLOB NOT NULL)"
             )
             self._db.execute("CREATE INDEX IF NOT EXISTS thread_at ON thread(at)")
+            if "tenant" not in {row[1] for row in self._db.execute("PRAGMA table_info(thread)")}:
+                # What was remembered before is nobody's, and goes within 90 days.
+                self._db.execute("ALTER TABLE thread ADD COLUMN tenant INTEGER NOT NULL DEFAULT 0")
 
     def _reader(self) -> sqlite3.Connection | None:
         if self._db is None and self._path.exists():
@@ -54,7 +57,7 @@ class Threads:
         key = self._hashes(tenant_id, message_id.decode("latin-1"))[0]
         return key, [self._hashes(tenant_id, address)[0] for address in shown]
 
-    def remember(self, key: int, shown: Sequence[int], at: float) -> None:
+    def remember(self, key: int, shown: Sequence[int], at: float, tenant: int) -> None:
         """Owner only. What messages of one name showed adds up: programs send one in parts. Raises sqlite3.Error."""
         assert self._db is not None
         row = self._db.execute("SELECT at, shown FROM thread WHERE key=?", (key,)).fetchone()
@@ -64,7 +67,10 @@ class Threads:
             known = array("q")
             known.frombytes(row[1])
             shown = sorted({*known, *shown}) if len(known) < MAX_SHOWN and row[0] >= at - KEEP_SECONDS else shown
-        self._db.execute("INSERT OR REPLACE INTO thread VALUES(?,?,?)", (key, at, array("q", shown).tobytes()))
+        packed = array("q", shown).tobytes()
+        self._db.execute(
+            "INSERT OR REPLACE INTO thread(key, at, shown, tenant) VALUES(?,?,?,?)", (key, at, packed, tenant)
+        )
 
     def forget(self, now: float) -> int:
         """Owner only: drop what is older than 90 days; how many."""
@@ -92,6 +98,15 @@ class Threads:
         if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise sqlite3.OperationalError("a reader kept old pages of the thread memory alive")
         return len(found)
+
+    def erase_tenant(self, tenant_id: int) -> int:
+        """Owner only: forget what mail of a tenant showed; how many messages (GDPR-18). Raises sqlite3.Error."""
+        assert self._db is not None
+        self._db.execute("PRAGMA secure_delete=ON")
+        gone = self._db.execute("DELETE FROM thread WHERE tenant=?", (tenant_id,)).rowcount
+        if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise sqlite3.OperationalError("a reader kept old pages of the thread memory alive")
+        return gone
 
     def seen(self, tenant_id: int, references: bytes, addresses: Sequence[str], *, now: float) -> frozenset[str] | None:
         """Which of `addresses` (narrow) a known parent showed; None when no parent is known.

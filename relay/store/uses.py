@@ -98,6 +98,13 @@ def read(folder: Path, hashes: Collection[int], until: float) -> list[Use]:
     return sorted(found, key=lambda use: (use.at, use.id))
 
 
+def of_tenant(folder: Path, tenant: int) -> Iterator[Use]:
+    """Every use by a tenant, month by month, some of them twice. Raises sqlite3.Error."""
+    for db in _files(folder, "9999-12"):
+        for row in _rows(db, "SELECT hash, at, id, tenant, event, rule FROM use WHERE tenant = ?", [tenant]):
+            yield Use(*row)
+
+
 def forget_before(folder: Path, moment: float) -> int:
     """Delete the files of months that ended before `moment`; how many."""
     gone = 0

@@ -52,7 +52,7 @@ def test_every_rule_that_the_code_names_is_explained() -> None:
     assert {(rule, path) for rule, path in named if rule not in rules} == set()
 
 
-NOT_BUILT = {"GDPR-18"}
+NOT_BUILT: set[str] = set()
 
 
 def test_what_is_not_built_is_said_so() -> None:

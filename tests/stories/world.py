@@ -112,7 +112,7 @@ class Line:
         if op == "notice.once":
             return is_first(world.counters, f"notice:{args['key']}", DAY, world.clock.now())
         if op == "thread.remember":
-            return world.threads.remember(int(args["key"]), args["shown"], float(args["at"]))
+            return world.threads.remember(int(args["key"]), args["shown"], float(args["at"]), int(args["tenant"]))
         try:
             return world.owner.call(op, args)
         except OwnerError as error:

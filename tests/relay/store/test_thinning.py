@@ -45,8 +45,22 @@ async def test_a_later_line_goes_though_the_first_is_gone(tmp_path: Path) -> Non
     await write(
         tmp_path,
         Event(1, BEGIN, "accepted", {"tenant": "shop"}),
-        Event(1, BEGIN + DAY, "delivered", {"outcomes": []}),
+        Event(1, BEGIN + DAY, "delivered", {"tenant": "shop", "outcomes": []}),
     )
     assert thin(tmp_path, BEGIN + DAY, "shop", keep, set()) == 1
     assert thin(tmp_path, BEGIN + 2 * DAY, "shop", keep, set()) == 1
     assert read(tmp_path, [1], keep) == []
+
+
+async def test_a_later_line_of_another_tenant_stays(tmp_path: Path) -> None:
+    """The day of its first line was read already; the one that says nothing is of an older version."""
+    await write(
+        tmp_path,
+        Event(1, BEGIN, "accepted", {"tenant": "kerk"}),
+        Event(1, BEGIN + DAY, "attempted", {"tenant": "kerk", "outcomes": []}),
+        Event(1, BEGIN + 2 * DAY, "finished", {"outcomes": []}),
+    )
+    done: set[tuple[str, str]] = set()
+    for days in range(1, 5):
+        assert thin(tmp_path, BEGIN + days * DAY, "shop", keep, done) == 0
+    assert [event.word for event in read(tmp_path, [1], keep)] == ["accepted", "attempted", "finished"]
