@@ -180,7 +180,10 @@ def change(desk: Desk, args: Args) -> Result:
 
 
 def erase(desk: Desk, args: Args) -> Result:
-    """`proof`, `link`: destroy what names the person; the objection stays (GDPR-8). Again, it answers `erased` false."""
+    """`proof`, `link`: destroy what names the person under the proven spelling; the objection stays (GDPR-8).
+
+    Again, it answers `erased` false.
+    """
     _, person, is_erased = _shown(desk, args)
     if is_erased:
         return {"erased": False}
@@ -214,7 +217,7 @@ def _shown(desk: Desk, args: Args) -> tuple[TenantRow, Person, bool]:
     until = float(token.purpose)
     if until <= desk.now:
         raise OwnerError("proof.over", "this page has been open too long: ask for a new code")
-    owner, person = _owner(desk, token), desk.person(token.tenant_id, token.subscriber)
+    owner, person = _owner(desk, token), desk.proven(token.tenant_id, token.subscriber)
     people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
     events = consent_event.c
     erased = sa.select(events.seq).where(
