@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -40,3 +41,19 @@ async def test_who_reads_one_spelling_ends_nothing_of_another(
     assert is_his(proven.upper()) and not is_his(other), "queue and delivery log keep what is the other's"
     again = Person(owned_web, owned, link(owned))
     assert YES["source"] in (await again.enter(other)).text
+
+
+async def test_a_code_from_before_an_erasure_opens_nothing(owned_web: httpx.AsyncClient, owned: OwnerGateway) -> None:
+    """Its link, opened within the day, wrote the address of who had been erased down again, as a request for access."""
+    give(owned)
+    first, second = (Person(owned_web, owned, link(owned)) for _ in range(2))
+    await second.do("ask", email=ANN)
+    notice = owned.notices[-1]
+    way = Person(owned_web, owned, urlsplit(notice.way).path.rpartition("/")[2])
+    await first.enter()
+    assert (await first.do("erase", sure="yes")).status_code == 200
+    before = owned.owner.call("request.list", {"tenant": "shop", "state": "all"})
+    assert (await second.do("code", code=notice.link)).status_code == 422
+    assert (await way.do("enter")).status_code == 410
+    assert owned.owner.call("request.list", {"tenant": "shop", "state": "all"}) == before
+    assert (await second.enter()).status_code == 200, "who asks anew is let in"
