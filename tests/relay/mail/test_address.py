@@ -240,7 +240,8 @@ def test_a_list_longer_than_any_head_is_left_to_the_pattern() -> None:
     ("given", "found"),
     [
         ("J.a.n+x@GoogleMail.com", "jan@gmail.com"), ("jan@gmail.com", "jan@gmail.com"), ("J.an+x@x.test", "j.an@x.test"),
-        ('"j.an"@gmail.com', "jan@gmail.com"), ('"j an."@gmail.com', '"j an."@gmail.com'), ("j.an@not-gmail.com", "j.an@not-gmail.com"),
+        ('"j.an"@gmail.com', "jan@gmail.com"), ('"j an."@gmail.com', '"j an."@gmail.com'),
+        ("j.an@not-gmail.com", "j.an@not-gmail.com"),
     ],
 )  # fmt: skip
 def test_what_is_mailed_is_counted_by_the_mailbox_that_it_comes_into(given: str, found: str) -> None:
