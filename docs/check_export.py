@@ -118,6 +118,13 @@ def check_content(event, digest, number):
             raise Wrong(f"event {number}: the text is not the one that was shown")
 
 
+def last_line(last, count, head):
+    """The octets of the last line as its statement, key and signature make them: nothing else in it is signed."""
+    told = {"head": {"seq": count, "hash": head} if count else None, "statement": last["statement"]}
+    told.update((name, bytes.fromhex(last[name]).hex()) for name in ("key", "signature"))
+    return (json.dumps(told) + "\n").encode()
+
+
 def check(path, key="", anchor=""):
     """What was checked. Raises Wrong, OSError."""
     anchor_seq, _, anchor_hash = anchor.partition(":")
@@ -145,6 +152,8 @@ def check(path, key="", anchor=""):
         raise Wrong("the signature does not match")
     if (said["events"], said["head"], said["sha256"]) != (str(count), previous.hex(), digest.hexdigest()):
         raise Wrong("the file is not the one that was signed: a line was changed, added or taken out")
+    if line != last_line(last, count, said["head"]):
+        raise Wrong("the last line is not as the gateway writes it: something in it was changed or added")
     if anchor and not anchored:
         raise Wrong("the event of the anchor is not in the file: events are missing at the end")
     return {"tenant": said["tenant"], "events": count, "expired": expired, "made": said["made"], "key": last["key"]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -27,7 +27,8 @@ GONE = "(erased)"
 class Erased(NamedTuple):
     """One erasure. `subject`: of the person, in hex; `trace`, `thread`: of each spelling, as those stores keep them.
 
-    All of them under every hash key that was live then: an older backup knows only the older ones.
+    `exact`: of the one spelling that is meant, where others may be somebody else's; none where all are. All of them under every
+    hash key that was live then: an older backup knows only the older ones.
     """
 
     tenant_id: int
@@ -36,6 +37,7 @@ class Erased(NamedTuple):
     subject: list[str]
     trace: list[int]
     thread: list[int]
+    exact: Sequence[str] = ()
 
     @classmethod
     def of(cls, keyring: Keyring, tenant: tuple[int, str], at: float, addresses: Iterable[str]) -> Self:
@@ -54,8 +56,8 @@ class Erased(NamedTuple):
 
     @classmethod
     def load(cls, row: dict[str, Any]) -> Self:
-        """What `_asdict` gave, perhaps by way of JSON. Raises KeyError or TypeError."""
-        return cls(**{name: row[name] for name in cls._fields})
+        """What `_asdict` gave, perhaps by way of JSON, or an older one. Raises KeyError or TypeError."""
+        return cls(**{name: row[name] for name in cls._fields if name != "exact" or name in row})
 
     def line(self) -> dict[str, Any]:
         """As it stands in the list."""
@@ -63,10 +65,10 @@ class Erased(NamedTuple):
 
     def matcher(self, keyring: Keyring) -> Callable[[str], bool]:
         """Whether an address is one of this person, towards this tenant."""
-        known = {bytes.fromhex(one) for one in self.subject}
+        known, fold = {bytes.fromhex(one) for one in self.exact or self.subject}, narrow if self.exact else wide
 
         def is_his(address: str) -> bool:
-            return not known.isdisjoint(keyring.subject_hashes(person_text(self.tenant_id, wide(address))))
+            return not known.isdisjoint(keyring.subject_hashes(person_text(self.tenant_id, fold(address))))
 
         return is_his
 

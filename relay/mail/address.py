@@ -22,6 +22,7 @@ __all__ = [
     "FREEMAIL",
     "Address",
     "Mailbox",
+    "inbox",
     "is_freemail",
     "narrow",
     "org_domain",
@@ -180,6 +181,21 @@ def wide(address: str) -> str:
     local, at, domain = result.rpartition("@")
     base = local.partition("+")[0]
     return f"{base}{at}{domain}" if base and not base.startswith('"') else result
+
+
+_DOTLESS = frozenset(("gmail.com", "googlemail.com"))  # one provider, which reads no dot in a local part
+
+
+def inbox(address: str) -> str:
+    """The mailbox that mail to an address comes into, as far as its provider is known: for counting what is mailed there.
+
+    Never to compare people by: CONSENT-16 knows no dot folding.
+    """
+    result = wide(address)
+    local, at, domain = result.rpartition("@")
+    if domain not in _DOTLESS or local.startswith('"'):
+        return result
+    return f"{local.replace('.', '')}{at}gmail.com"
 
 
 @lru_cache(maxsize=65_536)

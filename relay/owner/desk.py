@@ -28,13 +28,15 @@ TenantRow = sa.Row[tuple[Any, ...]]
 class Person(NamedTuple):
     """Somebody under one tenant: hashes under every live key, current first. `address` is "" where only a token is known.
 
-    `subscriber` is the tenant's own id for him, where the token has one (X-Zegel-Subscriber).
+    `subscriber` is the tenant's own id for him, where the token has one (X-Zegel-Subscriber). `exact` are hashes of the one
+    spelling of the address whose reader he was proven to be: only what is held under it is his to end (relay.owner.spelling).
     """
 
     tenant_id: int
     address: str
     hashes: list[bytes]
     subscriber: str = ""
+    exact: tuple[bytes, ...] = ()
 
 
 class Tools(NamedTuple):
@@ -106,6 +108,16 @@ class Desk:
         hashes = self.keyring.subject_hashes(person_text(tenant_id, wide(address)))
         self.note(subject=hashes[0].hex())
         return Person(tenant_id, address, hashes)
+
+    def proven(self, tenant_id: int, address: str) -> Person:
+        """The same, of whom a code has shown that he reads the mail of this spelling and of no other."""
+        exact = self.keyring.subject_hashes(person_text(tenant_id, narrow(address)))
+        return self.person(tenant_id, address)._replace(exact=tuple(exact))
+
+    def is_own(self, person: Person, address: str) -> bool:
+        """Whether an address is the very one that was proven; any is, where none was."""
+        hashes = self.keyring.subject_hashes(person_text(person.tenant_id, narrow(address)))
+        return not person.exact or not set(person.exact).isdisjoint(hashes)
 
     def consent_keys(self, tenant_id: int, purpose_name: str, address: str) -> list[bytes]:
         """Keys of one consent under every live hash key, current first; folded narrowly (CONSENT-16)."""

@@ -119,6 +119,9 @@ def prove(desk: Desk, args: Args) -> Result:
     if row.wrong >= TRIES:
         desk.note(outcome="over")
         return {"proof": "", "over": True}
+    if _was_erased(desk, asked, row):
+        desk.note(outcome="over")
+        return {"proof": "", "over": False}
     is_right = hmac.compare_digest(_digest(desk, asked, asked.subscriber, code), row.code)
     if is_right and desk.now < min(row.expires_at, until):
         return _let_in(desk, owner, asked, row)
@@ -129,10 +132,12 @@ def prove(desk: Desk, args: Args) -> Result:
 
 
 def enter(desk: Desk, args: Args) -> Result:
-    """`token` of the link in the mail with a code: the `proof`, once; "" where it or the code was used, or a day has gone."""
+    """`token` of the link in the mail with a code: the `proof`, once; "" where it or the code was used, a day has gone,
+    or the person was erased since.
+    """
     token, until, row = _page_of(desk, args, "token", TokenKind.ENTER)
     owner = _owner(desk, token)
-    if not row.code or desk.now >= until:
+    if not row.code or desk.now >= until or _was_erased(desk, token, row):
         desk.note(outcome="over")
         return {"proof": ""}
     return _let_in(desk, owner, token, row)
@@ -150,6 +155,23 @@ def _page_of(desk: Desk, args: Args, name: str, kind: TokenKind) -> tuple[Token,
     token = _read(desk, args, name, kind)
     until, _, page = token.purpose.partition(" ")
     return token, float(until), _pending(desk, _page_key(desk, page))
+
+
+def _was_erased(desk: Desk, token: Token, row: Pending) -> bool:
+    """Whether the person was erased since the code was asked for: it must not write down again who is forgotten."""
+    return _erased_since(desk, desk.person(token.tenant_id, token.subscriber), row.asked_at)
+
+
+def _erased_since(desk: Desk, person: Person, at: float) -> bool:
+    people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
+    events = consent_event.c
+    erased = sa.select(events.seq).where(
+        events.tenant_id == person.tenant_id,
+        events.subject_id.in_(people),
+        events.event == "erased",
+        events.at >= at,
+    )
+    return desk.connection.execute(erased.limit(1)).first() is not None
 
 
 def _page_key(desk: Desk, page: str) -> bytes:
@@ -180,7 +202,10 @@ def change(desk: Desk, args: Args) -> Result:
 
 
 def erase(desk: Desk, args: Args) -> Result:
-    """`proof`, `link`: destroy what names the person; the objection stays (GDPR-8). Again, it answers `erased` false."""
+    """`proof`, `link`: destroy what names the person under the proven spelling; the objection stays (GDPR-8).
+
+    Again, it answers `erased` false.
+    """
     _, person, is_erased = _shown(desk, args)
     if is_erased:
         return {"erased": False}
@@ -214,19 +239,12 @@ def _shown(desk: Desk, args: Args) -> tuple[TenantRow, Person, bool]:
     until = float(token.purpose)
     if until <= desk.now:
         raise OwnerError("proof.over", "this page has been open too long: ask for a new code")
-    owner, person = _owner(desk, token), desk.person(token.tenant_id, token.subscriber)
-    people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
-    events = consent_event.c
-    erased = sa.select(events.seq).where(
-        events.tenant_id == owner.id,
-        events.subject_id.in_(people),
-        events.event == "erased",
-        events.at >= until - PROOF_SECONDS,
-    )
+    owner, person = _owner(desk, token), desk.proven(token.tenant_id, token.subscriber)
+    is_erased = _erased_since(desk, person, until - PROOF_SECONDS)
     link = read(desk.keyring, args.text("link", "", max_chars=2_000))
     if link is not None and link.kind in _LINKS and link.subject_hash == token.subject_hash:
         person = person._replace(subscriber=link.subscriber)
-    return owner, person, desk.connection.execute(erased.limit(1)).first() is not None
+    return owner, person, is_erased
 
 
 def _read(desk: Desk, args: Args, name: str, kind: TokenKind) -> Token:

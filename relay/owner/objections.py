@@ -6,6 +6,7 @@ the consents that it covers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +21,7 @@ from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
 from relay.consent.token import Token, TokenKind, read
 from relay.mail.address import narrow
-from relay.owner import erasures, hook_events, incidents, requests
+from relay.owner import erasures, hook_events, incidents, requests, spelling
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -152,6 +153,11 @@ def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     append_event(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
     keys = _consent_keys(desk, person)
     end_consents(desk, person, keys, event="erased", only="")
+    stops = [(row, shown(desk, row)["address"]) for row in _suppressions(desk, person)]
+    if not spelling.is_alone(desk, person, [address for _, address in stops if address]):
+        named = [row for row, address in stops if address and desk.is_own(person, address)]
+        found = spelling.forget_own(desk, person, keys, named)
+        return {"subject": person.hashes[0].hex(), "erased": found > 0}
     desk.connection.execute(table.update().where(table.c.key.in_(_every_key(desk, person))).values(sealed=None))
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(list(keys))))
     for pending in (access_code, address_change):
@@ -177,8 +183,9 @@ def erase_again(desk: Desk, args: Args) -> Result:
     known = [found.hash for found in desk.ledger.find(desk.connection, hashes)]
     # Under a key that this keyring knows, where the person is known; else under each that he may be looked up by.
     lots = [[*known, *(each for each in hashes if each not in known)]] if known else [[each] for each in hashes]
+    exact = tuple(bytes.fromhex(text) for text in one.exact)
     for lot in lots:
-        forget(desk, Person(one.tenant_id, "", lot), source="restore")
+        forget(desk, Person(one.tenant_id, "", lot, exact=exact), source="restore")
     return {"erased": bool(known)}
 
 
@@ -241,26 +248,34 @@ def sealed_address(desk: Desk, person: Person) -> bytes | None:
 
 
 def _spellings(desk: Desk, person: Person) -> set[str]:
-    """Every form of the address that is known here."""
+    """Every form of the address that is known here, and is the person's for sure."""
     told = [past.personal or {} for past in desk.ledger.history(desk.connection, person.tenant_id, person.hashes)]
-    rows = desk.connection.execute(sa.select(table).where(table.c.key.in_(_every_key(desk, person)))).all()
-    kept = [shown(desk, row)["address"] for row in rows]
-    return {person.address, *filter(None, [*(values.get("email") for values in told), *kept])}
+    kept = [shown(desk, row)["address"] for row in _suppressions(desk, person)]
+    known = filter(None, [*(values.get("email") for values in told), *kept])
+    return {person.address, *(address for address in known if desk.is_own(person, address))}
+
+
+def _suppressions(desk: Desk, person: Person) -> Sequence[TenantRow]:
+    return desk.connection.execute(sa.select(table).where(table.c.key.in_(_every_key(desk, person)))).all()
 
 
 def _consent_keys(desk: Desk, person: Person) -> dict[bytes, str]:
     """Keys of every consent that the person may have, with its purpose: from their events, and from the address."""
-    people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
-    events = consent_event.c
-    query = sa.select(events.key, events.purpose).where(
-        events.tenant_id == person.tenant_id, events.subject_id.in_(people), events.key != b""
-    )
-    keys = {row.key: row.purpose for row in desk.connection.execute(query.distinct())}
+    keys = spelling.own_keys(desk, person) if person.exact else _keys_of_events(desk, person)
     if person.address:
         names = sa.select(purpose.c.name).where(purpose.c.tenant_id == person.tenant_id)
         for name in desk.connection.scalars(names):
             keys.update(dict.fromkeys(desk.consent_keys(person.tenant_id, name, person.address), name))
     return keys
+
+
+def _keys_of_events(desk: Desk, person: Person) -> dict[bytes, str]:
+    people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
+    events = consent_event.c
+    query = sa.select(events.key, events.purpose).where(
+        events.tenant_id == person.tenant_id, events.subject_id.in_(people), events.key != b""
+    )
+    return {row.key: row.purpose for row in desk.connection.execute(query.distinct())}
 
 
 def end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: str, only: str) -> None:

@@ -168,8 +168,17 @@ def enter_done(desk: Desk, person: Person, kind: str, text: str) -> None:
 def forget_person(desk: Desk, person: Person) -> None:
     """Erasure: what was asked and when it was answered stays; who it was and all texts go (GDPR-8)."""
     for row in desk.connection.execute(sa.select(table).where(table.c.key.in_(person.hashes))).all():
-        steps = [{name: step[name] for name in ("at", "by", "step")} for step in facts_of(desk, row).get("steps", [])]
+        facts = facts_of(desk, row)
+        if facts.get("address") and not desk.is_own(person, facts["address"]):
+            continue
+        steps = [{name: step[name] for name in ("at", "by", "step")} for step in facts.get("steps", [])]
         _save(desk, row, {"steps": steps})
+
+
+def addresses(desk: Desk, person: Person) -> list[str]:
+    """Every spelling of the address that requests name."""
+    rows = desk.connection.execute(sa.select(table).where(table.c.key.in_(person.hashes))).all()
+    return [address for row in rows if (address := facts_of(desk, row).get("address"))]
 
 
 def expire(desk: Desk, before: float, most: int) -> int:

@@ -46,7 +46,7 @@ async def writing_tenant(
     """The same for an operation that changes something: with an Idempotency-Key it is done once."""
     tenant = await calling_tenant(request, wanted, credentials)
     if idempotency_key is not None:
-        await once.begin(request, tenant, idempotency_key)
+        await once.begin(request, tenant, idempotency_key, by_ref=Scope.REQUESTS_WRITE in wanted.scopes)
     return tenant
 
 

@@ -16,7 +16,7 @@ from relay.mail.envelope import Tenant
 from relay.portal.api_access import ReadsRequests, WritesRequests
 from relay.portal.api_models import Body, Problem, Time, WithEmail, example
 from relay.portal.gateway import OpRefused
-from relay.portal.once import again
+from relay.portal.once import again, settled
 from relay.portal.pages import Site
 from relay.portal.paging import Cursor, Limit, opened, sealed
 from relay.portal.problems import TITLES
@@ -191,6 +191,8 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 async def _ask(site: Site, response: Response, tenant: Tenant, op: str, **args: Any) -> dict[str, Any]:
     response.headers["Cache-Control"] = NO_STORE
     given = {name: value for name, value in args.items() if value not in (None, "")}
+    if settled.get():
+        op, given = "request.show", {"ref": settled.get()}
     try:
         return await site.gateway.op(op, {"tenant": tenant.name, **given})
     except OpRefused as refused:

@@ -15,8 +15,14 @@ from relay.portal.gateway import OpRefused
 from relay.portal.once import again
 from relay.portal.pages import Site
 from relay.portal.problems import TITLES
+from relay.settings.endpoint import Networks
+from relay.settings.reach import leads_inside
 
 NO_STORE = "no-store"
+INSIDE = (
+    "this address is inside a machine or network, where no webhook goes: give a public one, or ask the operator of the gateway "
+    "to allow its network"
+)
 STATUS = {
     "webhook.unknown": 404,
     "webhook.no_event": 404,
@@ -152,6 +158,7 @@ class DeadEvent(BaseModel):
 
 
 def add_routes(api: FastAPI, site: Site) -> None:
+    allowed = Networks(site.settings.webhooks.allowed_networks)
     missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": TITLES[404]}}
     clashing: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": TITLES[409]}}
 
@@ -167,6 +174,8 @@ def add_routes(api: FastAPI, site: Site) -> None:
     async def add_webhook(response: Response, wanted: NewWebhook, tenant: WritesWebhooks) -> dict[str, Any]:
         """Make one: https, at a public address. At most five."""
         response.headers["Cache-Control"] = NO_STORE
+        if leads_inside(wanted.url, allowed):
+            raise HTTPException(422, INSIDE)
         return _shown(await _ask(site, tenant, "webhook.add", **wanted.model_dump(exclude_none=True), **again()))
 
     @api.get("/webhooks/dead", response_model=list[DeadEvent], response_model_exclude_none=True)

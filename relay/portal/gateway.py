@@ -263,6 +263,11 @@ class ApiSettings(Protocol):
     def tenant_requests_per_minute(self) -> int: ...
 
 
+class WebhookSettings(Protocol):
+    @property
+    def allowed_networks(self) -> Sequence[str]: ...
+
+
 class PortalSettings(Protocol):
     """The settings the portal reads; relay.settings.model.Settings is one."""
 
@@ -280,6 +285,9 @@ class PortalSettings(Protocol):
 
     @property
     def privacy(self) -> PrivacySettings: ...
+
+    @property
+    def webhooks(self) -> WebhookSettings: ...
 
 
 def purpose_title(purpose: Purpose | None, name: str, language: str) -> str:

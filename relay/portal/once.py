@@ -3,6 +3,9 @@
 The key is taken before anything is done, and the answer kept, sealed, for a day; both by the owner, so they outlast a restart. A
 run that was cut off is taken over after two minutes by the next one. What it had done by then it finds done: every operation of
 the API says the same when it is sent again.
+
+No kept answer names anybody, so an erasure finds none to mend: of an answer that shows the request of a person only its `ref` is
+kept, and who asks again gets that request as it stands then (GDPR-8). All other answers hold numbers and names of ours.
 """
 
 from __future__ import annotations
@@ -37,6 +40,9 @@ _KEY = re.compile(r"[!-~]{1,200}")
 is_resumed: ContextVar[bool] = ContextVar("is_resumed", default=False)
 """Whether this request may have been carried out in part before, by a run that did not end."""
 
+settled: ContextVar[str] = ContextVar("settled", default="")
+"""`ref` of the request of a person that was done before under this key: to be shown, as it stands, and not done again."""
+
 
 def again() -> dict[str, bool]:
     """For an operation that would refuse what such a run has done already: `once`, where there may have been one."""
@@ -50,6 +56,7 @@ class Run(NamedTuple):
     tenant: str
     key: bytes
     at: float
+    by_ref: bool  # what is answered names a person
 
     @property
     def named(self) -> dict[str, Any]:
@@ -64,8 +71,10 @@ class Replayed(Exception):
         self.response = response
 
 
-async def begin(request: Request, tenant: Tenant, given: list[str]) -> None:
-    """Takes the key for this request. Raises Replayed, OpUnavailable, or HTTPException: 400, 409, 422."""
+async def begin(request: Request, tenant: Tenant, given: list[str], *, by_ref: bool) -> None:
+    """Takes the key for this request; with `by_ref` its answer shows the request of a person. Where that was answered before,
+    `settled` is set. Raises Replayed, OpUnavailable, or HTTPException: 400, 409, 422.
+    """
     if len(given) > 1 or not _KEY.fullmatch(given[0]):
         raise HTTPException(400, f"{HEADER} is one word of at most 200 visible ASCII characters: use a random UUID")
     site: Site = request.app.state.site
@@ -81,14 +90,19 @@ async def begin(request: Request, tenant: Tenant, given: list[str]) -> None:
         wait = {"Retry-After": "1"}
         raise HTTPException(409, f"the first request with this {HEADER} is still at work: ask again later", wait)
     if found["state"] == "done":
-        raise Replayed(_opened(keyring, key, int(found["status"]), found["answer"]))
+        before = _opened(keyring, key, int(found["status"]), found["answer"])
+        if not by_ref or before.status_code >= 300:
+            raise Replayed(before)
+        settled.set(str(orjson.loads(before.body)["ref"]))
+        return
     is_resumed.set(bool(found["again"]))
-    request.state.run = Run(site.gateway, tenant.name, key, found["run"])
+    request.state.run = Run(site.gateway, tenant.name, key, found["run"], by_ref)
 
 
 async def kept(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
     """What `answer` answers, and kept where the request holds a key. Raises what it raises."""
     is_resumed.set(False)
+    settled.set("")
     try:
         async with asyncio.timeout(RUN_SECONDS):
             response = await answer(request)
@@ -110,6 +124,8 @@ async def kept(request: Request, answer: Callable[[Request], Awaitable[Response]
     run = getattr(request.state, "run", None)
     if run is not None:
         await _tell(run, "once.finish", status=response.status_code, answer=_sealed(run, response))
+    if settled.get():
+        response.headers[REPLAYED] = "true"
     return response
 
 
@@ -121,8 +137,11 @@ async def _tell(run: Run, op: str, **more: Any) -> None:
 
 def _sealed(run: Run, response: Response) -> str:
     headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+    body = bytes(response.body)
+    if run.by_ref and response.status_code < 300:
+        body = orjson.dumps({"ref": orjson.loads(body)["ref"]})
     # An answer to 500 wrong items is larger than they were, and the same sentence 500 times.
-    clear = zlib.compress(orjson.dumps([headers, bytes(response.body).decode()]), 1)
+    clear = zlib.compress(orjson.dumps([headers, body.decode()]), 1)
     return base64.b64encode(_cipher(run.gateway.keyring).seal(_number(run.key), clear)).decode()
 
 

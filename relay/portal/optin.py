@@ -1,8 +1,8 @@
 """Double opt-in: somebody asks, the person confirms from his own mailbox, and only that is consent (CLASS-7, CONSENT-8).
 
 The answer to a request is the same whether the address may be mailed or not, and comes after the same time, so that nobody
-learns who is on a list. An address gets so many confirmation mails a day over all lists of all senders, so that the forms of a
-gateway are no way to flood somebody.
+learns who is on a list. A mailbox gets so many confirmation mails a day over all lists of all senders and all spellings that its
+provider takes, so that the forms of a gateway are no way to flood somebody.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 
 from relay.consent import token as tokens
 from relay.limits import client_key
-from relay.mail.address import parse_path, wide
+from relay.mail.address import inbox, parse_path
 from relay.mail.envelope import Purpose, Tenant
 from relay.mail.face import NO_FACE
 from relay.portal import cors
@@ -29,7 +29,7 @@ from relay.portal.pages import Site
 HOUR, DAY = 3_600, 86_400
 CLIENT_LIMIT = 20  # requests of one client address an hour
 TENANT_LIMIT = 2_000  # requests for the lists of one tenant an hour, from wherever
-ADDRESS_LIMIT = 10  # mails to one address a day, over all lists
+ADDRESS_LIMIT = 10  # mails to one mailbox a day, over all lists
 ANSWER_SECONDS = 0.2  # no answer to a request comes sooner: whom nothing is mailed to takes less work
 MAX_EMAIL_CHARS = 320
 JSON = "application/json"
@@ -207,7 +207,7 @@ async def _request(site: Site, request: Request, optin: OptIn, address: str) -> 
         result = await site.gateway.op("consent.request", arguments)
     except OpRefused:
         return
-    person = site.gateway.keyring.lasting_hash(f"optin\0{wide(address)}").hex()
+    person = site.gateway.keyring.lasting_hash(f"optin\0{inbox(address)}").hex()
     if (
         not result["may_mail"]
         or await site.gateway.hit(f"optin-mail:{person}", limit=ADDRESS_LIMIT, per_seconds=DAY) > 0

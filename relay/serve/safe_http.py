@@ -9,7 +9,6 @@ has one deadline, and after it nothing more is sent.
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import socket
 import ssl
 import time
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 from relay.serve.webhook import AGAIN, Away, Deadline, Refused
 from relay.settings.endpoint import Networks
+from relay.settings.reach import may_reach
 
 TOTAL_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
@@ -28,22 +28,6 @@ UNREACHED = "its host has no address that webhooks may reach: check its name"
 """The same of a name that does not exist and of one inside: a tenant must not learn which names a network has."""
 PORTS = {"https": 443, "http": 80}
 Resolve = Callable[[str, int], list[str]]
-
-# What no webhook reaches unless the operator allows it: RFC 6890 and the registries that it began.
-_BARRED_V4 = tuple(
-    ipaddress.IPv4Network(text)
-    for text in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
-        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-    )
-)  # fmt: skip
-# Of IPv6 only what is given out to the world. IPv4 in disguise (mapped, NAT64) lies outside; Teredo and 6to4 inside.
-_WORLD_V6 = ipaddress.IPv6Network("2000::/3")
-_BARRED_V6 = tuple(
-    ipaddress.IPv6Network(text)
-    for text in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
-)
 
 
 class Barred(Away):
@@ -56,30 +40,6 @@ class Request(NamedTuple):
     url: str
     headers: Mapping[str, str]
     body: bytes
-
-
-def is_public(text: str) -> bool:
-    """Whether an IP address is one of the world's, of the one kind that can only be itself."""
-    try:
-        ip = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv4Address):
-        return not any(ip in network for network in _BARRED_V4)
-    return ip.scope_id is None and ip in _WORLD_V6 and not any(ip in network for network in _BARRED_V6)
-
-
-def may_reach(text: str, scheme: str, allowed: Networks) -> bool:
-    """Whether a webhook may go to an IP address. `allowed` are the operator's; only loopback among them may do without TLS."""
-    try:
-        ip = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    # A disguised address is judged as what it is, and so is in no IPv4 network.
-    is_allowed = getattr(ip, "ipv4_mapped", None) is None and text in allowed
-    if scheme == "http":
-        return is_allowed and ip.is_loopback
-    return is_allowed or is_public(text)
 
 
 def look_up(host: str, port: int) -> list[str]:

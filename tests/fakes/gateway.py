@@ -185,6 +185,7 @@ def portal_settings(
     expose: bool = False,
     networks: Sequence[str] = (),
     rates: tuple[int, int] = (10_000, 10_000),
+    allowed: Sequence[str] = (),
 ) -> Any:
     """The settings that the portal reads."""
     return SimpleNamespace(
@@ -194,6 +195,7 @@ def portal_settings(
             hostname="mail.zegel.example", language="nl", region="NL", private_networks=tuple(networks)
         ),
         delivery=SimpleNamespace(mode=mode),
+        webhooks=SimpleNamespace(allowed_networks=tuple(allowed)),
         privacy=SimpleNamespace(
             delivery_log_days=28,
             security_log_days=90,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -85,6 +86,13 @@ CHANGES: dict[str, tuple[Callable[[Lines], None], str]] = {
     ),
     "the signature": (set_in(-1, "signature", "11" * 64), "the signature does not match"),
     "the key": (set_in(-1, "key", "ff" * 32), "the signature does not match"),
+    "the head": (set_in(-1, "head", {"seq": 999, "hash": "00" * 32}), "the last line is not as the gateway writes it"),
+    "the head taken out": (set_in(-1, "head", None), "the last line is not as the gateway writes it"),
+    "a word more at the end": (set_in(-1, "note", "checked"), "the last line is not as the gateway writes it"),
+    "the key in capitals": (
+        lambda lines: set_in(-1, "key", lines[-1]["key"].upper())(lines),
+        "the last line is not as the gateway writes it",
+    ),
 }  # fmt: skip
 
 
@@ -96,6 +104,24 @@ def test_whatever_is_changed_is_named(exported: Path, change: str) -> None:
     write(exported, lines)
     code, said = check(exported)
     assert (code, told in said) == (1, True), said
+
+
+def test_no_octet_of_the_last_line_changes_unseen(exported: Path) -> None:
+    """Of 76 in its head nobody saw it. In process, for each octet is a check of its own."""
+    loaded = importlib.util.spec_from_file_location("check_export", CHECKER)
+    assert loaded is not None and loaded.loader is not None
+    checker = importlib.util.module_from_spec(loaded)
+    loaded.loader.exec_module(checker)
+    content = exported.read_bytes()
+    checker.check(exported)
+    start = content.rstrip(b"\n").rfind(b"\n") + 1
+    assert len(content) - start > 500
+    for place in range(start, len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        exported.write_bytes(changed)
+        with pytest.raises((checker.Wrong, ValueError, KeyError, TypeError, IndexError)):
+            checker.check(exported)
 
 
 def test_a_file_that_was_signed_by_another_is_told_from_ours(exported: Path) -> None:

@@ -11,6 +11,7 @@ from relay.mail.address import (
     FREEMAIL,
     Address,
     Mailbox,
+    inbox,
     is_freemail,
     narrow,
     org_domain,
@@ -233,3 +234,17 @@ def test_a_list_longer_than_any_head_is_left_to_the_pattern() -> None:
     value = b"a@x.test," * 40_000
     assert parse_list(value) is None
     assert visible(value) == ["a@x.test"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("J.a.n+x@GoogleMail.com", "jan@gmail.com"), ("jan@gmail.com", "jan@gmail.com"), ("J.an+x@x.test", "j.an@x.test"),
+        ('"j.an"@gmail.com', "jan@gmail.com"), ('"j an."@gmail.com', '"j an."@gmail.com'),
+        ("j.an@not-gmail.com", "j.an@not-gmail.com"),
+    ],
+)  # fmt: skip
+def test_what_is_mailed_is_counted_by_the_mailbox_that_it_comes_into(given: str, found: str) -> None:
+    """Only for counting: whose a consent is tells no dot (CONSENT-16)."""
+    assert inbox(given) == found
+    assert narrow("J.an@gmail.com") == "j.an@gmail.com" == wide("J.an+x@gmail.com")

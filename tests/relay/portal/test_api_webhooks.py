@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from relay.portal.gateway import OpUnavailable
-from tests.fakes.gateway import SHOP_KEY, MemoryGateway
-from tests.fakes.portal import OwnerGateway
+from tests.fakes.gateway import SHOP_KEY, MemoryGateway, portal_settings
+from tests.fakes.portal import OwnerGateway, browser
 
 CRM = {"name": "crm", "url": "https://crm.example.org/zegel", "events": ["erased"], "with_address": True}
 
@@ -72,3 +72,25 @@ async def test_a_store_that_is_down_is_503(web: httpx.AsyncClient, gateway: Memo
     gateway.failure = OpUnavailable("store")
     answer = await web.post("/api/v1/webhooks", json=CRM, headers=bearer(SHOP_KEY))
     assert answer.status_code == 503
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.0.0.1", "[::1]", "[::ffff:10.0.0.1]", "127.1", "localhost", "169.254.169.254"]
+)
+async def test_an_address_inside_is_refused_when_it_is_made(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway, host: str
+) -> None:
+    """It was 201, and nothing was ever delivered there."""
+    shop = bearer(owned.api_keys["shop"])
+    refused = await owned_web.post("/api/v1/webhooks", json=CRM | {"url": f"https://{host}/in"}, headers=shop)
+    assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
+    assert "operator" in refused.json()["detail"] and host not in refused.text
+    assert (await owned_web.get("/api/v1/webhooks", headers=shop)).json() == []
+
+
+async def test_an_address_inside_that_the_operator_allows_is_made(owned: OwnerGateway) -> None:
+    async with browser(owned, portal_settings(allowed=["10.1.0.0/16"])) as web:
+        made = await web.post(
+            "/api/v1/webhooks", json=CRM | {"url": "https://10.1.2.3/in"}, headers=bearer(owned.api_keys["shop"])
+        )
+    assert made.status_code == 201

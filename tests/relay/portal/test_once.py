@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from relay.portal.gateway import OpUnavailable
+from relay.spool.cipher import Cipher
 from tests.fakes.gateway import portal_settings
 from tests.fakes.portal import OwnerGateway, browser
 from tests.harness.openapi import operations
@@ -199,3 +201,47 @@ async def test_the_document_offers_it_where_something_changes(owned_web: httpx.A
     for one in operations((await owned_web.get("/api/v1/openapi.json")).json()):
         names = {p["name"].lower() for p in one.said.get("parameters", ()) if p["in"] == "header"}
         assert names == ({"idempotency-key"} if one.scope.endswith(":write") else set()), one.name
+
+
+@pytest.mark.parametrize("step", ["", "extend", "answer", "refuse"])
+async def test_no_kept_answer_names_who_was_erased(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway, step: str
+) -> None:
+    """For a day it gave the address of an erased person back, and his letter."""
+    letter = {"email": "Wilma.Uniek88@weg.example", "kind": "access", "text": "from Wilma.Uniek88@weg.example"}
+    path, body = "/api/v1/requests", letter
+    first = await owned_web.post(path, json=body, headers=headers(owned))
+    if step:
+        path, body = f"{path}/{first.json()['ref']}/{step}", {"text" if step == "answer" else "reason": "Dear Wilma"}
+        first = await owned_web.post(path, json=body, headers=headers(owned, "k-2"))
+    word = headers(owned, "k-2" if step else "k-1")
+    again = await owned_web.post(path, json=body, headers=word)
+    assert (again.status_code, again.content, again.headers[REPLAYED]) == (first.status_code, first.content, "true")
+    assert first.is_success and "wilma" in first.text.lower()
+    owned.owner.call("consent.erase", {"tenant": "shop", "address": letter["email"]})
+    after = await owned_web.post(path, json=body, headers=word)
+    assert (after.status_code, after.headers[REPLAYED]) == (first.status_code, "true")
+    assert after.json()["ref"] == first.json()["ref"] and "wilma" not in after.text.lower()
+    assert "wilma" not in kept_answers(owned).lower(), "nor is it on disk"
+    opened = await owned_web.get("/api/v1/requests?state=all", headers=word)
+    assert len(opened.json()["requests"]) == 1 and REPLAYED not in opened.headers
+
+
+def kept_answers(owned: OwnerGateway) -> str:
+    """All that is kept, opened."""
+    with closing(sqlite3.connect(owned.folder / "zegel.db")) as database:
+        rows = database.execute("SELECT key, answer FROM idempotency WHERE status > 0").fetchall()
+    assert rows
+    cipher = Cipher(owned.keyring.queue_keys, owned.keyring.current_queue_key_id)
+    return " ".join(
+        zlib.decompress(cipher.open(int.from_bytes(key[:8], "big"), answer)).decode() for key, answer in rows
+    )
+
+
+async def test_a_refusal_about_a_person_is_answered_the_same_too(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    path = "/api/v1/requests/20260131-aaaa/refuse"
+    told = [await owned_web.post(path, json={"reason": "no"}, headers=headers(owned)) for _ in range(2)]
+    assert [one.status_code for one in told] == [404, 404] and told[0].content == told[1].content
+    assert told[1].headers[REPLAYED] == "true"

@@ -227,6 +227,22 @@ async def test_the_forms_together_are_no_way_to_flood_somebody(
     assert owned.notices[-1].recipient == "bob@example.net"
 
 
+async def test_dots_in_a_gmail_address_are_no_way_to_flood_its_mailbox(
+    owned_web: httpx.AsyncClient, owned: OwnerGateway
+) -> None:
+    """60 spellings were 60 mails within seconds."""
+    spellings = [f"{'victim'[:cut]}.{'victim'[cut:]}{tag}" for cut in range(1, 6) for tag in ("", "+a", "+b.c")]
+    addresses = [f"{local}@{'Gmail.com' if number % 2 else 'googlemail.com'}" for number, local in enumerate(spellings)]
+    for number, address in enumerate(addresses):
+        client = {"X-Forwarded-For": f"203.0.113.{number}"}
+        answer = await owned_web.post(f"/optin/{form_key(owned)}", data={"email": address}, headers=client)
+        assert answer.status_code == 202
+    assert len(owned.notices) == ADDRESS_LIMIT < len(addresses)
+    for other in ("victi.m@example.net", "victim.s@gmail.com"):
+        await owned_web.post(f"/optin/{form_key(owned)}", data={"email": other})
+        assert owned.notices[-1].recipient == other
+
+
 async def test_whom_nothing_is_mailed_to_is_answered_no_sooner(
     owned_web: httpx.AsyncClient, owned: OwnerGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from relay.serve import safe_http
-from relay.serve.safe_http import Barred, Request, look_up, may_reach, post
+from relay.serve.safe_http import Barred, Request, look_up, post
 from relay.serve.webhook import Away, Refused
 from relay.serve.webhook import post as to_operator
 from relay.settings.endpoint import Networks
+from relay.settings.reach import leads_inside, may_reach
 from tests.harness.certificates import write_pair
 from tests.relay.serve.hook import Hook
 
@@ -34,6 +35,30 @@ TABLE = [
 @pytest.mark.parametrize(("address", "scheme", "allowed", "reach"), TABLE)
 def test_where_a_webhook_may_go(address: str, scheme: str, allowed: list[str], reach: bool) -> None:
     assert may_reach(address, scheme, Networks(allowed)) is reach
+
+
+@pytest.mark.parametrize(("address", "scheme", "allowed", "reach"), [row for row in TABLE if ":" not in row[0]])
+def test_what_is_told_when_a_webhook_is_made(address: str, scheme: str, allowed: list[str], reach: bool) -> None:
+    """The same as when something is sent, and before: for numbers in any spelling."""
+    by_number = bool(address.strip()) and " " not in address and not address.startswith("08")
+    inside = by_number and not reach and (scheme == "https" or address.startswith("127."))
+    assert leads_inside(f"{scheme}://{address}/in", Networks(allowed)) is inside
+
+
+@pytest.mark.parametrize(
+    ("url", "inside"),
+    [
+        ("https://[::1]/", True), ("https://[::ffff:127.0.0.1]:8443/", True), ("https://[fd00::1]/", True),
+        ("https://0x7f.1/", True),
+        ("https://app.localhost/", True), ("http://127.0.0.1:9/", True), ("https://[2606:4700::6810:84e5]/", False),
+        ("https://crm.example.org/", False), ("https://127.0.0.1.nip.io/", False), ("https://1.2.3.4.5/", False),
+        ("https://10.example.org/", False), ("http://8.8.8.8/", False),
+    ],
+)  # fmt: skip
+def test_only_what_is_written_as_inside_is_refused_when_it_is_made(url: str, inside: bool) -> None:
+    """A name is judged when it is used; what is no address of a webhook is refused as that."""
+    assert leads_inside(url, NOTHING) is inside
+    assert not leads_inside("http://127.0.0.1:9/", LOOPBACK)
 
 
 def ask(url: str, body: bytes = b"{}") -> Request:
