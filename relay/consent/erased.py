@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +21,8 @@ from relay.store.threads import thread_hashes
 
 FILE = "erased.jsonl"
 GONE = "(erased)"
+GRACE_SECONDS = 3.0
+"""So long after an erasure a process may take mail without having heard of it."""
 
 
 class Erased(NamedTuple):
@@ -56,6 +58,11 @@ class Erased(NamedTuple):
         """What `_asdict` gave, perhaps by way of JSON. Raises KeyError or TypeError."""
         return cls(**{name: row[name] for name in cls._fields})
 
+    @property
+    def until(self) -> float:
+        """What was handed in later is new data, about somebody who orders again, and is not part of what he had erased."""
+        return self.at + GRACE_SECONDS
+
     def matcher(self, keyring: Keyring) -> Callable[[str], bool]:
         """Whether an address is one of this person, towards this tenant."""
         known = {bytes.fromhex(one) for one in self.subject}
@@ -64,6 +71,20 @@ class Erased(NamedTuple):
             return not known.isdisjoint(keyring.subject_hashes(person_text(self.tenant_id, wide(address))))
 
         return is_his
+
+
+def finder(people: Mapping[int, Erased], keyring: Keyring) -> Callable[[int, str], list[int]]:
+    """Which of many people an address is, towards a tenant: one look for all of them. Their numbers are the caller's."""
+    known: dict[bytes, list[int]] = {}
+    for number, one in people.items():
+        for text in one.subject:
+            known.setdefault(bytes.fromhex(text), []).append(number)
+
+    def whose(tenant_id: int, address: str) -> list[int]:
+        digests = keyring.subject_hashes(person_text(tenant_id, wide(address)))
+        return [number for digest in digests for number in known.get(digest, ())]
+
+    return whose
 
 
 def without(value: Any, is_his: Callable[[str], bool]) -> Any:

@@ -161,20 +161,21 @@ def forget_before(folder: Path, moment: float) -> int:
 def erase(
     folder: Path,
     hashes: Sequence[int],
-    tenant: str,
+    mails: tuple[str, int],
     without: Callable[[Any], Any],
     box: tuple[Seal, Seal],
     *,
     last: bool,
 ) -> int:
-    """Take a person out of what is known of the messages of `tenant`; out of how many lines (GDPR-8). May be done again.
+    """Take a person out of what is known of `mails`: of a tenant, with ids up to a number; out of how many lines (GDPR-8). May be
+    done again.
 
     `without` gives the data without the person, `box` seals and opens. Only the `last` time nothing leads to these messages any
     more: until then a line of one of them may still be written. Raises sqlite3.Error; then it is to be done again.
     """
-    count = 0
-    mails = {number: read(folder, [number], box[1]) for number in find(folder, hashes, limit=1_000_000)}
-    senders = {number: {event.data.get("tenant", tenant) for event in events} for number, events in mails.items()}
+    count, (tenant, newest) = 0, mails
+    met = [number for number in find(folder, hashes, limit=1_000_000) if number <= newest]
+    senders = {number: {e.data.get("tenant", tenant) for e in read(folder, [number], box[1])} for number in met}
     numbers = [number for number, names in senders.items() if names <= {tenant}]
     for path in sorted(folder.glob("*.history")):
         log = Path(f"{path}-wal")
