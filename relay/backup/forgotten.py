@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from relay.consent.erased import Erased, read_list, write_down
+import orjson
+
+from relay.consent.erased import Erased, read_list
 from relay.keyring import Keyring
 from relay.owner import Owner
 from relay.owner.forgetting import forget_files
@@ -30,13 +32,18 @@ class _Places(NamedTuple):
     storage: _Storage
 
 
-def known(path: Path, cut_at: float) -> list[Erased]:
-    """Who was erased since a moment, by the list of a gateway. Raises OSError or ValueError."""
-    return [one for one in read_list(path) if one.at >= cut_at - OVERLAP_SECONDS]
+def known(path: Path) -> list[Erased]:
+    """Everybody on the list of a gateway, each once. Raises OSError or ValueError."""
+    return list({orjson.dumps(one._asdict()): one for one in read_list(path)}.values())
+
+
+def since(people: list[Erased], cut_at: float) -> list[Erased]:
+    """Those whom a backup does not know to be erased."""
+    return [one for one in people if one.at >= cut_at - OVERLAP_SECONDS]
 
 
 def erase_again(stage: Path, database: str, keyring: Keyring, people: list[Erased]) -> None:
-    """In a folder that nobody reads yet: the database, then the files, then the list itself.
+    """In a folder that nobody reads yet: the database, then the files.
 
     Raises OwnerError, StoreUnavailable, sqlite3.Error or OSError.
     """
@@ -49,7 +56,6 @@ def erase_again(stage: Path, database: str, keyring: Keyring, people: list[Erase
     for name in (LOCK, GENERATION):  # of whoever opens the folder next
         (stage / name).unlink(missing_ok=True)
     forget_files(stage, keyring, people, last=True)
-    write_down(stage, people)
 
 
 def _lots(people: list[Erased]) -> Iterator[list[Erased]]:

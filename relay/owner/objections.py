@@ -146,7 +146,7 @@ def erase(desk: Desk, args: Args) -> Result:
 
 
 def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
-    """The erasure of a person (GDPR-8), at the addresses of before too. Where these are known, files and queue are to forget them."""
+    """The erasure of a person (GDPR-8), at the addresses of before too. Where one is known, files and queue are to forget it."""
     was = earlier(desk, person)
     answer = _forget(desk, person, source=source)
     for one in was:
