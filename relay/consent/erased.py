@@ -16,7 +16,7 @@ import orjson
 from relay.consent.subject import person_text
 from relay.keyring import Keyring
 from relay.mail.address import narrow, scan, wide
-from relay.store.history import TRACE, short_hash
+from relay.store.history import PERSON, TRACE, short_hash
 from relay.store.threads import thread_hashes
 
 FILE = "erased.jsonl"
@@ -26,7 +26,8 @@ GRACE_SECONDS = 3.0
 
 
 class Erased(NamedTuple):
-    """One erasure. `subject`: of the person, in hex; `trace`, `thread`: of each spelling, as those stores keep them.
+    """One erasure. `subject`: of the person, in hex; `trace`, `thread`: of each spelling, as those stores keep them, in the
+    delivery log also of the person behind all of them.
 
     All of them under every hash key that was live then: an older backup knows only the older ones.
     """
@@ -43,13 +44,14 @@ class Erased(NamedTuple):
         """The person behind `addresses`, which are spellings of one."""
         number, name = tenant
         spellings = sorted({narrow(address) for address in addresses})
-        people = {wide(address) for address in spellings}
+        people = sorted({wide(address) for address in spellings})
+        logged = [*(TRACE + text for text in sorted({*spellings, *people})), *(PERSON + text for text in people)]
         return cls(
             number,
             name,
             at,
             [one.hex() for person in people for one in keyring.subject_hashes(person_text(number, person))],
-            [short_hash(one) for text in spellings for one in keyring.subject_hashes(TRACE + text)],
+            [short_hash(one) for text in logged for one in keyring.subject_hashes(text)],
             [one for text in spellings for one in thread_hashes(keyring.subject_hashes, number, text)],
         )
 

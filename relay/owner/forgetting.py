@@ -10,8 +10,8 @@ from pathlib import Path
 
 from relay.consent.erased import Erased, finder, without
 from relay.keyring import Keyring
-from relay.mail.address import scan
-from relay.spool.cipher import Cipher
+from relay.mail.address import narrow, scan
+from relay.spool.cipher import Cipher, CorruptRow
 from relay.spool.cut import RESTORED
 from relay.spool.item import decode_id, last_id
 from relay.spool.strike import strike_folder
@@ -19,6 +19,7 @@ from relay.store import history
 from relay.store.outbox import Entry, Outbox
 from relay.store.threads import FILE as THREADS
 from relay.store.threads import Threads
+from relay.store.widening import widen
 
 HISTORY, QUEUE, OUTBOX = "history", "queue", "outbox.db"
 
@@ -28,10 +29,12 @@ def forget_files(data_dir: Path, keyring: Keyring, people: Sequence[Erased], *, 
     can be written about them. What came after an erasure stays. Raises sqlite3.Error or OSError; then it is to be done again.
     """
     cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
+    if people:
+        widen(data_dir / HISTORY, _readable(cipher), keyring.subject_hash)
     found = _restored_queue(data_dir / QUEUE / RESTORED, people, keyring, cipher)
     for number, one in enumerate(people):
         is_his = one.matcher(keyring)
-        found[number] += _delivery_log(data_dir / HISTORY, one, is_his, cipher, last=last)
+        found[number] += _delivery_log(data_dir / HISTORY, one, keyring, cipher, last=last)
         if (data_dir / OUTBOX).exists():
             with contextlib.closing(Outbox(data_dir / OUTBOX, keyring)) as outbox:
                 found[number] += outbox.erase(one.tenant, _captured(one, is_his))
@@ -39,6 +42,16 @@ def forget_files(data_dir: Path, keyring: Keyring, people: Sequence[Erased], *, 
             with contextlib.closing(Threads(data_dir, keyring.subject_hashes, writable=True)) as threads:
                 found[number] += threads.erase(one.thread, one.until)
     return found
+
+
+def _readable(cipher: Cipher) -> Callable[[int, bytes], bytes]:
+    def unseal(number: int, blob: bytes) -> bytes:
+        try:
+            return cipher.open(number, blob)
+        except CorruptRow:
+            return b"{}"  # nobody can read it
+
+    return unseal
 
 
 def _restored_queue(folder: Path, people: Sequence[Erased], keyring: Keyring, cipher: Cipher) -> list[int]:
@@ -59,10 +72,20 @@ def _restored_queue(folder: Path, people: Sequence[Erased], keyring: Keyring, ci
     return found
 
 
-def _delivery_log(folder: Path, one: Erased, is_his: Callable[[str], bool], cipher: Cipher, *, last: bool) -> int:
-    box = (cipher.seal, cipher.open)
-    newest = last_id(one.until)
-    return history.erase(folder, one.trace, (one.tenant, newest), lambda data: without(data, is_his), box, last=last)
+def _delivery_log(folder: Path, one: Erased, keyring: Keyring, cipher: Cipher, *, last: bool) -> int:
+    matches, spellings = one.matcher(keyring), set[str]()
+
+    def is_his(address: str) -> bool:
+        found = matches(address)
+        if found:
+            spellings.add(narrow(address))
+        return found
+
+    def spelled() -> list[int]:
+        return [history.short_hash(each) for text in spellings for each in keyring.subject_hashes(history.TRACE + text)]
+
+    mails, box = (one.tenant, last_id(one.until)), (cipher.seal, cipher.open)
+    return history.erase(folder, one.trace, mails, lambda data: without(data, is_his), box, last=last, spelled=spelled)
 
 
 def _captured(one: Erased, is_his: Callable[[str], bool]) -> Callable[[Entry], bool]:

@@ -30,6 +30,10 @@ CREATE TABLE IF NOT EXISTS who(hash INTEGER NOT NULL, id INTEGER NOT NULL, PRIMA
 """
 FLUSH_SECONDS = 0.5
 TRACE = "trace\0"  # before what is hashed for `who`
+PERSON = (
+    "trace person\0"  # the same for the wide form of an address that has a +part: an erasure counts for all of them
+)
+WIDE = 1  # user_version of a file whose lines all have that hash
 BUSY_SECONDS = 10.0
 DAY = 86_400.0
 
@@ -100,6 +104,8 @@ class History:
             self._db, self._path = sqlite3.connect(path, isolation_level=None), path
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            if not has_tables(self._db):
+                self._db.execute(f"PRAGMA user_version={WIDE}")
             self._db.executescript(_SCHEMA)
         return self._db
 
@@ -166,12 +172,14 @@ def erase(
     box: tuple[Seal, Seal],
     *,
     last: bool,
+    spelled: Callable[[], Iterable[int]] = tuple,
 ) -> int:
     """Take a person out of what is known of `mails`: of a tenant, with ids up to a number; out of how many lines (GDPR-8). May be
     done again.
 
     `without` gives the data without the person, `box` seals and opens. Only the `last` time nothing leads to these messages any
-    more: until then a line of one of them may still be written. Raises sqlite3.Error; then it is to be done again.
+    more: until then a line of one of them may still be written. `spelled`: hashes of what else `without` took
+    out so far. Raises sqlite3.Error; then it is to be done again.
     """
     count, (tenant, newest) = 0, mails
     met = [number for number in find(folder, hashes, limit=1_000_000) if number <= newest]
@@ -182,7 +190,8 @@ def erase(
         place = f"file:{path}?mode=rw"  # retention may have taken it this moment: then none is made
         with contextlib.closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)) as db:
             if numbers and has_tables(db):
-                count += _take_out(db, numbers, hashes if last else (), without, box)
+                gone = (hashes if last else (), lambda: {*spelled()}.difference(hashes))
+                count += _take_out(db, numbers, gone, without, box)
             if log.exists() and log.stat().st_size and db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise sqlite3.OperationalError("a reader kept old pages of the delivery log alive")
     return count
@@ -191,7 +200,7 @@ def erase(
 def _take_out(
     db: sqlite3.Connection,
     numbers: Sequence[int],
-    hashes: Sequence[int],
+    gone: tuple[Sequence[int], Callable[[], Iterable[int]]],
     without: Callable[[Any], Any],
     box: tuple[Seal, Seal],
 ) -> int:
@@ -205,6 +214,7 @@ def _take_out(
             after = without(data)
             if after != data:
                 changed.append((seal(number, orjson.dumps(after)), seq))
+        hashes = {*gone[0], *(gone[1]() if changed else ())}
         if not changed and not hashes:
             continue
         count += len(changed)
