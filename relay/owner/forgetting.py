@@ -85,7 +85,8 @@ def _delivery_log(folder: Path, one: Erased, keyring: Keyring, cipher: Cipher, *
         return [history.short_hash(each) for text in spellings for each in keyring.subject_hashes(history.TRACE + text)]
 
     mails, box = (one.tenant, last_id(one.until)), (cipher.seal, cipher.open)
-    return history.erase(folder, one.trace, mails, lambda data: without(data, is_his), box, last=last, spelled=spelled)
+    cut = history.Cut(lambda data: without(data, is_his), spelled)
+    return history.erase(folder, one.trace, mails, cut, box, last=last)
 
 
 def _captured(one: Erased, is_his: Callable[[str], bool]) -> Callable[[Entry], bool]:

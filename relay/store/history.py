@@ -48,6 +48,13 @@ class Event(NamedTuple):
     who: tuple[int, ...] = ()  # 63-bit keyed hashes of addresses and of the Message-ID
 
 
+class Cut(NamedTuple):
+    """Who is taken out: `without` gives data without him, `spelled` hashes of whatever else it has taken out so far."""
+
+    without: Callable[[Any], Any]
+    spelled: Callable[[], Iterable[int]] = tuple
+
+
 def short_hash(digest: bytes) -> int:
     """63 bits of a keyed hash, to be found by."""
     return int.from_bytes(digest[:8], "big") >> 1
@@ -168,18 +175,16 @@ def erase(
     folder: Path,
     hashes: Sequence[int],
     mails: tuple[str, int],
-    without: Callable[[Any], Any],
+    cut: Cut,
     box: tuple[Seal, Seal],
     *,
     last: bool,
-    spelled: Callable[[], Iterable[int]] = tuple,
 ) -> int:
     """Take a person out of what is known of `mails`: of a tenant, with ids up to a number; out of how many lines (GDPR-8). May be
     done again.
 
-    `without` gives the data without the person, `box` seals and opens. Only the `last` time nothing leads to these messages any
-    more: until then a line of one of them may still be written. `spelled`: hashes of what else `without` took
-    out so far. Raises sqlite3.Error; then it is to be done again.
+    `box` seals and opens. Only the `last` time nothing leads to these messages any more: until then a line of one of them may
+    still be written. Raises sqlite3.Error; then it is to be done again.
     """
     count, (tenant, newest) = 0, mails
     met = [number for number in find(folder, hashes, limit=1_000_000) if number <= newest]
@@ -190,8 +195,8 @@ def erase(
         place = f"file:{path}?mode=rw"  # retention may have taken it this moment: then none is made
         with contextlib.closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)) as db:
             if numbers and has_tables(db):
-                gone = (hashes if last else (), lambda: {*spelled()}.difference(hashes))
-                count += _take_out(db, numbers, gone, without, box)
+                gone = (hashes if last else (), lambda: {*cut.spelled()}.difference(hashes))
+                count += _take_out(db, numbers, gone, cut.without, box)
             if log.exists() and log.stat().st_size and db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise sqlite3.OperationalError("a reader kept old pages of the delivery log alive")
     return count

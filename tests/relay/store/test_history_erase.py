@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from relay.store.history import Event, History, erase, find, read, short_hash
+from relay.store.history import Cut, Event, History, erase, find, read, short_hash
 
 ANN = short_hash(b"ann@example.net!")
 BEGIN = 1_790_000_000.0
@@ -31,7 +31,7 @@ async def write(folder: Path, *events: Event) -> None:
 
 
 def go(folder: Path, *, last: bool) -> int:
-    return erase(folder, [ANN], ("shop", 9), without, (keep, keep), last=last)
+    return erase(folder, [ANN], ("shop", 9), Cut(without), (keep, keep), last=last)
 
 
 async def test_a_line_that_is_written_late_is_met_too(tmp_path: Path) -> None:
