@@ -12,11 +12,17 @@ from relay.mail.sender import from_domain
 from relay.policy.ruling import Ruling, TraceEntry
 from relay.spool.item import Item, decode_id
 from relay.store.history import TRACE, Event, History, short_hash
+from relay.store.widening import person_hash
 
 
-def who(keyring: Keyring, texts: list[str]) -> tuple[int, ...]:
-    """Hashes to find a message by: addresses (narrow) and Message-IDs, under the current key."""
-    return tuple(short_hash(keyring.subject_hash(TRACE + text)) for text in texts if text)
+def who(keyring: Keyring, addresses: list[str], message_id: str = "") -> tuple[int, ...]:
+    """Hashes to find a message by: addresses (narrow) and its Message-ID, under the current key; for an erasure also the person
+    behind an address with a +part.
+    """
+    texts = [*map(narrow, addresses), message_id]
+    people = [person_hash(keyring.subject_hash, address) for address in addresses if "+" in address]
+    found = [short_hash(keyring.subject_hash(TRACE + text)) for text in texts if text]
+    return (*found, *(value for value in people if value is not None))
 
 
 def who_any(keyring: Keyring, text: str) -> list[int]:
@@ -68,12 +74,12 @@ class Trace:
         said = [[e.policy, e.mode, e.action.word, e.reason] for e in ruling.trace if e.reason]
         if said:
             data["policies"] = said
-        found_by = [narrow(recipient.address) for recipient in envelope.recipients]
-        found_by += [narrow(recipient.address) for recipient, _ in ruling.dropped]
+        found_by = [recipient.address for recipient in envelope.recipients]
+        found_by += [recipient.address for recipient, _ in ruling.dropped]
         if envelope.mail_from:
-            found_by.append(narrow(envelope.mail_from))
-        found_by.append(message_id)
-        self._history.add(Event(number, mail.now, word, data, who(self._keyring, found_by), mailing_of(mail)))
+            found_by.append(envelope.mail_from)
+        found = who(self._keyring, found_by, message_id)
+        self._history.add(Event(number, mail.now, word, data, found, mailing_of(mail)))
 
     def made(self, own: Item) -> None:
         """A report or notice of our own: found by its recipient, and told in the history of the mail that it is about."""
@@ -87,7 +93,7 @@ class Trace:
             "from": "",
             "rcpt": addresses,
         }
-        found_by = who(self._keyring, [narrow(address) for address in addresses])
+        found_by = who(self._keyring, addresses)
         self._history.add(Event(own.id, meta["at"], "made", {**data, "about": about}, found_by))
         number = decode_id(about)
         if number is not None:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from relay.consent.erased import Deleted, Erased, read_list, write_down
+import orjson
+
+from relay.consent.erased import Deleted, Erased, read_list
 from relay.keyring import Keyring
 from relay.owner import Owner, OwnerError
 from relay.owner.forgetting import forget_files, forget_tenant
@@ -34,21 +36,32 @@ class _Places(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """Who was erased and which tenants were deleted since a backup was made."""
+    """Who was erased and which tenants were deleted, each once."""
 
     people: list[Erased]
     tenants: list[Deleted]
 
 
-def known(path: Path, cut_at: float) -> Gone:
-    """Since a moment, by the list of a gateway. Raises OSError or ValueError."""
-    since = [one for one in read_list(path) if one.at >= cut_at - OVERLAP_SECONDS]
-    tenants = {one.tenant_id: one for one in since if isinstance(one, Deleted)}
-    return Gone([one for one in since if isinstance(one, Erased)], list(tenants.values()))
+def known(path: Path) -> Gone:
+    """Everybody on the list of a gateway. Raises OSError or ValueError."""
+    people: dict[bytes, Erased] = {}
+    tenants: dict[int, Deleted] = {}
+    for one in read_list(path):
+        if isinstance(one, Deleted):
+            tenants[one.tenant_id] = one
+        else:
+            people[orjson.dumps(one.line())] = one
+    return Gone(list(people.values()), list(tenants.values()))
+
+
+def since(gone: Gone, cut_at: float) -> Gone:
+    """Those whom a backup does not know to be gone."""
+    begin = cut_at - OVERLAP_SECONDS
+    return Gone([one for one in gone.people if one.at >= begin], [one for one in gone.tenants if one.at >= begin])
 
 
 def erase_again(stage: Path, database: str, keyring: Keyring, gone: Gone) -> None:
-    """In a folder that nobody reads yet: the database, then the files, then the list itself.
+    """In a folder that nobody reads yet: the database, then the files.
 
     Raises OwnerError, StoreUnavailable, sqlite3.Error or OSError.
     """
@@ -63,7 +76,6 @@ def erase_again(stage: Path, database: str, keyring: Keyring, gone: Gone) -> Non
     for name in (LOCK, GENERATION):  # of whoever opens the folder next
         (stage / name).unlink(missing_ok=True)
     forget_files(stage, keyring, gone.people, last=True)
-    write_down(stage, [*gone.people, *gone.tenants])
 
 
 def _delete(owner: Owner, stage: Path, keyring: Keyring, one: Deleted) -> None:

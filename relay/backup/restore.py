@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from relay.backup import parts
-from relay.backup.forgotten import erase_again, known
+from relay.backup.forgotten import erase_again, known, since
 from relay.backup.parts import Head, read_parts
 from relay.backup.sealed import BadBackup, SealedReader
 from relay.backup.stores import COUNTERS, Progress
 from relay.backup.take import FORMAT, QUEUE
+from relay.consent.erased import write_down
 from relay.counters.cell_rate import CELLS
 from relay.counters.embedded import EmbeddedCounters
 from relay.keyring import Keyring
@@ -154,17 +155,22 @@ class Restore:
         restored.write(self._stage, Restored(cut_at, time.time(), messages))
 
     def _forget(self) -> None:
-        """Who was erased or deleted since the cut is so again, before anything here can be read (GDPR-8, GDPR-18)."""
+        """Who was erased or deleted since the cut is so again, before anything here can be read (GDPR-8, GDPR-18).
+
+        The list comes along whole: an older backup that is put back after this one needs what this one knew already.
+        """
         if self._erased is None:
             return
         try:
-            gone = known(self._erased, self._manifest["cut_at"])
+            everybody = known(self._erased)
         except ValueError as error:
             raise BadList(str(error)) from None
+        gone = since(everybody, self._manifest["cut_at"])
         self._people, self._tenants = len(gone.people), len(gone.tenants)
         if any(gone):
             keyring = Keyring.open(self._key_stage, create=False)
             erase_again(self._stage, self._database.name, keyring, gone)
+        write_down(self._stage, [*everybody.people, *everybody.tenants])
 
     def _finish(self) -> Restored:
         """Move everything to its place, the keys first. May be begun again at any point."""

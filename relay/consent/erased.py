@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -17,15 +17,18 @@ import orjson
 from relay.consent.subject import person_text
 from relay.keyring import Keyring
 from relay.mail.address import narrow, scan, wide
-from relay.store.history import TRACE, short_hash
+from relay.store.history import PERSON, TRACE, short_hash
 from relay.store.threads import thread_hashes
 
 FILE = "erased.jsonl"
 GONE = "(erased)"
+GRACE_SECONDS = 3.0
+"""So long after an erasure a process may take mail without having heard of it."""
 
 
 class Erased(NamedTuple):
-    """One erasure. `subject`: of the person, in hex; `trace`, `thread`: of each spelling, as those stores keep them.
+    """One erasure. `subject`: of the person, in hex; `trace`, `thread`: of each spelling, as those stores keep them, in the
+    delivery log also of the person behind all of them.
 
     `exact`: of the one spelling that is meant, where others may be somebody else's; none where all are. All of them under every
     hash key that was live then: an older backup knows only the older ones.
@@ -40,18 +43,28 @@ class Erased(NamedTuple):
     exact: Sequence[str] = ()
 
     @classmethod
-    def of(cls, keyring: Keyring, tenant: tuple[int, str], at: float, addresses: Iterable[str]) -> Self:
-        """The person behind `addresses`, which are spellings of one."""
+    def of(
+        cls,
+        keyring: Keyring,
+        tenant: tuple[int, str],
+        at: float,
+        addresses: Iterable[str],
+        exact: Sequence[str] = (),
+    ) -> Self:
+        """The person behind `addresses`, which are spellings of one; with `exact`, who writes himself as they stand there."""
         number, name = tenant
         spellings = sorted({narrow(address) for address in addresses})
-        people = {wide(address) for address in spellings}
+        people = sorted({wide(address) for address in spellings})
+        logged = [TRACE + text for text in (spellings if exact else sorted({*spellings, *people}))]
+        logged += [PERSON + text for text in people if not exact]
         return cls(
             number,
             name,
             at,
             [one.hex() for person in people for one in keyring.subject_hashes(person_text(number, person))],
-            [short_hash(one) for text in spellings for one in keyring.subject_hashes(TRACE + text)],
+            [short_hash(one) for text in logged for one in keyring.subject_hashes(text)],
             [one for text in spellings for one in thread_hashes(keyring.subject_hashes, number, text)],
+            exact,
         )
 
     @classmethod
@@ -62,6 +75,11 @@ class Erased(NamedTuple):
     def line(self) -> dict[str, Any]:
         """As it stands in the list."""
         return self._asdict()
+
+    @property
+    def until(self) -> float:
+        """What was handed in later is new data, about somebody who orders again, and is not part of what he had erased."""
+        return self.at + GRACE_SECONDS
 
     def matcher(self, keyring: Keyring) -> Callable[[str], bool]:
         """Whether an address is one of this person, towards this tenant."""
@@ -83,6 +101,25 @@ class Deleted(NamedTuple):
     def line(self) -> dict[str, Any]:
         """As it stands in the list."""
         return {"deleted": True, **self._asdict()}
+
+
+def finder(people: Mapping[int, Erased], keyring: Keyring) -> Callable[[int, str], list[int]]:
+    """Which of many people an address is, towards a tenant: one look for all of them. Their numbers are the caller's."""
+    known: dict[bytes, list[int]] = {}
+    exact: dict[bytes, list[int]] = {}
+    for number, one in people.items():
+        for text in one.exact or one.subject:
+            (exact if one.exact else known).setdefault(bytes.fromhex(text), []).append(number)
+
+    def whose(tenant_id: int, address: str) -> list[int]:
+        found = keyring.subject_hashes(person_text(tenant_id, wide(address)))
+        people = [number for digest in found for number in known.get(digest, ())]
+        if exact:
+            found = keyring.subject_hashes(person_text(tenant_id, narrow(address)))
+            people += [number for digest in found for number in exact.get(digest, ())]
+        return people
+
+    return whose
 
 
 def without(value: Any, is_his: Callable[[str], bool]) -> Any:

@@ -91,7 +91,7 @@ def confirm(desk: Desk, args: Args) -> Result:
     moved = _move_consents(desk, old, new, barred)
     if old.hashes[0] != new.hashes[0]:
         _copy_standing(desk, old, new, barred)
-    enter_done(desk, new, "rectify", "")
+    enter_done(desk, new, "rectify", "", was=old.address)
     desk.note(moved=moved)
     return {"moved": moved}
 

@@ -24,6 +24,7 @@ from relay.mail.address import narrow
 from relay.owner import erasures, hook_events, incidents, requests, spelling
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
+from relay.owner.earlier import earlier
 from relay.owner.error import OwnerError
 from relay.owner.hook_events import News, tell
 from relay.store.schema import access_code, address_change, confirm_request, consent_event, purpose, tenant
@@ -146,7 +147,15 @@ def erase(desk: Desk, args: Args) -> Result:
 
 
 def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
-    """The erasure of a person (GDPR-8). Where the address is known, files and queue are to forget it next."""
+    """The erasure of a person (GDPR-8), at the addresses of before too. Where one is known, files and queue are to forget it."""
+    was = earlier(desk, person)
+    answer = _forget(desk, person, source=source)
+    for one in was:
+        answer["erased"] |= _forget(desk, one, source=source)["erased"]
+    return answer
+
+
+def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     if person.address:
         erasures.begin(desk, person, _spellings(desk, person))
     object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)

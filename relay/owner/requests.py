@@ -149,20 +149,32 @@ def figures(desk: Desk, args: Args) -> Result:
     ]
 
 
-def enter_done(desk: Desk, person: Person, kind: str, text: str) -> None:
-    """What a person has done by himself on /my: asked for and answered at once. The same within a day is the same request."""
+def enter_done(desk: Desk, person: Person, kind: str, text: str, *, was: str = "") -> None:
+    """What a person has done by himself on /my: asked for and answered at once. The same within a day is the same request.
+
+    `was`: his address before, where he changed it.
+    """
     recent = sa.and_(
         table.c.key.in_(person.hashes),
         table.c.kind == kind,
         table.c.channel == "my",
         table.c.asked_at > desk.now - _AGAIN_SECONDS,
     )
-    if desk.connection.execute(sa.select(table.c.id).where(recent).limit(1)).first() is not None:
+    if not was and desk.connection.execute(sa.select(table.c.id).where(recent).limit(1)).first() is not None:
         return
     # An erasure leaves no address, not even in its own file.
     facts = {"text": text} | ({"address": person.address} if kind != "erase" else {})
+    if was:
+        facts["was"] = was
     row = _put(desk, person, New(kind, "my", desk.now), facts)
     _settle(desk, row, "answered", {"text": "done on the page", "sent_at": desk.now}, desk.now)
+
+
+def moved_from(desk: Desk, person: Person) -> list[str]:
+    """Addresses from which he came to this one by himself."""
+    where = sa.and_(table.c.key.in_(person.hashes), table.c.kind == "rectify", table.c.channel == "my")
+    told = [facts_of(desk, row).get("was", "") for row in desk.connection.execute(sa.select(table).where(where)).all()]
+    return [address for address in told if address]
 
 
 def forget_person(desk: Desk, person: Person) -> None:

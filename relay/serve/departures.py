@@ -107,7 +107,7 @@ class Departures:
             self._listed.add(one.tenant_id)
         await self._end_erasures(one)
         found = await self._ask("queue.forget", {"tenants": [one._asdict()]})
-        is_queued = found["dropped"] or found["busy"] or found["workers"] < self._workers
+        is_queued = found.get(str(one.tenant_id), 1) or found.get("workers", 0) < self._workers
         if is_queued or self._clock.now() - one.at < SETTLE_SECONDS:
             self._clean[one.tenant_id] = 0
             return

@@ -1,9 +1,10 @@
 """Erasures, followed through: copies in the queue, delivery log, captured mail, thread memory (GDPR-8).
 
 Theory of operation. The owner's commit leaves a row for each erasure. First it goes onto the list that lies outside every
-backup. Then each worker drops what it has queued, and the files forget, again and again until twice in a row nothing was
-found and nothing was under way: what was being delivered or written down at that moment is met the second time. Only then the
-row ends. Every step may be done again, so whatever dies in between, the next start goes on.
+backup. Then each worker drops what it has queued, and the files forget, again and again until twice in a row nothing of this
+person was found and nothing was under way: what was being delivered or written down at that moment is met the second time.
+Only then the row ends. Every step may be done again, so whatever dies in between, the next start goes on. Mail that is handed
+in later is nobody's business here: it goes its way and is written down, else who goes on sending would keep it from ending.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from relay.clock import Clock, SystemClock
-from relay.consent.erased import Erased, write_down
+from relay.consent.erased import GRACE_SECONDS, Erased, write_down
 from relay.keyring import Keyring
 from relay.observe import events, metrics, privacy_metrics
 from relay.observe.log import log
@@ -25,7 +26,7 @@ from relay.smtp.desk import place_of
 from relay.store.generation import CONSENT, Generation
 
 LOOK_SECONDS = 1.0
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = GRACE_SECONDS
 """Mail that was handed in before somebody was erased is in the queue by then."""
 CLEAN_LOOKS = 2
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
@@ -50,7 +51,7 @@ class Erasures:
         self._generation = Generation.open(settings.server.data_dir)
         self._seen = -1
         self._listed: set[int] = set()
-        self._clean: dict[int, int] = {}  # erasure -> looks in a row that found nothing of it
+        self._clean: dict[int, int] = {}  # erasure -> looks in a row that found nothing of that person
 
     async def watch(self, stopping: asyncio.Event) -> None:
         """Look until the gateway stops."""
@@ -77,26 +78,27 @@ class Erasures:
         if not due:
             self._seen, self._clean, self._listed = seen, {}, set()
             return
-        data_dir, people = self.settings.server.data_dir, [Erased.load(row) for row in due]
-        fresh = [row["id"] for row in due if row["id"] not in self._listed]
-        await asyncio.to_thread(
-            write_down, data_dir, (one for one, row in zip(people, due, strict=True) if row["id"] in fresh)
-        )
+        data_dir, people = self.settings.server.data_dir, {row["id"]: Erased.load(row) for row in due}
+        fresh = [number for number in people if number not in self._listed]
+        await asyncio.to_thread(write_down, data_dir, [people[number] for number in fresh])
         self._listed.update(fresh)
-        found = await self._ask("queue.forget", {"people": [one._asdict() for one in people]})
-        named = await asyncio.to_thread(forget_files, data_dir, self._keyring(), people, last=False)
-        if named or found["dropped"] or found["busy"] or found["workers"] < self._workers:
+        asked = {"people": [{"id": number, **one._asdict()} for number, one in people.items()]}
+        left = await self._ask("queue.forget", asked)
+        if left.get("workers", 0) < self._workers:  # they are not all up yet
             self._clean.clear()
-            return
-        settled = [one for one in zip(due, people, strict=True) if now - one[1].at >= SETTLE_SECONDS]
-        await self._conclude({row["id"]: one for row, one in settled})
+            left = {}
+        # Who waits for a message that is under way is looked for in the files once, and again when it is over.
+        looked = [number for number in people if number in fresh or left.get(str(number), 1) == 0]
+        named = await self._forget([people[number] for number in looked], last=False)
+        clean = {n for n, found in zip(looked, named, strict=True) if not found and left.get(str(n), 1) == 0}
+        self._clean = {n: self._clean.get(n, 0) + 1 for n in clean if now - people[n].at >= SETTLE_SECONDS}
+        await self._conclude({number: people[number] for number, looks in self._clean.items() if looks >= CLEAN_LOOKS})
+
+    async def _forget(self, people: list[Erased], *, last: bool) -> list[int]:
+        return await asyncio.to_thread(forget_files, self.settings.server.data_dir, self._keyring(), people, last=last)
 
     async def _conclude(self, people: dict[int, Erased]) -> None:
+        await self._forget(list(people.values()), last=True)
         for number in people:
-            self._clean[number] = self._clean.get(number, 0) + 1
-        over = [number for number in people if self._clean[number] >= CLEAN_LOOKS]
-        last = [people[number] for number in over]
-        await asyncio.to_thread(forget_files, self.settings.server.data_dir, self._keyring(), last, last=True)
-        for number in over:
             await self._op("erasure.done", {"id": number})
             log.info(events.ERASURE_FINISHED)

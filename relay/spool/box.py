@@ -7,6 +7,7 @@ lies in a file of its own.
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import orjson
 
@@ -60,6 +61,11 @@ class Box:
             raise CorruptRow("row")
         return self._open(segment, first, (state, seq), body=body, largest=largest)
 
+    def meta(self, row: Row) -> dict[str, Any]:
+        """The envelope in a message row, see `Item.meta`. Raises CorruptRow."""
+        found: dict[str, Any] = orjson.loads(_meta(self.cipher.open(row.id, row.data or b"")))
+        return found
+
     def _open(
         self,
         segment: Segment,
@@ -91,8 +97,13 @@ class Box:
 def parted(plain: bytes) -> tuple[bytes, bytes | None]:
     """Meta and body of a message's plain text; None where the body lies in a file of its own."""
     (size,) = _LENGTH.unpack_from(plain)
-    meta = plain[4 : 4 + (size & ~_ELSEWHERE)]
+    meta = _meta(plain)
     return meta, None if size & _ELSEWHERE else plain[4 + len(meta) :]
+
+
+def _meta(plain: bytes) -> bytes:
+    (size,) = _LENGTH.unpack_from(plain)
+    return plain[4 : 4 + (size & ~_ELSEWHERE)]
 
 
 def _row(segment: Segment, seq: int) -> Row:

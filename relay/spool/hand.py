@@ -62,8 +62,10 @@ class Hand:
                 return reference(segment.number, seq)
         return None
 
-    async def pick(self, number: int) -> Item | None:
+    async def pick(self, number: int, ref: int | None = None) -> Item | None:
         """Take a waiting message out; nobody else gets it until `record` or `release`. None: not here.
+
+        `ref`: of its newest row, where that is known already; Busy where it has a newer one since.
 
         Raises Busy, Unreadable, sqlite3.Error or OSError; then it stands where it stood.
         """
@@ -74,7 +76,7 @@ class Hand:
         if hot is not None:
             queue.standing.enter(hot)
             return hot
-        ref = await self._find(number)
+        ref = ref or await self._find(number)
         if ref is None:
             return None
         if number in queue.loader.unreadable:

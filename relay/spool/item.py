@@ -182,3 +182,8 @@ class IdSource:
 def time_of(number: int) -> float:
     """When an id was made, in seconds since the epoch."""
     return (number >> 22) / 1000 + IdSource.EPOCH
+
+
+def last_id(moment: float) -> int:
+    """The largest id that may have been made up to then, by whatever process; below 0 where none was."""
+    return ((int((moment - IdSource.EPOCH) * 1000) + 1) << 22) - 1

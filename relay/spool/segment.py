@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -216,6 +217,21 @@ class Segment:
         with self._read_lock:
             rows = self._reading().execute("SELECT seq, kind FROM log WHERE id=? ORDER BY seq", (number,)).fetchall()
         return rows[-1][0] if rows and rows[-1][1] != FINAL else None
+
+    def newest_of(self, numbers: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Place and kind of the newest row of each of these messages; without those that left. Reads the whole segment."""
+        query = "SELECT id, max(seq), kind FROM log WHERE id IN (SELECT value FROM json_each(?)) GROUP BY id"
+        with self._read_lock:
+            rows = self._reading().execute(query, (json.dumps(numbers),)).fetchall()
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def messages_after(self, seq: int, most: int, *, tenants: Collection[int], last_id: int) -> list[Row]:
+        """The next rows; data only of messages of `tenants` with ids up to `last_id`."""
+        names = ",".join(map(str, sorted(tenants)))
+        data = f"CASE WHEN kind={MESSAGE} AND id<=? AND tenant IN ({names}) THEN data END"
+        query = f"SELECT seq, id, kind, due, tenant, rank, held, {data} FROM log WHERE seq>? ORDER BY seq LIMIT ?"
+        with self._read_lock:
+            return [Row(*row) for row in self._reading().execute(query, (last_id, seq, most)).fetchall()]
 
     def newest_rows(self) -> list[Row]:
         """The newest row of every live message, without its data, oldest message first."""

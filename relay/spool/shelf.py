@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +118,9 @@ class Shelf:
             return age >= IDLE_ROLL_SECONDS
         return age >= ROLL_SECONDS and current.number in self._stale
 
-    def hasten(self) -> None:
-        """What is final now leaves the disk with the next ticks, and not in its time: somebody was erased (GDPR-8)."""
-        self._hastened |= self._stale.keys()
-
-    @property
-    def is_hastening(self) -> bool:
-        """Whether something of that lies there still."""
-        return bool(self._hastened)
+    def hasten(self, numbers: Iterable[int]) -> None:
+        """What is final in these segments leaves the disk with the next ticks, not in its time: somebody was erased (GDPR-8)."""
+        self._hastened |= self.segments.keys() & set(numbers)
 
     def tick(self) -> None:
         """Retire, purge and rest what is to be."""

@@ -10,18 +10,26 @@ from relay.spool.cipher import Cipher, CorruptRow
 from relay.spool.item import Fate, Item
 from relay.spool.segment import FINAL, STATE, Row, Segment
 
-Strikes = Callable[[int, str], bool]
-"""Whether this tenant's mail may not go to an address any more."""
+Strikes = Callable[[int, int, str], bool]
+"""Whether this tenant's mail of this id may not go to an address any more."""
 
 
 def strike(item: Item, strikes: Strikes) -> int:
     """End what waits for such recipients; how many. The caller makes it durable."""
     count = 0
     for index, recipient in enumerate(item.recipients):
-        if item.fates[index] is Fate.WAITING and strikes(item.tenant, recipient.address):
+        if item.fates[index] is Fate.WAITING and strikes(item.tenant, item.id, recipient.address):
             item.fates[index] = Fate.FAILED
             count += 1
     return count
+
+
+def is_meant(item: Item, strikes: Strikes) -> bool:
+    """Whether it would still go to such a recipient."""
+    return any(
+        fate is Fate.WAITING and strikes(item.tenant, item.id, recipient.address)
+        for fate, recipient in zip(item.fates, item.recipients, strict=True)
+    )
 
 
 def strike_folder(folder: Path, cipher: Cipher, strikes: Strikes) -> int:

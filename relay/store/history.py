@@ -46,6 +46,10 @@ MOST_NAMES = 1_000  # of mailings whose number is remembered; one that is not ge
 TAKEN = frozenset(("accepted", "parked", "held"))
 FLUSH_SECONDS = 0.5
 TRACE = "trace\0"  # before what is hashed for `who`
+PERSON = (
+    "trace person\0"  # the same for the wide form of an address that has a +part: an erasure counts for all of them
+)
+WIDE = 1  # user_version of a file whose lines all have that hash
 BUSY_SECONDS = 10.0
 DAY = 86_400.0
 
@@ -59,6 +63,13 @@ class Event(NamedTuple):
     data: dict[str, Any]
     who: tuple[int, ...] = ()  # 63-bit keyed hashes of addresses and of the Message-ID
     mailing: Mailing | None = None
+
+
+class Cut(NamedTuple):
+    """Who is taken out: `without` gives data without him, `spelled` hashes of whatever else it has taken out so far."""
+
+    without: Callable[[Any], Any]
+    spelled: Callable[[], Iterable[int]] = tuple
 
 
 def short_hash(digest: bytes) -> int:
@@ -82,6 +93,8 @@ class _Day:
             self._db, self._path = sqlite3.connect(path, isolation_level=None), path
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            if not has_tables(self._db):
+                self._db.execute(f"PRAGMA user_version={WIDE}")
             self._db.executescript(self._schema)
         return self._db
 
@@ -231,27 +244,29 @@ def remove(path: Path) -> None:
 def erase(
     folder: Path,
     hashes: Sequence[int],
-    tenant: str,
-    without: Callable[[Any], Any],
+    mails: tuple[str, int],
+    cut: Cut,
     box: tuple[Seal, Seal],
     *,
     last: bool,
 ) -> int:
-    """Take a person out of what is known of the messages of `tenant`; out of how many lines (GDPR-8). May be done again.
+    """Take a person out of what is known of `mails`: of a tenant, with ids up to a number; out of how many lines (GDPR-8). May be
+    done again.
 
-    `without` gives the data without the person, `box` seals and opens. Only the `last` time nothing leads to these messages any
-    more: until then a line of one of them may still be written. Raises sqlite3.Error; then it is to be done again.
+    `box` seals and opens. Only the `last` time nothing leads to these messages any more: until then a line of one of them may
+    still be written. Raises sqlite3.Error; then it is to be done again.
     """
-    count = 0
-    mails = {number: read(folder, [number], box[1]) for number in find(folder, hashes, limit=1_000_000)}
-    senders = {number: {event.data.get("tenant", tenant) for event in events} for number, events in mails.items()}
+    count, (tenant, newest) = 0, mails
+    met = [number for number in find(folder, hashes, limit=1_000_000) if number <= newest]
+    senders = {number: {e.data.get("tenant", tenant) for e in read(folder, [number], box[1])} for number in met}
     numbers = [number for number, names in senders.items() if names <= {tenant}]
     for path in sorted(folder.glob("*.history")):
         log = Path(f"{path}-wal")
         place = f"file:{path}?mode=rw"  # retention may have taken it this moment: then none is made
         with contextlib.closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)) as db:
             if numbers and has_tables(db):
-                count += _take_out(db, numbers, hashes if last else (), without, box)
+                gone = (hashes if last else (), lambda: {*cut.spelled()}.difference(hashes))
+                count += _take_out(db, numbers, gone, cut.without, box)
             if log.exists() and log.stat().st_size and db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise sqlite3.OperationalError("a reader kept old pages of the delivery log alive")
     return count
@@ -260,7 +275,7 @@ def erase(
 def _take_out(
     db: sqlite3.Connection,
     numbers: Sequence[int],
-    hashes: Sequence[int],
+    gone: tuple[Sequence[int], Callable[[], Iterable[int]]],
     without: Callable[[Any], Any],
     box: tuple[Seal, Seal],
 ) -> int:
@@ -274,6 +289,7 @@ def _take_out(
             after = without(data)
             if after != data:
                 changed.append((seal(number, orjson.dumps(after)), seq))
+        hashes = {*gone[0], *(gone[1]() if changed else ())}
         if not changed and not hashes:
             continue
         count += len(changed)

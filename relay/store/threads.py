@@ -77,18 +77,22 @@ class Threads:
         assert self._db is not None
         return self._db.execute("DELETE FROM thread WHERE at < ?", (now - KEEP_SECONDS,)).rowcount
 
-    def erase(self, hashes: Sequence[int]) -> int:
-        """Owner only: no message showed this person; how many did (GDPR-8). Reads all of it. Raises sqlite3.Error."""
+    def erase(self, hashes: Sequence[int], until: float) -> int:
+        """Owner only: no message showed this person; how many that were written down `until` then did (GDPR-8). Later ones may
+        stand for parts of earlier ones too, so they forget as well, and are not counted. Reads all of it. Raises sqlite3.Error.
+        """
         assert self._db is not None
-        gone, found = set(hashes), {}
+        gone, found, early = set(hashes), {}, set()
         for number in gone:
             looked = self._db.execute(
-                "SELECT key, shown FROM thread WHERE instr(shown, ?)", (array("q", [number]).tobytes(),)
+                "SELECT key, shown, at FROM thread WHERE instr(shown, ?)", (array("q", [number]).tobytes(),)
             )
-            for key, shown in looked:
+            for key, shown, at in looked:
                 numbers = array("q")
                 numbers.frombytes(shown)
                 found[key] = numbers
+                if at <= until:
+                    early.add(key)
         self._db.execute("PRAGMA secure_delete=ON")
         for key, numbers in found.items():
             left = array("q", [number for number in numbers if number not in gone])
@@ -97,7 +101,7 @@ class Threads:
             )
         if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise sqlite3.OperationalError("a reader kept old pages of the thread memory alive")
-        return len(found)
+        return len(early)
 
     def erase_tenant(self, tenant_id: int) -> int:
         """Owner only: forget what mail of a tenant showed; how many messages (GDPR-18). Raises sqlite3.Error."""

@@ -17,7 +17,7 @@ import pytest
 from relay import store
 from relay.backup import take
 from relay.consent.erased import FILE as LIST
-from relay.consent.erased import Erased
+from relay.consent.erased import Erased, write_down
 from relay.keyring import Keyring
 from relay.store.history import TRACE, short_hash
 from tests.harness.gateway import MESSAGE, Gateway, consent_row
@@ -146,11 +146,17 @@ def test_who_was_erased_does_not_come_back_with_a_backup(
     assert f"was to be deleted after {made['delete_after']}" in said
     assert "opened ledger" in places(plain) and "opened queue" in places(plain), "else nothing is shown below"
     other = elsewhere(gateway, hop)
+    keyring = Keyring.open(gateway.settings.server.keys_dir, create=False)
+    earlier = Erased.of(keyring, (1, "shop"), 1.0, ["carl@dest.example"])
+    write_down(gateway.settings.server.data_dir, [earlier])
     (tmp_path / "bad").write_text("ann\n")
     bad = command(other)("restore", tmp_path / "monday", "--erased", tmp_path / "bad")
     assert bad.code == 1 and "line 1" in bad.err and "nothing was restored" in bad.err
     back = command(other).ask("restore", tmp_path / "monday", "--erased", erased)
     assert back["erased"] == 1
+    assert (other.settings.server.data_dir / LIST).read_bytes() == erased.read_bytes(), (
+        "never shorter than it was given"
+    )
     assert places(other) <= {"opened webhooks"}, "before anything is read"
     other.start()
     assert mail(other, "marketing", ANN, NEWS).startswith("550")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from relay.store.history import Event, History, erase, find, read, short_hash
+from relay.store.history import Cut, Event, History, erase, find, read, short_hash
 
 ANN = short_hash(b"ann@example.net!")
 BEGIN = 1_790_000_000.0
@@ -31,7 +31,7 @@ async def write(folder: Path, *events: Event) -> None:
 
 
 def go(folder: Path, *, last: bool) -> int:
-    return erase(folder, [ANN], "shop", without, (keep, keep), last=last)
+    return erase(folder, [ANN], ("shop", 9), Cut(without), (keep, keep), last=last)
 
 
 async def test_a_line_that_is_written_late_is_met_too(tmp_path: Path) -> None:
@@ -53,3 +53,13 @@ async def test_what_another_tenant_sent_stays(tmp_path: Path) -> None:
     )
     assert go(tmp_path, last=True) == 1
     assert find(tmp_path, [ANN]) == [2] and read(tmp_path, [2], keep)[0].data["rcpt"] == ["ann"]
+
+
+async def test_what_was_handed_in_later_stays(tmp_path: Path) -> None:
+    await write(
+        tmp_path,
+        Event(9, BEGIN, "accepted", {"tenant": "shop", "rcpt": ["ann"]}, (ANN,)),
+        Event(10, BEGIN, "accepted", {"tenant": "shop", "rcpt": ["ann"]}, (ANN,)),
+    )
+    assert go(tmp_path, last=True) == 1
+    assert find(tmp_path, [ANN]) == [10] and read(tmp_path, [10], keep)[0].data["rcpt"] == ["ann"]
