@@ -70,7 +70,7 @@ class Erased(NamedTuple):
     @classmethod
     def load(cls, row: dict[str, Any]) -> Self:
         """What `_asdict` gave, perhaps by way of JSON, or an older one. Raises KeyError or TypeError."""
-        return cls(**{name: row[name] for name in cls._fields if name != "exact" or name in row})
+        return cls(**{name: row[name] for name in cls._fields if name != "exact"}, exact=tuple(row.get("exact", ())))
 
     def line(self) -> dict[str, Any]:
         """As it stands in the list."""

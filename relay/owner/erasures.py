@@ -22,7 +22,7 @@ DUE_ROWS = 100
 def begin(desk: Desk, person: Person, addresses: Iterable[str]) -> None:
     """Somebody has been erased whose address stood there in these spellings."""
     name = desk.connection.execute(sa.select(tenant.c.name).where(tenant.c.id == person.tenant_id)).scalar_one()
-    exact = [digest.hex() for digest in person.exact]
+    exact = tuple(digest.hex() for digest in person.exact)
     one = Erased.of(desk.keyring, (person.tenant_id, name), desk.now, addresses, exact)
     row = {"tenant_id": person.tenant_id, "at": desk.now, "hashes": orjson.dumps(one._asdict()).decode()}
     desk.connection.execute(erasure.insert().values(**row))

@@ -163,7 +163,7 @@ def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     keys = _consent_keys(desk, person)
     end_consents(desk, person, keys, event="erased", only="")
     stops = [(row, shown(desk, row)["address"]) for row in _suppressions(desk, person)]
-    if not spelling.is_alone(desk, person, [address for _, address in stops if address]):
+    if person.exact and not spelling.is_alone(desk, person, [address for _, address in stops if address]):
         named = [row for row, address in stops if address and desk.is_own(person, address)]
         found = spelling.forget_own(desk, person, keys, named)
         return {"subject": person.hashes[0].hex(), "erased": found > 0}

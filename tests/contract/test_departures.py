@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from relay.backup.forgotten import known
+from relay.backup.forgotten import known, since
 from relay.consent.erased import Deleted, Erased, write_down
 from relay.mail.envelope import Stream
 from relay.owner import departures, takeaway
@@ -179,9 +179,9 @@ def test_the_period_that_it_chose_for_evidence_outlasts_it(world: World) -> None
 def test_the_list_for_a_restore_holds_both_kinds(tmp_path: Path) -> None:
     person, tenant = Erased(1, "shop", 50.0, ["ab"], [1], [2]), Deleted(2, "kerst", 60.0)
     write_down(tmp_path, [person, tenant, tenant])
-    gone = known(tmp_path / "erased.jsonl", 0.0)
+    gone = known(tmp_path / "erased.jsonl")
     assert (gone.people, gone.tenants) == ([person], [tenant])
-    assert known(tmp_path / "erased.jsonl", 115.0).people == []
+    assert since(gone, 115.0) == ([], [tenant])
 
 
 def test_pages_of_an_archive_join_up(world: World) -> None:
