@@ -87,6 +87,8 @@ def no_settings_of_the_operator() -> Iterator[None]:
     patch.undo()
 
 
+# They hold microseconds against a bound, so they come last: the others have nearly ended then.
+MEASURING = ("tests/relay/test_limits.py", "tests/relay/test_bulk_in_disguise.py")
 # Begun first where tests run in several processes, or the last of them would run alone: they start servers and wait for them.
 LONG = (
     "tests/faults",
@@ -103,9 +105,11 @@ AS_ONE = ("tests/corpus", "tests/clients", "tests/bench")  # share one gateway a
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long ones first, after all that shuffles."""
+    """Long ones first, after all that shuffles, and those that measure last."""
 
     def place(item: pytest.Item) -> int:
+        if item.nodeid.startswith(MEASURING):
+            return len(LONG) + 1
         folders = (index for index, folder in enumerate(LONG) if item.nodeid.startswith(folder + "/"))
         return next(folders, len(LONG))
 

@@ -94,12 +94,12 @@ def test_all_limits_and_signs_of_a_message_cost_little(
 
     gc.disable()
     try:
-        while len(spent) < 7 or (min(spent) >= most and len(spent) < 70):
+        while len(spent) < 70 or (min(spent) >= most and len(spent) < 2_000):
             start = time.process_time()
-            for _ in range(1000):
+            for _ in range(100):
                 assert counters.take(charges(one, wide, marks=marks), now, park=True).granted
                 counters.hits(keys, DAY, now)
-            spent.append((time.process_time() - start) * 1000)
+            spent.append((time.process_time() - start) * 10_000)
     finally:
         gc.enable()
         counters.close()
