@@ -107,33 +107,61 @@ def charges(
     campaign has one. `marks` tells who the recipients are, for the limit on those of the first time; None: it is not asked.
     """
     account, who = mail.account, Who.of(mail)
-    per_message, per_recipient = limits_of(settings, who, account.tenant.limits, percent)
+    begun = _begun(account, who.domain)
+    per_message, per_recipient, first_time, signs = _all_of(
+        settings, who, account.tenant.limits, percent, begun, consents=consents
+    )
     count = max(1, len(mail.recipients))
-    found = [(limit, 1) for limit in per_message] + [(limit, count) for limit in per_recipient]
-    if marks is not None:
-        first_time = first_time_of(settings, who, account.tenant.limits, percent)
-        if first_time is not None:
-            found.append((first_time._replace(people=marks(mail)), count))
-    for limit in signs_of(settings, account, who.domain, mail.now, consents=consents):
-        found.append((limit, count))
+    found = [*per_message, *[(limit, count) for limit in per_recipient]]
+    if marks is not None and first_time is not None:
+        found.append((Limit(*first_time[:-1], people=marks(mail)), count))
+    found += [(limit, count) for limit in _of_today(signs, mail.now)]
     return found
+
+
+_Begun = tuple[float, int, float]
+"""When a login was made, by how many days its warm-up lies behind, since when its tenant has the domain that it sends from."""
+
+
+def _begun(account: Account, domain: str) -> _Begun:
+    return account.credential.created_at, account.credential.warmup_behind, _since(account.tenant.domains, domain)
+
+
+@lru_cache(maxsize=8192)
+def _all_of(
+    settings: object, who: Who, own: OwnLimits, percent: int, begun: _Begun, *, consents: bool
+) -> tuple[tuple[Charge, ...], tuple[Limit, ...], Limit | None, tuple[Limit, ...]]:
+    """Charges of each message, limits on recipients, that on those of the first time, and signs. One look-up for all of them:
+    to hash the settings costs as much as a limit.
+    """
+    per_message, per_recipient = limits_of(settings, who, own, percent)
+    charged = tuple((limit, 1) for limit in per_message)
+    return charged, per_recipient, first_time_of(settings, who, own, percent), _signs(settings, who, begun, consents)
 
 
 def signs_of(settings: object, account: Account, domain: str, now: float, *, consents: bool = True) -> list[Limit]:
     """What is counted with the limits because it shows abuse: sudden change (THROTTLE-7), and warm-ups (THROTTLE-3)."""
-    credential, tenant = account.credential, account.tenant
-    stream = credential.stream.value
-    sudden = _sudden(settings, stream, credential.name, tenant.id, consents)
-    found = [sudden] if sudden is not None else []
-    for scope, name, since, behind in (
-        ("credential", credential.name, credential.created_at, credential.warmup_behind),
-        ("domain", domain, _since(tenant.domains, domain), 0),
-    ):
-        if since and now < since + _OLD_SECONDS:
-            limit = _warm_up(settings, stream, (scope, name, tenant.id, since, behind))
-            if limit is not None and allowed_today(limit, now):
-                found.append(limit)
-    return found
+    return _of_today(_signs(settings, Who.at(account, domain), _begun(account, domain), consents), now)
+
+
+def _signs(settings: object, who: Who, begun: _Begun, consents: bool) -> tuple[Limit, ...]:
+    """The signs of a login, with warm-ups that may be over."""
+    made, behind, since = begun
+    login, domain = ("credential", who.credential, made, behind), ("domain", who.domain, since, 0)
+    found = [_sudden(settings, who.stream, who.credential, who.tenant, consents)]
+    found += [
+        _warm_up(settings, who.stream, (scope, name, who.tenant, begin, days))
+        for scope, name, begin, days in (login, domain)
+        if begin
+    ]
+    return tuple(limit for limit in found if limit is not None)
+
+
+def _of_today(signs: tuple[Limit, ...], now: float) -> list[Limit]:
+    """The signs without warm-ups that are over."""
+    return [
+        limit for limit in signs if not limit.since or (now < limit.since + _OLD_SECONDS and allowed_today(limit, now))
+    ]
 
 
 @lru_cache(maxsize=8192)

@@ -6,17 +6,15 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from relay.counters import blocks, known, presence, rates, sudden, undo
+from relay.counters import blocks, known, presence, quick, rates, sudden, undo
 from relay.counters.answer import NEVER, Asked, Row, ask_days, ask_warm_up, combine
-from relay.counters.cell_rate import CELLS, FURTHEST_NS, FUTURE, NANOSECONDS, NOW, PAST, step_of, warm_up_day
+from relay.counters.cell_rate import CELLS, FUTURE, NOW, PAST, step_of, warm_up_day
 from relay.counters.contract import AT_ONCE, DAY, HABITS, IN_LINE, Charge, Limit
-from relay.counters.table import FIRST_CELL, KEY_BYTES, RATE, VALUES, Table
+from relay.counters.table import FIRST_CELL, KEY_BYTES, VALUES, Table
 from relay.counters.windows import NodeWindows
 from relay.policy.facts import Allowance
 
-_GRANTED = Allowance(True)
 _NO_LIMIT = Limit("", "", "", 0, 0)
-_WINDOW = struct.Struct(f"<{PAST}I")
 _ROW = struct.Struct(f"<{CELLS}I")
 _NO_UNITS = (0,) * CELLS
 
@@ -39,11 +37,11 @@ class EmbeddedCounters:
         table.lock()
         try:
             charges, met = known.met(table, charges, now)
-            quick = self._take_now(charges, now)
-            if quick is not None:
+            allowance = quick.take(table, charges, now)
+            if allowance is not None:
                 if met is not None:
                     known.remember(table, met, now)
-                return quick
+                return allowance
             charges, places = self._settled(charges, now, park=park)
             if -1 in places:
                 for limit, _ in charges:
@@ -68,59 +66,6 @@ class EmbeddedCounters:
     def give_back(self, charges: Sequence[Charge], now: float, allowance: Allowance) -> None:
         with self._table:
             undo.give_back(self._table, charges, now, allowance)
-
-    def _take_now(self, charges: Sequence[Charge], now: float) -> Allowance | None:
-        """Charge every limit if all have room now, nothing is reserved ahead and every slot is in step; else change nothing.
-
-        The road of nearly every message, under the lock that all workers share: no calls and no values that can be spared.
-        """
-        table = self._table
-        raw, cells = table.raw, table.cells
-        now_ns = int(now * NANOSECONDS)
-        today = step_of(now, DAY)
-        paces: list[tuple[int, int, int]] = []
-        days: list[tuple[int, int]] = []
-        counted: list[tuple[int, Limit, int]] = []
-        hour = 0
-        for limit, cost in charges:
-            name, _, _, amount, period, burst, _, since, behind, _ = limit
-            if since == IN_LINE:  # nothing waits
-                continue
-            place, value, head = table.read(limit[:3])
-            if place < 0 or amount <= 0:
-                return None
-            if name in HABITS:
-                hour = max(hour, sudden.ask(table, place, limit, cost, now))
-                counted.append((place, limit, cost))
-            elif since > 0:
-                day = warm_up_day(since, now)
-                cell = place // 4 + FIRST_CELL + day
-                if not head or day >= CELLS or cells[cell] + cost > amount << max(day - behind, 0):
-                    return None
-                if any(cells[cell + 1 : cell + CELLS - day]):
-                    return None
-                days.append((cell, cost))
-            elif period < DAY:
-                interval = period * NANOSECONDS // amount or 1
-                if head != interval and head and value > now_ns:  # made by another pace
-                    return None
-                tat = (value if value > now_ns else now_ns) + cost * interval
-                if tat - (burst or 1) * interval > now_ns or tat - now_ns > FURTHEST_NS:
-                    return None
-                paces.append((place, tat, interval))
-            else:
-                step = today if period == DAY else step_of(now, period)
-                # Equal to its present step: written in this hour, with nothing after it, so it needs a count and no more.
-                if head != step or value != step or self._sum_at(place, step) + cost > amount:
-                    return None
-                days.append((place // 4 + FIRST_CELL + step % CELLS, cost))
-        for place, tat, interval in paces:
-            RATE.pack_into(raw, place + KEY_BYTES, tat / NANOSECONDS, tat, interval, now_ns)
-        for cell, cost in days:
-            cells[cell] += cost
-        for place, limit, cost in counted:
-            sudden.write(table, place, limit, cost, now)
-        return Allowance(True, sudden=hour) if hour else _GRANTED
 
     def peek(self, charges: Sequence[Charge], now: float, *, park: bool = False, max_parked: int = 0) -> Allowance:
         table = self._table
@@ -266,18 +211,7 @@ class EmbeddedCounters:
         head: int = VALUES.unpack_from(self._table.raw, place + KEY_BYTES)[2]
         if not head <= step < head + PAST:
             return sum(self._counts(place, step)[:PAST])
-        return self._sum_at(place, step)
-
-    def _sum_at(self, place: int, step: int) -> int:
-        """The same where the slot is known to reach from before the window to its end."""
-        raw = self._table.raw
-        first = place + FIRST_CELL * 4
-        begin = (step - NOW) % CELLS
-        if begin <= CELLS - PAST:
-            return sum(_WINDOW.unpack_from(raw, first + begin * 4))
-        cells = _ROW.unpack_from(raw, first)
-        total: int = sum(cells[begin:]) + sum(cells[: begin + PAST - CELLS])
-        return total
+        return quick.sum_at(self._table.raw, place, step)
 
     def _counts(self, place: int, step: int) -> list[int]:
         """Counts of the 24 steps up to `step` and the 48 after it."""
@@ -321,18 +255,18 @@ class EmbeddedCounters:
         table = self._table
         table.lock()
         try:
-            return [self._hit(key, window_seconds, now, amount) for key in keys]
+            step = step_of(now, window_seconds)
+            return [self._hit(key, window_seconds, step, now, amount) for key in keys]
         finally:
             table.unlock()
 
-    def _hit(self, key: str, window_seconds: float, now: float, amount: int) -> int:
+    def _hit(self, key: str, window_seconds: float, step: int, now: float, amount: int) -> int:
         table = self._table
-        step = step_of(now, window_seconds)
         place, reserved, head = table.read(key)
         if place >= 0 and head == reserved == step:  # of this hour, as nearly always: it needs a count and no more
             cell = place // 4 + FIRST_CELL + step % CELLS
             table.cells[cell] = max(0, table.cells[cell] + amount)
-            return self._sum_at(place, step)
+            return quick.sum_at(table.raw, place, step)
         place = table.claim(key, now)
         step = self._advance(place, step)
         VALUES.pack_into(table.raw, place + KEY_BYTES, (step + PAST) * window_seconds / PAST, step, step)

@@ -1,6 +1,6 @@
 """Rates of a node: a slot of the shared table holds the theoretical arrival time, and of which pace it is, see cell_rate.py.
 
-`EmbeddedCounters._take_now` reads and writes them itself, where nothing has to be rescaled.
+`relay.counters.quick` reads and writes them itself, where nothing has to be rescaled.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ silent for long is whom a thief likes best.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 from relay.counters.cell_rate import (
@@ -27,6 +28,7 @@ from relay.counters.cell_rate import (
 from relay.counters.contract import CAMPAIGN, Limit
 from relay.counters.table import FIRST_CELL, KEY_BYTES, VALUES, Table
 
+_SPELLS = struct.Struct(f"<{RING}I")
 KEPT_SECONDS = 400 * DAY_SECONDS
 
 
@@ -41,10 +43,13 @@ def read(table: Table, place: int, now: float) -> tuple[Sequence[int], int, int,
 
 def ask(table: Table, place: int, limit: Limit, cost: int, now: float) -> int:
     """Units of the last hour with `cost` more, where that would be sudden; else 0."""
+    if place >= 0:
+        _, last, began = VALUES.unpack_from(table.raw, place + KEY_BYTES)
+        known = sum(_SPELLS.unpack_from(table.raw, place + 4 * FIRST_CELL))  # more than an hour
+        if began and last <= spell_of(now, last) and cost + known <= limit.amount:
+            return 0
     row, last, began, spell = read(table, place, now)
     is_new = not began or spell < last
-    if not is_new and cost + sum(row[:RING]) <= limit.amount:
-        return 0  # all that the row knows of is more than an hour
     if limit.name == CAMPAIGN:
         if is_new:
             return cost if not limit.behind and cost > limit.amount else 0

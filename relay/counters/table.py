@@ -20,6 +20,7 @@ import struct
 import threading
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 from weakref import WeakSet
 
 from relay.counters.cell_rate import CELLS
@@ -57,6 +58,8 @@ class Table:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._remembered: dict[object, tuple[bytes, int]] = {}
+        self.plans: dict[int, Any] = {}
+        """What relay.counters.quick remembers of slots, by the numbers of limits; forgotten when slots move."""
         self._open()
         fcntl.flock(self._header_file, fcntl.LOCK_EX)
         try:
@@ -240,6 +243,7 @@ class Table:
         self._slots = len(self.raw) // SLOT_BYTES
         self._mask = self._slots - 1
         self._remembered.clear()
+        self.plans.clear()
 
     def _unmap(self) -> None:
         if hasattr(self, "cells"):

@@ -49,7 +49,7 @@ def give_back(table: Table, charges: Sequence[Charge], now: float, allowance: Al
 
 
 def _at_once(charges: Sequence[Charge], now: float) -> Iterable[Taken]:
-    """The charges as `_take_now` writes them."""
+    """The charges as `relay.counters.quick` writes them."""
     for limit, cost in charges:
         if limit.since != IN_LINE:
             yield Taken(limit, cost, ((warm_up_day(limit.since, now) if limit.since > 0 else 0, cost),))

@@ -30,6 +30,7 @@ from relay.mail.envelope import (
 )
 from relay.mail.message import Message
 from tests.fakes.clock import START
+from tests.harness.timing import rounds
 
 SETTINGS = Settings()
 MINUTELY = [f"{scope}_messages_per_minute" for scope in ("transactional", "stream", "tenant", "domain", "client")]
@@ -77,36 +78,35 @@ def test_two_weeks_of_a_new_customer(tmp_path: Path) -> None:
     assert leaves[8] == 3_000, "later his own pace is the smaller one"
 
 
-@pytest.mark.parametrize(("age_days", "most"), [(400, 60.0), (1, 60.0)])
+@pytest.mark.parametrize("age_days", [400, 1])
 def test_all_limits_and_signs_of_a_message_cost_little(
-    tmp_path: Path, age_days: int, most: float, record_property: Callable[[str, object], None]
+    tmp_path: Path, age_days: int, record_property: Callable[[str, object], None]
 ) -> None:
-    """Under 60 microseconds of CPU, embedded; the bound holds for the best round, and a shared machine gets more of them."""
+    """Under 60 microseconds of CPU, embedded."""
     counters = EmbeddedCounters(tmp_path)
     wide = replace(SETTINGS, warmup_recipients=20_000, **dict.fromkeys(MINUTELY, 10**9))
     now = START + age_days * DAY
     one = mail(now, login_at=START, domain_at=START, stream="transactional")
     keys = [f"{{t7}}text:{number}:1" for number in range(3)]
-    spent: list[float] = []
+    messages, best = 100, float("inf")
 
     def marks(asked: Submission) -> bytes:
         return marks_of((recipient.address for recipient in asked.recipients), b"k" * 32)
 
     gc.disable()
     try:
-        while len(spent) < 70 or (min(spent) >= most and len(spent) < 2_000):
-            start = time.process_time()
-            for _ in range(100):
-                assert counters.take(charges(one, wide, marks=marks), now, park=True).granted
-                counters.hits(keys, DAY, now)
-            spent.append((time.process_time() - start) * 10_000)
+        for timed in rounds(60e-6 * messages, time.process_time, number=70):
+            with timed:
+                for _ in range(messages):
+                    assert counters.take(charges(one, wide, marks=marks), now, park=True).granted
+                    counters.hits(keys, DAY, now)
+            best = min(best, timed.seconds / messages)
     finally:
         gc.enable()
         counters.close()
-    figure = f"{len(charges(one, wide, marks=marks))} limits and signs: {min(spent):.1f} us"
+    figure = f"{len(charges(one, wide, marks=marks))} limits and signs: {best * 1e6:.1f} us"
     sys.stdout.write(f"{figure}\n")
     record_property("figures", figure)
-    assert min(spent) < most
 
 
 def test_a_campaign_that_waits_for_its_days_holds_up_no_other_mail_of_the_domain(tmp_path: Path) -> None:

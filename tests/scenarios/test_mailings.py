@@ -63,9 +63,11 @@ def test_who_got_a_mailing_is_forgotten_and_nothing_else_is(start: Start) -> Non
     link = link_to(hop, gateway, BOB)
     assert not any("x-zegel" in message.head.lower() for message in hop.arrived)
     gateway.settle()
-    gateway.until(lambda: mailings(gateway, key).get(NAME, {}).get("mails") == 3, 10.0, "not in the log")
+    gateway.until(
+        lambda: sorted(row["mails"] for row in mailings(gateway, key).values()) == [1, 3], 10.0, "not in the log"
+    )
     names = mailings(gateway, key)
-    assert len(names) == 2 and next(name for name in names if name != NAME).startswith("newsletter-20")
+    assert names[NAME]["mails"] == 3 and next(name for name in names if name != NAME).startswith("newsletter-20")
     today = datetime.now(UTC).date()
     said = json.dumps({"mailing": NAME, "invoice_date": today.isoformat()}).encode()
     status, text = ask(gateway, "/api/v1/mailings", said, key=key)
