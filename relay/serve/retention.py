@@ -48,7 +48,6 @@ class Forgetting:
 
     def __init__(self, write: Run, read: Run, forget_threads: Callable[[float], Awaitable[int]]) -> None:
         self._write, self._read, self._forget_threads = write, read, forget_threads
-        self._thinned: set[tuple[str, str]] = set()
 
     async def run(self, settings: Settings, keyring: Keyring, now: float) -> None:
         """All of it. Raises sqlite3.Error, OSError, OpRefused or OpUnavailable; then the rest waits for the next hour."""
@@ -73,9 +72,10 @@ class Forgetting:
         days = settings.privacy.delivery_log_days
         gone = await asyncio.to_thread(forget_before, folder, now - days * DAY)
         cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
-        for row in await self._read("retention.chosen", {"kind": "delivery_log"}):
-            end = now - min(days, row["days"]) * DAY
-            gone += await asyncio.to_thread(thin, folder, end, row["tenant"], cipher.open, self._thinned)
+        chosen = await self._read("retention.chosen", {"kind": "delivery_log"})
+        ends = {row["tenant"]: now - min(days, row["days"]) * DAY for row in chosen}
+        if ends:
+            gone += await asyncio.to_thread(thin, folder, ends, cipher.open)
         _count("delivery_log", gone, now)
 
     async def _mailings(self, settings: Settings, keyring: Keyring, now: float) -> None:

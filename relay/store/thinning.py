@@ -1,14 +1,15 @@
 """The delivery log of one tenant: that keeps it for less long than the others (GDPR-13), or leaves (GDPR-18).
 
-A line tells whose it is only when it is opened, so a whole day is read, once, when it has become too old for this tenant. A line
-of before every line told that, whose first line is gone, is nobody's: it goes with its day.
+A line tells whose it is only when it is opened, so a day that has become too old for some tenant is opened once, and what was
+learned of it is kept in its file (`sender`). A line of before every line told that, whose first line is gone, is nobody's: it
+goes with its day.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,28 @@ BATCH = 500
 Unseal = Callable[[int, bytes], bytes]
 
 
-def thin(folder: Path, moment: float, tenant: str, unseal: Unseal, done: set[tuple[str, str]]) -> int:
-    """Delete what `tenant` sent on days that ended before `moment`; how many lines. `done` remembers days that were read.
+def thin(folder: Path, ends: Mapping[str, float], unseal: Unseal) -> int:
+    """Delete what each tenant of `ends` sent on days that ended before its moment; how many lines. May be done again.
 
-    Raises sqlite3.Error; then it is to be done again.
+    Raises sqlite3.Error.
     """
-    gone = 0
-    senders: dict[int, str] = {}
-    for path in paths(folder, PLAIN):
-        if path.name[:10] >= day_of(moment) or (path.name, tenant) in done:
-            continue
-        place = f"file:{path}?mode=rw"
-        with contextlib.closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)) as db:
+    due = {
+        path: [tenant for tenant, end in ends.items() if path.name[:10] < day_of(end)] for path in paths(folder, PLAIN)
+    }
+    days = [path for path, tenants in due.items() if tenants]
+    for index, path in enumerate(days):
+        with contextlib.suppress(FileNotFoundError), _opened(path, "rw") as db:
             if has_tables(db):
-                senders |= _senders(db, unseal)
-                numbers = [row[0] for row in db.execute("SELECT DISTINCT id FROM event")]
-                gone += _delete(db, [number for number in numbers if senders.get(number) == tenant])
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        done.add((path.name, tenant))
+                _learn_senders(db, unseal, days[:index])
+    gone = 0
+    for path in days:
+        with contextlib.suppress(FileNotFoundError), _opened(path, "rw") as db:
+            if _has_senders(db):
+                marks = ",".join("?" * len(due[path]))
+                found = db.execute(f"SELECT id FROM sender WHERE tenant IN ({marks})", due[path]).fetchall()
+                gone += _delete(db, [number for (number,) in found])
+                if found:
+                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return gone
 
 
@@ -96,17 +101,44 @@ def _senders(db: sqlite3.Connection, unseal: Unseal) -> dict[int, str]:
     return found
 
 
+def _learn_senders(db: sqlite3.Connection, unseal: Unseal, older: Iterable[Path]) -> None:
+    """Make the table of messages and their tenants, once. Who is not named in this file may be in one of the `older`."""
+    if _has_senders(db):
+        return
+    found = _senders(db, unseal)
+    unknown = {row[0] for row in db.execute("SELECT DISTINCT id FROM event")} - found.keys()
+    for path in older if unknown else ():
+        with contextlib.suppress(FileNotFoundError), _opened(path, "ro") as other:
+            if _has_senders(other):
+                found |= {
+                    number: name for number, name in other.execute("SELECT id, tenant FROM sender") if number in unknown
+                }
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("CREATE TABLE sender(id INTEGER PRIMARY KEY, tenant TEXT NOT NULL)")
+    db.executemany("INSERT INTO sender VALUES(?,?)", found.items())
+    db.execute("CREATE INDEX sender_tenant ON sender(tenant)")
+    db.execute("COMMIT")
+
+
+def _has_senders(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM sqlite_master WHERE name='sender'").fetchone()[0])
+
+
 def _delete(db: sqlite3.Connection, numbers: list[int]) -> int:
+    """The lines of messages, and what leads to them."""
+    if not numbers:
+        return 0
     db.execute("PRAGMA secure_delete=ON")
     db.execute("PRAGMA temp_store=MEMORY")
-    gone = 0
+    gone, known = 0, _has_senders(db)
     for lot in _lots(numbers):
         marks = ",".join("?" * len(lot))
         db.execute("BEGIN IMMEDIATE")
         gone += db.execute(f"DELETE FROM event WHERE id IN ({marks})", lot).rowcount
+        if known:
+            db.execute(f"DELETE FROM sender WHERE id IN ({marks})", lot)
         db.execute("COMMIT")
-    if numbers:  # found by hash first, so by message only with a look at all
-        db.execute("DELETE FROM who WHERE id NOT IN (SELECT id FROM event)")
+    db.execute("DELETE FROM who WHERE id NOT IN (SELECT id FROM event)")  # found by hash first, so with a look at all
     return gone
 
 

@@ -71,7 +71,7 @@ class Bound(NamedTuple):
     subject: str
     amount: int
     logins: tuple[str, ...]
-    is_sure: bool = True  # False: another limit may leave less to these
+    free: tuple[str, ...] | None = None  # those of the logins that meet no other limit; None: all
 
     @property
     def title(self) -> str:
@@ -89,10 +89,10 @@ def bounds(attempts: int) -> list[Bound]:
         Bound(PACE, "shop", "stream", "transactional", max(60, each // 6), ("app", "crm")),
         Bound(DAILY, "shop", "stream", "marketing", each, ("news",)),
         Bound(PACE, "shop", "domain", "second.example", pace, ("dan", "eve")),
-        Bound(PACE, "shop", "client", SHARED_ADDRESS, each // 4, ("fay", "gus")),
+        Bound(PACE, "shop", "client", SHARED_ADDRESS, each // 4, ("fay", "gus"), ("fay",)),
         Bound(PACE, "store", "tenant", "", max(60, each // 6), ("till", "desk")),
         Bound(DAILY, "club", "tenant", "", 2 * each, ("gus", "hal", "ivy")),
-        Bound(PACE, "shop", "credential", "eve", pace // 4, ("eve",), is_sure=False),
+        Bound(PACE, "shop", "credential", "eve", pace // 4, ("eve",), ()),
     ]
 
 
@@ -238,6 +238,7 @@ class Figure(NamedTuple):
     passed: int
     at_once: int
     tried: int  # of what the limit counts
+    free: int  # messages of those tried whom nothing else keeps from it
     seconds: float
 
     @property
@@ -310,14 +311,15 @@ def figure(story: Story, bound: Bound, allowed: int) -> Figure:
     spans = [(accepted[one.number].sent, one) for one in story.arrivals if one.number in accepted]
     seconds = max(one.replied for one in own) - min(one.sent for one in own)
     tried = len(own) if bound.name != DAILY else sum(one.recipients for one in own)
+    free = len(own) if bound.free is None else sum(one.login in bound.free for one in own)
     if bound.name == PACE:
         first: dict[int, tuple[float, float]] = {}
         for sent, one in spans:
             first.setdefault(one.number, (sent, one.at))
-        return Figure(bound, len(first), most_at_once(list(first.values()), allowed), tried, seconds)
+        return Figure(bound, len(first), most_at_once(list(first.values()), allowed), tried, free, seconds)
     people = [address for _, one in spans for address in one.recipients]
     passed = len(set(people)) if bound.name == FIRST_TIME else len(people)
-    return Figure(bound, passed, passed, tried, seconds)
+    return Figure(bound, passed, passed, tried, free, seconds)
 
 
 def most_at_once(passed: Sequence[tuple[float, float]], amount: int) -> int:
@@ -342,9 +344,8 @@ def check_bound(got: Figure, allowed: int, unheard: int = 0) -> None:
     limit, title = got.bound.amount, got.bound.title
     assert got.at_once <= allowed + unheard, f"{title}: {got.at_once} passed, of {allowed} and {unheard}: {got}"
     assert got.tried > got.passed, f"{title} never bit: {got}"
-    if not got.bound.is_sure:
-        return
-    due = limit * (1 + got.seconds / MINUTE) if got.bound.name == PACE else limit
+    # On a slow machine there are fewer attempts in a minute than the limit has room for.
+    due = min(limit * (1 + got.seconds / MINUTE), got.free) if got.bound.name == PACE else limit
     assert got.passed >= ENOUGH * due, f"{title}: only {got.passed} passed of {due:.0f}: {got}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relay.store.history import Event, History, read, short_hash
+from relay.store.history import Event, History, find, read, short_hash
 from relay.store.thinning import thin
 
 DAY = 86_400.0
@@ -33,12 +33,32 @@ async def test_what_one_tenant_sent_goes_and_the_rest_stays(tmp_path: Path) -> N
         Event(2, BEGIN + DAY, "delivered", {"outcomes": []}),
         Event(3, BEGIN + 5 * DAY, "accepted", {"tenant": "shop"}, who),
     )
-    done: set[tuple[str, str]] = set()
-    assert thin(tmp_path, BEGIN + 3 * DAY, "shop", keep, done) == 2
+    assert thin(tmp_path, {"shop": BEGIN + 3 * DAY}, keep) == 2
     assert [event.word for event in read(tmp_path, [1, 2, 3], keep)] == ["accepted", "delivered", "accepted"]
     assert [event.id for event in read(tmp_path, [1, 2, 3], keep)] == [2, 2, 3]
-    assert thin(tmp_path, BEGIN + 3 * DAY, "shop", keep, done) == 0 and len(done) == 2
-    assert thin(tmp_path, BEGIN + 3 * DAY, "shop", keep, set()) == 0, "after a start it may read them once more"
+    assert thin(tmp_path, {"shop": BEGIN + 3 * DAY}, keep) == 0
+
+
+async def test_a_day_is_opened_once_whoever_asks_and_when(tmp_path: Path) -> None:
+    """Not again at each start, and not for each tenant."""
+    opened: list[int] = []
+
+    def unseal(number: int, data: bytes) -> bytes:
+        opened.append(number)
+        return data
+
+    who = (short_hash(b"ann@example.net!"),)
+    await write(
+        tmp_path,
+        *(Event(at, BEGIN, "accepted", {"tenant": name}, who) for at, name in enumerate(("shop", "kerk", "bank"))),
+        Event(9, BEGIN + DAY, "accepted", {"tenant": "shop"}, who),
+    )
+    assert thin(tmp_path, {"shop": BEGIN + DAY, "kerk": BEGIN - DAY}, unseal) == 1 and sorted(opened) == [0, 1, 2]
+    assert thin(tmp_path, {"shop": BEGIN + DAY, "kerk": BEGIN + DAY}, unseal) == 1 and len(opened) == 3
+    assert [event.id for event in read(tmp_path, range(10), keep)] == [2, 9]
+    assert thin(tmp_path, {"shop": BEGIN + 2 * DAY}, unseal) == 1 and opened[3:] == [9]
+    assert [event.id for event in read(tmp_path, range(10), keep)] == [2]
+    assert find(tmp_path, who) == [2]
 
 
 async def test_a_later_line_goes_though_the_first_is_gone(tmp_path: Path) -> None:
@@ -47,8 +67,8 @@ async def test_a_later_line_goes_though_the_first_is_gone(tmp_path: Path) -> Non
         Event(1, BEGIN, "accepted", {"tenant": "shop"}),
         Event(1, BEGIN + DAY, "delivered", {"tenant": "shop", "outcomes": []}),
     )
-    assert thin(tmp_path, BEGIN + DAY, "shop", keep, set()) == 1
-    assert thin(tmp_path, BEGIN + 2 * DAY, "shop", keep, set()) == 1
+    assert thin(tmp_path, {"shop": BEGIN + DAY}, keep) == 1
+    assert thin(tmp_path, {"shop": BEGIN + 2 * DAY}, keep) == 1
     assert read(tmp_path, [1], keep) == []
 
 
@@ -60,7 +80,6 @@ async def test_a_later_line_of_another_tenant_stays(tmp_path: Path) -> None:
         Event(1, BEGIN + DAY, "attempted", {"tenant": "kerk", "outcomes": []}),
         Event(1, BEGIN + 2 * DAY, "finished", {"outcomes": []}),
     )
-    done: set[tuple[str, str]] = set()
     for days in range(1, 5):
-        assert thin(tmp_path, BEGIN + days * DAY, "shop", keep, done) == 0
+        assert thin(tmp_path, {"shop": BEGIN + days * DAY}, keep) == 0
     assert [event.word for event in read(tmp_path, [1], keep)] == ["accepted", "attempted", "finished"]
