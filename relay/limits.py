@@ -42,7 +42,10 @@ _NORMAL = 100_000  # up to which an account warms up where no limit of a day is 
 
 
 class Who(NamedTuple):
-    """Whose limits a message meets. `domain` and `client` are "" where they are not known."""
+    """Whose limits a message meets. `domain` and `client` are "" where they are not known.
+
+    The domain is the tenant's that the From domain is or lies under: names under a domain are made up at will.
+    """
 
     credential: str
     tenant: int
@@ -53,6 +56,7 @@ class Who(NamedTuple):
     @classmethod
     def of(cls, mail: Submission) -> Who:
         domain = from_domain(mail.message) if mail.message is not None else ""
+        domain = tenants_domain(mail.account.tenant.domains, domain)
         return cls.at(mail.account, domain, client_key(mail.session.client_ip))
 
     @classmethod
@@ -124,7 +128,8 @@ _Begun = tuple[float, int, float]
 
 
 def _begun(account: Account, domain: str) -> _Begun:
-    return account.credential.created_at, account.credential.warmup_behind, _since(account.tenant.domains, domain)
+    known = account.tenant.domains.get(domain)
+    return account.credential.created_at, account.credential.warmup_behind, known.created_at if known else 0.0
 
 
 @lru_cache(maxsize=8192)
@@ -206,13 +211,14 @@ def _sudden(settings: object, stream: str, credential: str, tenant: int, consent
     return Limit(SUDDEN, "credential", f"h:{credential}", least, HOUR, times, tenant)
 
 
-def _since(domains: Mapping[str, Domain], name: str) -> float:
-    """When the tenant got the domain that `name` is, or is under; 0.0 where it is none of his."""
-    while name:
-        if name in domains:
-            return domains[name].created_at
-        name = name.partition(".")[2]
-    return 0.0
+def tenants_domain(domains: Mapping[str, Domain], name: str) -> str:
+    """The domain of the tenant that `name` is, or is under; `name` itself where it is none of his."""
+    above = name
+    while above:
+        if above in domains:
+            return above
+        above = above.partition(".")[2]
+    return name
 
 
 @lru_cache(maxsize=8192)

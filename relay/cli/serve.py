@@ -74,8 +74,18 @@ def _greet(settings: Settings) -> None:
     for line in places(settings):
         say(line)
     if settings.delivery.mode == "capture":
-        say(f"Nothing leaves this machine (delivery.mode = capture): see {settings.web.public_url}/outbox")
+        say(f"Nothing leaves this machine (delivery.mode = capture): see {outbox_of(settings)}")
     say(f"Ready, process {os.getpid()}. Stop it with Ctrl-C or SIGTERM.")
+
+
+def outbox_of(settings: Settings) -> str:
+    """Where captured mail is to be seen; mostly by this machine only."""
+    if settings.web.expose_outbox:
+        return f"{settings.web.public_url}/outbox"
+    endpoint = settings.web.endpoint
+    host = endpoint.host if endpoint.is_loopback else "127.0.0.1"
+    place = f"[{host}]" if ":" in host else host
+    return f"http://{place}:{endpoint.port}/outbox (for this machine only, unless web.expose_outbox says otherwise)"
 
 
 def places(settings: Settings) -> list[str]:

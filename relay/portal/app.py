@@ -46,7 +46,7 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
         app.include_router(router)
     app.include_router(machine.routes(gateway, only_local=not settings.web.expose_machine_routes))
     if settings.delivery.mode == "capture" and gateway.outbox is not None:
-        app.include_router(outbox_pages.routes(site, gateway.outbox))
+        app.include_router(outbox_pages.routes(site, gateway.outbox, only_local=not settings.web.expose_outbox))
     tenants = api.create_api(site)
     api_held.add_routes(tenants, site)
     api_webhooks.add_routes(tenants, site)

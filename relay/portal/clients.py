@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from fastapi import Request
+from starlette.exceptions import HTTPException
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
@@ -29,6 +30,12 @@ def is_local(request: Request) -> bool:
     """The request was made on this machine and not passed on for somebody else."""
     peer = _address(request.client.host if request.client else "")
     return peer is not None and peer.is_loopback and not any(name in request.headers for name in FORWARDED)
+
+
+def require_local(request: Request) -> None:
+    """For routes that are there for this machine only: for all others there is no such page."""
+    if not is_local(request):
+        raise HTTPException(404)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

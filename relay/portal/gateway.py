@@ -216,6 +216,11 @@ class WebSettings(Protocol):
         """Whether /healthz, /readyz and /metrics answer others than this machine itself."""
         ...
 
+    @property
+    def expose_outbox(self) -> bool:
+        """The same for /outbox."""
+        ...
+
 
 class ServerSettings(Protocol):
     @property

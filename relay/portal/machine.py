@@ -5,31 +5,24 @@ Else only a client on this machine, with no proxy between, is answered; for all 
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from starlette.exceptions import HTTPException
 
-from relay.portal.clients import is_local
+from relay.portal.clients import require_local
 from relay.portal.gateway import Gateway, OpUnavailable
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def routes(gateway: Gateway, *, only_local: bool) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
-
-    def admit(request: Request) -> None:
-        if only_local and not is_local(request):
-            raise HTTPException(404)
+    router = APIRouter(include_in_schema=False, dependencies=[Depends(require_local)] if only_local else [])
 
     @router.api_route("/healthz", methods=["GET", "HEAD"])
-    async def alive(request: Request) -> Response:
-        admit(request)
+    async def alive() -> Response:
         return PlainTextResponse("ok\n")
 
     @router.api_route("/readyz", methods=["GET", "HEAD"])
-    async def ready(request: Request) -> Response:
-        admit(request)
+    async def ready() -> Response:
         try:
             reasons, notes = await gateway.ready(), await gateway.notes()
         except OpUnavailable:
@@ -37,8 +30,7 @@ def routes(gateway: Gateway, *, only_local: bool) -> APIRouter:
         return JSONResponse({"ready": not reasons, "reasons": reasons, "notes": notes}, 503 if reasons else 200)
 
     @router.api_route("/metrics", methods=["GET", "HEAD"])
-    async def metrics(request: Request) -> Response:
-        admit(request)
+    async def metrics() -> Response:
         try:
             return PlainTextResponse(await gateway.metrics_text(), media_type=METRICS_TYPE)
         except OpUnavailable:

@@ -11,11 +11,12 @@ import time
 from typing import Annotated, NamedTuple
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from relay.mail.message import Malformed, Message
 from relay.mail.words import decode_words
+from relay.portal.clients import require_local
 from relay.portal.diff import compare
 from relay.portal.explained import rules
 from relay.portal.gateway import OutboxView
@@ -47,8 +48,9 @@ class Line(NamedTuple):
     changes: int
 
 
-def routes(site: Site, outbox: OutboxView) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
+def routes(site: Site, outbox: OutboxView, *, only_local: bool) -> APIRouter:
+    """With `only_local` there is no such page for a client elsewhere: what is captured is mail of people, and has no login."""
+    router = APIRouter(include_in_schema=False, dependencies=[Depends(require_local)] if only_local else [])
 
     @router.api_route("/outbox", methods=["GET", "HEAD"])
     def index(request: Request, verdict: str = "", before: Before = 0) -> Response:

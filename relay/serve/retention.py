@@ -13,7 +13,8 @@ from relay.owner.expiry import years_before
 from relay.owner.mailings import KIND, namer, start_of
 from relay.owner.periods import DAY, days_of
 from relay.serve.boot import HISTORY
-from relay.settings.model import Privacy, Settings
+from relay.settings.model import Settings
+from relay.settings.privacy import Privacy
 from relay.spool.cipher import Cipher
 from relay.store import uses
 from relay.store.history import forget_before

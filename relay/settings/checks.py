@@ -5,18 +5,24 @@ Pure: only what the settings themselves say. Whether files exist and fit is aske
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from relay.mail.address import parse_path
-from relay.settings.endpoint import Networks, Smarthost, is_hook, parse_ip
+from relay.settings.endpoint import Endpoint, Networks, Smarthost, is_hook, parse_ip
 from relay.settings.model import Listener, Settings
 from relay.settings.whereabouts import undeclared
 
 # OUT-2, RFC 5321 section 4.5.4.1: a failing destination at most every 30 minutes, after one or two shorter steps.
 SHORT_RETRIES = 2
 MIN_RETRY_SECONDS = 1800.0
+OWN_FILES = re.compile(
+    r"(counters|generation|history|outbox\.db|owner\.lock|queue|threads\.db|erased\.jsonl|control\.sock|uses|restored\.json|"
+    r"\.restore)([./-].*)?$"
+)
+"""What else lies in data_dir."""
 
 
 class Clash(NamedTuple):
@@ -31,6 +37,7 @@ def clashes(settings: Settings) -> list[Clash]:
     """Every combination in `settings` that cannot work, empty when it can start."""
     return [
         *_folders(settings),
+        *_networks(settings),
         *_listeners(settings),
         *_addresses(settings),
         *_storage(settings),
@@ -80,6 +87,16 @@ def _plain(path: Path) -> Path:
     return Path(*parts)
 
 
+def _networks(settings: Settings) -> Iterator[Clash]:
+    """What holds for a network of one's own must not hold for everybody."""
+    for key, networks, gift in (
+        ("server.private_networks", settings.server.private_networks, "everybody would be believed about who he is"),
+        ("limits.bare_line_end_networks", settings.limits.bare_line_end_networks, "anybody could smuggle (SMTP-5)"),
+    ):
+        if any(network.partition("/")[2] == "0" for network in networks):
+            yield Clash(key, f"a network of all addresses: {gift}", "Write the networks that are yours")
+
+
 def _listeners(settings: Settings) -> Iterator[Clash]:
     for place, listener in enumerate(settings.listener):
         for key, wrong, remedy in (*_listener_tls(listener, settings.private), *_listener_place(listener, settings)):
@@ -117,6 +134,10 @@ def _listener_tls(listener: Listener, private: Networks) -> Iterator[Clash]:
 
 
 def _listener_place(listener: Listener, settings: Settings) -> Iterator[Clash]:
+    if listener.proxy_tls and not listener.proxy_protocol:
+        yield Clash(
+            "proxy_tls", "proxy_tls tells of a balancer, and proxy_protocol is off", "Write proxy_protocol = true too"
+        )
     if listener.proxy_protocol and not listener.endpoint.is_loopback and not settings.server.private_networks:
         yield Clash(
             "proxy_protocol",
@@ -153,7 +174,16 @@ def _storage(settings: Settings) -> Iterator[Clash]:
             else f"{database!r} is no database"
         )
         yield Clash("storage.database", wrong, 'Write "sqlite:///zegel.db"; a relative file lies in data_dir')
+    elif OWN_FILES.match(_inside(settings.server.data_dir, database.removeprefix("sqlite:///"))):
+        wrong = f"{database!r} is a file that the gateway keeps something else in"
+        yield Clash("storage.database", wrong, 'Write "sqlite:///zegel.db"; a relative file lies in data_dir')
     yield from _counters(settings)
+
+
+def _inside(folder: Path, file: str) -> str:
+    """The path of a file below a folder; "" where it lies elsewhere."""
+    path, top = _plain(folder / file), _plain(folder)
+    return str(path.relative_to(top)) if top in path.parents else ""
 
 
 def _counters(settings: Settings) -> Iterator[Clash]:
@@ -188,6 +218,11 @@ def _delivery(settings: Settings) -> Iterator[Clash]:
     if delivery.mode == "smarthost" and not delivery.hops:
         remedy = 'Write for instance smarthosts = ["smtp://mail.example.org:587"]'
         yield Clash("delivery.smarthosts", 'mode = "smarthost" has nowhere to send', remedy)
+    for place, hop in enumerate(delivery.hops):
+        own = next((one.endpoint for one in settings.listener if _is_same(hop, one.endpoint)), None)
+        if own is not None:
+            wrong = f"{own} is this gateway itself, so no mail would ever leave"
+            yield Clash(f"delivery.smarthosts.{place}", wrong, "Write the server that delivers your mail")
     foreign = _foreign(settings)
     if delivery.tls == "off" and foreign:
         wrong = f'tls = "off" to {foreign[0].host}, which is neither loopback nor in server.private_networks'
@@ -202,6 +237,17 @@ def _delivery(settings: Settings) -> Iterator[Clash]:
     if early and foreign:
         wrong = f"{early[0]:g} s is too soon for a third or later attempt at somebody else's server (RFC 5321 4.5.4.1)"
         yield Clash("delivery.retry_after_seconds", wrong, f"Write at least {MIN_RETRY_SECONDS:g} from the third on")
+
+
+def _is_same(hop: Smarthost, endpoint: Endpoint) -> bool:
+    """Whether a next hop is a listener of ours, as far as the settings tell: names are not looked up."""
+    if not endpoint.port or hop.port != endpoint.port:
+        return False
+    ip = parse_ip(hop.host)
+    listens_everywhere = endpoint.host in ("0.0.0.0", "::")
+    if ip is None or listens_everywhere:
+        return hop.is_loopback and (listens_everywhere or endpoint.is_loopback)
+    return str(ip) == endpoint.host
 
 
 def _foreign(settings: Settings) -> list[Smarthost]:

@@ -57,7 +57,9 @@ def load(
     problems += [_problem(file, origins, *entry) for entry in bad]
     settings = _anchor(settings, Path.cwd() if source is None else source.resolve().parent)
     dead = {key for key, _, _ in bad}
-    for clash in (*clashes(settings), *_files(settings)):
+    found = clashes(settings)
+    links = () if any(clash.key == "server.keys_dir" for clash in found) else _links(settings)
+    for clash in (*found, *links, *_files(settings)):
         if clash[0] not in dead:
             problems.append(_problem(file, origins, *clash))
     if problems:
@@ -151,6 +153,15 @@ def _anchor(settings: Settings, base: Path) -> Settings:
         for listener in settings.listener
     )
     return settings.model_copy(update=changes)
+
+
+def _links(settings: Settings) -> list[tuple[str, str, str]]:
+    """What only a look at the disk tells of the folders."""
+    data, keys = settings.server.data_dir.resolve(), settings.server.keys_dir.resolve()
+    if data not in (keys, *keys.parents):
+        return []
+    why = f"keys_dir leads to {keys}, inside data_dir, so a copy of the data would hold its keys"
+    return [("server.keys_dir", why, "Write a folder beside data_dir")]
 
 
 def _files(settings: Settings) -> list[tuple[str, str, str]]:

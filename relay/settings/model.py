@@ -25,6 +25,7 @@ from relay.settings.endpoint import (
     parse_smarthost,
 )
 from relay.settings.incidents import Incidents
+from relay.settings.privacy import Privacy
 from relay.settings.processing import EEA, Processing
 from relay.settings.reputation import Reputation
 from relay.settings.section import FilePath, Seconds, Section, refuse
@@ -98,9 +99,6 @@ PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
 Octets = Annotated[int, Field(gt=0, le=1 << 40)]
 Hours = Annotated[float, Field(gt=0, le=8_760)]
-Days = Annotated[int, Field(gt=0, le=36_500)]
-Months = Annotated[int, Field(gt=0, le=1_200)]
-Years = Annotated[int, Field(gt=0, le=100)]
 Schedule = Annotated[tuple[Seconds, ...], Field(strict=False, min_length=1, max_length=100)]
 
 
@@ -155,6 +153,10 @@ class Listener(Section):
         default=False,
         description="A PROXY header (v1 or v2) comes first; only loopback and private_networks may then connect.",
     )
+    proxy_tls: bool = Field(
+        default=False,
+        description="The balancer takes passwords inside TLS only, which ends there; else its v2 header must say TLS for AUTH.",
+    )
     certificate: FilePath | None = Field(
         default=None,
         description="PEM file with the certificate and its chain.",
@@ -186,6 +188,10 @@ class Web(Section):
     expose_machine_routes: bool = Field(
         default=False,
         description="Whether /healthz, /readyz and /metrics answer others than this machine itself.",
+    )
+    expose_outbox: bool = Field(
+        default=False,
+        description="Whether /outbox, all captured mail of all tenants without a login, answers others than this machine.",
     )
 
     @cached_property
@@ -303,33 +309,6 @@ class Limits(Section):
     min_free_disk_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = Field(
         default=268_435_456, description="Free space in data_dir below which new mail gets 452 4.3.1."
     )
-
-
-class Privacy(Section):
-    """How long personal data are kept, and what logs show."""
-
-    address_in_logs: Literal["hash", "clear"] = Field(
-        default="hash", description="hash: keyed hash and domain; clear: the address itself (OPS-2)."
-    )
-    client_address_in_received: Literal["hide", "show"] = Field(
-        default="hide", description="Whether Received shows the sender's own IP address to recipients (SMTP-22)."
-    )
-    delivery_log_days: Days = Field(default=28, description="Outcome of each delivery (GDPR-14).")
-    campaign_addresses_days: Days = Field(
-        default=28, description="Delivery log of a mailing, from its invoice date, else from its last line (GDPR-12)."
-    )
-    campaign_invoice_days: Days = Field(
-        default=92, description="So long after its last line a mailing may be invoiced; later counts as then (GDPR-12)."
-    )
-    security_log_days: Days = Field(default=90, description="Logins and changes by people (GDPR-14).")
-    consent_ip_months: Months = Field(default=24, description="IP addresses in proofs of consent (GDPR-14).")
-    consent_proof_years: Years = Field(
-        default=5, description="Proof of consent and which mails rested on it, after the last of them (CONSENT-15)."
-    )
-    bounce_suppression_days: Annotated[Days, Field(le=90)] = Field(
-        default=90, description="Suppression after a hard bounce, 90 at most (REP-3)."
-    )
-    statistics_months: Months = Field(default=25, description="Counters without addresses (GDPR-14). Not read yet.")
 
 
 class Alarms(Section):

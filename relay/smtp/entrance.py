@@ -34,6 +34,8 @@ class Entrance(Receiving):
         self.ehlo = ""
         self.extended = False
         self.secure = False
+        self.is_elsewhere = False  # a balancer named a client that is not on this machine
+        self.balancer_says_tls = False
         self._info: SessionInfo | None = None
 
     # -- greeting and state ---------------------------------------------------------------------------------------
@@ -66,8 +68,12 @@ class Entrance(Receiving):
 
     @property
     def may_log_in(self) -> bool:
-        """AUTH is offered only inside TLS, or where the listener says that clear text is safe (SMTP-2)."""
-        return (self.secure or self.listener.plain_auth) and self.listener.relays
+        """AUTH is offered only inside TLS, or where the listener says that clear text is safe (SMTP-2).
+
+        Behind a balancer it is not safe because we listen on loopback: the client may be anywhere.
+        """
+        is_safe = self.secure or (self.listener.plain_auth and (self.balancer_says_tls or not self.is_elsewhere))
+        return is_safe and self.listener.relays
 
     # -- TLS and AUTH ---------------------------------------------------------------------------------------------
 

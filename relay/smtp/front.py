@@ -35,13 +35,14 @@ class Limits(NamedTuple):
 
 class Listens(NamedTuple):
     """What a listener allows. `implicit`: TLS from the first octet; `plain_auth`: AUTH in clear; `relays`: False on the
-    port for reports, where nobody logs in; `proxy`: a PROXY header comes first, from an address that `trusts`; `mends`: line ends
-    of this client are made clean (SMTP-5).
+    port for reports, where nobody logs in; `proxy`: a PROXY header comes first, from an address that `trusts`; `proxy_tls`: TLS
+    ends there, for all who log in; `mends`: line ends of this client are made clean (SMTP-5).
     """
 
     implicit: bool = False
     plain_auth: bool = False
     proxy: bool = False
+    proxy_tls: bool = False
     relays: bool = True
     uncounted: Callable[[str], bool] = lambda address: not address
     trusts: Callable[[str], bool] = lambda address: True

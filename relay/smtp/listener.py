@@ -53,6 +53,7 @@ class Listeners:
             plain_auth=listener.tls == "off" and listener.endpoint.is_loopback,
             relays=listener.kind != "feedback",
             proxy=listener.proxy_protocol,
+            proxy_tls=listener.proxy_tls,
             uncounted=lambda address: not address or address in exempt,
             trusts=lambda address: address in private,
             mends=lambda address: address in mended,

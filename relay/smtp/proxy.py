@@ -2,7 +2,7 @@
 
 Specification: HAProxy, "The PROXY protocol", versions 1 and 2. Only TCP over IPv4 and IPv6 counts; LOCAL, UNKNOWN and
 what is no TCP keep the address of the connection itself. What the specification does not know is refused: whose address
-counts must never be a guess. Fields behind the addresses (TLV) are passed over.
+counts must never be a guess. Of the fields behind the addresses (TLV) one is read: whether the client came by TLS.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
 _ADDRESSES = {0: 0, 1: 12, 2: 36, 3: 216}  # family: octets of both addresses and ports
 _STREAM = 1
 _TRANSPORTS = 3
+_TLV_SSL, _CLIENT_SSL = 0x20, 0x01
 
 
 class Proxied(NamedTuple):
-    """`address` is the client's, or "" for the connection's own; `length` octets of the buffer were the header."""
+    """`address` is the client's, or "" for the connection's own; `length` octets of the buffer were the header.
+
+    `secure`: the balancer says that the client came by TLS (PP2_CLIENT_SSL), which only version 2 can.
+    """
 
     address: str
     length: int
+    secure: bool = False
 
 
 class BadProxyHeader(NamedTuple):
@@ -76,4 +81,15 @@ def _version_2(buffer: bytes | bytearray) -> Proxied | BadProxyHeader | None:
     if is_local or family >> 4 not in (1, 2) or family & 15 != _STREAM:
         return Proxied("", 16 + length)
     size = 4 if family >> 4 == 1 else 16
-    return Proxied(str(ipaddress.ip_address(bytes(buffer[16 : 16 + size]))), 16 + length)
+    secure = _came_by_tls(bytes(buffer[16 + _ADDRESSES[family >> 4] : 16 + length]))
+    return Proxied(str(ipaddress.ip_address(bytes(buffer[16 : 16 + size]))), 16 + length, secure)
+
+
+def _came_by_tls(fields: bytes) -> bool:
+    """Whether one of the fields says so; what cannot be read says nothing."""
+    while len(fields) >= 3:
+        kind, size = struct.unpack_from("!BH", fields)
+        if kind == _TLV_SSL and 5 <= size <= len(fields) - 3:
+            return bool(fields[3] & _CLIENT_SSL)
+        fields = fields[3 + size :]
+    return False

@@ -9,6 +9,7 @@ mail may be is not decided here but behind `Front`.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -129,6 +130,8 @@ class Session(Entrance):
             raise Lost
         del self.buffer[: header.length]
         self.peer_address = header.address or self.peer_address
+        self.is_elsewhere = bool(header.address) and not ipaddress.ip_address(header.address).is_loopback
+        self.balancer_says_tls = header.secure or self.listener.proxy_tls
         self.expect_command()
 
     async def _converse(self) -> None:

@@ -183,13 +183,16 @@ def portal_settings(
     *,
     mode: str = "capture",
     expose: bool = False,
+    outbox: bool = False,
     networks: Sequence[str] = (),
     rates: tuple[int, int] = (10_000, 10_000),
     allowed: Sequence[str] = (),
 ) -> Any:
     """The settings that the portal reads."""
     return SimpleNamespace(
-        web=SimpleNamespace(public_url="https://mail.zegel.example", endpoint="here", expose_machine_routes=expose),
+        web=SimpleNamespace(
+            public_url="https://mail.zegel.example", endpoint="here", expose_machine_routes=expose, expose_outbox=outbox
+        ),
         api=SimpleNamespace(key_requests_per_minute=rates[0], tenant_requests_per_minute=rates[1]),
         server=SimpleNamespace(
             hostname="mail.zegel.example", language="nl", region="NL", private_networks=tuple(networks)

@@ -98,7 +98,7 @@ class Gateway:
             "plain": {"tls": "off"},
             "starttls": pair,
             "implicit": {"kind": "submissions", **pair},
-            "proxy": {"tls": "off", "proxy_protocol": True},
+            "proxy": {"tls": "off", "proxy_protocol": True, "proxy_tls": True},
             "proxy-implicit": {"kind": "submissions", "proxy_protocol": True, **pair},
             "ipv6": {"tls": "off"},
             "feedback": {"kind": "feedback", "tls": "opportunistic", **pair},

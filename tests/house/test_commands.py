@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -47,9 +48,15 @@ def found(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
         yield f"{name(path)}:{text.count(chr(10), 0, match.start()) + 1}", words.partition(" #")[0].strip()
 
 
+@functools.cache
+def zegel() -> Any:
+    """All commands."""
+    return typer.main.get_command(app)
+
+
 def wrong(words: str) -> str:
     """What is not so in a command line, or ""; what is left out of it (`zegel dkim add`) is no fault."""
-    command: Any = typer.main.get_command(app)
+    command = zegel()
     parts = split(words)
     while parts and hasattr(command, "commands"):
         word = parts.pop(0)

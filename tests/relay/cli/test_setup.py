@@ -17,6 +17,7 @@ from relay.cli.findings import Finding
 from relay.cli.machine import certificates, open_files
 from relay.cli.records import dkim, dmarc, own_name, spf
 from relay.dns import Answer, Failed, NoRecord, Resolver, Result
+from relay.settings.checks import OWN_FILES
 from relay.settings.load import load
 from relay.settings.model import Settings
 from tests.faults.conftest import disk
@@ -292,7 +293,9 @@ def test_serve_says_where_it_listens_and_drains_at_sigterm(shop: Zegel) -> None:
     served = Served(shop.config)
     try:
         said = served.ready()
-        assert f"127.0.0.1:{smtp}" in said and f"http://127.0.0.1:{web}/outbox" in said
+        others = {path.name for path in (shop.config.parent / "data").iterdir() if not path.name.startswith("zegel.db")}
+        assert others and not [name for name in others if not OWN_FILES.match(name)], "checks.py must know them all"
+        assert f"127.0.0.1:{smtp}" in said and f"http://127.0.0.1:{web}/outbox (for this machine only" in said
         with socket.create_connection(("127.0.0.1", smtp), timeout=10) as client:
             assert client.recv(100).startswith(b"220 localhost ESMTP")
         second = Served(shop.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from email.message import EmailMessage
 
 import httpx
@@ -37,6 +38,33 @@ ENTRY = Entry(
 REFUSED = ENTRY._replace(
     queue_id="", verdict="reject", rule="UNSUB-1", reply="550 5.7.1 [UNSUB-1] No link", outgoing=b"", edits=()
 )
+
+
+@pytest.fixture
+async def web(gateway: MemoryGateway) -> AsyncIterator[httpx.AsyncClient]:
+    async with browser(gateway, portal_settings(), address="127.0.0.1") as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "exposed", "status"),
+    [
+        ("127.0.0.1", {}, False, 200),
+        ("192.0.2.44", {}, False, 404),
+        ("127.0.0.1", {"X-Forwarded-For": "203.0.113.9"}, False, 404),
+        ("192.0.2.44", {}, True, 200),
+    ],
+    ids=["this machine", "elsewhere", "behind the web proxy", "elsewhere, exposed"],
+)
+async def test_who_sees_captured_mail(
+    gateway: MemoryGateway, address: str, headers: dict[str, str], exposed: bool, status: int
+) -> None:
+    """It is mail of people, of all tenants, and has no login."""
+    number = box(gateway).record_copy(ENTRY)
+    async with browser(gateway, portal_settings(outbox=exposed), address=address) as client:
+        for path in ("/outbox", f"/outbox/{number}", f"/outbox/{number}/in.eml", f"/outbox/{number}/out.eml"):
+            answer = await client.get(path, headers=headers)
+            assert answer.status_code == status and (status == 200 or "ann@example.net" not in answer.text), path
 
 
 def box(gateway: MemoryGateway):  # type: ignore[no-untyped-def]  # narrows the optional

@@ -257,3 +257,15 @@ def test_trusted_networks_answer_for_both_families_and_mapped_addresses() -> Non
     held = ("127.0.0.1", "::1", "10.1.2.3", "::ffff:10.1.2.3")
     assert all(address in settings.private for address in held)
     assert not any(address in settings.private for address in ("11.0.0.1", "fd00::1", "nonsense", ""))
+
+
+def test_keys_that_a_link_leads_into_the_data_are_there(tmp_path: Path) -> None:
+    """GDPR-19: a copy of the data would hold them, whatever the folder is called."""
+    (tmp_path / "data" / "inner").mkdir(parents=True)
+    (tmp_path / "keys").symlink_to(tmp_path / "data" / "inner")
+    path = write(tmp_path, '[server]\ndata_dir = "data"\nkeys_dir = "keys"\n')
+    (problem,) = problems(path)
+    assert problem.key == "server.keys_dir" and "inside data_dir" in problem.wrong
+    (tmp_path / "keys").unlink()
+    (tmp_path / "keys").symlink_to(tmp_path)
+    assert load(path, environment={}).server.keys_dir == tmp_path / "keys", "beside it, by a link"

@@ -86,7 +86,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     opened=st.lists(listeners, min_size=1, max_size=3),
-    private=st.sampled_from([[], ["10.0.0.0/8"], ["0.0.0.0/0"]]),
+    private=st.sampled_from([[], ["10.0.0.0/8"], ["0.0.0.0/1", "128.0.0.0/1"]]),
     policies=policy_tables,
     attack=attacks,
     proxy=st.sampled_from(PROXIES),

@@ -36,8 +36,8 @@ def octets(case: dict[str, Any]) -> bytes:
     return SIGNATURE + bytes.fromhex(case["command"] + case["family"]) + length.to_bytes(2, "big") + body
 
 
-def settings() -> Settings:
-    listener = {"address": "127.0.0.1:20000", "tls": "off", "proxy_protocol": True}
+def settings(**more: object) -> Settings:
+    listener = {"address": "127.0.0.1:20000", "tls": "off", "proxy_protocol": True, **more}
     table = {"server": {"data_dir": "data", "keys_dir": "keys"}, "listener": [listener]}
     return Settings.model_validate_json(json.dumps(table))
 
@@ -94,3 +94,49 @@ async def test_who_only_looks_whether_somebody_listens_is_no_bad_header() -> Non
     async with Doors(settings(), front) as doors:
         assert await outcome(doors, [], closes=True) == "dropped"
     assert front.events == [] and not front.crashes
+
+
+FAR = b"PROXY TCP4 203.0.113.9 192.0.2.1 40000 25\r\n"
+OF_V2 = SIGNATURE + b"\x21\x11" + b"%b" + bytes([203, 0, 113, 9, 192, 0, 2, 1, 1, 2, 3, 4]) + b"%b"
+
+
+def version_2(fields: bytes) -> bytes:
+    return OF_V2 % ((12 + len(fields)).to_bytes(2, "big"), fields)
+
+
+@pytest.mark.parametrize(
+    ("header", "more", "offers"),
+    [
+        (FAR, {}, False),
+        (FAR, {"proxy_tls": True}, True),
+        (b"PROXY TCP4 127.0.0.1 127.0.0.1 40000 25\r\n", {}, True),
+        (b"PROXY UNKNOWN\r\n", {}, True),
+        (version_2(b""), {}, False),
+        (version_2(b"\x20\x00\x05\x01\x00\x00\x00\x00"), {}, True),
+        (version_2(b"\x20\x00\x05\x00\x00\x00\x00\x00"), {}, False),
+        (version_2(b"\x04\x00\x01x" + b"\x20\x00\x0d\x07\x00\x00\x00\x00\x21\x00\x05TLSv1"), {}, True),
+        (version_2(b"\x20\x00\xff\x01\x00\x00\x00\x00"), {}, False),
+        (version_2(b"\x20\x00\x01\x01"), {}, False),
+    ],
+    ids=[
+        "v1 from elsewhere", "v1, TLS ends at the balancer", "v1 from this machine", "the balancer itself", "v2 without fields",
+        "v2 by TLS", "v2 in clear", "v2 by TLS behind another field", "a field that is longer than the header",
+        "a field too short",
+    ],
+)  # fmt: skip
+async def test_passwords_in_clear_are_not_taken_from_elsewhere(
+    header: bytes, more: dict[str, Any], offers: bool
+) -> None:
+    """SMTP-2: that we listen on loopback says nothing of the way from the client to the balancer."""
+    async with Doors(settings(**more), Permissive()) as doors:
+        reader, writer = await doors.connect()
+        writer.write(header + b"EHLO client.test\r\n")
+        async with asyncio.timeout(SECONDS):
+            assert (await reader.readline()).startswith(b"220")
+            said = [await reader.readline()]
+            while said[-1][3:4] == b"-":
+                said.append(await reader.readline())
+            assert any(b"AUTH" in line for line in said) == offers
+            writer.write(b"AUTH PLAIN AHNob3AAY29ycmVjdCBob3JzZQ==\r\n")
+            assert (await reader.readline()).startswith(b"235" if offers else b"538")
+        writer.close()

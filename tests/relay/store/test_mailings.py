@@ -98,7 +98,7 @@ async def test_what_is_invoiced_later_is_kept_until_then(tmp_path: Path) -> None
     await log.write("2026-03-01", ("a", "accepted", SPRING), ("letter", "accepted", None))
     log.invoiced[SPRING] = at("2026-04-20", 0)
     assert forget_before(tmp_path, at("2026-05-01")) == 1
-    assert thin(tmp_path, at("2026-05-01"), "shop", unseal, set()) == 0
+    assert thin(tmp_path, {"shop": at("2026-05-01")}, unseal) == 0
     assert log.run("2026-05-17", 23) == 0 and log.left() == ["a"]
     assert log.run("2026-05-18") == 1
 
