@@ -301,22 +301,22 @@ def test_partial_mode_refuses_one_with_a_report_in_words(start: Start) -> None:
 
 
 def test_the_pace_is_one_for_both_workers(start: Start) -> None:
-    """THROTTLE-1, THROTTLE-2: a person's 31st letter of a minute is deferred, a program's 6th waits its turn."""
+    """THROTTLE-1, THROTTLE-2: a person's 11th letter of a minute is deferred, a program's 11th waits its turn."""
     gateway, hop = start(
-        workers=2, policies={"throttle": {"personal_messages_per_minute": 10, "transactional_messages_per_minute": 5}}
+        workers=2, policies={"throttle": {"personal_messages_per_minute": 10, "transactional_messages_per_minute": 10}}
     )
     replies = [post(gateway, "personal", ANN, MESSAGE).reply for _ in range(14)]
     assert sum(reply.startswith("250") for reply in replies) in (10, 11)  # the pace gives one back within these seconds
     assert any(reply.startswith("450 4.7.28 [THROTTLE-1]") for reply in replies)
     gateway.settle()
     hop.clear()
-    answers = [post(gateway, "transactional", ANN, letter("To: ann@dest.example", f"Subject: t{n}")) for n in range(7)]
+    answers = [post(gateway, "transactional", ANN, letter("To: ann@dest.example", f"Subject: t{n}")) for n in range(12)]
     assert all(answer.reply.startswith("250") for answer in answers)
-    assert hop.until(lambda: len(hop.wait(0)) >= 5) and len(hop.wait(0)) <= 6
-    assert hop.until(lambda: len(hop.wait(0)) == 7, 40.0)
-    assert [line for m in hop.wait(0)[5:] for line in m.head.split("\r\n") if line.startswith("Subject")] == [
-        "Subject: t5",
-        "Subject: t6",
+    assert hop.until(lambda: len(hop.wait(0)) >= 10) and len(hop.wait(0)) <= 11
+    assert hop.until(lambda: len(hop.wait(0)) == 12, 40.0)
+    assert [line for m in hop.wait(0)[10:] for line in m.head.split("\r\n") if line.startswith("Subject")] == [
+        "Subject: t10",
+        "Subject: t11",
     ]
 
 
