@@ -184,10 +184,9 @@ class _Archive:
 
     def _captured(self) -> None:
         """Mail of a demo or sandbox, as it would have left; nothing of it where mail is delivered."""
-        from relay.owner.forgetting import OUTBOX
-        from relay.store.outbox import Outbox
+        from relay.store.outbox import FILE, Outbox
 
-        path = self._source.settings.server.data_dir / OUTBOX
+        path = self._source.settings.server.data_dir / FILE
         if not path.exists():
             return
         with contextlib.closing(Outbox(path, self._source.keyring)) as outbox:

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,6 +92,7 @@ def command(app: typer.Typer, name: str, *, example: str, prints: bool = True) -
         def run(**given: Any) -> None:
             frame = Frame(given.pop("config"), given.pop("json", False))
             try:
+                _require_text(given.values())
                 function(frame, **_gather(function, given))
             except (typer.Exit, typer.Abort, KeyboardInterrupt, BrokenPipeError):
                 raise
@@ -105,6 +106,22 @@ def command(app: typer.Typer, name: str, *, example: str, prints: bool = True) -
         return function
 
     return register
+
+
+def _require_text(values: Iterable[Any]) -> None:
+    """Words of a command line that are UTF-8: nothing else can be looked up, hashed or kept. A path may be any octets."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            _require_text(value)
+        elif isinstance(value, str) and not _is_text(value):
+            raise Trouble(
+                WRONG_USE, f"{value} is not UTF-8: have the terminal, or the program that wrote this word, use UTF-8"
+            )
+
+
+def _is_text(word: str) -> bool:
+    """No octet of the command line was left over that is no UTF-8: Python keeps it as half of a surrogate pair."""
+    return not any("\ud800" <= char <= "\udfff" for char in word)
 
 
 def _old_data(frame: Frame, error: Exception) -> Trouble | None:

@@ -30,7 +30,7 @@ Of = Annotated[str | None, typer.Argument(metavar="[TENANT]", help="Of this tena
 @command(app, "show", example="zegel privacy retention show shop")
 def show(frame: Frame, tenant: Of = None) -> None:
     """Show for how many days each kind of data is kept: by the operator, and for a tenant what it chose."""
-    from relay.owner.periods import CHOSEN, KINDS
+    from relay.owner.periods import CHOSEN, KINDS, LIKE
     from relay.serve.retention import operators
 
     house = operators(frame.settings().privacy)
@@ -40,7 +40,7 @@ def show(frame: Frame, tenant: Of = None) -> None:
         {
             "kind": kind,
             "operator_days": (most := house.get(kind, KINDS[kind].days)),
-            "days": min(own.get(kind, most), most),
+            "days": min(own.get(LIKE.get(kind, kind), most), most),
             "may_choose": kind in CHOSEN,
         }
         for kind in KINDS

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from relay.delivery.commands import Lines, lines_for
+from relay.delivery.commands import Lines, lines_for, rcpt_path
 from relay.delivery.content import Content, prepare
 from relay.delivery.job import Features, Job, Rendered
 from relay.delivery.outcome import Deferred, Failed, Outcome, Scope, Stage, ends_session, judge
@@ -174,7 +174,7 @@ class Client:
         outcomes: list[Outcome | None] = [None] * len(job.recipients)
         content = self._render(job)
         if not isinstance(content, Content):
-            self._tell(job, [content for _ in outcomes])
+            self._tell(job, self._unmade(job, content))
             return True
         lines = lines_for(job, content, self.features, host=self.host)
         if isinstance(lines, Failed):
@@ -203,6 +203,13 @@ class Client:
         if isinstance(rendered, (Deferred, Failed)):
             return rendered
         return prepare(rendered) or Failed("5.6.0", "bare CR or LF in the message", self.host)
+
+    def _unmade(self, job: Job, why: Deferred | Failed) -> list[Outcome]:
+        """There is no copy for this peer. Whose address has no way either is told of that: another copy would not help."""
+        if isinstance(why, Deferred):
+            return [why for _ in job.recipients]
+        paths = [rcpt_path(recipient.address, self.features, self.host) for recipient in job.recipients]
+        return [path if isinstance(path, Failed) else why for path in paths]
 
     def _write_all(self, transaction: _Transaction, lines: Lines) -> None:
         expect = self._expected.append

@@ -51,15 +51,22 @@ def lines_for(job: Job, content: Content, features: Features, *, host: str) -> L
     refused: list[tuple[int, Failed]] = []
     wide = not sender.isascii()
     for index, recipient in enumerate(job.recipients):
-        if not is_address(recipient.address):
-            refused.append((index, Failed("5.1.3", "recipient is no address", host)))
-        elif (path := path_of(recipient.address, features)) is None:
-            refused.append((index, Failed("5.6.7", "recipient needs SMTPUTF8, which the next hop lacks", host)))
+        path = rcpt_path(recipient.address, features, host)
+        if isinstance(path, Failed):
+            refused.append((index, path))
         else:
             wide = wide or not path.isascii()
             asked.append(index)
             rcpt.append(_rcpt_line(path, recipient, features, smtputf8=job.smtputf8))
     return Lines(_mail_line(job, sender, content, features=features, wide=wide), rcpt, asked, refused)
+
+
+def rcpt_path(address: str, features: Features, host: str) -> str | Failed:
+    """A recipient as this peer takes it, or why no message can go to that address by way of it."""
+    if not is_address(address):
+        return Failed("5.1.3", "recipient is no address", host)
+    path = path_of(address, features)
+    return Failed("5.6.7", "recipient needs SMTPUTF8, which the next hop lacks", host) if path is None else path
 
 
 def is_address(address: str) -> bool:

@@ -65,7 +65,7 @@ def render(
 ) -> Rendered | Deferred | Failed:
     """The bytes for `recipient` (or for all, when no edit is per copy) towards a peer with `features`.
 
-    Failed 5.6.3 where the peer lacks 8BITMIME and the content may not be touched (OUT-9), 5.6.7 where it lacks SMTPUTF8;
+    Failed 5.6.3 where the peer lacks 8BITMIME and the content may not be touched (OUT-9), 5.6.9 where it lacks SMTPUTF8;
     Deferred where the signing key is missing by our own fault (DKIM-8: the mail waits and an alarm rings).
     """
     plan = item.edits
@@ -84,7 +84,7 @@ def render(
                 fields = _with_unsubscribe(fields, edit, links)
     head_is_ascii = all(raw.isascii() for _, raw in fields)
     if item.meta.get("utf8") and not features.smtputf8 and not head_is_ascii:
-        return Failed("5.6.7", "the next server does not take UTF-8 in headers", "")
+        return Failed("5.6.9", "the next server does not take UTF-8 in headers", "")
     body: bytes | memoryview = base.body
     recoded = base.recoded
     if base.template is not None and links is not None:

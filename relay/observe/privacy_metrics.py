@@ -22,6 +22,7 @@ KIND = Label(
         "delivery_log",
         "campaign_addresses",
         "mailing",
+        "captured",
         "outcome",
         "evidence",
         "proof",
@@ -39,7 +40,7 @@ KIND = Label(
 )
 FORGOTTEN = Counter(
     "zegel_retention_forgotten_total",
-    "Rows, and files of the delivery log, that had had their time and were deleted, by kind of data.",
+    "Rows, captured mails, and files of the delivery log, that had had their time and were deleted, by kind of data.",
     "Is what has had its time forgotten?",
     [KIND],
 )

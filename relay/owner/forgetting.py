@@ -16,12 +16,13 @@ from relay.spool.cut import RESTORED
 from relay.spool.item import decode_id, last_id
 from relay.spool.strike import strike_folder
 from relay.store import history, thinning
+from relay.store.outbox import FILE as OUTBOX
 from relay.store.outbox import Entry, Outbox
 from relay.store.threads import FILE as THREADS
 from relay.store.threads import Threads
 from relay.store.widening import widen
 
-HISTORY, QUEUE, OUTBOX = "history", "queue", "outbox.db"
+HISTORY, QUEUE = "history", "queue"
 
 
 def forget_files(data_dir: Path, keyring: Keyring, people: Sequence[Erased], *, last: bool) -> list[int]:

@@ -34,6 +34,7 @@ KINDS = {
     "delivery_log": Kind(28, "delivery_log_days", may_choose=True, job="relay.serve.retention"),
     "campaign_addresses": Kind(28, "campaign_addresses_days", may_choose=True, job="relay.serve.retention"),
     "mailing": Kind(120),  # as the config has it: the two periods that its lines go by, together
+    "captured": Kind(28, "delivery_log_days", job="relay.serve.retention"),
     "outcome": Kind(28, "delivery_log_days"),
     "evidence": Kind(730, "consent_ip_months", MONTH_DAYS, may_choose=True),
     "proof": Kind(1_825, "consent_proof_years", YEAR_DAYS),  # to the month, from the last mail: relay.owner.expiry
@@ -56,7 +57,7 @@ NO_PERIOD = {
     "register": "shows what held when (GDPR 5(2))",
 }
 CHOSEN = tuple(name for name, kind in KINDS.items() if kind.may_choose)
-LIKE = {"outcome": "delivery_log"}
+LIKE = {"captured": "delivery_log", "outcome": "delivery_log"}
 """Kinds that go by the choice for another one."""
 
 

@@ -1,4 +1,6 @@
-"""Once an hour: what has had its time is forgotten, in the database, the delivery log and thread memory (GDPR-11, GDPR-14)."""
+"""Once an hour: what has had its time is forgotten, in the database, the delivery log, thread memory and captured mail (GDPR-11,
+GDPR-14).
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ from relay.serve.boot import HISTORY
 from relay.settings.model import Settings
 from relay.settings.privacy import Privacy
 from relay.spool.cipher import Cipher
-from relay.store import uses
+from relay.store import outbox, uses
 from relay.store.history import forget_before
 from relay.store.mailings import Periods, forget
 from relay.store.thinning import thin
 
 Run = Callable[[str, dict[str, Any]], Awaitable[Any]]
 InThread = Callable[..., Awaitable[Any]]
-NOT_ROWS = frozenset(("delivery_log", "campaign_addresses", "proof"))
+NOT_ROWS = frozenset(("delivery_log", "campaign_addresses", "captured", "proof"))
 # What an answer of retention.run counts, as kinds of relay.owner.periods.
 COUNTED = {
     "evidence": "evidence",
@@ -67,17 +69,28 @@ class Forgetting:
             for name, kind in COUNTED.items():
                 _count(kind, gone[name], now)
             more = gone["more"]
+        await self._captured(settings, keyring, now)  # last: an outbox that nobody needs any more may be broken
 
     async def _delivery_log(self, settings: Settings, keyring: Keyring, now: float) -> None:
         folder = settings.server.data_dir / HISTORY
         days = settings.privacy.delivery_log_days
         gone = await asyncio.to_thread(forget_before, folder, now - days * DAY)
         cipher = Cipher(keyring.queue_keys, keyring.current_queue_key_id)
-        chosen = await self._read("retention.chosen", {"kind": "delivery_log"})
-        ends = {row["tenant"]: now - min(days, row["days"]) * DAY for row in chosen}
+        ends = await self._ends(days, now)
         if ends:
             gone += await asyncio.to_thread(thin, folder, ends, cipher.open)
         _count("delivery_log", gone, now)
+
+    async def _captured(self, settings: Settings, keyring: Keyring, now: float) -> None:
+        """Also of a gateway that delivers by now: what it had captured is still there."""
+        days = settings.privacy.delivery_log_days
+        path, moment, ends = settings.server.data_dir / outbox.FILE, now - days * DAY, await self._ends(days, now)
+        _count("captured", await asyncio.to_thread(outbox.forget_before, path, keyring, moment, ends), now)
+
+    async def _ends(self, days: int, now: float) -> dict[str, float]:
+        """Since when mail is still told of, for each tenant that chose a time of its own for the delivery log."""
+        chosen = await self._read("retention.chosen", {"kind": "delivery_log"})
+        return {row["tenant"]: now - min(days, row["days"]) * DAY for row in chosen}
 
     async def _mailings(self, settings: Settings, keyring: Keyring, now: float) -> None:
         chosen = {row["tenant"]: row["days"] for row in await self._read("retention.chosen", {"kind": KIND})}
@@ -95,6 +108,7 @@ def operators(privacy: Privacy) -> dict[str, int]:
         "delivery_log": days_of("delivery_log", privacy.delivery_log_days),
         "campaign_addresses": days_of("campaign_addresses", privacy.campaign_addresses_days),
         "mailing": privacy.campaign_addresses_days + privacy.campaign_invoice_days,
+        "captured": days_of("captured", privacy.delivery_log_days),
         "outcome": days_of("outcome", privacy.delivery_log_days),
         "evidence": days_of("evidence", privacy.consent_ip_months),
         "proof": days_of("proof", privacy.consent_proof_years),

@@ -22,7 +22,7 @@ class Privacy(Section):
     client_address_in_received: Literal["hide", "show"] = Field(
         default="hide", description="Whether Received shows the sender's own IP address to recipients (SMTP-22)."
     )
-    delivery_log_days: Days = Field(default=28, description="Outcome of each delivery (GDPR-14).")
+    delivery_log_days: Days = Field(default=28, description="Outcome of each delivery, and captured mail (GDPR-14).")
     campaign_addresses_days: Days = Field(
         default=28, description="Delivery log of a mailing, from its invoice date, else from its last line (GDPR-12)."
     )

@@ -3,7 +3,8 @@
 Theory of operation. Workers write one entry per refusal, per waiting message and per captured copy; the web process
 reads. It is one SQLite file in WAL mode, so that several processes write in turn (busy timeout) and readers never
 wait. Everything that could name a person is sealed with the queue's key (GDPR-19): envelope, head and trace as one
-sealed JSON, each distinct body once, however many copies a split made of it. The file keeps the newest entries only.
+sealed JSON, each distinct body once, however many copies a split made of it. The file keeps the newest entries only,
+and none for longer than the delivery log tells of its mail.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from relay.mail.edits import Edit
 
+FILE = "outbox.db"
 KEEP_ENTRIES = 2_000
 KEEP_BYTES = 512 * 1024 * 1024  # of sealed bodies; a demo must not fill the disk
 TRIM_EVERY = 25  # inserts between two clean-ups
@@ -187,15 +189,30 @@ class Outbox:
         with self._lock:
             rows = self._db.execute("select id, sealed from entries").fetchall()
         found = [stored for row in rows if (stored := self._open(*row)) is not None and stored.entry.tenant == tenant]
-        gone = [(stored.id,) for stored in found if names(stored.entry)]
+        return self._drop([stored.id for stored in found if names(stored.entry)])
+
+    def forget(self, moment: float, ends: Mapping[str, float]) -> int:
+        """Drops what is older than `moment`, or than what `ends` says for its tenant, with its bodies; how many entries."""
+        latest = max((moment, *ends.values()))
+        with self._lock:
+            rows = self._db.execute("select id, at, sealed from entries where at < ?", (latest,)).fetchall()
+        gone = []
+        for number, at, sealed in rows:
+            stored = None if at < moment else self._open(number, sealed)
+            if at < moment or (stored is not None and at < ends.get(stored.entry.tenant, moment)):
+                gone.append(number)
+        return self._drop(gone)
+
+    def _drop(self, numbers: list[int]) -> int:
+        """Also of the log of the file, and of what was dropped before while somebody read."""
         with self._transaction() as db:
-            db.executemany("delete from entries where id = ?", gone)
-            if gone:
+            db.executemany("delete from entries where id = ?", [(number,) for number in numbers])
+            if numbers:
                 db.execute(_DROP_BODIES)
         with self._lock:
             if self._db.execute("pragma wal_checkpoint(truncate)").fetchone()[0]:
                 raise sqlite3.OperationalError("a reader kept old pages of the outbox alive")
-        return len(gone)
+        return len(numbers)
 
     def _record(self, entry: Entry, *, replaces_waiting: bool) -> int:
         in_head, in_body = _cut(entry.incoming)
@@ -271,6 +288,17 @@ class Outbox:
         values["edits"] = tuple(Edit(*edit) for edit in values["edits"])
         values["trace"] = tuple(values["trace"])
         return Stored(number, Entry(**values))
+
+
+def forget_before(path: Path, keys: QueueKeys, moment: float, ends: Mapping[str, float]) -> int:
+    """`Outbox.forget` on the file at `path`, whether mail is still captured or not; 0 where there is none (GDPR-3, GDPR-14).
+
+    Raises sqlite3.Error; then it is to be done again.
+    """
+    if not path.exists():
+        return 0
+    with closing(Outbox(path, keys)) as outbox:
+        return outbox.forget(moment, ends)
 
 
 def _has_left(db: sqlite3.Connection, queue_id: str) -> bool:

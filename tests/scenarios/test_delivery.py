@@ -50,6 +50,11 @@ def report(hop: Moody, seconds: float = 10.0) -> str:
     return found()[0]
 
 
+def words_of(text: str) -> str:
+    """The part of a report for people in one line, whatever way it was folded."""
+    return " ".join(text.replace("=\r\n", "").split())
+
+
 def events(gateway: Gateway, queue_id: str, last: str) -> list[str]:
     """What the delivery log tells of a message, as soon as it tells of `last`: it is written twice a second."""
 
@@ -237,7 +242,21 @@ def test_a_letter_with_utf_8_in_its_head_needs_a_peer_that_takes_it(start: Start
     hop.down()
     hop.up()
     post(gateway, "personal", ANN, raw, mail=["SMTPUTF8", "BODY=8BITMIME"])
-    assert "5.6.7" in report(hop, 20.0)
+    text = report(hop, 20.0)
+    assert "Status: 5.6.9" in text and "The subject, a name or an address in your message" in words_of(text)
+    assert "An address holds" not in words_of(text)
+
+
+def test_who_has_an_address_with_accents_hears_of_the_address(start: Start) -> None:
+    """Both are so, of his copy; without accents in the subject it could not go either."""
+    gateway, hop = start(hop=Moody(offers=tuple(offer for offer in OFFERS if offer != "SMTPUTF8")))
+    raw = letter("To: ann@dest.example", "Subject: één")
+    post(gateway, "personal", ["ann@bücher.example", "jörg@dest.example"], raw, mail=["SMTPUTF8", "BODY=8BITMIME"])
+    text = report(hop)
+    fates = text.partition("Reporting-MTA")[2].split("\r\n\r\n")
+    assert ["jörg@dest.example" in fate for fate in fates if "Status: 5.6.7" in fate] == [True], text
+    assert ["ann@bücher.example" in fate for fate in fates if "Status: 5.6.9" in fate] == [True], text
+    assert "Reason: An address holds letters" in words_of(text)
 
 
 def test_what_the_sender_said_about_reports_is_passed_on_or_honoured(start: Start) -> None:

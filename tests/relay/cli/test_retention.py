@@ -19,4 +19,5 @@ def test_a_tenant_keeps_less_and_not_more(zegel: Zegel) -> None:
     for days in ("3650", "0", "ten"):
         told = zegel("privacy", "retention", "set", "shop", "delivery_log", days)
         assert told.code in (1, 2) and "days" in told.err, told
+    assert (rows["captured"]["days"], rows["outcome"]["days"], rows["captured"]["operator_days"]) == (7, 7, 28)
     assert zegel.ask("privacy", "retention", "set", "shop", "delivery_log", "default")["days"] == 28

@@ -223,6 +223,17 @@ async def test_what_render_answers_is_the_outcome_and_the_peer_hears_nothing(
     assert len(sink.messages) == 1
 
 
+async def test_whose_address_has_no_way_hears_of_that_where_there_is_no_copy_either(sink: Sink) -> None:
+    bench = Bench([sink.port])  # which takes no SMTPUTF8
+    head, late = Failed("5.6.9", "head", ""), Deferred("4.7.5", "key missing", "")
+    failed, waits = bench.send(*(Letter(["a@d.example", "jörg@d.example"], answer=answer) for answer in (head, late)))
+    await bench.answered([failed, waits])
+    assert failed.outcomes is not None and failed.outcomes[0] == head
+    assert isinstance(failed.outcomes[1], Failed) and failed.outcomes[1].status == "5.6.7"
+    assert waits.outcomes == [late, late]
+    await bench.pool.drain(1)
+
+
 async def test_a_bug_in_done_does_not_reach_the_next_job(sink: Sink) -> None:
     bench = Bench([sink.port], connections=1)
     bad, good = Letter(), Letter()

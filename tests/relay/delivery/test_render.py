@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from relay.delivery import render as module
 from relay.delivery.job import Features, Rendered
+from relay.delivery.outcome import Failed
 from relay.delivery.render import Bases, Links, Signer, render
 from relay.dkim.sign import SigningKey
 from relay.spool.item import Item
@@ -23,6 +24,15 @@ def queued(*edits: tuple[str, str, str, str], body: bytes = b"Hello.\r\n") -> It
     meta = {"tenant_id": 1, "stream": "marketing", "class": "commercial", "rcpt": [], "utf8": False}
     head = b"From: a@sender.example\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
     return Item(1, {**meta, "domain": "sender.example", "edits": list(edits)}, head + body, due=0.0)
+
+
+@pytest.mark.parametrize(("offers", "fails"), [(False, True), (True, False)])
+def test_a_head_in_utf_8_has_a_status_of_its_own(offers: bool, fails: bool) -> None:
+    """RFC 6531 section 3.5: 5.6.7 is said of an address."""
+    item = queued(("prepend", "Subject", "één", "X"))
+    item.meta["utf8"] = True
+    made = render(item, "ann@dest.example", Features(eightbitmime=True, smtputf8=offers), SIGNER, {})
+    assert (isinstance(made, Failed) and made.status == "5.6.9") is fails
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:

@@ -252,8 +252,9 @@ def test_above_several_recipients_stands_a_plural(number: int, nl: str, en: str)
         ("5.1.10", "after the @"),
         ("5.7.1", "refuses"),
         ("5.7.30", "protected"),
-        ("5.6.7", "letters other than"),
-        ("5.6.3", "signed or encrypted"),
+        ("5.6.7", "An address holds letters other than"),
+        ("5.6.9", "The subject, a name or an address in your message holds letters other than"),
+        ("5.6.3", "signed or encrypted, so that we may not change it, or made in such a way that we cannot"),
         ("4.4.1", "cannot be reached"),
         ("5.0.0", "does not take"),
         ("5.1.11", "does not take"),
@@ -261,6 +262,12 @@ def test_above_several_recipients_stands_a_plural(number: int, nl: str, en: str)
 )
 def test_reasons_in_words(status: str, words: str) -> None:
     assert words in " ".join(text(report(FAILED._replace(status=status))).split())
+
+
+def test_reasons_in_dutch() -> None:
+    words = {"5.6.7": "Een adres bevat letters buiten a-z", "5.6.9": "onderwerp, een naam of een adres in uw bericht"}
+    for status, said in words.items():
+        assert said in " ".join(text(report(FAILED._replace(status=status), language="nl")).split())
 
 
 def test_text_names_the_subject_and_when_we_give_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,58 @@ def test_large_bodies_push_out_the_oldest(outbox: Outbox, monkeypatch: pytest.Mo
     last = outbox.entry(kept[0].id)
     assert last is not None
     assert len(last.entry.incoming) > 60_000
+
+
+def on_disk(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("outbox.db*")))
+
+
+def sealed_in(path: Path) -> list[bytes]:
+    """The start of everything sealed in the file, which no page may hold once it was let go."""
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("select sealed from entries union all select sealed from bodies").fetchall()
+    return [sealed[:48] for (sealed,) in rows]
+
+
+def test_what_is_older_than_the_delivery_log_goes_from_every_page(
+    outbox: Outbox, keyring: Keyring, tmp_path: Path
+) -> None:
+    """GDPR-3, GDPR-14; also when the outbox was closed long ago, for mail is delivered by now."""
+    path = tmp_path / "outbox.db"
+    body = b"A: b\r\n\r\n" + random.Random(1).randbytes(60_000)
+    for number, at in enumerate((100.0, 199.0, 200.0)):
+        outbox.record_copy(FULL._replace(queue_id=str(number), at=at, outgoing=body + b"%d" % (at >= 200)))
+    old = sealed_in(path)
+    assert len(old) == 3 + 3, "bodies: of what came in, and two of what left"
+    outbox.close()
+    assert module.forget_before(path, keyring, 100.0, {}) == 0
+    assert module.forget_before(path, keyring, 200.0, {}) == 2
+    kept = sealed_in(path)
+    assert len(kept) == 1 + 2 and set(kept) < set(old)
+    raw = on_disk(tmp_path)
+    assert [one in raw for one in old] == [one in kept for one in old]
+    assert module.forget_before(path, keyring, 201.0, {}) == 1
+    raw = on_disk(tmp_path)
+    assert sealed_in(path) == [] and not any(one in raw for one in old)
+
+
+def test_a_tenant_that_keeps_its_delivery_log_for_less_long_loses_captured_mail_as_soon(
+    outbox: Outbox, keyring: Keyring, tmp_path: Path
+) -> None:
+    """GDPR-13. Whose a mail is that cannot be opened nobody knows: it goes with the last."""
+    for tenant in ("shop", "kerk"):
+        outbox.record_copy(FULL._replace(queue_id=tenant, tenant=tenant, at=150.0))
+    assert outbox.forget(100.0, {"shop": 150.0}) == 0
+    strangers = Keyring.open(tmp_path / "other-keys", create=True)
+    assert module.forget_before(tmp_path / "outbox.db", strangers, 100.0, {"shop": 200.0}) == 0
+    assert outbox.forget(100.0, {"shop": 200.0, "school": 300.0}) == 1
+    assert [stored.entry.tenant for stored in outbox.entries()] == ["kerk"]
+    assert module.forget_before(tmp_path / "outbox.db", strangers, 151.0, {}) == 1
+
+
+def test_where_nothing_was_captured_nothing_is_made(keyring: Keyring, tmp_path: Path) -> None:
+    assert module.forget_before(tmp_path / "outbox.db", keyring, 1e12, {}) == 0
+    assert on_disk(tmp_path) == b"" and not (tmp_path / "outbox.db").exists()
 
 
 def test_two_writers_share_the_file(outbox: Outbox, keyring: Keyring, tmp_path: Path) -> None:
