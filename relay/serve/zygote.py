@@ -229,7 +229,7 @@ def _serve(asked: socket.socket) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     raise_limit()
-    _load()
+    load()
     gc.collect()
     gc.freeze()  # what is loaded stays where it is, in pages that all share
     with contextlib.suppress(ConnectionError):  # the supervisor was killed while it waited for an answer
@@ -242,11 +242,17 @@ def _serve(asked: socket.socket) -> None:
                 os.close(descriptor)
 
 
-def _load() -> None:
-    """All that a child needs, web framework included."""
+def load() -> None:
+    """All that a child needs, web framework and policies included, and what is read once: the list of suffixes, the rules."""
+    from relay.mail.domain import org_domain
+    from relay.policy.catalogue import Catalogue
+    from relay.portal.explained import rules
     from relay.serve import child, web, worker
 
     assert child and web and worker
+    Catalogue.load({})
+    org_domain("example.org")
+    rules()
 
 
 def _number_of_new(asked: socket.socket, descriptors: list[int]) -> int:

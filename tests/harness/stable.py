@@ -146,10 +146,12 @@ def _become(standard: list[int], environment: dict[str, str]) -> Any:
 
 
 if __name__ == "__main__":
-    from relay.serve import child, web, worker
+    from relay.serve.zygote import load
+    from relay.store import migrate  # with all that it needs
     from tests.harness import run
 
-    assert child and web and worker and run
+    assert migrate and run
+    load()
     gc.collect()
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
