@@ -11,120 +11,35 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Protocol, Self
+from typing import Self
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
 from relay import store
-from relay.consent.admit import Admission
-from relay.consent.ledger import Ledger
 from relay.keyring import Keyring, KeyringError
-from relay.owner import dkim_keys, domains, instructions
+from relay.owner import dkim_keys, domains
 from relay.owner.args import Args
-from relay.owner.desk import Desk, Result, Tools
+from relay.owner.desk import Result
 from relay.owner.error import OwnerError
-from relay.owner.registry import OPERATIONS, READ_ONLY, Operation
-from relay.policy.catalogue import Catalogue
+from relay.owner.reader import HOUSE, Places, Reader
+from relay.owner.registry import OPERATIONS
 from relay.store.connection import told, url_of
 from relay.store.generation import CONSENT, DIRECTORY, PLACE_BYTES, Generation, mark_of
+from relay.store.logfiles import LogFiles
 from relay.store.restored import is_broken_off
 from relay.store.uses import FOLDER
 
 LOCK = "owner.lock"
-HOUSE: Mapping[str, object] = MappingProxyType({})  # of [policies]: the policies that come with us, as they come
 # Who reads opens the keyring anew before what is written under a new key can be missed (UNSUB-20).
 _NEW_KEYS = frozenset(("keys.rotate",))
 # Erasing must leave nothing behind in the write-ahead log either (GDPR-8).
 _SCRUBS = frozenset(("consent.erase", "mydata.erase", "erasure.again", "erasure.done", "tenant.emptied"))
 _ASKS_DNS = {"domain.verify": "domain", "dkim.check": "dkim", "dkim.activate": "dkim"}
-
-
-class _Server(Protocol):
-    @property
-    def data_dir(self) -> Path: ...
-
-
-class _Storage(Protocol):
-    @property
-    def database(self) -> str: ...
-
-
-class Places(Protocol):
-    """The part of the settings that the owner reads."""
-
-    @property
-    def server(self) -> _Server: ...
-
-    @property
-    def storage(self) -> _Storage: ...
-
-
-class Reader:
-    """Answers the reading operations without the owner: for the CLI, the web process and long reads such as `verify`."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        keyring: Keyring,
-        *,
-        policies: Mapping[str, object] = HOUSE,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        """`policies` is the config's table [policies]."""
-        self._engine = engine
-        ledger = Ledger(keyring)
-        catalogue = cache(lambda: Catalogue.load(policies))
-        self._tools = Tools(keyring, ledger, Admission(keyring, ledger), catalogue, Path(FOLDER))
-        self._now = now
-
-    @classmethod
-    def open(cls, settings: Places, keyring: Keyring, *, now: Callable[[], float] = time.time) -> Reader:
-        """Raises StoreUnavailable where there is no database yet."""
-        reader = cls(store.open_reader(settings.storage.database), keyring, now=now)
-        reader.keep_uses_in(Path(settings.server.data_dir) / FOLDER)
-        return reader
-
-    def keep_uses_in(self, folder: Path) -> None:
-        """Where the workers write down which mail rested on which consent (CONSENT-15)."""
-        self._tools = self._tools._replace(uses=folder)
-
-    def judge_by(self, policies: Mapping[str, object]) -> None:
-        """Another table [policies] from now on."""
-        self._tools = self._tools._replace(catalogue=cache(lambda: Catalogue.load(policies)))
-
-    def call(self, op: str, args: Mapping[str, object], *, actor: str = "reader") -> Result:
-        """Answer a reading operation. Raises OwnerError, also for one that writes."""
-        if op not in READ_ONLY:
-            raise OwnerError("op.writes", f"{op} changes something: only the owner does that")
-        with self._engine.connect() as connection:
-            return self._run(connection, op, args, actor)
-
-    def close(self) -> None:
-        self._engine.dispose()
-
-    def renew(self) -> None:
-        """Connect anew: what the connections so far remember is of the file before."""
-        self._engine.dispose()
-
-    def _desk(self, connection: sa.Connection, actor: str) -> Desk:
-        return Desk(connection, self._tools, now=self._now(), actor=actor)
-
-    def _run(self, connection: sa.Connection, op: str, args: Mapping[str, object], actor: str) -> Result:
-        operation = _operation(op)
-        desk, given = self._desk(connection, actor), Args(args)
-        result = operation.run(desk, given)
-        given.done()
-        if op in instructions.INSTRUCTING:
-            instructions.keep(desk, op)
-        if operation.slots or operation.audited:
-            desk.write_audit(op)
-        return result
 
 
 class Owner(Reader):
@@ -146,6 +61,8 @@ class Owner(Reader):
         self._connection = engine.connect()
         self._file = _file_of(engine.url)
         self._place = mark_of(self._file)[:PLACE_BYTES] if self._file is not None else b""
+        self._log = LogFiles(self._file) if self._file is not None else None
+        self._note_log()
 
     @classmethod
     def open(
@@ -264,6 +181,8 @@ class Owner(Reader):
     def check(self, *, write: bool) -> None:
         """Whether a change would be kept; with `write` by making one that changes nothing. Raises StoreUnavailable."""
         self._connect()
+        if write:
+            self._keep_log()
         self.look()
         if not write or self._connection.dialect.name != "sqlite":
             return
@@ -286,7 +205,10 @@ class Owner(Reader):
         if self._now() >= self._tools.keyring.next_at:
             with contextlib.suppress(KeyringError):  # the key before does as well, until the file can be read
                 self._tools.keyring.reload(now=self._now())
-        if self._file is None or self._generation.is_as_left(self._file):
+        if self._file is None or self._log is None:
+            return
+        if self._generation.is_as_left(self._file):
+            self._log.look()
             return
         if self.mark()[:PLACE_BYTES] == self._place:
             raise store.StoreUnavailable("the database is damaged, or somebody else has changed it", damaged=True)
@@ -327,9 +249,7 @@ class Owner(Reader):
         """Let the database be read again: as it was left, or as it was `mark`ed when it was found whole."""
         if mark is not None and mark == self.mark():
             with self._writing():
-                self._connection.close()
-                self._engine.dispose()  # what these connections remember is of the file before
-                self._connection = self._engine.connect()
+                self._reconnect()
             self._generation.bump(DIRECTORY)
             self._generation.bump(CONSENT)
         self._generation.set_readable(True)
@@ -338,9 +258,34 @@ class Owner(Reader):
         """Again, where an attempt to do so failed. Raises StoreUnavailable."""
         if self._connection.closed:
             try:
-                self._connection = self._engine.connect()
+                self._reconnect()
             except sa.exc.DatabaseError as error:
                 raise store.StoreUnavailable(told(error)) from error
+
+    def _reconnect(self) -> None:
+        self._connection.close()
+        self._engine.dispose()  # what these connections remember is of the file before
+        self._connection = self._engine.connect()
+        self._note_log()
+
+    def _raw(self) -> sqlite3.Connection:
+        raw = self._connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)  # the connection is open, and asked for with SQLite only
+        return raw
+
+    def _note_log(self) -> None:
+        if self._log is not None:
+            self._log.note(self._raw())
+
+    def _keep_log(self) -> None:
+        """Begin a new log where ours was deleted, with all that is in it copied back first. Raises StoreUnavailable."""
+        if self._file is None or self._log is None or not self._generation.is_as_left(self._file):
+            return
+        if not self._log.are_ours():
+            with self._writing():
+                self._log.copy_back(self._raw())
+                self._reconnect()
+            self._renew_readers()
 
     def _renew_readers(self) -> None:
         self._generation.bump(DIRECTORY)
@@ -375,20 +320,11 @@ class Owner(Reader):
 
     def _scrub(self) -> None:
         if self._connection.dialect.name == "sqlite":
-            raw = self._connection.connection.driver_connection
-            assert raw is not None  # the connection is open
             with self._writing():
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._raw().execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._connection.rollback()
 
 
 def _file_of(url: URL) -> Path | None:
     """The file the database is in; None where it is in none."""
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-
-
-def _operation(op: str) -> Operation:
-    operation = OPERATIONS.get(op)
-    if operation is None:
-        raise OwnerError("op.unknown", f"there is no operation {op}: see `zegel --help`")
-    return operation

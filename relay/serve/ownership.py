@@ -143,6 +143,8 @@ class Ownership:
                     if mark is None:
                         return
                 else:
+                    if was and self._reader is not None:  # it may hold files that were deleted
+                        self._reader.renew()
                     await self._in_thread(partial(owner.check, write=bool(was)))
                 if was:
                     await self._in_thread(owner.take_back, mark)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +106,54 @@ def test_an_owner_that_could_not_connect_connects_to_ask_what_dns_is_to_be_asked
         unconnected.owner.questions(*asked)
     with pytest.raises(OwnerError, match="no such key"):
         unconnected.owner.questions(*asked)
+
+
+@pytest.mark.parametrize("lost", [["-wal"], ["-shm"], ["-wal", "-shm"]], ids=" and ".join)
+def test_a_log_that_was_deleted_under_the_owner_costs_nobody_an_objection(world: World, lost: list[str]) -> None:
+    """Commits to a file without a name are gone with the process, and who connects anew reads beside them (UNSUB-20)."""
+    database = world.settings.storage.database.removeprefix("sqlite:///")
+    world.call("suppression.add", tenant="shop", address=BEFORE)
+    for suffix in lost:
+        Path(database + suffix).unlink()
+    with pytest.raises(StoreUnavailable, match="try again"):
+        world.call("suppression.add", tenant="shop", address=AFTER)
+    world.owner.check(write=True)
+    world.call("suppression.add", tenant="shop", address=AFTER)
+    with Lookup(world.settings.storage.database, world.keyring, now=lambda: world.now) as anew:
+        found = anew.suppressions(1, [BEFORE, AFTER, LATER])
+    assert [bool(found[address]) for address in (BEFORE, AFTER, LATER)] == [True, True, False]
+
+    # What is on the disk is all that the next process has, if this one is killed now.
+    killed = Path(database).with_name("killed.db")
+    for suffix in ("", "-wal"):
+        shutil.copyfile(database + suffix, str(killed) + suffix)
+    with Lookup(f"sqlite:///{killed}", world.keyring, now=lambda: world.now) as after:
+        assert all(after.suppressions(1, [BEFORE, AFTER]).values())
+
+
+def test_who_still_reads_beside_a_deleted_log_is_waited_for(world: World, elsewhere: Lookup) -> None:
+    """SQLite gives all connections of one process the same index: a new log needs the last of them to be gone."""
+    database = world.settings.storage.database.removeprefix("sqlite:///")
+    world.call("suppression.add", tenant="shop", address=BEFORE)
+    assert elsewhere.suppressions(1, [BEFORE])[BEFORE]
+    Path(database + "-shm").unlink()
+    with pytest.raises(StoreUnavailable, match="try again"):
+        world.owner.check(write=True)
+    elsewhere.close()
+    world.owner.check(write=True)
+    world.call("suppression.add", tenant="shop", address=AFTER)
+
+
+def test_a_log_that_somebody_else_has_begun_is_damage_until_it_was_looked_at(world: World) -> None:
+    database = world.settings.storage.database.removeprefix("sqlite:///")
+    world.call("suppression.add", tenant="shop", address=BEFORE)
+    for suffix in ("-wal", "-shm"):
+        Path(database + suffix).unlink()
+    other = "import os, sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('CREATE TABLE other(x)'); os._exit(0)"
+    subprocess.run([sys.executable, "-c", other, database], check=True)
+    with pytest.raises(StoreUnavailable) as refused:
+        world.owner.check(write=True)
+    assert refused.value.damaged
+    world.owner.set_aside(damaged=True)
+    world.owner.take_back(world.owner.examine())
+    world.call("suppression.add", tenant="shop", address=AFTER)

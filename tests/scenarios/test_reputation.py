@@ -123,8 +123,9 @@ def test_a_bought_list_is_paused_and_a_password_reset_is_not(start: Start) -> No
         .startswith("550 5.1.1 [REP-3]")
     )
 
+    held = gateway.op("queue.stats")["held"]  # the last of the campaign too, if it was queued still at the pause
     done = zegel(gateway).ask("reputation", "release", "shop")
-    assert done["released"] >= 2 and (done["leave_at_once"], done["leave_in_turn"]) == (4, 0)
+    assert done["released"] >= 2 and (done["leave_at_once"], done["leave_in_turn"]) == (held, 0)
     assert hop.until(lambda: sum("late" in one.rcpt[0] for one in hop.arrived) == 4), "what waited leaves"
     assert standing(gateway, "stream", "marketing")["deliveries"] < 50, "and the window begins anew"
     gateway.settle()

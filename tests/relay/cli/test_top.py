@@ -230,7 +230,9 @@ def test_once_tells_a_script_what_happens(gateway: Gateway) -> None:
 
 def test_it_is_live_in_a_terminal_until_somebody_ends_it(gateway: Gateway) -> None:
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "relay", "top", "-c", str(gateway.folder / "zegel.toml")]
+    # A shell starts what it puts in the background, a test run for one, with Ctrl-C ignored.
+    heeds_ctrl_c = ["env", "--default-signal=INT"]
+    command = [*heeds_ctrl_c, sys.executable, "-m", "relay", "top", "-c", str(gateway.folder / "zegel.toml")]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "50"}
     process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
     os.close(follower)
