@@ -23,7 +23,7 @@ from relay.keyring import Keyring
 from relay.mail.apikey import ApiKey
 from relay.mail.envelope import NO_OWN_LIMITS, Account, Credential, Domain, OwnLimits, Purpose, Stream, Tenant
 from relay.mail.face import NO_FACE, Face
-from relay.store import Generation, StoreUnavailable, open_reader, schema
+from relay.store import Generation, StoreUnavailable, reading, schema
 
 MAX_SECRET_CHARS = 256
 
@@ -87,13 +87,11 @@ class Directory:
         """A snapshot of the database now. Raises StoreUnavailable or sqlalchemy.exc.SQLAlchemyError."""
         if isinstance(source, Engine):
             return cls(keyring)._fill(source)
-        engine = open_reader(source)
         try:
-            return cls(keyring)._fill(engine)
+            with reading(source) as engine:
+                return cls(keyring)._fill(engine)
         except (ValueError, KeyError) as error:
             raise StoreUnavailable("the database holds what was never written: it is damaged", damaged=True) from error
-        finally:
-            engine.dispose()
 
     @classmethod
     def load_safely(cls, source: Path, keyring: Keyring, generation: Generation) -> Directory:

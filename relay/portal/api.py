@@ -32,7 +32,6 @@ from relay.portal.api_models import (
     ConsentReport,
     Lookup,
     OutcomeReport,
-    Problem,
     Removal,
     Removed,
     Suppression,
@@ -43,12 +42,12 @@ from relay.portal.api_models import (
 from relay.portal.consents import record
 from relay.portal.gateway import OpRefused
 from relay.portal.once import again
-from relay.portal.openapi import describe
+from relay.portal.openapi import describe, refusals
 from relay.portal.pages import Site
-from relay.portal.problems import TITLES, add_error_answers
+from relay.portal.problems import add_error_answers
 from relay.portal.rates import RateHeaders, Rates
 
-MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": TITLES[404]}}
+MISSING = refusals(404)
 REFUSED_STATUS = {
     "suppression.objection_stands": 409,
     "consent.objected": 409,
@@ -59,10 +58,7 @@ REFUSED_STATUS = {
 
 def create_api(site: Site) -> FastAPI:
     """The sub-application, so that its errors are JSON while the portal's are pages."""
-    shared: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem, "description": TITLES[status]}
-        for status in (400, 401, 403, 409, 413, 415, 422, 429, 503)
-    }
+    shared = refusals(400, 401, 403, 409, 413, 415, 422, 429, 503)
     api = FastAPI(
         title="Zegel",
         version="1",

@@ -17,11 +17,11 @@ from relay.mail.envelope import Tenant
 from relay.mail.notice import REFUSE
 from relay.mail.reply import REASONS
 from relay.portal.api_access import DecidesHeld, ReadsHeld
-from relay.portal.api_models import Body, Problem, example
+from relay.portal.api_models import Body, example
 from relay.portal.gateway import OpRefused, OpUnavailable
 from relay.portal.held_pages import page_of
+from relay.portal.openapi import refusals
 from relay.portal.pages import Site
-from relay.portal.problems import TITLES
 
 LOG_WAITS = (0.0, 0.3, 0.6, 1.2)  # seconds: the delivery log is written twice a second, or later
 GONE = "no message of yours that is held has this id"
@@ -102,8 +102,8 @@ class Decision(BaseModel):
 
 
 def add_routes(api: FastAPI, site: Site) -> None:
-    missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": TITLES[404]}}
-    decided = missing | {409: {"model": Problem, "description": TITLES[409]}}
+    missing = refusals(404)
+    decided = missing | refusals(409)
 
     @api.get("/held", response_model=HeldPage, response_model_exclude_none=True)
     async def list_held(

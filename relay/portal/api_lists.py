@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relay.mail.envelope import Tenant
 from relay.portal.api_access import ReadsConsents, ReadsDomains, ReadsProofs, ReadsPurposes, ReadsSuppressions
-from relay.portal.api_models import Problem, Short, Time, WithEmail, example
+from relay.portal.api_models import Short, Time, WithEmail, example
 from relay.portal.gateway import OpRefused
+from relay.portal.openapi import refusals
 from relay.portal.pages import Site
 from relay.portal.paging import Cursor, Limit, opened, sealed
-from relay.portal.problems import TITLES
 
 NO_STORE = "no-store"
-MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": TITLES[404]}}
+MISSING = refusals(404)
 TIMES = ("given_at", "confirmed_at", "expires_at")
 
 

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relay.mail.envelope import Tenant
 from relay.portal.api_access import ReadsRequests, WritesRequests
-from relay.portal.api_models import Body, Problem, Time, WithEmail, example
+from relay.portal.api_models import Body, Time, WithEmail, example
 from relay.portal.gateway import OpRefused
 from relay.portal.once import again, settled
+from relay.portal.openapi import refusals
 from relay.portal.pages import Site
 from relay.portal.paging import Cursor, Limit, opened, sealed
-from relay.portal.problems import TITLES
 
 NO_STORE = "no-store"
 STATUS = {"request.unknown": 404, "request.settled": 409, "request.extended": 409, "request.late": 409}
@@ -131,8 +131,8 @@ class RequestPage(BaseModel):
 
 
 def add_routes(api: FastAPI, site: Site) -> None:
-    missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": TITLES[404]}}
-    settled = {**missing, 409: {"model": Problem, "description": TITLES[409]}}
+    missing = refusals(404)
+    settled = missing | refusals(409)
 
     @api.get("/requests", response_model=RequestPage, response_model_exclude_none=True)
     async def list_requests(

@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field
 
 from relay.mail.envelope import Tenant
 from relay.portal.api_access import ReadsWebhooks, WritesWebhooks
-from relay.portal.api_models import Body, Problem, example
+from relay.portal.api_models import Body, example
 from relay.portal.gateway import OpRefused
 from relay.portal.once import again
+from relay.portal.openapi import refusals
 from relay.portal.pages import Site
-from relay.portal.problems import TITLES
 from relay.settings.endpoint import Networks
 from relay.settings.reach import leads_inside
 
@@ -159,8 +159,8 @@ class DeadEvent(BaseModel):
 
 def add_routes(api: FastAPI, site: Site) -> None:
     allowed = Networks(site.settings.webhooks.allowed_networks)
-    missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": TITLES[404]}}
-    clashing: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": TITLES[409]}}
+    missing = refusals(404)
+    clashing = refusals(409)
 
     @api.get("/webhooks", response_model=list[WebhookState], response_model_exclude_none=True)
     async def list_webhooks(response: Response, tenant: ReadsWebhooks) -> list[dict[str, Any]]:

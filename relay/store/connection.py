@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ BUSY_TIMEOUT_MS = 5_000
 _CACHE_KIB = 64 * 1024
 # An import touches pages all over the tables: with SQLite's 1000, nearly each of its commits would copy them back.
 _CHECKPOINT_PAGES = 8_000
+_looked_at: ContextVar[Path] = ContextVar("looked_at")
 
 
 class StoreUnavailable(Exception):
@@ -146,6 +151,36 @@ def open_reader(database: str | Path) -> Engine:
     return _engine(url, read_only=True)
 
 
+@contextmanager
+def reading(database: str | Path) -> Iterator[Engine]:
+    """An engine that cannot write, for one look at the database; raises as `open_reader`.
+
+    All SQLite files have the same one: a process compiles its statements once, which takes longer than to run them.
+    """
+    if url_of(database).get_backend_name() != "sqlite":
+        engine = open_reader(database)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+        return
+    path = sqlite_path(database)
+    require_whole(path)
+    mark = _looked_at.set(path)
+    try:
+        yield _any_file()
+    finally:
+        _looked_at.reset(mark)
+
+
+@cache
+def _any_file() -> Engine:
+    """Connects to the file that is being looked at, each time anew."""
+    engine = sa.create_engine("sqlite://", poolclass=sa.pool.NullPool, creator=lambda: sqlite3.connect(_looked_at.get()))
+    _prepare(engine, read_only=True)
+    return engine
+
+
 def connect_reader(path: Path) -> sqlite3.Connection:
     """A bare read-only SQLite connection for hand-written point selects; autocommit, one thread at a time."""
     require_whole(path)
@@ -167,6 +202,11 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
         if read_only:
             require_whole(sqlite_path(url.database or ""))
 
+    _prepare(engine, read_only=read_only)
+    return engine
+
+
+def _prepare(engine: Engine, *, read_only: bool) -> None:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: object) -> None:
         # The driver's own idea of when a transaction starts is switched off; `begin` below starts it.
@@ -176,8 +216,6 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-    return engine
 
 
 def _tune(connection: sqlite3.Connection, *, read_only: bool) -> None:

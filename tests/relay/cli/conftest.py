@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from typer import testing
 from typer.testing import CliRunner
 
 from relay.cli.app import app
@@ -61,6 +64,14 @@ tls = "off"
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def put_together_once() -> Iterator[None]:
+    """The runner puts all commands together for each that it runs, which takes longer than most of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(testing, "_get_command", cache(testing._get_command))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:
     """A command sets the log of its process; the tests' process goes on."""
@@ -69,16 +80,21 @@ def log_as_it_was() -> Iterator[None]:
     structlog.configure(**kept)
 
 
-@pytest.fixture
-def zegel(tmp_path: Path) -> Zegel:
-    config = tmp_path / "zegel.toml"
+def configured(folder: Path) -> Zegel:
+    config = folder / "zegel.toml"
     config.write_text(CONFIG)
     return Zegel(config)
 
 
 @pytest.fixture
-def shop(zegel: Zegel) -> Zegel:
-    """A tenant `shop` that may send as shop.example, with the list `newsletter` and one login for each stream."""
+def zegel(tmp_path: Path) -> Zegel:
+    return configured(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def made_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that every `shop` is a copy of."""
+    zegel = configured(tmp_path_factory.mktemp("shop"))
     zegel.ask("tenant", "add", "shop", "--legal-name", "Shop B.V.", "--language", "en")
     zegel.ask("domain", "add", "shop", "shop.example", "--vouched")
     zegel.ask("dkim", "add", "shop.example", "--vouched")
@@ -86,6 +102,14 @@ def shop(zegel: Zegel) -> Zegel:
     zegel.ask("credential", "add", "shop", "--stream", "marketing", "--purpose", "newsletter")
     for stream in ("transactional", "personal"):
         zegel.ask("credential", "add", "shop", "--stream", stream)
+    return zegel.config.parent
+
+
+@pytest.fixture
+def shop(zegel: Zegel, made_shop: Path) -> Zegel:
+    """A tenant `shop` that may send as shop.example, with the list `newsletter` and one login for each stream."""
+    for name in ("data", "keys"):
+        shutil.copytree(made_shop / name, zegel.config.parent / name)
     return zegel
 
 
