@@ -176,7 +176,9 @@ def reading(database: str | Path) -> Iterator[Engine]:
 @cache
 def _any_file() -> Engine:
     """Connects to the file that is being looked at, each time anew."""
-    engine = sa.create_engine("sqlite://", poolclass=sa.pool.NullPool, creator=lambda: sqlite3.connect(_looked_at.get()))
+    engine = sa.create_engine(
+        "sqlite://", poolclass=sa.pool.NullPool, creator=lambda: sqlite3.connect(_looked_at.get())
+    )
     _prepare(engine, read_only=True)
     return engine
 
