@@ -255,7 +255,7 @@ class Lookup:
         """Open what must be opened. Raises sqlite3.OperationalError where nothing can be read, or should be."""
         state = self._generation.read(STORE) if self._generation is not None else 0
         try:
-            if state % 2:
+            if self._generation is not None and not self._generation.is_readable:
                 raise StoreUnavailable("its owner has set the database aside")
             if state != self._seen or self._execute is None:
                 self._open(state)

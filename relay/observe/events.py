@@ -116,6 +116,10 @@ STORE_FAILED = _event("store.failed", "The shared database could not be read or 
 STORE_BARRED = _event(
     "store.barred", "The shared database is damaged, changed by others or gone; what needs it gets 451. why."
 )
+STORE_LOG_RENEWED = _event(
+    "store.log_renewed",
+    "The write-ahead log of the shared database was deleted or replaced: it was copied back, and workers are replaced.",
+)
 STORE_RECOVERED = _event("store.recovered", "The shared database is whole and in use again.")
 LIMITS_DEGRADED = _event(
     "limits.degraded",

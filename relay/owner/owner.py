@@ -181,8 +181,6 @@ class Owner(Reader):
     def check(self, *, write: bool) -> None:
         """Whether a change would be kept; with `write` by making one that changes nothing. Raises StoreUnavailable."""
         self._connect()
-        if write:
-            self._keep_log()
         self.look()
         if not write or self._connection.dialect.name != "sqlite":
             return
@@ -231,7 +229,7 @@ class Owner(Reader):
 
     def set_aside(self, damaged: bool) -> bool:
         """Let nobody read the database until `take_back`: one that is damaged, or not as it was left. Whether it is so."""
-        if damaged or not (self._file is None or self._generation.is_as_left(self._file)):
+        if damaged or self.has_lost_log or not (self._file is None or self._generation.is_as_left(self._file)):
             self._generation.set_readable(False)
             return True
         return False
@@ -277,15 +275,27 @@ class Owner(Reader):
         if self._log is not None:
             self._log.note(self._raw())
 
-    def _keep_log(self) -> None:
-        """Begin a new log where ours was deleted, with all that is in it copied back first. Raises StoreUnavailable."""
-        if self._file is None or self._log is None or not self._generation.is_as_left(self._file):
-            return
-        if not self._log.are_ours():
-            with self._writing():
-                self._log.copy_back(self._raw())
-                self._reconnect()
-            self._renew_readers()
+    @property
+    def has_lost_log(self) -> bool:
+        """Whether the write-ahead log under the connection was deleted or replaced."""
+        return self._log is not None and not self._log.are_ours()
+
+    def keep_log(self) -> bool:
+        """Begin a new log where ours was deleted, with all that is in it copied back first. Whether it was so.
+
+        Every other process that has the database open can read no more then. Raises StoreUnavailable where a reader of this
+        process is in the way.
+        """
+        if self._file is None or self._log is None or self._log.are_ours():
+            return False
+        if not self._generation.is_as_left(self._file):
+            return False  # it must come back first
+        self._connect()
+        with self._writing():
+            self._log.copy_back(self._raw())
+            self._reconnect()
+        self._generation.begin_log()
+        return True
 
     def _renew_readers(self) -> None:
         self._generation.bump(DIRECTORY)

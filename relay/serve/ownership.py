@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -33,6 +34,7 @@ from relay.serve.retention import Forgetting
 from relay.settings.model import Settings
 from relay.smtp.desk import place_of
 from relay.store import StoreUnavailable
+from relay.store.logfiles import LOST
 from relay.store.threads import Threads
 
 DAY_SECONDS = 86_400.0
@@ -68,8 +70,10 @@ Waiting = tuple[str, dict[str, Any], "asyncio.Future[Any]", str]  # operation, a
 class Ownership:
     """Holds the owner's lock from `take` to `release`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_new_log: Callable[[], object] = lambda: None) -> None:
+        """`on_new_log` is called when every process that has the database open must be replaced."""
         self._settings = settings
+        self._on_new_log = on_new_log
         self._clock = SystemClock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="owner")
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="reader")
@@ -143,8 +147,9 @@ class Ownership:
                     if mark is None:
                         return
                 else:
-                    if was and self._reader is not None:  # it may hold files that were deleted
-                        self._reader.renew()
+                    if was and await self._in_thread(owner.keep_log):
+                        log.warning(events.STORE_LOG_RENEWED)
+                        self._on_new_log()
                     await self._in_thread(partial(owner.check, write=bool(was)))
                 if was:
                     await self._in_thread(owner.take_back, mark)
@@ -172,16 +177,18 @@ class Ownership:
 
     async def _fail(self, error: Exception) -> None:
         """Take note, tell, and let nobody read what its owner did not leave so."""
-        assert self._owner is not None
+        owner = self._owner
+        assert owner is not None
         damaged = bool(getattr(error, "damaged", False))
-        gone = not damaged and await self._in_thread(self._owner.is_gone)
-        why = DAMAGED if damaged else GONE if gone else WRITE_FAILED
+        gone = not damaged and await self._in_thread(owner.is_gone)
+        lost = not gone and await self._in_thread(lambda: owner.has_lost_log)
+        why = DAMAGED if damaged else GONE if gone else LOST if lost else WRITE_FAILED
         if self._failure in (why, DAMAGED):  # what is damaged stays so until it has been examined
             return
         self._failure, self._examined = why, b""
         metrics.STORE_USABLE.set(0.0)
         log.error(events.STORE_FAILED, kind=type(error).__name__)
-        if await self._in_thread(self._owner.set_aside, damaged):
+        if await self._in_thread(owner.set_aside, damaged):
             log.error(events.STORE_BARRED, why=why)
 
     async def call(self, op: str, args: dict[str, Any]) -> Any:

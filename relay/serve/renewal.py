@@ -77,6 +77,11 @@ class Renewal:
                 log.error(events.RELOAD_REFUSED, problem=problem)
             metrics.RELOAD_REFUSED.set(float(bool(problems)))
 
+    async def replace(self) -> None:
+        """Another process for each, with the settings that are in force."""
+        async with self._one_at_a_time:
+            await self._roll(self._gateway.settings, self._gateway.settings)
+
     async def _renew(self) -> Sequence[str]:
         """What was refused."""
         problems: Sequence[str] = ()

@@ -65,7 +65,7 @@ class Supervisor:
         self._ready = asyncio.Event()
         self._base = metrics.Base()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._ownership = Ownership(settings)
+        self._ownership = Ownership(settings, on_new_log=lambda: self._later(self._replace_children()))
         self._renewal = Renewal(self, read)
         self._turn = 0
 
@@ -243,6 +243,10 @@ class Supervisor:
 
     async def _reload(self) -> None:
         await self._renewal.run()
+
+    async def _replace_children(self) -> None:
+        await self._ready.wait()
+        await self._renewal.replace()
 
     def take_in(self, settings: Settings) -> None:
         """They are in force for this process, and for every child that begins from now on."""

@@ -5,6 +5,7 @@ Pure: only what the settings themselves say. Whether files exist and fit is aske
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from relay.mail.address import parse_path
 from relay.settings.endpoint import Endpoint, Networks, Smarthost, is_hook, parse_ip
-from relay.settings.model import Listener, Settings
+from relay.settings.model import Listener, Server, Settings
 from relay.settings.whereabouts import undeclared
 
 # OUT-2, RFC 5321 section 4.5.4.1: a failing destination at most every 30 minutes, after one or two shorter steps.
@@ -20,7 +21,7 @@ SHORT_RETRIES = 2
 MIN_RETRY_SECONDS = 1800.0
 OWN_FILES = re.compile(
     r"(counters|generation|history|outbox\.db|owner\.lock|queue|threads\.db|erased\.jsonl|control\.sock|uses|restored\.json|"
-    r"\.restore)([./-].*)?$"
+    r"\.restore)([./-].*)?$|.*-(wal|shm)$"
 )
 """What else lies in data_dir."""
 
@@ -174,15 +175,28 @@ def _storage(settings: Settings) -> Iterator[Clash]:
             else f"{database!r} is no database"
         )
         yield Clash("storage.database", wrong, 'Write "sqlite:///zegel.db"; a relative file lies in data_dir')
-    elif OWN_FILES.match(_inside(settings.server.data_dir, database.removeprefix("sqlite:///"))):
+    elif "?" in f"{settings.server.data_dir}{database}":
+        key = "storage.database" if "?" in database else "server.data_dir"
+        yield Clash(key, "the path of the database has a question mark, behind which nothing is a path", "Rename it")
+    elif _is_taken(settings.server, database.removeprefix("sqlite:///")):
         wrong = f"{database!r} is a file that the gateway keeps something else in"
         yield Clash("storage.database", wrong, 'Write "sqlite:///zegel.db"; a relative file lies in data_dir')
     yield from _counters(settings)
 
 
+def _is_taken(server: Server, file: str) -> bool:
+    """Whether something of ours lies there, or would: in data_dir, or anything in keys_dir."""
+    if OWN_FILES.match(_inside(server.data_dir, file)):
+        return True
+    data, keys = (Path(os.path.realpath(folder)) for folder in (server.data_dir, server.keys_dir))
+    if keys == data or keys in data.parents:  # told by itself
+        return False
+    return bool(_inside(keys, os.path.realpath(data / file)))
+
+
 def _inside(folder: Path, file: str) -> str:
-    """The path of a file below a folder; "" where it lies elsewhere."""
-    path, top = _plain(folder / file), _plain(folder)
+    """The path of a file below a folder, wherever links lead; "" where it lies elsewhere."""
+    path, top = (Path(os.path.realpath(each)) for each in (folder / file, folder))
     return str(path.relative_to(top)) if top in path.parents else ""
 
 

@@ -25,12 +25,14 @@ _TLV_SSL, _CLIENT_SSL = 0x20, 0x01
 class Proxied(NamedTuple):
     """`address` is the client's, or "" for the connection's own; `length` octets of the buffer were the header.
 
-    `secure`: the balancer says that the client came by TLS (PP2_CLIENT_SSL), which only version 2 can.
+    `secure`: the balancer says that the client came by TLS (PP2_CLIENT_SSL), which only version 2 can. `is_own`: the
+    connection is for nobody else, so its own address is the client's.
     """
 
     address: str
     length: int
     secure: bool = False
+    is_own: bool = False
 
 
 class BadProxyHeader(NamedTuple):
@@ -79,7 +81,7 @@ def _version_2(buffer: bytes | bytearray) -> Proxied | BadProxyHeader | None:
     if len(buffer) < 16 + length:
         return None
     if is_local or family >> 4 not in (1, 2) or family & 15 != _STREAM:
-        return Proxied("", 16 + length)
+        return Proxied("", 16 + length, is_own=is_local)
     size = 4 if family >> 4 == 1 else 16
     secure = _came_by_tls(bytes(buffer[16 + _ADDRESSES[family >> 4] : 16 + length]))
     return Proxied(str(ipaddress.ip_address(bytes(buffer[16 : 16 + size]))), 16 + length, secure)

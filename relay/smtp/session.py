@@ -130,7 +130,8 @@ class Session(Entrance):
             raise Lost
         del self.buffer[: header.length]
         self.peer_address = header.address or self.peer_address
-        self.is_elsewhere = bool(header.address) and not ipaddress.ip_address(header.address).is_loopback
+        # A client that the balancer does not name may be anywhere.
+        self.is_elsewhere = not (ipaddress.ip_address(header.address).is_loopback if header.address else header.is_own)
         self.balancer_says_tls = header.secure or self.listener.proxy_tls
         self.expect_command()
 

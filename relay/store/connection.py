@@ -121,7 +121,7 @@ def check_whole(path: Path) -> None:
     """Walk every page of the database. Raises StoreUnavailable where it is damaged or cannot be read; takes its time."""
     require_whole(path)
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        connection = sqlite3.connect(place(path, "ro"), uri=True, isolation_level=None)
         try:
             found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         finally:
@@ -183,12 +183,15 @@ def _any_file() -> Engine:
     return engine
 
 
+def place(path: Path, mode: str) -> str:
+    """What sqlite3.connect opens with `uri=True`: this very file, whatever characters are in its path. `mode`: ro or rw."""
+    return f"{path.absolute().as_uri()}?mode={mode}"
+
+
 def connect_reader(path: Path) -> sqlite3.Connection:
     """A bare read-only SQLite connection for hand-written point selects; autocommit, one thread at a time."""
     require_whole(path)
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-    )
+    connection = sqlite3.connect(place(path, "ro"), uri=True, isolation_level=None, check_same_thread=False)
     _tune(connection, read_only=True)
     return connection
 
@@ -197,7 +200,10 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
     if url.get_backend_name() != "sqlite":
         options: dict[str, Any] = {"postgresql_readonly": True} if read_only else {}
         return sa.create_engine(url, pool_pre_ping=True, execution_options=options)
-    engine = sa.create_engine(url, poolclass=sa.pool.QueuePool, pool_size=2, max_overflow=8)
+    if read_only:  # none is kept: its index would be that of a log that was deleted since
+        engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    else:
+        engine = sa.create_engine(url, poolclass=sa.pool.QueuePool, pool_size=2, max_overflow=8)
 
     @event.listens_for(engine, "do_connect")
     def look(*_: object) -> None:

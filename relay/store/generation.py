@@ -20,6 +20,8 @@ CONSENT = 1  # consents and suppressions
 # while the database is not to be read at all.
 STORE = 2
 _WRITING = 3  # odd while the owner writes
+# Moves when the owner has begun a new write-ahead log: who was there before has the old one, and would read beside it.
+_LOG = 8
 _FILE = slice(4, 8)  # which file the owner left, and how: device, inode, octets, time of the last write
 
 _MARK = struct.Struct("=4Q")
@@ -31,11 +33,12 @@ _SIZE = _SLOTS * 8
 class Generation:
     """The counters in one file. Any process may read; only the owner of the data folder bumps."""
 
-    __slots__ = ("_map", "_words")
+    __slots__ = ("_log", "_map", "_words")
 
     def __init__(self, shared: mmap.mmap) -> None:
         self._map = shared
         self._words = memoryview(shared).cast("Q")
+        self._log = self._words[_LOG]
 
     @classmethod
     def open(cls, path: Path) -> Generation:
@@ -96,12 +99,21 @@ class Generation:
 
     @property
     def is_readable(self) -> bool:
-        """Whether the owner lets the database be read."""
-        return self._words[STORE] % 2 == 0
+        """Whether the owner lets the database be read, and this process can: it reads the log that is written."""
+        return self._words[STORE] % 2 == 0 and self._words[_LOG] == self._log
 
     def renew(self) -> None:
         """Make every reader open the database, and the keyring, anew at its next read. One writer at a time."""
         self._words[STORE] += 2
+
+    def begin_log(self) -> None:
+        """A new write-ahead log: every process of now but the caller's is to read no more. One writer at a time.
+
+        SQLite gives all connections of one process the same index, so one that is never without a connection can never
+        come to the new one.
+        """
+        self._words[_LOG] += 1
+        self._log = self._words[_LOG]
 
     def close(self) -> None:
         """Give the mapping back."""

@@ -21,6 +21,7 @@ import orjson
 
 from relay.mail.mailing import Mailing
 from relay.observe import metrics
+from relay.store.connection import place
 from relay.store.rows import put_rows
 
 Seal = Callable[[int, bytes], bytes]
@@ -306,7 +307,7 @@ def has_tables(db: sqlite3.Connection) -> bool:
 
 def _files(folder: Path) -> Iterator[sqlite3.Connection]:
     for path in sorted(folder.glob("*.history")):
-        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        db = sqlite3.connect(place(path, "ro"), uri=True)
         with contextlib.closing(db):
             yield db
 

@@ -2,7 +2,8 @@
 
 Whoever deletes or replaces them, by putting another database in the place of ours for a moment, leaves the writer with
 files that nobody else can open: its commits are in a log that is gone when the process ends, and who connects anew
-reads an index that does not fit. While the writer lives the log can still be copied into the database.
+reads an index that does not fit. While the writer lives the log can still be copied into the database; then a new one is
+begun, and every other process that has the database open is replaced (`Generation.begin_log`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ LOST = "the write-ahead log of the database was deleted or replaced; it is being
 _SUFFIXES = ("-wal", "-shm")
 _DELETED = " (deleted)"  # so Linux marks a file that has no name any more
 _HELD = "/proc/self/fd"
+_ASIDE = ".not-ours"
 
 Place = tuple[int, int]  # device and inode
 
@@ -47,7 +49,8 @@ class LogFiles:
     def copy_back(self, connection: sqlite3.Connection) -> None:
         """Copy the log that only we still have into the database, and clear its place for a new one.
 
-        Raises StoreUnavailable where a reader is in the way, and `damaged` where somebody else wrote a log there.
+        What lies there and is not ours would be read over what we wrote: it is moved aside. Raises StoreUnavailable where
+        a reader is in the way.
         """
         try:
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -56,8 +59,8 @@ class LogFiles:
         if busy:
             raise StoreUnavailable(LOST)
         log = self._paths[0]
-        if log.exists() and log.stat().st_size and not _lying(log) <= self._held[0]:
-            raise StoreUnavailable("somebody else has written into the database", damaged=True)
+        if not _lying(log) <= self._held[0]:
+            log.replace(log.with_name(f"{log.name}{_ASIDE}"))
         for path in self._paths:
             path.unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ import orjson
 
 from relay.clock import ID_EPOCH
 from relay.mail.mailing import DAY, Mailing
+from relay.store.connection import place
 from relay.store.history import BUSY_SECONDS, MAILINGS, day_of, has_tables, paths, remove
 
 Unseal = Callable[[int, bytes], bytes]
@@ -153,6 +154,7 @@ def _count(db: sqlite3.Connection) -> int:
 
 @contextlib.contextmanager
 def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    place = f"file:{path}?mode={mode}"
-    with contextlib.closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)) as db:
+    with contextlib.closing(
+        sqlite3.connect(place(path, mode), uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+    ) as db:
         yield db

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from relay.store.connection import place
 from relay.store.history import BUSY_SECONDS, PLAIN, Event, day_of, has_tables, paths
 
 BATCH = 500
@@ -86,8 +87,9 @@ def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     """Raises FileNotFoundError where retention has taken it this moment."""
     if not path.exists():
         raise FileNotFoundError(path)
-    place = f"file:{path}?mode={mode}"
-    with contextlib.closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)) as db:
+    with contextlib.closing(
+        sqlite3.connect(place(path, mode), uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+    ) as db:
         yield db
 
 

@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from relay.store.connection import place
+
 KEEP_SECONDS = 90 * 86_400.0
 FILE = "threads.db"
 MAX_PARENTS = 20
@@ -46,7 +48,7 @@ class Threads:
 
     def _reader(self) -> sqlite3.Connection | None:
         if self._db is None and self._path.exists():
-            self._db = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, check_same_thread=False)
+            self._db = sqlite3.connect(place(self._path, "ro"), uri=True, check_same_thread=False)
         return self._db
 
     def _hashes(self, tenant_id: int, text: str) -> list[int]:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from relay.store.connection import place
 from relay.store.rows import put_rows
 
 FOLDER = "uses"  # in the data folder
@@ -121,7 +122,7 @@ def _files(folder: Path, last: str) -> Iterator[sqlite3.Connection]:
     for path in paths:
         if path.name[:7] <= last:
             is_over = path.name[:7] < paths[-1].name[:7] and not _has_log(path)
-            db = sqlite3.connect(f"file:{path}?mode=ro{'&immutable=1' * is_over}", uri=True)
+            db = sqlite3.connect(place(path, "ro") + "&immutable=1" * is_over, uri=True)
             with contextlib.closing(db):
                 yield db
 

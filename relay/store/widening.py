@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from relay.mail.address import narrow, wide
+from relay.store.connection import place
 from relay.store.history import BUSY_SECONDS, PERSON, WIDE, Seal, has_tables, short_hash
 from relay.store.rows import put_rows
 
@@ -31,8 +32,9 @@ def widen(folder: Path, unseal: Seal, digest: Digest) -> int:
     """Bring old files up to date; how many. Raises sqlite3.Error; then it is to be done again."""
     count = 0
     for path in sorted(folder.glob("*.history")):
-        place = f"file:{path}?mode=rw"
-        with contextlib.closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)) as db:
+        with contextlib.closing(
+            sqlite3.connect(place(path, "rw"), uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+        ) as db:
             if db.execute("PRAGMA user_version").fetchone()[0] < WIDE and has_tables(db):
                 _widen(db, unseal, digest)
                 db.execute(f"PRAGMA user_version={WIDE}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,20 +114,31 @@ def test_a_log_that_was_deleted_under_the_owner_costs_nobody_an_objection(world:
     world.call("suppression.add", tenant="shop", address=BEFORE)
     for suffix in lost:
         Path(database + suffix).unlink()
-    with pytest.raises(StoreUnavailable, match="try again"):
+    with pytest.raises(StoreUnavailable, match="put right"):
         world.call("suppression.add", tenant="shop", address=AFTER)
-    world.owner.check(write=True)
+    assert world.owner.set_aside(damaged=False), "nobody reads beside it meanwhile"
+    begin_anew(world)
+    assert not world.owner.keep_log(), "once"
     world.call("suppression.add", tenant="shop", address=AFTER)
-    with Lookup(world.settings.storage.database, world.keyring, now=lambda: world.now) as anew:
-        found = anew.suppressions(1, [BEFORE, AFTER, LATER])
-    assert [bool(found[address]) for address in (BEFORE, AFTER, LATER)] == [True, True, False]
+    assert left(world, database) == [True, True, False]
 
     # What is on the disk is all that the next process has, if this one is killed now.
     killed = Path(database).with_name("killed.db")
     for suffix in ("", "-wal"):
         shutil.copyfile(database + suffix, str(killed) + suffix)
-    with Lookup(f"sqlite:///{killed}", world.keyring, now=lambda: world.now) as after:
-        assert all(after.suppressions(1, [BEFORE, AFTER]).values())
+    assert left(world, str(killed)) == [True, True, False]
+
+
+def begin_anew(world: World) -> None:
+    assert world.owner.keep_log()
+    world.owner.check(write=True)
+    world.owner.take_back()
+
+
+def left(world: World, database: str) -> list[bool]:
+    """What a process that begins now knows of the three."""
+    with Lookup(f"sqlite:///{database}", world.keyring, now=lambda: world.now) as anew:
+        return [bool(found) for found in anew.suppressions(1, [BEFORE, AFTER, LATER]).values()]
 
 
 def test_who_still_reads_beside_a_deleted_log_is_waited_for(world: World, elsewhere: Lookup) -> None:
@@ -137,23 +147,38 @@ def test_who_still_reads_beside_a_deleted_log_is_waited_for(world: World, elsewh
     world.call("suppression.add", tenant="shop", address=BEFORE)
     assert elsewhere.suppressions(1, [BEFORE])[BEFORE]
     Path(database + "-shm").unlink()
-    with pytest.raises(StoreUnavailable, match="try again"):
-        world.owner.check(write=True)
+    with pytest.raises(StoreUnavailable, match="put right"):
+        world.owner.keep_log()
     elsewhere.close()
-    world.owner.check(write=True)
+    begin_anew(world)
     world.call("suppression.add", tenant="shop", address=AFTER)
+    assert left(world, database) == [True, True, False]
 
 
-def test_a_log_that_somebody_else_has_begun_is_damage_until_it_was_looked_at(world: World) -> None:
+def test_who_was_there_before_a_new_log_reads_no_more(world: World, elsewhere: Lookup) -> None:
+    """Another process may never be without a connection, and would read the old index for ever; it is replaced."""
+    database = world.settings.storage.database.removeprefix("sqlite:///")
+    Path(database + "-wal").unlink()
+    begin_anew(world)
+    with pytest.raises(sqlite3.OperationalError):
+        elsewhere.suppressions(1, [BEFORE])
+    assert world.owner.is_readable
+    generation = Generation.open(world.settings.server.data_dir)
+    assert generation.is_readable
+    generation.close()
+
+
+def test_a_log_of_somebody_else_is_put_aside_and_not_read(world: World) -> None:
+    """One of yesterday, that somebody put back beside the database of today, would undo what was taken since."""
     database = world.settings.storage.database.removeprefix("sqlite:///")
     world.call("suppression.add", tenant="shop", address=BEFORE)
     for suffix in ("-wal", "-shm"):
-        Path(database + suffix).unlink()
-    other = "import os, sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('CREATE TABLE other(x)'); os._exit(0)"
-    subprocess.run([sys.executable, "-c", other, database], check=True)
-    with pytest.raises(StoreUnavailable) as refused:
-        world.owner.check(write=True)
-    assert refused.value.damaged
-    world.owner.set_aside(damaged=True)
-    world.owner.take_back(world.owner.examine())
+        shutil.copyfile(database + suffix, database + suffix + ".old")
     world.call("suppression.add", tenant="shop", address=AFTER)
+    for suffix in ("-wal", "-shm"):
+        Path(database + suffix + ".old").rename(database + suffix)
+    with pytest.raises(StoreUnavailable, match="put right"):
+        world.call("suppression.add", tenant="shop", address=LATER)
+    begin_anew(world)
+    assert left(world, database) == [True, True, False]
+    assert Path(database + "-wal.not-ours").stat().st_size

@@ -68,3 +68,12 @@ def letter(*fields: str, body: str = "Hello.") -> bytes:
 def outsiders(number: int) -> list[str]:
     """So many people of as many organisations."""
     return [f"p{index}@party{index}.example" for index in range(number)]
+
+
+NEWS = letter(
+    "To: list@sender.example",
+    "Subject: News",
+    "List-Unsubscribe: <https://shop.example/leave/a>",
+    "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
+    body="News. Unsubscribe: https://shop.example/leave/a",
+)

@@ -12,20 +12,13 @@ from typing import Any
 from relay.cli.demo_setup import config_text
 from tests.harness.gateway import MESSAGE, Gateway, consent_row
 from tests.harness.moody import Moody
-from tests.harness.post import letter, post
+from tests.harness.post import NEWS, post
 from tests.harness.sink import Arrived
 from tests.relay.cli.conftest import Zegel, log_as_it_was
 from tests.scenarios.conftest import Start, try_again
 
 __all__ = ["log_as_it_was"]  # a command sets the log of its process
 
-NEWS = letter(
-    "To: list@sender.example",
-    "Subject: News",
-    "List-Unsubscribe: <https://shop.example/leave/a>",
-    "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
-    body="News. Unsubscribe: https://shop.example/leave/a",
-)
 OPEN = {"policies": {"throttle": {}}, "limits": {"connections_per_address": 200}}
 
 

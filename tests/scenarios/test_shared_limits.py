@@ -15,19 +15,12 @@ import pytest
 from relay.cli.demo_setup import config_text
 from tests.harness.gateway import AGREED, Gateway, consent_row
 from tests.harness.ports import free_ports
-from tests.harness.post import letter, outsiders, post
+from tests.harness.post import NEWS, letter, outsiders, post
 from tests.harness.redis import LASTING, RedisServer
 from tests.relay.cli.conftest import Zegel, log_as_it_was
 
 __all__ = ["log_as_it_was"]  # a command sets the log of its process
 PASSWORD = "geheim-van-redis"
-NEWS = letter(
-    "To: list@sender.example",
-    "Subject: News",
-    "List-Unsubscribe: <https://shop.example/leave/a>",
-    "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
-    body="News. Unsubscribe: https://shop.example/leave/a",
-)
 MINUTE = {"personal_messages_per_minute": 6, "tenant_messages_per_minute": 0}
 
 

@@ -14,7 +14,9 @@ import pytest
 
 from relay.keyring import FILE
 from relay.serve.ownership import DAMAGED, GONE
-from tests.harness.gateway import Gateway
+from relay.store.uses import FOLDER
+from tests.harness.gateway import Gateway, consent_row
+from tests.harness.post import NEWS, post
 from tests.harness.web import ask, leave
 
 
@@ -57,6 +59,33 @@ def test_a_database_that_was_deleted_takes_no_opt_out_and_is_said(gateway: Gatew
     gateway.start()
     kept = gateway.op("suppression.list", tenant="shop")
     assert len(kept) == 2, "what was taken was in a log that was gone with the process"
+
+
+def login(gateway: Gateway) -> str:
+    with gateway.connect() as client:
+        return client.login(*gateway.logins["marketing"])
+
+
+@pytest.mark.parametrize("lost", [["-wal", "-shm"], ["-shm"]], ids=" and ".join)
+def test_who_leaves_after_the_log_was_put_right_gets_no_mail(gateway: Gateway, lost: list[str]) -> None:
+    """A worker has two connections and is never without one, so it would read the index that was deleted (UNSUB-20)."""
+    people = [f"p{number}@dest.example" for number in range(6)]
+    gateway.op("consent.import_rows", tenant="shop", rows=[consent_row(address) for address in people])
+    assert post(gateway, "marketing", [people[0]], NEWS).reply.startswith("250")
+    gateway.settle()
+    uses = gateway.settings.server.data_dir / FOLDER
+    gateway.until(lambda: any(path.stat().st_size for path in uses.rglob("*") if path.is_file()), 5.0, "no use of it")
+
+    for suffix in lost:
+        Path(f"{gateway.settings.database_path}{suffix}").unlink()
+    log = gateway.folder / "gateway.log"
+    gateway.until(lambda: '"store.log_renewed"' in log.read_text(), 5.0, "nobody saw it")
+    gateway.until(lambda: ready(gateway)["ready"] is True, 10.0, "it stays down")
+    for address in people[1:]:
+        assert leave(gateway, address) == 200
+        assert post(gateway, "marketing", [address], NEWS).refused[address].startswith("550 5.7.1 [CONSENT-11]")
+    gateway.op("credential.revoke", name="marketing")
+    gateway.until(lambda: login(gateway).startswith("535"), 5.0, "a revoked login goes on")
 
 
 def test_a_damaged_database_is_not_ready_and_the_api_says_try_again(gateway: Gateway) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.serve.zygote import load
 from tests.harness.gateway import MESSAGE, SENDER, Gateway
 from tests.harness.processes import children, every_child, zygotes
 from tests.harness.stable import ROOT
@@ -266,6 +267,14 @@ def test_a_child_whose_answer_is_lost_does_not_live_on_beside_the_next(tmp_path:
     with program(Gateway(tmp_path), LOST) as started:
         said, why = started.communicate(timeout=60)
     assert said.splitlines()[-1] == "0 True None", why
+
+
+def test_a_policy_that_cannot_be_loaded_stops_nobody_who_does_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(policies: object) -> None:
+        raise SyntaxError("policies/mine.py")
+
+    monkeypatch.setattr("relay.policy.catalogue.Catalogue.load", broken)
+    load()
 
 
 def test_a_child_that_cannot_be_held_does_not_live_on_beside_the_next(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from relay.store.history import Event, History, find, read, short_hash
 from relay.store.thinning import thin
 
@@ -37,6 +39,18 @@ async def test_what_one_tenant_sent_goes_and_the_rest_stays(tmp_path: Path) -> N
     assert [event.word for event in read(tmp_path, [1, 2, 3], keep)] == ["accepted", "delivered", "accepted"]
     assert [event.id for event in read(tmp_path, [1, 2, 3], keep)] == [2, 2, 3]
     assert thin(tmp_path, {"shop": BEGIN + 3 * DAY}, keep) == 0
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41b", "a b"])
+async def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """What SQLite takes for the end of a path hid the log from who reads it, and from who deletes it (GDPR-13)."""
+    folder = tmp_path / name
+    folder.mkdir()
+    who = (short_hash(b"ann@example.net!"),)
+    await write(folder, *(Event(at, BEGIN, "accepted", {"tenant": of}, who) for at, of in enumerate(("shop", "kerk"))))
+    assert thin(folder, {"shop": BEGIN + DAY}, keep) == 1
+    assert [event.id for event in read(folder, [0, 1], keep)] == [1]
+    assert [path.name for path in tmp_path.iterdir()] == [name], "it wrote beside it"
 
 
 async def test_a_day_is_opened_once_whoever_asks_and_when(tmp_path: Path) -> None:
