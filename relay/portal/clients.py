@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
@@ -36,6 +37,23 @@ def require_local(request: Request) -> None:
     """For routes that are there for this machine only: for all others there is no such page."""
     if not is_local(request):
         raise HTTPException(404)
+
+
+def require_own_name(public_url: str) -> Callable[[Request], None]:
+    """For pages without a login: `require_local`, and asked for under a name of ours.
+
+    A page elsewhere whose name leads to this machine (DNS rebinding) would otherwise read them in a browser here.
+    """
+    ours = {"localhost", urlsplit(public_url).hostname}
+
+    def require(request: Request) -> None:
+        require_local(request)
+        named = request.url.hostname or ""
+        address = _address(named)
+        if named not in ours and not (address and address.is_loopback):
+            raise HTTPException(404)
+
+    return require
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from relay.mail.message import Malformed, Message
 from relay.mail.words import decode_words
-from relay.portal.clients import require_local
+from relay.portal.clients import require_own_name
 from relay.portal.diff import compare
 from relay.portal.explained import rules
 from relay.portal.gateway import OutboxView
@@ -50,7 +50,8 @@ class Line(NamedTuple):
 
 def routes(site: Site, outbox: OutboxView, *, only_local: bool) -> APIRouter:
     """With `only_local` there is no such page for a client elsewhere: what is captured is mail of people, and has no login."""
-    router = APIRouter(include_in_schema=False, dependencies=[Depends(require_local)] if only_local else [])
+    here = Depends(require_own_name(site.settings.web.public_url))
+    router = APIRouter(include_in_schema=False, dependencies=[here] if only_local else [])
 
     @router.api_route("/outbox", methods=["GET", "HEAD"])
     def index(request: Request, verdict: str = "", before: Before = 0) -> Response:

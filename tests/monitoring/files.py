@@ -6,6 +6,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,20 @@ def need(program: str) -> str:
     return found
 
 
+@cache
 def rules(file: str) -> list[Table]:
     """Every rule of a rule file, in order."""
     groups = yaml.safe_load((RULES / file).read_text("utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
+@cache
 def alerts() -> dict[str, Table]:
     """Alerts by name."""
     return {rule["alert"]: rule for rule in rules("alerts.yml")}
 
 
+@cache
 def cases() -> list[Table]:
     """The cases of alerts.toml."""
     found: list[Table] = tomllib.loads((Path(__file__).parent / "alerts.toml").read_text("utf-8"))["case"]

@@ -52,10 +52,18 @@ async def web(gateway: MemoryGateway) -> AsyncIterator[httpx.AsyncClient]:
         ("127.0.0.1", {}, False, 200),
         ("192.0.2.44", {}, False, 404),
         ("127.0.0.1", {"X-Forwarded-For": "203.0.113.9"}, False, 404),
+        ("127.0.0.1", {"Via": "1.1 proxy"}, False, 404),
+        ("127.0.0.1", {"Host": "localhost:8025"}, False, 200),
+        ("127.0.0.1", {"Host": "[::1]:8025"}, False, 200),
+        ("127.0.0.1", {"Host": "evil.example"}, False, 404),
         ("192.0.2.44", {}, True, 200),
+        ("192.0.2.44", {"Host": "zegel.test"}, True, 200),
     ],
-    ids=["this machine", "elsewhere", "behind the web proxy", "elsewhere, exposed"],
-)
+    ids=[
+        "this machine", "elsewhere", "behind the web proxy", "behind another", "by its local name", "by its address",
+        "by a name that is not ours", "elsewhere, exposed", "exposed under any name",
+    ],
+)  # fmt: skip
 async def test_who_sees_captured_mail(
     gateway: MemoryGateway, address: str, headers: dict[str, str], exposed: bool, status: int
 ) -> None:
