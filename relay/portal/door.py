@@ -25,6 +25,7 @@ class Bounds(NamedTuple):
     head_seconds: float = 10.0  # from the connection, or the first octet of a further request, to the end of the head
     body_seconds: float = 30.0  # from the end of the head to the end of the body
     answer_seconds: float = 120.0  # from the end of the request until the client has read the answer
+    last_seconds: float = 2.0  # from the beginning of a stop, for who has come in and not yet said what for
     connections: int = 500
     per_address: int = 50  # of an IPv6 client: per /64, which one client has whole
 
@@ -94,6 +95,7 @@ class PortalProtocol(H11Protocol):
     since = 0.0  # when the present wait or work began, in the loop's time
     _deadline: asyncio.TimerHandle | None = None
     _phase: tuple[str, object] = ("", None)
+    _is_last = False  # what is asked now is answered, and no more
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(Any, transport))
@@ -106,6 +108,8 @@ class PortalProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.transport.is_closing():
             super().data_received(data)
+            if self._is_last and self.cycle is not None:
+                self.cycle.keep_alive = False
             self._watch()
 
     def on_response_complete(self) -> None:
@@ -121,6 +125,16 @@ class PortalProtocol(H11Protocol):
     def drop(self) -> None:
         """Close at once: what was not sent yet is lost, and the application is told of a client that went."""
         self.transport.abort()
+
+    def shutdown(self) -> None:
+        """uvicorn ends. Who has just come in may still ask: a close would reset what is on its way, an opt-out perhaps."""
+        if self._phase != ("head", None):
+            super().shutdown()
+            return
+        self._is_last = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(self.door.bounds.last_seconds, self.drop)
 
     @property
     def is_waiting(self) -> bool:

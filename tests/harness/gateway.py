@@ -6,16 +6,21 @@ know of it, it asks as an operator would: over SMTP, over the control socket, by
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import resource
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from relay.keyring import Keyring
@@ -31,6 +36,7 @@ from tests.harness.sink import PATIENCE_SECONDS, Sink
 from tests.harness.stable import STABLE, Forked
 
 START_SECONDS = 60.0
+DATABASE = "zegel.db"
 SENDER = "info@sender.example"
 AGREED = ("ann@dest.example", "bob@dest.example")
 UNCONFIRMED = "hans@dest.de"  # agreed as well, where that must be confirmed (CONSENT-8)
@@ -113,33 +119,14 @@ class Gateway:
         ]
 
     def _found(self) -> None:
-        keyring = Keyring.open(self.settings.server.keys_dir, create=True)
-        with Owner.open(_Places(self.settings), keyring) as owner:
-            shop = {"name": "shop", "legal_name": "Shop BV", "contact": SENDER, "language": "en"}
-            # Tests count what arrives; those about letters on refusals switch them on.
-            owner.call("tenant.add", {**shop, "refusal_letters": False})
-            owner.call("domain.add", {"tenant": "shop", "domain": "sender.example", "vouched": True})
-            owner.call("dkim.add", {"domain": "sender.example", "vouched": True})
-            for name, dutch, english in (("newsletter", "Nieuws", "News"), ("offers", "Aanbiedingen", "Offers")):
-                owner.call("purpose.add", {"tenant": "shop", "name": name, "title_nl": dutch, "title_en": english})
-            for name, properties in {
-                "personal": {"stream": "personal"},
-                "marketing": {"stream": "marketing", "purpose": "newsletter"},
-                "offers": {"stream": "marketing", "purpose": "offers"},  # to which nobody agreed
-                "transactional": {"stream": "transactional"},
-                "mailserver": {"stream": "personal", "null_sender": True},
-            }.items():
-                self._login(owner, name, tenant="shop", **properties)
-            owner.call("tenant.add", {"name": "gone", "legal_name": "Gone BV", "language": "en"})
-            self._login(owner, "suspended", tenant="gone", stream="personal")
-            owner.call("tenant.suspend", {"name": "gone"})
-            rows = [consent_row(address) for address in (*AGREED, UNCONFIRMED)]
-            result = owner.call("consent.import_rows", {"tenant": "shop", "rows": rows})
-            assert not result["refused"], result
-
-    def _login(self, owner: Owner, name: str, **properties: Any) -> None:
-        made = owner.call("credential.add", {"name": name, **properties})
-        self.logins[name] = (made["username"], made["password"])
+        """What `founded` made, where these settings want it."""
+        place, logins = founded()
+        self.logins = dict(logins)
+        server, database = self.settings.server, self.settings.database_path
+        shutil.copytree(place / "keys", server.keys_dir, dirs_exist_ok=True)
+        shutil.copytree(place / "data", server.data_dir, dirs_exist_ok=True)
+        if database != server.data_dir / DATABASE:
+            shutil.move(server.data_dir / DATABASE, database)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -250,6 +237,47 @@ class Gateway:
             if sample == name:
                 return float(value)
         return 0.0
+
+
+@cache
+def founded() -> tuple[Path, dict[str, tuple[str, str]]]:
+    """The folder with `data` and `keys` that every gateway begins with a copy of, and its logins: made once in a process."""
+    folder = Path(tempfile.mkdtemp(prefix="zegel-founded-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    server = SimpleNamespace(data_dir=folder / "data", keys_dir=folder / "keys")
+    storage = SimpleNamespace(database=f"sqlite:///{server.data_dir / DATABASE}")
+    logins: dict[str, tuple[str, str]] = {}
+
+    keyring = Keyring.open(server.keys_dir, create=True)
+    with Owner.open(SimpleNamespace(server=server, storage=storage), keyring) as owner:
+        shop = {"name": "shop", "legal_name": "Shop BV", "contact": SENDER, "language": "en"}
+        # Tests count what arrives; those about letters on refusals switch them on.
+        owner.call("tenant.add", {**shop, "refusal_letters": False})
+        owner.call("domain.add", {"tenant": "shop", "domain": "sender.example", "vouched": True})
+        owner.call("dkim.add", {"domain": "sender.example", "vouched": True})
+        for name, dutch, english in (("newsletter", "Nieuws", "News"), ("offers", "Aanbiedingen", "Offers")):
+            owner.call("purpose.add", {"tenant": "shop", "name": name, "title_nl": dutch, "title_en": english})
+        for name, properties in {
+            "personal": {"stream": "personal"},
+            "marketing": {"stream": "marketing", "purpose": "newsletter"},
+            "offers": {"stream": "marketing", "purpose": "offers"},  # to which nobody agreed
+            "transactional": {"stream": "transactional"},
+            "mailserver": {"stream": "personal", "null_sender": True},
+        }.items():
+            logins[name] = add_login(owner, name, tenant="shop", **properties)
+        owner.call("tenant.add", {"name": "gone", "legal_name": "Gone BV", "language": "en"})
+        logins["suspended"] = add_login(owner, "suspended", tenant="gone", stream="personal")
+        owner.call("tenant.suspend", {"name": "gone"})
+        rows = [consent_row(address) for address in (*AGREED, UNCONFIRMED)]
+        result = owner.call("consent.import_rows", {"tenant": "shop", "rows": rows})
+        assert not result["refused"], result
+    return folder, logins
+
+
+def add_login(owner: Owner, name: str, **properties: Any) -> tuple[str, str]:
+    """A credential of that name: its username and password."""
+    made = owner.call("credential.add", {"name": name, **properties})
+    return made["username"], made["password"]
 
 
 class _Places:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from relay.counters.contract import DAY, FIRST_TIME, MINUTE, Limit
 from relay.keyring import Keyring
 from relay.owner import Owner
-from tests.harness.gateway import Gateway, _Places, consent_row
+from tests.harness.gateway import Gateway, _Places, add_login, consent_row
 from tests.harness.redis import until
 from tests.harness.senders import Arrival, Attempt, Line
 
@@ -142,7 +142,8 @@ class Town(Gateway):
             assert not owner.call("consent.import_rows", {"tenant": "shop", "rows": rows})["refused"]
             for login in LOGINS:
                 purpose = {"purpose": "newsletter"} if login.stream == "marketing" else {}
-                self._login(owner, login.name, tenant=login.tenant, stream=login.stream, **purpose)
+                properties = {"tenant": login.tenant, "stream": login.stream, **purpose}
+                self.logins[login.name] = add_login(owner, login.name, **properties)
             for bound in self.bounds:
                 if bound.scope != "client":
                     where = {bound.scope: bound.subject} if bound.subject else {}

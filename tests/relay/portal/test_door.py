@@ -33,6 +33,15 @@ Dial = Callable[..., Awaitable[Pair]]
 
 @contextlib.asynccontextmanager
 async def running(gateway: MemoryGateway, bounds: Bounds, exempt: Sequence[str] = LOOPBACK) -> AsyncIterator[Dial]:
+    """What connects to a portal at a free port of loopback."""
+    async with opened(gateway, bounds, exempt) as (dial, _):
+        yield dial
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    gateway: MemoryGateway, bounds: Bounds, exempt: Sequence[str] = LOOPBACK
+) -> AsyncIterator[tuple[Dial, uvicorn.Server]]:
     """The portal at a free port of loopback, and what connects to it; all connections end with it.
 
     The kernel takes little of an answer, so that who does not read is met soon; `deaf`: the client does not read at all.
@@ -57,7 +66,7 @@ async def running(gateway: MemoryGateway, bounds: Bounds, exempt: Sequence[str] 
         return pair
 
     try:
-        yield dial
+        yield dial, server
     finally:
         await hang_up(pairs)
         server.should_exit = server.force_exit = True
@@ -170,3 +179,26 @@ async def test_requests_at_work_are_bounded_and_health_is_asked_all_the_same(
         assert await status(pairs[0], ASK_OUT + b"List-Unsubscribe=One-Click") == 503
         assert await status(pairs[1], HEALTH) == 200
         assert await status(pairs[2], HEALTH.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")) == 503
+
+
+@pytest.mark.parametrize("before", [b"", ASK_OUT[:30]], ids=["silent", "half a head"])
+async def test_who_came_in_before_a_stop_is_still_answered(gateway: MemoryGateway, before: bytes) -> None:
+    """A worker is replaced while mail providers press the unsubscribe button for people: their request is on its way."""
+    asked = ASK_OUT.replace(b"/u/x", b"/u/" + gateway.token(address="ann@example.net").encode())
+    asked += b"List-Unsubscribe=One-Click"
+    async with opened(gateway, LONG._replace(last_seconds=600)) as (dial, server):
+        late, other = await dial(asked[: len(before)]), await dial()
+        assert await status(other, HEALTH) == 200  # so that the portal has both
+        server.should_exit = True
+        assert await is_closed(other), "it was asked and answered"
+        assert await status(late, asked[len(before) :]) == 200
+        assert await is_closed(late), "one answer, and no more"
+
+
+async def test_a_stop_waits_no_longer_than_that_for_who_stays_silent(gateway: MemoryGateway) -> None:
+    async with opened(gateway, LONG._replace(last_seconds=0.2)) as (dial, server):
+        silent = await dial()
+        other = await dial()
+        assert await status(other, HEALTH) == 200
+        server.should_exit = True
+        assert await is_closed(silent)
