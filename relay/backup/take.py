@@ -178,6 +178,11 @@ def sync(file: BinaryIO, folder: Path) -> None:
     """Make a new file durable, its name included."""
     file.flush()
     os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,14 @@ PassphraseFile = Annotated[
     typer.Option(metavar="FILE", help=f"Its first line is the passphrase; else {PASSPHRASE}, else you are asked."),
 ]
 
+DeleteDue = Annotated[
+    bool,
+    typer.Option(
+        "--delete-due",
+        help="Then delete the backups beside it, of this passphrase, that were to be kept until before today.",
+    ),
+]
+
 ErasedFile = Annotated[
     Path | None,
     typer.Option(
@@ -43,14 +52,15 @@ def add_to(app: typer.Typer) -> None:
     command(app, "restore", example="zegel restore /mnt/safe/zegel-monday.backup -c /etc/zegel/zegel.toml")(restore)
 
 
-def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) -> None:
+def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None, delete_due: DeleteDue = False) -> None:
     """Write everything into one encrypted file: queue, consents, opt-outs, logs and keys, as of one moment. The gateway goes on.
 
     Without the passphrase nobody can read it, you included: keep it apart from the file. The config and the certificates
     are not in it.
     """
     from relay import __version__
-    from relay.backup.take import Backup
+    from relay.backup.due import Due, delete_due as delete
+    from relay.backup.take import Backup, day
     from relay.cli.client import as_folder_owner, require_folder
 
     settings = frame.settings()
@@ -72,8 +82,10 @@ def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) 
         bar.begin(work.estimate())
         taken = work.write(out, secret)
         size = out.tell()
+    due = delete(file.parent, secret, day(time.time())) if delete_due else Due([], [])
     if frame.as_json:
-        print_json({"file": str(file), "bytes": size, **taken._asdict()})
+        told = {what: [str(path) for path in paths] for what, paths in due._asdict().items()}
+        print_json({"file": str(file), "bytes": size, **taken._asdict(), **told})
         return
     say(
         f"{file}: {size / 1e6:,.1f} MB, everything up to {moment(taken.cut_at)}; waiting in it: "
@@ -83,6 +95,10 @@ def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None) 
     )
     if taken.damaged_files:
         say(f"{taken.damaged_files} damaged queue files are in it as they are: see `zegel doctor`.")
+    for path in due.deleted:
+        say(f"{path}: deleted, its time was over.")
+    for path in due.left:
+        say(f"{path}: its time is over, and this passphrase does not open it: look whose it is, and delete it.")
 
 
 def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None, erased: ErasedFile = None) -> None:

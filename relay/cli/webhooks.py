@@ -9,6 +9,9 @@ import typer
 from relay.cli.frame import Frame, command, group
 from relay.cli.output import show_record, show_rows
 from relay.cli.tenants import Name
+from relay.cli.trouble import NO, Trouble
+from relay.settings.endpoint import Networks
+from relay.settings.reach import leads_inside
 
 app = group("Where the marketing tool of a tenant hears of who left, came back or was erased (GDPR-25).")
 
@@ -31,6 +34,10 @@ def add(
 ) -> None:
     """Make a webhook; the key of its signature is shown this once."""
     args = {"events": event} if event else {}
+    if leads_inside(url, Networks(frame.settings().webhooks.allowed_networks)):
+        raise Trouble(
+            NO, f"{url} is inside a machine or network, where no webhook goes; webhooks.allowed_networks opens one"
+        )
     made = frame.call("webhook.add", tenant=tenant, name=name, url=url, with_address=with_address or None, **args)
     show_record(
         frame, made, title="Webhook made; its secret is not shown again. The tool checks X-Zegel-Signature with it"

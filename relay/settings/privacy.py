@@ -37,4 +37,3 @@ class Privacy(Section):
     bounce_suppression_days: Annotated[Days, Field(le=90)] = Field(
         default=90, description="Suppression after a hard bounce, 90 at most (REP-3)."
     )
-    statistics_months: Months = Field(default=25, description="Counters without addresses (GDPR-14). Not read yet.")

@@ -157,4 +157,5 @@ audit = Table(
     Column("op", Text, nullable=False),
     Column("tenant_id", ID, nullable=False, server_default="0"),
     Column("detail", Text, nullable=False),  # JSON; an address appears as its keyed hash only
+    Index("ix_audit_tenant_id_id", "tenant_id", "id"),
 )

@@ -22,12 +22,10 @@ RULE = re.compile(
 EVENT = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
 
 # Settings that nothing reads yet: what for, so that no dead option stays without anybody noticing.
-_ITS_JOB = "for the retention job of its data (GDPR-11)"
 NOT_READ_YET = {
     "limits.bare_line_end_networks": "read as settings.line_ends_mended",
     "limits.connections_exempt_networks": "read as settings.connections_exempt",
     "processing.endpoints": "read as settings.processing.places",
-    "privacy.statistics_months": _ITS_JOB,
 }
 
 

@@ -202,6 +202,13 @@ def test_what_cannot_be_is_said_and_changes_nothing(
     again = zegel("backup", file, "--passphrase-file", secret)
     assert again.code == 1 and "nothing is overwritten" in again.err
     assert b"dest.example" not in file.read_bytes()
+    old = tmp_path / "old"
+    with old.open("wb") as made:
+        sealed.SealedWriter(made, PASSPHRASE, said={"delete_after": "2026-01-01"}).finish()
+    plain = zegel.ask("backup", tmp_path / "tuesday", "--passphrase-file", secret)
+    assert (plain["deleted"], old.exists()) == ([], True), "nothing goes unasked"
+    due = zegel("backup", tmp_path / "wednesday", "--passphrase-file", secret, "--delete-due")
+    assert due.code == 0 and "deleted, its time was over" in due.out and file.exists() and not old.exists()
     data, keys = gateway.settings.server.data_dir, gateway.settings.server.keys_dir
     (tmp_path / "elsewhere").symlink_to(data)
     for place in (data, data / "history", keys, tmp_path / "elsewhere"):  # it would copy itself for ever

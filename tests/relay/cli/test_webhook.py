@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.relay.cli.conftest import Zegel
 
 URL = "https://crm.example.org/zegel"
@@ -36,3 +38,10 @@ def test_what_is_wrong_is_said_with_what_to_do(shop: Zegel) -> None:
     assert unknown.code and "zegel webhook list" in unknown.err
     kind = shop("webhook", "add", "shop", "crm", URL, "--event", "left")
     assert kind.code and "unsubscribed" in kind.err
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1/zegel", "https://localhost:8443/", "https://[::ffff:10.0.0.1]/"])
+def test_a_place_where_none_would_go_is_refused_at_once(shop: Zegel, url: str) -> None:
+    inside = shop("webhook", "add", "shop", "crm", url)
+    assert inside.code == 1 and "webhooks.allowed_networks" in inside.err
+    assert shop.ask("webhook", "list", "shop") == []
