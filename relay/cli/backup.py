@@ -59,7 +59,8 @@ def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None, 
     are not in it.
     """
     from relay import __version__
-    from relay.backup.due import Due, delete_due as delete
+    from relay.backup.due import Due
+    from relay.backup.due import delete_due as delete
     from relay.backup.take import Backup, day
     from relay.cli.client import as_folder_owner, require_folder
 

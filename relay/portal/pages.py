@@ -4,21 +4,45 @@ from __future__ import annotations
 
 import tomllib
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from relay.portal.clients import client_address
 from relay.portal.gateway import Gateway, PortalSettings
+from relay.portal.templates import DOCUMENTS, environment
 
 Language = Literal["nl", "en"]
 HERE = Path(__file__).parent
 MAX_ACCEPT_LANGUAGE = 200  # characters read; the rest cannot change the answer
+
+
+@cache
+def _texts() -> dict[str, dict[str, str]]:
+    """By language and key."""
+    return tomllib.loads((HERE / "texts.toml").read_text("utf-8"))
+
+
+@cache
+def _templates() -> Environment:
+    """Of the pages; each is compiled once in a process, which takes longer than to render it."""
+    made = environment()
+    made.filters |= {"moment": moment, "octets": octets}
+    made.filters["until"] = lambda seconds, now, language: duration(seconds - now, language)
+    return made
+
+
+def load() -> None:
+    """Compile every page, for a process whose children show them."""
+    for name in _templates().list_templates(filter_func=lambda name: name not in DOCUMENTS):
+        _templates().get_template(name)
+    _texts()
 
 
 class Site:
@@ -27,16 +51,7 @@ class Site:
     def __init__(self, gateway: Gateway, settings: PortalSettings) -> None:
         self.gateway = gateway
         self.settings = settings
-        self.texts: dict[str, dict[str, str]] = tomllib.loads((HERE / "texts.toml").read_text("utf-8"))
-        self._templates = Environment(
-            loader=FileSystemLoader(HERE / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.filters |= {"moment": moment, "octets": octets}
-        self._templates.filters["until"] = lambda seconds, now, language: duration(seconds - now, language)
+        self.texts = _texts()
 
     def language(self, request: Request) -> Language:
         """`?lang=` first, then Accept-Language, then the server's own."""
@@ -71,14 +86,18 @@ class Site:
             # Texts are ours and may hold mark-up; what is put into them is not and may not.
             return Markup(texts[key]).format(**{name: escape(value) for name, value in slots.items()})
 
-        html = self._templates.get_template(template).render(
-            t=translate,
-            language=language,
-            other_language="en" if language == "nl" else "nl",
-            other_language_link=self._with_language(request, "en" if language == "nl" else "nl"),
-            keep_language=f"?lang={language}" if "lang" in request.query_params else "",
-            show_outbox=self.gateway.outbox is not None,
-            **{"whose": None, **values},
+        html = (
+            _templates()
+            .get_template(template)
+            .render(
+                t=translate,
+                language=language,
+                other_language="en" if language == "nl" else "nl",
+                other_language_link=self._with_language(request, "en" if language == "nl" else "nl"),
+                keep_language=f"?lang={language}" if "lang" in request.query_params else "",
+                show_outbox=self.gateway.outbox is not None,
+                **{"whose": None, **values},
+            )
         )
         shared = {"Content-Language": language, "Vary": "Accept-Language, Accept", "Cache-Control": "no-store"}
         return HTMLResponse(html, status, shared | (headers or {}))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Template
 
 from relay import __version__
 from relay.consent.record import format_time
 from relay.portal.explained import rules
+from relay.portal.templates import PROOF, environment
 
 HERE = Path(__file__).parent
 # In this order; what else an event holds follows by its own name.
@@ -41,14 +43,26 @@ _TIMES = frozenset(("given_at", "confirmed_at", "expires_at", "sale_at"))
 def render(found: Mapping[str, Any]) -> str:
     """The page for the answer of `consent.proof`, in the tenant's language."""
     language = "nl" if found["language"] == "nl" else "en"
-    texts: dict[str, str] = tomllib.loads((HERE / "proof.toml").read_text("utf-8"))[language]
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    texts, explained = _texts(language), rules()
+    return _template(language).render(
+        found=found,
+        language=language,
+        said=lambda key, **slots: texts[key].format(**slots),
+        events=[{**event, "facts": _facts(event), "chain": _chain(event)} for event in found["events"]],
+        title_of={rule: explained[rule].words(language).title for rule in explained},
+        version=__version__,
     )
+
+
+@cache
+def _texts(language: str) -> dict[str, str]:
+    texts: dict[str, dict[str, str]] = tomllib.loads((HERE / "proof.toml").read_text("utf-8"))
+    return texts[language]
+
+
+@cache
+def _template(language: str) -> Template:
+    texts = _texts(language)
 
     def name(field: str) -> str:
         return texts.get(f"field_{field}", field)
@@ -58,16 +72,9 @@ def render(found: Mapping[str, Any]) -> str:
             return texts["yes"] if value else texts["no"]
         return texts.get(f"word_{value}", str(value))
 
-    environment.filters |= {"when": _when, "name": name, "word": word}
-    explained = rules()
-    return environment.get_template("proof.html").render(
-        found=found,
-        language=language,
-        said=lambda key, **slots: texts[key].format(**slots),
-        events=[{**event, "facts": _facts(event), "chain": _chain(event)} for event in found["events"]],
-        title_of={rule: explained[rule].words(language).title for rule in explained},
-        version=__version__,
-    )
+    made = environment()
+    made.filters |= {"when": _when, "name": name, "word": word}
+    return made.get_template(PROOF)
 
 
 def _facts(event: Mapping[str, Any]) -> list[tuple[str, Any]]:

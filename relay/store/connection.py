@@ -20,6 +20,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine, make_url
 
+from relay.store import migrate
+
 BUSY_TIMEOUT_MS = 5_000
 _CACHE_KIB = 64 * 1024
 # An import touches pages all over the tables: with SQLite's 1000, nearly each of its commits would copy them back.
@@ -58,8 +60,6 @@ def open(database: str | Path) -> Engine:
 
     Raises StoreUnavailable where the file cannot be made or is newer than this program.
     """
-    from relay.store import migrate  # alembic costs 0.2 s to import; readers never need it
-
     url = url_of(database)
     if url.get_backend_name() == "sqlite":
         path = sqlite_path(database)

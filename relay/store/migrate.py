@@ -1,18 +1,25 @@
-"""Bring a database to the schema of this program, with Alembic run from code; the scripts travel in the package."""
+"""Bring a database to the schema of this program, with Alembic run from code; the scripts travel in the package.
+
+A database that is up to date is only looked at, without Alembic: reading its scripts takes 0.1 s of CPU, each time that a
+command or a gateway begins.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Engine
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 SCRIPTS = Path(__file__).parent / "migrations"
+HEAD = "0018"
+"""The last of the scripts."""
 
 
 class NewerDatabase(Exception):
@@ -21,6 +28,8 @@ class NewerDatabase(Exception):
 
 def config(connection: sa.Connection) -> Config:
     """Alembic's configuration for one open connection, without an ini file."""
+    from alembic.config import Config
+
     settings = Config()
     settings.set_main_option("script_location", str(SCRIPTS))
     settings.attributes["connection"] = connection
@@ -30,23 +39,28 @@ def config(connection: sa.Connection) -> Config:
 def upgrade(engine: Engine) -> None:
     """Run what is missing, all in one transaction. A database that is up to date is only looked at. Raises NewerDatabase."""
     with engine.begin() as connection:
-        settings = config(connection)
         if sa.inspect(connection).has_table("alembic_version"):
             present = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-            scripts = ScriptDirectory.from_config(settings)
-            if present == scripts.get_current_head():
+            if present == HEAD:
                 return
-            if present not in {script.revision for script in scripts.walk_revisions()}:
+            if present not in _known():
                 raise NewerDatabase(present)
-        command.upgrade(settings, "head")
+        from alembic import command
+
+        command.upgrade(config(connection), "head")
+
+
+def _known() -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory(str(SCRIPTS)).walk_revisions()}
 
 
 def is_older(path: Path) -> bool:
     """Whether the SQLite database at `path` has the form of an earlier version of this program. Raises sqlite3.Error."""
-    scripts = ScriptDirectory(str(SCRIPTS))
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
         (present,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    return present in {script.revision for script in scripts.walk_revisions()} - {scripts.get_current_head()}
+    return present != HEAD and present in _known()
 
 
 def load() -> None:

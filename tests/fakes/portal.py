@@ -14,6 +14,7 @@ from relay.directory import Directory
 from relay.owner import Owner, OwnerError
 from relay.portal.app import create_app
 from relay.portal.gateway import OpRefused
+from relay.store.generation import DIRECTORY, Generation
 from tests.fakes.gateway import MemoryGateway
 
 BASE = "https://mail.zegel.example"
@@ -48,6 +49,8 @@ class OwnerGateway(MemoryGateway):
         storage = SimpleNamespace(database=self.database)
         places = SimpleNamespace(server=SimpleNamespace(data_dir=folder), storage=storage)
         self.owner = Owner.open(places, self.keyring, now=lambda: time.time() + self.later)
+        self._generation = Generation.open(folder)
+        self._loaded: tuple[int, Directory] | None = None
         self.lookup = Lookup(self.database, self.keyring)  # type: ignore[assignment]  # the real one in place of the fake
 
     @classmethod
@@ -60,7 +63,11 @@ class OwnerGateway(MemoryGateway):
         return made
 
     def directory(self) -> Directory:  # type: ignore[override]  # the real one in place of the fake
-        return Directory.load(self.database, self.keyring)
+        """Loaded anew where something of it has changed, as the web process does."""
+        seen = self._generation.read(DIRECTORY)
+        if self._loaded is None or self._loaded[0] != seen:
+            self._loaded = seen, Directory.load(self.database, self.keyring)
+        return self._loaded[1]
 
     async def op(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
         if self.failure is not None:
@@ -73,6 +80,7 @@ class OwnerGateway(MemoryGateway):
         return result if isinstance(result, dict) else {"items": result}
 
     def close(self) -> None:
+        self._generation.close()
         self.lookup.close()
         self.owner.close()
         if self.outbox is not None:

@@ -147,10 +147,11 @@ def _become(standard: list[int], environment: dict[str, str]) -> Any:
 
 if __name__ == "__main__":
     from relay.serve.zygote import load
-    from relay.store import migrate  # with all that it needs
+    from relay.store import migrate
     from tests.harness import run
 
-    assert migrate and run
+    assert run
+    migrate.load()
     load()
     gc.collect()
     gc.freeze()

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Engine
 from sqlalchemy.schema import CreateTable
@@ -70,6 +71,10 @@ def test_whatever_holds_a_person_is_marked() -> None:
         "subject.hash",
     }
     assert sealed_or_keyed <= marked
+
+
+def test_the_program_knows_the_last_of_the_migrations() -> None:
+    assert ScriptDirectory(str(migrate.SCRIPTS)).get_current_head() == migrate.HEAD
 
 
 def test_the_migrations_make_the_schema(tmp_path: Path) -> None:
