@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,6 @@ from tests.monitoring.files import MONITORING, RULES, Table, alerts, cases, need
 
 INSTANCE = 'job="zegel",instance="gw:8025"'
 SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? \S+$", re.M)
-LONG_MINUTES = (
-    600  # promtool evaluates every rule in every minute: in a case of days, those of the alert that it is about
-)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 IDS = [f"{case['alert']}-{number}" for number, case in enumerate(cases())]
 
@@ -44,14 +42,17 @@ def at(minute: int, case: Table, *, fires: bool) -> Table:
 
 
 def rules_about(case: Table, folder: Path) -> list[str]:
-    """Files of rules: the recorded ones, and all alerts, or in a long case its own."""
-    recorded, every = RULES / "recording.yml", RULES / "alerts.yml"
-    if max([*case["quiet"], case.get("fires", 0)]) < LONG_MINUTES:
-        return [str(recorded), str(every)]
-    own = [rule for group in yaml.safe_load(every.read_text("utf-8"))["groups"] for rule in group["rules"]]
-    own = [rule for rule in own if rule["alert"] == case["alert"]]
+    """Files of rules: the recorded ones, and the alert's own, since promtool evaluates every rule in every minute."""
+    own = [rule for rule in every_rule() if rule["alert"] == case["alert"]]
     (folder / "alerts.yml").write_text(json.dumps({"groups": [{"name": "own", "rules": own}]}))
-    return [str(recorded), str(folder / "alerts.yml")]
+    return [str(RULES / "recording.yml"), str(folder / "alerts.yml")]
+
+
+@cache
+def every_rule() -> list[Table]:
+    """The alerts as Prometheus reads them."""
+    groups = yaml.safe_load((RULES / "alerts.yml").read_text("utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
 
 
 def promtool_test(case: Table, rules: list[str]) -> str:
