@@ -10,8 +10,6 @@ from relay.cli.frame import Frame, command, group
 from relay.cli.output import show_record, show_rows
 from relay.cli.tenants import Name
 from relay.cli.trouble import NO, Trouble
-from relay.settings.endpoint import Networks
-from relay.settings.reach import leads_inside
 
 app = group("Where the marketing tool of a tenant hears of who left, came back or was erased (GDPR-25).")
 
@@ -33,6 +31,9 @@ def add(
     ] = False,
 ) -> None:
     """Make a webhook; the key of its signature is shown this once."""
+    from relay.settings.endpoint import Networks
+    from relay.settings.reach import leads_inside
+
     args = {"events": event} if event else {}
     if leads_inside(url, Networks(frame.settings().webhooks.allowed_networks)):
         raise Trouble(
