@@ -15,6 +15,7 @@ from relay.observe.log import log
 from tests.harness.ports import free_ports
 from tests.harness.redis import RedisServer
 from tests.harness.schema import made_once
+from tests.harness.statements import compiled_once
 
 LOCAL_NAMES = frozenset(("", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"))
 
@@ -72,7 +73,7 @@ def no_network_but_loopback() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def schema_made_once() -> Iterator[None]:
-    with made_once():
+    with made_once(), compiled_once():
         yield
 
 

@@ -102,10 +102,10 @@ class RedisServer:
 def until(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
     """Wait for `condition`, asked again and again."""
     pause = threading.Event()
-    for _ in range(int(seconds / 0.02)):
+    for _ in range(int(seconds / 0.05)):
         if condition():
             return
-        pause.wait(0.02)
+        pause.wait(0.05)
     raise AssertionError(otherwise)
 
 
