@@ -255,8 +255,9 @@ class Intake:
         ruling = self._judged(shaped, needs, settled, found)
         if isinstance(found, Unavailable):
             metrics.FACTS_UNAVAILABLE.inc((Fact.LEAKS.value,))
-        elif found != NOTHING:
-            tell(encode_id(number), ruling, found)
+        known = found.so_far if isinstance(found, Unavailable) else found
+        if known is not None and known != NOTHING:
+            tell(encode_id(number), ruling, known)
         return ruling, found
 
     def _shaped(self, mail: Submission, settled: frozenset[str]) -> tuple[Ruling, frozenset[Fact]]:

@@ -4,24 +4,27 @@ Theory of operation. A scan is pure work on bytes in memory. A mail of text alon
 millisecond and is scanned where it stands. All else goes to one of a few threads, in steps of 64 KB, so that the loop gets
 the interpreter back between them. The wait for a thread counts too: who does not get one in time is told 451 and comes again.
 A thread cannot be ended from outside, so the work itself looks at the clock before each step, and whether anybody still waits.
+One login has one thread and one tenant not all of them, however many mails with long files they send: the others' go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from relay.keyring import Keyring
 from relay.mail.address import narrow
-from relay.mail.documents.budget import Budget, Limits, OutOfTime, ReadPdf
-from relay.mail.envelope import Submission
+from relay.mail.documents.budget import Budget, Limits, ReadPdf
+from relay.mail.envelope import Account, Submission
 from relay.mail.insiders import internal_names
 from relay.mail.leaks.findings import DETECTORS, Findings, Terms, plain_hash
 from relay.mail.leaks.iban import read_registry
-from relay.mail.leaks.inspect import inspect_message, is_plain
+from relay.mail.leaks.inspect import Unfinished, inspect_message, is_plain
 from relay.mail.message import Message
 from relay.mail.visible import audience
 from relay.observe import events, metrics
@@ -31,7 +34,49 @@ from relay.policy.facts import Unavailable
 from relay.policy.ruling import Ruling
 
 INLINE_BYTES = 16 * 1024  # of the worst text that takes 5 ms, of any other half of one
-THREADS = 2  # for a process; more would only take the interpreter from each other
+THREADS = 3  # for a process; more would only take the interpreter from each other
+OF_A_TENANT, OF_A_LOGIN = 2, 1  # at the most
+TELL_SECONDS = 1.0  # of its time, for a thread to stop and say what it found so far
+
+
+class Turns:
+    """Who gets a thread next: the longest waiting whose tenant and login have not all of theirs. For one loop."""
+
+    def __init__(self) -> None:
+        self._busy: Counter[str] = Counter()
+        self._waiting: list[tuple[asyncio.Future[None], Account]] = []
+
+    async def take(self, account: Account) -> None:
+        """Wait for a thread; `give` it back whatever comes of it."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((turn, account))
+        self._next()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give(account)
+            else:
+                self._waiting.remove((turn, account))
+            raise
+
+    def give(self, account: Account) -> None:
+        """A thread is free."""
+        self._busy.subtract(_names(account))
+        self._busy = +self._busy  # only those that are busy
+        self._next()
+
+    def _next(self) -> None:
+        for turn, account in list(self._waiting):
+            everybody, tenant, login = (self._busy[name] for name in _names(account))
+            if everybody < THREADS and tenant < OF_A_TENANT and login < OF_A_LOGIN:
+                self._waiting.remove((turn, account))
+                self._busy.update(_names(account))
+                turn.set_result(None)
+
+
+def _names(account: Account) -> tuple[str, str, str]:
+    return "", f"t:{account.tenant.name}", f"c:{account.credential.username}"
 
 
 class Scan:
@@ -51,6 +96,7 @@ class Scan:
         self._hash_name = hash_name
         self._pdf = pdf
         self._threads: ThreadPoolExecutor | None = None
+        self._turns = Turns()
         self._stopped = False
 
     @classmethod
@@ -82,19 +128,32 @@ class Scan:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="scan")
         longest = min(seconds, settings.scan_seconds)
         start, waits = self._monotonic(), True
+        until = start + longest - min(TELL_SECONDS, longest / 4)
 
         def expired() -> bool:
-            return self._stopped or not waits or self._monotonic() > start + longest
+            return self._stopped or not waits or self._monotonic() > until
 
-        work = self._threads.submit(self._made, mail, settings, recipients, expired)
         try:
             async with asyncio.timeout(longest):
+                await self._turns.take(mail.account)
+                work = self._threads.submit(self._made, mail, settings, recipients, expired)
+                work.add_done_callback(self._given(mail.account))
                 return await asyncio.wrap_future(work)
         except TimeoutError:
             return Unavailable("TimeoutError")
         finally:
             waits = False  # also where the client hung up
             metrics.SCAN_SECONDS.observe(self._monotonic() - start)
+
+    def _given(self, account: Account) -> Callable[[object], None]:
+        """Gives the thread back when its work has ended, which may be after everybody stopped waiting for it."""
+        loop = asyncio.get_running_loop()
+
+        def give(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._turns.give, account)
+
+        return give
 
     def stop(self) -> None:
         """No new scan; those under way end at their next step."""
@@ -110,8 +169,8 @@ class Scan:
         try:
             terms = self._terms(mail, settings, recipients)
             return inspect_message(mail.message, terms, Budget(limits, expired=expired, pdf=self._pdf))
-        except OutOfTime:
-            return Unavailable("OutOfTime")
+        except Unfinished as late:
+            return Unavailable("OutOfTime", late.so_far)
 
     def _terms(self, mail: Submission, settings: Any, recipients: Any) -> Terms:
         own = frozenset("".join(filter(str.isalnum, number)).upper() for number in settings.own_ibans)

@@ -253,7 +253,8 @@ def _expand(text: str) -> str:
 
 
 def facts(row: Row, mail: Submission) -> Facts:
-    """Every fact as the store would answer it for this mail; `unavailable` names those that it could not."""
+    """Every fact as the store would answer it for this mail; `unavailable` names those that it could not, `unfinished` those of
+    which it is only what was known when the time was over."""
     purpose = mail.purpose.name if mail.purpose else ""
     addresses = [recipient.address for recipient in mail.recipients]
     values: dict[Fact, object] = {
@@ -269,6 +270,8 @@ def facts(row: Row, mail: Submission) -> Facts:
         values[Fact.LEAKS] = Scan().here(mail, _settings("leaks", row), _settings("recipients", row))
     for name in row.get("unavailable", ()):
         values[Fact(name)] = Unavailable("the store is down")
+    for name in row.get("unfinished", ()):
+        values[Fact(name)] = Unavailable("its time was over", values[Fact(name)])
     return Facts(values)
 
 

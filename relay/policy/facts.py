@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from relay.mail.leaks.findings import Findings
 
@@ -24,9 +24,13 @@ class Fact(StrEnum):
 
 
 class Unavailable(NamedTuple):
-    """The fact could not be had. `why` is for the operator, never for a peer."""
+    """The fact could not be had. `why` is for the operator, never for a peer.
+
+    `so_far` is what was known of it when its time was over: enough for a no where it says so, never for a yes.
+    """
 
     why: str
+    so_far: Any = None
 
 
 class ConsentState(NamedTuple):

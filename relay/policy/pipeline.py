@@ -219,7 +219,10 @@ class _Fold:
                 raise ValueError(f"settings of tenant for {name}")
             missing = self._missing(step, mail) if self._broken and policy.needs and not at_mail else []
             instead = step.on_unavailable.of(mail) if missing else ""
-            if instead == "defer":
+            early = self._already(step, mail, missing) if missing else None
+            if early is not None:
+                verdict = early
+            elif instead == "defer":
                 verdict = Verdict.defer(f"{name}.unavailable")
             elif instead == "hold":
                 verdict = Verdict.hold(f"{name}.unchecked", Note("held", f"{name}.unchecked"))
@@ -252,6 +255,15 @@ class _Fold:
         policy = step.policy
         asked = policy.asks(mail, step.settings) if policy.asks else policy.needs
         return [fact for fact in self._broken if fact in asked]
+
+    def _already(self, step: Step, mail: Submission, missing: list[Fact]) -> Verdict | None:
+        """The no that what is known so far is enough for: more would not make it a yes."""
+        late = {fact: value for fact in missing if isinstance(value := self._facts.values[fact], Unavailable)}
+        known = {fact: value.so_far for fact, value in late.items()}
+        if None in known.values():
+            return None
+        verdict = step.policy.decide(mail, Facts({**self._facts.values, **known}), step.settings)
+        return verdict if verdict.action in (Action.HOLD, Action.REJECT) else None
 
     def _observe(self, verdict: Verdict) -> None:
         # What would have been mended or stopped leaves as it is: an exposure is an incident now (CC-20).

@@ -17,7 +17,7 @@ from relay.mail.documents.budget import Broken, Budget, OutOfTime
 from relay.mail.leaks.findings import Findings
 from relay.mail.message import Message
 from relay.policy.facts import Unavailable
-from relay.scan import INLINE_BYTES, Scan
+from relay.scan import INLINE_BYTES, THREADS, Scan
 from tests.policies import casebook
 from tests.relay.mail.documents import made
 
@@ -79,26 +79,84 @@ async def test_a_scan_that_is_too_slow_is_no_answer_and_ends() -> None:
     scan.stop()
 
 
-@pytest.mark.anyio
-async def test_the_wait_for_a_thread_counts_too() -> None:
-    goes_on, entered = threading.Event(), threading.Semaphore(0)
+class Stuck:
+    """A reader of PDF that waits until it is told to go on."""
 
-    def stuck(content: bytes, budget: Budget) -> Any:
-        entered.release()
-        goes_on.wait(30.0)
+    def __init__(self) -> None:
+        self.goes_on, self.entered = threading.Event(), threading.Semaphore(0)
+
+    def __call__(self, content: bytes, budget: Budget) -> Any:
+        self.entered.release()
+        self.goes_on.wait(30.0)
+        budget.check()
         yield ""
 
+
+def sent_by(login: str, tenant: str, mail: Any) -> Any:
+    """The same mail, of another login and tenant."""
+    account = mail.account
+    credential = replace(account.credential, username=login)
+    return replace(mail, account=replace(account, credential=credential, tenant=replace(account.tenant, name=tenant)))
+
+
+@pytest.mark.anyio
+async def test_the_wait_for_a_thread_counts_too() -> None:
+    stuck = Stuck()
     mail = submission(made.mail(("a.pdf", "application/pdf", made.pdf(["x"]))))
     other = submission(made.mail(("a.csv", "text/csv", b"a;b\n1;2\n")))
     scan = Scan(pdf=stuck)
-    waiting = [asyncio.ensure_future(scan.apart(mail, SETTINGS, None, 20.0)) for _ in range(2)]
+    busy = [sent_by(f"l{number}", f"t{number}", mail) for number in range(THREADS)]
+    waiting = [asyncio.ensure_future(scan.apart(one, SETTINGS, None, 20.0)) for one in busy]
     for _ in waiting:
-        await asyncio.to_thread(entered.acquire)
+        await asyncio.to_thread(stuck.entered.acquire)
     assert isinstance(await scan.apart(other, SETTINGS, None, 0.05), Unavailable)
-    goes_on.set()
+    stuck.goes_on.set()
     assert all(isinstance(found, Findings) for found in await asyncio.gather(*waiting))
     assert isinstance(await scan.apart(other, SETTINGS, None, 20.0), Findings)
     scan.stop()
+
+
+@pytest.mark.anyio
+async def test_who_sends_many_long_files_keeps_nobody_else_waiting() -> None:
+    """Six mails of one login, and three of other logins of its tenant, leave a thread for everybody else."""
+    stuck = Stuck()
+    slow = submission(made.mail(("a.pdf", "application/pdf", made.pdf(["x"]))))
+    quick = submission(made.mail(("a.csv", "text/csv", b"a;b\n1;2\n")))
+    scan = Scan(pdf=stuck)
+    flood = [sent_by(login, "shop", slow) for login in (*["ann"] * 6, "bob", "cat", "dan")]
+    waiting = [asyncio.ensure_future(scan.apart(one, SETTINGS, None, 20.0)) for one in flood]
+    for _ in range(2):
+        await asyncio.to_thread(stuck.entered.acquire)
+    for login in ("x", "y", "z"):
+        assert isinstance(await scan.apart(sent_by(login, "club", quick), SETTINGS, None, 20.0), Findings)
+    assert not stuck.entered.acquire(blocking=False), "a tenant has all threads"
+    stuck.goes_on.set()
+    assert all(isinstance(found, Findings) for found in await asyncio.gather(*waiting))
+    scan.stop()
+
+
+@pytest.mark.anyio
+async def test_a_thread_is_given_back_by_who_stopped_waiting() -> None:
+    stuck = Stuck()
+    scan = Scan(pdf=stuck)
+    slow = submission(made.mail(("a.pdf", "application/pdf", made.pdf(["x"]))))
+    held = asyncio.ensure_future(scan.apart(slow, SETTINGS, None, 20.0))
+    await asyncio.to_thread(stuck.entered.acquire)
+    for _ in range(3):  # behind it, of the same login
+        assert isinstance(await scan.apart(slow, SETTINGS, None, 0.01), Unavailable)
+    held.cancel()
+    stuck.goes_on.set()
+    assert isinstance(await scan.apart(slow, SETTINGS, None, 20.0), Findings)
+    scan.stop()
+
+
+def test_what_was_found_when_the_time_was_over_is_kept() -> None:
+    """It is enough for a no; that nothing was found yet is no yes (PIPE-6)."""
+    rows = [[f"klant {number}", "BSN 123456782"] for number in range(40_000)]
+    mail = submission(made.mail(("a.csv", "text/csv", made.csv(rows))))
+    ticks = iter(range(0, 1_000_000, 3))
+    found = Scan(monotonic=lambda: float(next(ticks))).here(mail, SETTINGS, None)
+    assert isinstance(found, Unavailable) and found.so_far.counts["bsn"] == 1
 
 
 @pytest.mark.anyio

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from relay.mail.documents.budget import Bomb, Broken, Budget, Mail, Piece, slices, whole
+from relay.mail.documents.budget import Bomb, Broken, Budget, Mail, OutOfTime, Piece, slices, whole
 from relay.mail.documents.content import octets, texts
 from relay.mail.documents.markup import shown, shown_pieces
 from relay.mail.documents.reading import kind_of, read_document
@@ -46,8 +46,16 @@ def inspect(
     return search.findings()
 
 
+class Unfinished(OutOfTime):
+    """The time was over in the middle of a mail; `so_far` is what had been found by then."""
+
+    def __init__(self, so_far: Findings) -> None:
+        super().__init__()
+        self.so_far = so_far
+
+
 def inspect_message(message: Message, terms: Terms, budget: Budget) -> Findings:
-    """What a mail holds: subject, texts, attachments, attached mails and the names in their heads. Raises OutOfTime."""
+    """What a mail holds: subject, texts, attachments, attached mails and the names in their heads. Raises Unfinished."""
     made = structure(message)
     if isinstance(made, Malformed):
         return NOTHING  # it is refused for that
@@ -56,6 +64,8 @@ def inspect_message(message: Message, terms: Terms, budget: Budget) -> Findings:
         _message(message, made, search, budget, inside=False)
     except Bomb as bomb:
         return search.findings(str(bomb))
+    except OutOfTime:
+        raise Unfinished(search.findings()) from None
     return search.findings()
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from relay.observe import metrics
-from relay.policy.verdict import Note
+from relay.policy.ruling import TraceEntry
+from relay.policy.verdict import Action, Note
 from relay.serve import exposures
 from relay.serve.channel import OpRefused, OpUnavailable
 from relay.serve.exposures import Exposures
@@ -148,3 +149,30 @@ def test_very_many_people_go_in_parts() -> None:
         ], "nobody who leaves waits long behind one of them"
 
     played(play)
+
+
+@pytest.mark.parametrize(
+    ("action", "reason", "times"),
+    [
+        (Action.HOLD, "leaks.bsn_seen", 1),
+        (Action.REJECT, "leaks.card", 1),
+        (Action.DEFER, "leaks.unavailable", 0),
+        (Action.HOLD, "leaks.unchecked", 0),
+        (Action.DEFER, "leaks.crashed", 0),
+    ],
+)
+def test_only_what_was_found_is_a_leak(action: Action, reason: str, times: int) -> None:
+    """A scan that was not ready started the clock of 72 hours."""
+    entry = TraceEntry("leaks", "observe", action, reason)
+
+    async def play() -> None:
+        bench = Bench()
+        bench.made.leaked(item(), Ruled((entry,)))  # type: ignore[arg-type]  # only its trace is read
+        await bench.done()
+        assert len(bench.owner.calls) == times
+
+    played(play)
+
+
+class Ruled(NamedTuple):
+    trace: tuple[TraceEntry, ...]
