@@ -12,12 +12,15 @@ from relay.backup.take import sync_folder
 
 
 class Due(NamedTuple):
-    """What was found in a folder, by path."""
+    """What was found in a folder.
+
+    `failed`: ours, over, and the system did not let them go, each with why. `left`: they say that their time is over, and the
+    passphrase does not open them, so nobody can say whose they are.
+    """
 
     deleted: list[Path]
-    left: list[
-        Path
-    ]  # they say that their time is over, and the passphrase does not open them: nobody can say whose they are
+    failed: list[str]
+    left: list[Path]
 
 
 def delete_due(folder: Path, passphrase: str, today: str) -> Due:
@@ -25,10 +28,10 @@ def delete_due(folder: Path, passphrase: str, today: str) -> Due:
 
     Only what the passphrase shows to be one of ours is believed. What cannot be read is passed over. Raises OSError.
     """
-    found = Due([], [])
+    found = Due([], [], [])
     for path in sorted(folder.iterdir()):
         if _says_due(path, today):
-            (found.deleted if _is_deleted(path, passphrase, today) else found.left).append(path)
+            _delete(path, passphrase, today, found)
     if found.deleted:
         sync_folder(folder)
     return found
@@ -46,15 +49,20 @@ def _says_due(path: Path, today: str) -> bool:
     return isinstance(header, dict) and _is_over(header, today)
 
 
-def _is_deleted(path: Path, passphrase: str, today: str) -> bool:
+def _delete(path: Path, passphrase: str, today: str, found: Due) -> None:
     try:
         with path.open("rb") as file:
-            if not _is_over(SealedReader(file, passphrase).header, today):
-                return False
-        path.unlink()
+            is_due = _is_over(SealedReader(file, passphrase).header, today)
     except (BadBackup, OSError):
-        return False
-    return True
+        is_due = False
+    if not is_due:
+        found.left.append(path)
+        return
+    try:
+        path.unlink()
+        found.deleted.append(path)
+    except OSError as error:
+        found.failed.append(f"{path}: {error.strerror}")
 
 
 def _is_over(header: dict[str, Any], today: str) -> bool:

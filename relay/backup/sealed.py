@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 MAGIC: Final = b"zegel-backup 1\n"
 PIECE_BYTES: Final = 1024 * 1024
 LOG2_N, BLOCK, LANES = 17, 8, 1  # 128 MiB and about half a second for each guess
-MOST_LOG2_N = 20  # a forged header must not take all memory
+MOST_LOG2_N = LOG2_N  # a forged header must not take more memory than ours do
 HEADER_BYTES = 512
 _PIECE = struct.Struct(">QIB")
 _SUM = 32
@@ -139,8 +139,8 @@ def _nonce(number: int, last: bool) -> bytes:
 def _keys(passphrase: str, header: dict[str, Any]) -> tuple[bytes, bytes]:
     """The key of the pieces, and the one that shows that the passphrase is right."""
     try:
-        log2_n, salt = int(header["log2_n"]), bytes.fromhex(header["salt"])
-        known = header["kdf"] == "scrypt" and (header["r"], header["p"]) == (BLOCK, LANES)
+        log2_n, salt = header["log2_n"], bytes.fromhex(header["salt"])
+        known = header["kdf"] == "scrypt" and (header["r"], header["p"]) == (BLOCK, LANES) and type(log2_n) is int
     except (KeyError, TypeError, ValueError):
         known, log2_n, salt = False, 0, b""
     if not known or not 10 <= log2_n <= MOST_LOG2_N:

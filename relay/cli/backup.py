@@ -83,10 +83,11 @@ def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None, 
         bar.begin(work.estimate())
         taken = work.write(out, secret)
         size = out.tell()
-    due = delete(file.parent, secret, day(time.time())) if delete_due else Due([], [])
+    due = delete(file.parent, secret, day(time.time())) if delete_due else Due([], [], [])
     if frame.as_json:
         told = {what: [str(path) for path in paths] for what, paths in due._asdict().items()}
         print_json({"file": str(file), "bytes": size, **taken._asdict(), **told})
+        _require_gone(due.failed)
         return
     say(
         f"{file}: {size / 1e6:,.1f} MB, everything up to {moment(taken.cut_at)}; waiting in it: "
@@ -100,6 +101,13 @@ def backup(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None, 
         say(f"{path}: deleted, its time was over.")
     for path in due.left:
         say(f"{path}: its time is over, and this passphrase does not open it: look whose it is, and delete it.")
+    _require_gone(due.failed)
+
+
+def _require_gone(failed: list[str]) -> None:
+    if failed:
+        lines = [f"{line}: its time is over, and it could not be deleted" for line in failed]
+        raise Trouble(NO, "\n".join([*lines, "the new backup is whole"]))
 
 
 def restore(frame: Frame, file: File, *, passphrase_file: PassphraseFile = None, erased: ErasedFile = None) -> None:

@@ -84,7 +84,7 @@ def show(frame: Frame, tenant: Name, name: Shown = None, *, narrowed: Looked) ->
     Which addresses mail comes from is not kept, so one is shown where you name it, with what all tenants behind it used:
     `--client 192.0.2.7`. A message's own stands in `zegel trace`.
     """
-    scope, subject = narrowed.place()
+    scope, subject = _place(frame, tenant, narrowed)
     rows = [
         row
         for row in _rows(frame.settings(), tenant, subject if scope == "client" else "")
@@ -117,7 +117,7 @@ def change(
     *,
     narrowed: Narrowed,
 ) -> None:
-    """Set a limit of a tenant, or of one login, stream or From domain of it; in force everywhere within 2 seconds.
+    """Set a limit of a tenant, or of one login, stream or From domain of it; in force in every process of this gateway within 2 seconds.
 
     Mail that the limit has parked already keeps its turn, and is told of: see `zegel queue retry`.
     """
@@ -148,16 +148,42 @@ def reset(frame: Frame, tenant: Name, name: Counted = None, *, narrowed: Looked)
     login that is held for sending far more than ever may go on, and is measured again when two weeks are counted; what is held
     already waits for `zegel held release`.
     """
-    scope, subject = narrowed.place()
+    scope, subject = _place(frame, tenant, narrowed)
     settings = frame.settings()
+    _require_counted(settings, tenant, (name or "", scope, subject))  # it is written down before it is done
     told = frame.call("limit.reset", tenant=tenant, name=name, **({scope: subject} if scope else {}))
     count = _reset(settings, tenant, (name or "", scope, subject))
-    if not count:
-        raise Trouble(NO, "no limit holds for this: see `zegel limit show`")
     show_record(frame, {**told, "limits": count}, title="Lifted")
     if not frame.as_json:
         whose = f"--credential {subject}" if scope == "credential" else f"--tenant {tenant}"
         say(f"What is parked already keeps its turn. To send it now: zegel queue retry {whose} --parked")
+
+
+def _place(frame: Frame, tenant: str, narrowed: Looked) -> tuple[str, str]:
+    """(scope, subject) as they are counted. Raises Trouble, also for a login or domain that the tenant does not have."""
+    scope, subject = narrowed.place()
+    if scope in ("", "client"):
+        return scope, subject
+    found = frame.call("limit.place", tenant=tenant, **narrowed.given())
+    return found["scope"], found["subject"]
+
+
+def _require_counted(settings: Settings, tenant: str, which: tuple[str, str, str]) -> None:
+    """Raises Trouble where there is nothing to lift, or it lies in a Redis that does not answer."""
+    from relay.cli import counting
+    from relay.limitbook import chosen
+
+    with counting.opened(settings) as (book, directory, counters):
+        found = directory.tenant(tenant)
+        if found is None:
+            return  # who is asked to write it down says so
+        client, now = which[2] if which[1] == "client" else "", time.time()
+        credentials = directory.credentials_of(found)
+        if not chosen(book.rows(found, credentials, now, client=client), *which):
+            raise Trouble(NO, "no limit holds for this: see `zegel limit show`")
+        counting.run(counters, book.show(found, credentials, now, client=client))
+        if counters.note:
+            raise Trouble(DOWN, f"{counters.note}; lift it again when `zegel doctor` finds it")
 
 
 def _whose(row: dict[str, Any]) -> str | None:

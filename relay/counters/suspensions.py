@@ -69,6 +69,10 @@ class SharedSuspensions:
             parts += (field, "1" if suspended else "0", f"{at:.6f}")
         await self._wire.run(self._suspend, [KEY], secrets.token_urlsafe(9), *parts)
 
+    async def begin_anew(self) -> None:
+        """Take away what is no record of ours, so that every gateway tells again what it knows."""
+        await self._wire.ask("DEL", KEY)
+
     async def close(self) -> None:
         await self._wire.close()
 

@@ -130,6 +130,15 @@ LIMITS_DAMAGED = _event(
     "limits.damaged",
     "A key in Redis holds what no gateway wrote: what it counts is limited by this node alone. At most once a minute. tenant.",
 )
+SUSPENSIONS_ISOLATED = _event(
+    "suspensions.isolated",
+    "Redis does not answer as it should: who is suspended or released at other gateways is not known here until it does. kind.",
+)
+SUSPENSIONS_REJOINED = _event("suspensions.rejoined", "Redis tells again who is suspended at other gateways.")
+SUSPENSIONS_DAMAGED = _event(
+    "suspensions.damaged",
+    "The key of suspensions in Redis held what no gateway wrote: it was deleted, and every gateway tells again what it knows.",
+)
 LIMITS_CONFINED = _event(
     "limits.confined",
     "Redis counts for all nodes, but the database is this node's own: for tests, since an opt-out is known to one node.",

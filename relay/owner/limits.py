@@ -61,6 +61,13 @@ def reset(desk: Desk, args: Args) -> Result:
     return {"tenant": owner.name, "scope": scope, "subject": subject or owner.name, "name": name or None}
 
 
+def find(desk: Desk, args: Args) -> Result:
+    """`tenant`; one of `credential`, `stream`, `domain`: whose limit that is, as it is counted."""
+    owner = desk.tenant(args.text("tenant"))
+    scope, subject = place(desk, args, owner)
+    return {"tenant": owner.name, "scope": scope, "subject": subject}
+
+
 def list_all(desk: Desk, args: Args) -> Result:
     """`tenant`: what is set for it; everything else follows the configuration."""
     owner = desk.tenant(args.text("tenant"))

@@ -117,6 +117,7 @@ OPERATIONS = {
     "outcome.tell": Operation(outcomes.tell, _C),
     "suppression.bounced": Operation(outcomes.bounced, _C),
     "limit.list": Operation(limits.list_all),
+    "limit.place": Operation(limits.find),
     "audit.list": Operation(audits.list_all),
     "apikey.add": Operation(apikeys.add, _D),
     "apikey.list": Operation(apikeys.list_all),

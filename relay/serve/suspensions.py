@@ -9,11 +9,12 @@ what was said while the gateway or Redis was down is told when both are up, and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from relay.clock import Clock, SystemClock
-from relay.counters.contract import CountersUnavailable
+from relay.counters.contract import DAMAGED_KEY, CountersUnavailable
 from relay.counters.suspensions import Said, SharedSuspensions, field_of, later
 from relay.mail.letters import suspension
 from relay.observe import events, metrics
@@ -51,6 +52,7 @@ class Suspensions:
         self._shared = shared
         self._seen = -1
         self._word = b""
+        self._is_alone = False  # Redis did not answer as it should, and that was said
         self._known: Mapping[str, Said] = {}
         self._suspended: set[tuple[str, str]] = set()
         self._written: set[tuple[str, str, float]] = (
@@ -92,8 +94,20 @@ class Suspensions:
             return None
         try:
             return await self._shared.changed()
-        except CountersUnavailable:
+        except CountersUnavailable as error:
+            await self._unheard(error.kind)
             return None
+
+    async def _unheard(self, kind: str) -> None:
+        """Said once until Redis answers again; a key that is no hash never would."""
+        assert self._shared is not None
+        if kind == DAMAGED_KEY:
+            log.error(events.SUSPENSIONS_DAMAGED)
+            with contextlib.suppress(CountersUnavailable):
+                await self._shared.begin_anew()
+        elif not self._is_alone:
+            self._is_alone = True
+            log.warning(events.SUSPENSIONS_ISOLATED, kind=kind)
 
     async def _rows(self) -> Rows:
         rows: list[dict[str, Any]] = await self._op("suspension.list", {})
@@ -121,8 +135,12 @@ class Suspensions:
                 await self._shared.tell({field: ours[field] for field in own}, latest=latest)
                 self._known = {**self._known, **{field: ours[field] for field in own}}
             self._word = word
-        except CountersUnavailable:
+            if self._is_alone:
+                self._is_alone = False
+                log.info(events.SUSPENSIONS_REJOINED)
+        except CountersUnavailable as error:
             self._word = b"?"  # no word of Redis: all of it again when it answers
+            await self._unheard(error.kind)
         return rows
 
     def _count(self, rows: Rows) -> None:

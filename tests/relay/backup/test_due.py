@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from relay.backup import sealed
 from relay.backup.due import delete_due
-from relay.backup.sealed import SealedWriter
+from relay.backup.sealed import MAGIC, SealedWriter
 
 PASSPHRASE = "correct horse battery"
 TODAY = "2026-03-08"
@@ -57,5 +58,30 @@ def test_a_link_to_a_backup_elsewhere_is_not_followed(tmp_path: Path) -> None:
     old = make(there / "old", "2026-01-01")
     (here / "link").symlink_to(old)
     (here / "nowhere").symlink_to(there / "missing")
-    assert delete_due(here, PASSPHRASE, TODAY) == ([], [])
+    assert delete_due(here, PASSPHRASE, TODAY) == ([], [], [])
     assert old.exists() and (here / "link").is_symlink()
+
+
+@pytest.mark.parametrize("log2_n", ["Infinity", "1e1", '"10"', "18", "true", "-1", "null"])
+def test_a_planted_head_keeps_none_of_the_others(tmp_path: Path, log2_n: str) -> None:
+    planted = tmp_path / "a.zegel"
+    header = f'{{"delete_after": "2026-01-01", "kdf": "scrypt", "log2_n": {log2_n}, "r": 8, "p": 1, "salt": "00"}}\n'
+    head = MAGIC + header.encode()
+    planted.write_bytes(head + hashlib.sha256(head).digest() + bytes(32))
+    old = make(tmp_path / "b.zegel", "2026-01-01")
+    found = delete_due(tmp_path, PASSPHRASE, TODAY)
+    assert (found.deleted, found.left) == ([old], [planted])
+
+
+def test_what_the_system_keeps_is_told_with_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = make(tmp_path / "a", "2026-01-01"), make(tmp_path / "b", "2026-01-01")
+    real = Path.unlink
+
+    def unlink(path: Path, **options: bool) -> None:
+        if path == first:
+            raise PermissionError(1, "Operation not permitted", str(path))
+        real(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    found = delete_due(tmp_path, PASSPHRASE, TODAY)
+    assert found == ([other], [f"{first}: Operation not permitted"], [])

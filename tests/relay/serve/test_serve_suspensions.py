@@ -192,12 +192,32 @@ async def test_what_is_no_record_of_ours_releases_nobody(nodes: list[Node], redi
     assert not one.suspended and not two.suspended, "a person is still heard"
 
 
-async def test_another_kind_of_value_in_its_place_is_no_answer(nodes: list[Node], redis: RedisServer) -> None:
+async def test_a_key_that_holds_what_no_gateway_wrote_is_deleted_and_all_is_told_again(
+    nodes: list[Node], redis: RedisServer
+) -> None:
     one, two = nodes
-    redis.ask("SET", KEY, "text")
-    one.say("tenant.suspend", "shop")
-    await settle(one, two)
-    assert (one.suspended, two.suspended) == ({"shop"}, set())
-    redis.ask("DEL", KEY)
-    await settle(one, two)
-    assert two.suspended == {"shop"}
+    one.say("credential.suspend", "office", "stolen")
+    await one.task.look()
+    redis.ask("SET", KEY, "foo")
+    one.say("tenant.suspend", "shop", "stolen")
+    for _ in range(2):  # the first finds it, the second tells
+        await one.task.look()
+        await two.task.look()
+    await two.task.look()
+    assert two.suspended == one.suspended == {"office", "shop"}
+
+
+async def test_who_is_not_heard_is_told_of_once(
+    nodes: list[Node], redis: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, _ = nodes
+    redis.ask("CONFIG", "SET", "maxmemory", "1")
+    try:
+        one.say("credential.suspend", "office", "stolen")
+        for _ in range(3):
+            await one.task.look()
+    finally:
+        redis.ask("CONFIG", "SET", "maxmemory", "0")
+    await one.task.look()
+    said = capsys.readouterr().err
+    assert (said.count("suspensions.isolated"), said.count("suspensions.rejoined")) == (1, 1), said
