@@ -45,6 +45,13 @@ def test_what_cannot_be_seen_hides_no_number(sign: str) -> None:
     assert found(f"B{sign}SN 1234{sign} 56 {sign}782") == {"bsn": 1}
 
 
+@pytest.mark.parametrize("sign", ["\u00a0", "\u2007", "\u200d", "\u2011"])
+def test_a_number_in_a_cell_is_known_as_it_is_seen(sign: str) -> None:
+    content = f"BSN;naam;plaats\n{sign.join(('1234', '56', '782'))};Jan;Ede\n{sign * 8};Piet;Ede\n".encode()
+    told = inspect(content, "text/csv", "a.csv")
+    assert told.counts == {"bsn": 1} and not told.crashes
+
+
 @pytest.mark.parametrize("cell", ['"=""123456782"""', '="123456782"', "'123456782"])
 def test_a_cell_that_keeps_its_zero_holds_a_number(cell: str) -> None:
     content = f"BSN;naam;plaats\n{cell};Jan;Ede\n0;Piet;Ede\n".encode()
