@@ -14,12 +14,13 @@ import zlib
 from collections.abc import Iterator
 from io import BytesIO
 
-from relay.mail.documents.budget import CHUNK, RATIO_FROM_BYTES, Bomb, Broken, Budget, Chunks
+from relay.mail.documents.budget import CHUNK, RATIO_FROM_BYTES, Bomb, Broken, Budget, Chunks, slices
 
 PACKED = (".zip", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".tar")
 
 _END, _END64, _LOCATOR = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _MAX_COMMENT = 65_535
+END_BYTES = _MAX_COMMENT + 22  # at the end of a ZIP, in which its end record begins
 _ENTRY_BYTES = 1_024  # of the directory for one entry, generously: 46 octets, a name, extra fields
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FAILURES = (
@@ -88,27 +89,44 @@ def gunzip(content: bytes, budget: Budget) -> Chunks:
     """The octets of a gzip file, all its members, within the same limits. Raises Broken, Bomb, OutOfTime."""
     most, done = max(RATIO_FROM_BYTES, len(content) * budget.limits.ratio), 0
     unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    left = content
-    while left:
-        try:
-            chunk = unpack.decompress(left, CHUNK)
-        except zlib.error:
-            raise Broken("broken") from None
-        left = unpack.unconsumed_tail
-        done += len(chunk)
-        if done > most:
-            raise Bomb("ratio")
-        budget.spend(len(chunk))
-        yield chunk
-        if unpack.eof:
-            left = unpack.unused_data.lstrip(b"\0")  # blocks of a tape are filled up with zeros
-            unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    between = False  # two members, where blocks of a tape are filled up with zeros
+    for left in slices(content):  # what is not taken in yet is copied with each chunk, so it may not be all
+        while left:
+            if between:
+                left = left.lstrip(b"\0")
+                between = not left
+                continue
+            try:
+                chunk = unpack.decompress(left, CHUNK)
+            except zlib.error:
+                raise Broken("broken") from None
+            left = unpack.unconsumed_tail
+            done += len(chunk)
+            if done > most:
+                raise Bomb("ratio")
+            budget.spend(len(chunk))
+            if chunk:
+                yield chunk
+            if unpack.eof:
+                left, between = unpack.unused_data, True
+                unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+
+def ends_as_zip(content: bytes | bytearray) -> bool:
+    """Whether the end record of a ZIP stands where one may stand."""
+    return _end(content) >= 0
+
+
+def _end(content: bytes | bytearray) -> int:
+    """Where the end record begins that zipfile will believe; -1 where there is none."""
+    end = content.rfind(_END, max(0, len(content) - END_BYTES))
+    return end if end + 22 <= len(content) else -1
 
 
 def _directory_bytes(content: bytes) -> int:
-    """Size of the central directory by the end record that zipfile will believe; 0 where there is none."""
-    end = content.rfind(_END, max(0, len(content) - _MAX_COMMENT - 22))
-    if end < 0 or end + 22 > len(content):
+    """Size of the central directory by the end record; 0 where there is none."""
+    end = _end(content)
+    if end < 0:
         return 0
     size: int = struct.unpack_from("<L", content, end + 12)[0]
     if content[end - 20 : end - 16] == _LOCATOR and content[end - 76 : end - 72] == _END64:

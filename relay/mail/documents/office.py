@@ -11,10 +11,14 @@ from relay.mail.documents.xml import MAX_CELL, MAX_COLUMNS, Reader, Values, read
 
 MAX_DEPTH = 8  # tables in tables; the cells of deeper ones join the cell around them
 
+# Of a letter every part, whatever its name, but those that hold no text and the files in it.
 _PARTS = re.compile(
-    r"word/(?:document\d*|header\d*|footer\d*|footnotes|endnotes|comments)\.xml|ppt/(?:slides|notesSlides)/[^/]+\.xml"
+    r"word/(?!embeddings/|theme/|afchunk)(?:[^/]+/)*"
+    r"(?!(?:styles|stylesWithEffects|settings|webSettings|fontTable|numbering)\.xml)[^/]+\.xml"
+    r"|ppt/(?:slides|notesSlides)/[^/]+\.xml",
+    re.IGNORECASE,
 )
-_LINKS = re.compile(r"(?:word|ppt/slides)/_rels/[^/]+\.rels")
+_LINKS = re.compile(r"(?:word(?:/glossary)?|ppt/slides)/_rels/[^/]+\.rels", re.IGNORECASE)
 _ASIDE = frozenset(("delText", "instrText"))  # what was struck out and can be brought back, and where links lead
 MAX_ASIDE = 20_000  # pieces of such text in one part that are kept until its end
 _OPEN = "content.xml"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import PurePosixPath
 
-from relay.mail.documents.archive import PACKED, Archive, gunzip
+from relay.mail.documents.archive import END_BYTES, PACKED, Archive, ends_as_zip, gunzip
 from relay.mail.documents.budget import (
+    MAX_WHOLE_BYTES,
     Bomb,
     Broken,
     Budget,
@@ -44,6 +45,7 @@ _MAGIC = (
     (b"\x78\x9f\x3e\x22", "closed"),  # winmail.dat
     (b"%PDF-", "pdf"),
 )
+_PROGRAM = b"MZ"  # of Windows; one that unpacks itself is followed by a ZIP
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.3.4: the stream of an encrypted OOXML document
 _EMBEDDED = re.compile(r"(?:word|ppt|xl)/embeddings/.|word/afchunk", re.IGNORECASE)
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,100}<(?:!doctype html|html|head|meta|style|table)[\s>]", re.IGNORECASE)
@@ -123,9 +125,16 @@ def _read(
     if not first:
         return
     kind = kind_of(first, content_type, filename)
+    everything = chain((first,), chunks)
+    if first.startswith(_PROGRAM) and kind != "zip":
+        yield from _program(kind, everything, filename, budget, charset, inside=inside)
+    else:
+        yield from _as(kind, everything, filename, budget, charset, inside=inside)
+
+
+def _as(kind: str, everything: Chunks, filename: str, budget: Budget, charset: str, *, inside: bool) -> Iterator[Piece]:
     if kind == "none":
         return
-    everything = chain((first,), chunks)
     if kind == "zip":
         yield from _zip(whole(everything), budget, inside=inside)
     elif kind == "gzip":
@@ -146,6 +155,33 @@ def _read(
         yield from read_vcards(texts(everything, charset), budget)
     else:
         yield from read_separated(texts(everything, charset), budget)
+
+
+def _program(
+    kind: str, chunks: Chunks, filename: str, budget: Budget, charset: str, *, inside: bool
+) -> Iterator[Piece]:
+    """What begins as a program: whatever else it is said to be, and the ZIP at its end."""
+    held = bytearray()
+    everything = _held(chunks, held, budget)
+    try:
+        yield from _as(kind, everything, filename, budget, charset, inside=inside)
+    except Broken as error:
+        yield Unreadable(str(error))
+    for _ in everything:
+        pass
+    if ends_as_zip(held):
+        yield Text("", ends=True)
+        yield from _zip(bytes(held), budget, inside=inside)
+
+
+def _held(chunks: Chunks, held: bytearray, budget: Budget) -> Chunks:
+    """The same chunks, of which `held` keeps all, or the end where that is too much."""
+    for chunk in chunks:
+        budget.check()
+        held += chunk
+        if len(held) > MAX_WHOLE_BYTES:
+            del held[:-END_BYTES]
+        yield chunk
 
 
 def _pdf(content: bytes, budget: Budget) -> Iterator[Piece]:
@@ -169,6 +205,8 @@ def _gzip(content: bytes, filename: str, budget: Budget, *, inside: bool) -> Ite
         yield from _tar(everything, budget, inside=False)
     else:
         yield from _inner(everything, name, budget)
+    for _ in unpacked:  # what nobody wanted to read is paid for all the same
+        pass
 
 
 def _tar(chunks: Chunks, budget: Budget, *, inside: bool) -> Iterator[Piece]:

@@ -16,11 +16,16 @@ from relay.mail.documents.xml import MAX_CELL, MAX_COLUMNS, Reader, Values, read
 MAX_SHARED = 200_000
 MAX_SHARED_CHARACTERS = 8_000_000
 
-_SHEET = re.compile(r"xl/(?:worksheets|macrosheets)/[^/]+\.xml", re.IGNORECASE)
+_SHEET = re.compile(r"xl/(?:worksheets|macrosheets|chartsheets|dialogsheets)/[^/]+\.xml", re.IGNORECASE)
+_LINKED = re.compile(r"xl/externalLinks/[^/]+\.xml", re.IGNORECASE)  # the rows of other workbooks, as they last were
+_DRAWING = re.compile(r"xl/drawings/[^/]+\.xml", re.IGNORECASE)
 _PIVOT = re.compile(r"xl/pivotCache/[^/]+\.xml", re.IGNORECASE)  # the rows behind a table of sums
-_LINKS = re.compile(r"xl/worksheets/_rels/[^/]+\.rels", re.IGNORECASE)
+_LINKS = re.compile(r"xl/(?:worksheets|drawings)/_rels/[^/]+\.rels", re.IGNORECASE)
 _COMMENTS = re.compile(r"xl/(?:comments\d*|comments/[^/]+|threadedComments/[^/]+)\.xml", re.IGNORECASE)
 _STRINGS = "xl/sharedstrings.xml"
+_MARGINS = frozenset(f"{pages}{place}" for pages in ("odd", "even", "first") for place in ("Header", "Footer"))
+_CODE = re.compile(r'&(?:"[^"&]*"|[0-9]{1,3}|K[0-9A-F]{6}|K[0-9]{2}[+-][0-9]{3}|.)')  # font, size, colour, the rest
+_SAID = {"&&": "&", "&L": "\n", "&C": "\n", "&R": "\n"}  # in a header: left, centre, right
 
 
 def is_xlsx(names: list[str]) -> bool:
@@ -43,6 +48,10 @@ def read_xlsx(archive: Archive, budget: Budget) -> Iterator[Piece]:
             yield from read_xml(archive.chunks(name), Values("Target"), budget)
         elif _COMMENTS.fullmatch(name):
             yield from read_xml(archive.chunks(name), _Comments(), budget)
+        elif _LINKED.fullmatch(name):
+            yield from read_xml(archive.chunks(name), _Sheet(None), budget)
+        elif _DRAWING.fullmatch(name):
+            yield from read_xml(archive.chunks(name), _Drawing(), budget)
 
 
 class _Comments(Reader):
@@ -55,6 +64,34 @@ class _Comments(Reader):
 
     def text(self, data: str) -> None:
         self.out.append(Text(data))
+
+
+class _Drawing(Reader):
+    """xl/drawings/drawing1.xml: text boxes, their text in `t`; the other numbers say where they stand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._inside = 0
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
+        name = self.local[name]
+        if name == "t":
+            self._inside += 1
+        elif name == "br":
+            self.out.append(Text("\n"))
+
+    def end(self, name: str) -> None:
+        self.depth -= 1
+        name = self.local[name]
+        if name == "t":
+            self._inside -= 1
+        elif name in ("p", "txBody"):
+            self.out.append(Text("\n"))
+
+    def text(self, data: str) -> None:
+        if self._inside:
+            self.out.append(Text(data))
 
 
 class _Strings(Reader):
@@ -93,9 +130,12 @@ class _Strings(Reader):
 
 
 class _Sheet(Reader):
-    """xl/worksheets/sheet1.xml: `row` > `c r="B7" t="s"` > `v`, or `is` > `t`."""
+    """xl/worksheets/sheet1.xml: `row` > `c r="B7" t="s"` > `v`, or `is` > `t`; what stands above and below its pages.
 
-    def __init__(self, strings: list[str]) -> None:
+    Without `strings` the rows of another workbook, `cell` for `c` and each value as itself; or its answers, `value` > `val`.
+    """
+
+    def __init__(self, strings: list[str] | None) -> None:
         super().__init__()
         self._strings = strings
         self._first = True
@@ -109,13 +149,15 @@ class _Sheet(Reader):
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self.depth += 1
         name = self.local[name]
-        if name == "c":
+        if name == "c" or name == "cell":
             self._kind = attributes.get("t", "")
             self._value = ""
             place = attributes.get("r", "")
             self._column = _column(place) if place else self._column + 1
         elif name == "v" or name == "t":
             self._reads = True
+        elif name == "val" or name in _MARGINS:
+            self._reads, self._value = True, ""
 
     def text(self, data: str) -> None:
         if self._reads and len(self._value) < MAX_CELL:
@@ -126,7 +168,11 @@ class _Sheet(Reader):
         name = self.local[name]
         if name == "v" or name == "t":
             self._reads = False
-        elif name == "c":
+        elif name == "val" or name in _MARGINS:
+            self._reads = False
+            text = self._value if name == "val" else _CODE.sub(_said, self._value)
+            self.out.append(Text(text + "\n"))
+        elif name == "c" or name == "cell":
             value = self._said()
             if value and self._column < MAX_COLUMNS:
                 self._cells.append(value)
@@ -139,7 +185,7 @@ class _Sheet(Reader):
 
     def _said(self) -> str:
         value = self._value
-        if self._kind == "s":
+        if self._kind == "s" and self._strings is not None:
             is_index = len(value) < 9 and value.isdecimal() and int(value) < len(self._strings)
             return self._strings[int(value)] if is_index else ""
         if "E" in value and not self._kind:  # 1.23456782E8 is how some programs store a long number
@@ -148,6 +194,10 @@ class _Sheet(Reader):
             except (ValueError, OverflowError):
                 return value
         return value.removesuffix(".0")
+
+
+def _said(code: re.Match[str]) -> str:
+    return _SAID.get(code[0], "")
 
 
 def _column(place: str) -> int:

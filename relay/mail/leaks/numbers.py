@@ -58,11 +58,17 @@ _SHAPES = tuple((shape, _shaped(shape)) for shape in _GROUPED)
 _BLANKS = (
     (b"\xc2\xa0", b" "),
     (b"\xc2\xad", b""),
-    (b"\xe2\x80\xaf", b" "),
-    (b"\xe2\x80\x89", b" "),
-    (b"\xe2\x80\x8b", b""),
+    (b"\xe2\x81\xa0", b""),
+    (b"\xe2\x88\x92", b"-"),
+    (b"\xe3\x80\x80", b" "),
+    (b"\xef\xbb\xbf", b""),
 )
-_DASHES = re.compile(rb"\xe2\x80[\x90-\x93]|\xe2\x88\x92")  # hyphens, the one that does not break, en dash, minus
+_SIGNS = re.compile(rb"\xe2\x80[\x80-\x93\xaa-\xaf]")
+_KINDS = (
+    (re.compile(rb"\xe2\x80[\x80-\x8a\xaf]"), b" "),  # blanks of every width
+    (re.compile(rb"\xe2\x80[\x8b-\x8f\xaa-\xae]"), b""),  # of none, and those that join letters or turn the line
+    (re.compile(rb"\xe2\x80[\x90-\x93]"), b"-"),  # hyphens, the one that does not break, en dash
+)
 
 
 class Words:
@@ -97,8 +103,9 @@ def plain(text: str) -> bytes:
     if not text.isascii():
         for blank, instead in _BLANKS:
             octets = octets.replace(blank, instead)
-        if b"\xe2\x80" in octets or b"\xe2\x88" in octets:
-            octets = _DASHES.sub(b"-", octets)
+        if _SIGNS.search(octets):
+            for signs, instead in _KINDS:
+                octets = signs.sub(instead, octets)
     return octets
 
 

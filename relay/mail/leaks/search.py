@@ -275,6 +275,8 @@ class _Table:
     def _cell(self, column: int, cell: str, left: str, found: set[bytes]) -> None:
         if cell[0] in "='":  # ="012345678" and '012345678 is how a sheet is told to keep the zero
             cell = cell.strip("='\"")
+        if len(cell) <= 2 * _CELL and not cell.isascii():
+            cell = plain(cell).decode()
         if len(cell) > _CELL or cell.strip(" .-0123456789"):
             self._long(cell, found)
             return

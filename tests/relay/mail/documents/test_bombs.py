@@ -95,6 +95,8 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         "ratio",
     ),
     "gzip": (lambda: gzip.compress(b"0" * (43 * MEGABYTE)), "ratio"),
+    "gzip of nothing to read": (lambda: gzip.compress(b"\0" * (43 * MEGABYTE)), "ratio"),
+    "gzip of a tape and more": (lambda: gzip.compress(b"\0" * 257 + b"ustar" + b"\0" * (43 * MEGABYTE)), "ratio"),
 }
 
 
@@ -119,6 +121,20 @@ def test_the_limit_of_all_files_together_holds_over_files() -> None:
     archive = made.packed({f"{n}.txt": noise for n in range(4)})
     assert not inspect(archive, "", "a.zip", budget=Budget(Limits(unpacked_bytes=5_000_000))).bomb
     assert inspect(archive, "", "a.zip", budget=Budget(Limits(unpacked_bytes=4_000_000))).bomb == "unpacked_bytes"
+
+
+def test_a_packed_picture_passes_and_is_paid_for() -> None:
+    picture = b"\x89PNG\0" + random.Random(3).randbytes(6 * MEGABYTE)
+    packed, budget = gzip.compress(picture, 1), Budget()
+    for timed in rounds(SECONDS / 4):
+        budget = Budget()
+        with timed:
+            found = inspect(packed, "", "foto.png.gz", budget=budget)
+    assert not found.counts and not found.bomb
+    assert budget.limits.unpacked_bytes - budget.left == len(picture)
+    peak = peak_of(lambda: inspect(packed, "", "foto.png.gz"))
+    assert peak < 3 + 2 * len(packed) / MEGABYTE  # in pieces, and as a whole
+    assert inspect(packed, "", "foto.png.gz", budget=Budget(Limits(unpacked_bytes=MEGABYTE))).bomb == "unpacked_bytes"
 
 
 @pytest.mark.parametrize("kind", ["internal", "external", "laughs"])

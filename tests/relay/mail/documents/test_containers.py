@@ -54,7 +54,12 @@ MAIL = b"Subject: x\r\nContent-Type: text/csv; name=k.csv\r\nContent-Transfer-En
         ("a.tar", tar(("x" * 150, b"niets"), ("klanten.csv", LIST))),
         ("a.tgz", tar(("leeg", b""), ("klanten.csv", LIST), mode="w:gz")),
         ("a.csv.gz", gzip.compress(b"datum;x\n") + gzip.compress(LIST) + b"\0" * 512),
+        ("a.csv.gz", gzip.compress(b"") + gzip.compress(LIST)),
         ("a.exe", b"MZ\0\0" + made.packed({"klanten.csv": LIST})),
+        ("a.exe", b"MZ" + b"\0" * 100_000 + made.packed({"klanten.csv": LIST})),
+        ("a.exe", b"MZ" + b"\0" * 100_000 + made.packed({"klanten.csv": LIST}) + b"signed" * 9_000),
+        ("a.txt", b"MZ" + b"\0" * 100_000 + made.packed({"klanten.csv": LIST})),
+        ("a.csv", b"MZ;\0\n" + LIST),
         ("a.zip", twice()),
         ("a.zip", made.packed({"bericht.eml": MAIL})),
         ("a.docx", made.packed({"word/document.xml": "<a/>", "word/embeddings/Sheet1.xlsx": BOOK})),
@@ -92,6 +97,19 @@ def test_what_cannot_be_opened_is_told(content: bytes, why: str) -> None:
     assert ("address_file" in found.counts) is not bool(why)
 
 
+def test_a_program_is_a_program() -> None:
+    stub = b"MZ" + b"\0" * 100_000
+    for program in (stub, b"MZ", stub + b"PK\5\6", stub + LIST):
+        assert not inspect(program, "", "a.exe").counts
+    broken = stub + made.packed({"klanten.csv": LIST})[300:]
+    assert inspect(broken, "", "a.exe").unreadable == ("broken",)
+
+
+def test_of_a_very_long_program_the_end_is_read() -> None:
+    program = b"MZ" + bytes(33_600_000) + made.packed({"klanten.csv": LIST})
+    assert inspect(program, "", "a.exe").counts == FOUND
+
+
 def test_a_mail_in_a_mail_in_an_archive_ends_there() -> None:
     inner = made.packed({"b.eml": MAIL})
     outer = made.mail(("b.zip", "application/zip", inner), text="niets")
@@ -117,6 +135,53 @@ def test_what_stands_beside_the_cells_of_a_workbook_is_read() -> None:
         ("xl/pivotCache/pivotCacheRecords1.xml", f"<pivotCacheRecords>{records}</pivotCacheRecords>"),
     ):
         assert inspect(made.packed({**sheet, name: text}), "", "a.xlsx").counts == FOUND, name
+
+
+LINKED = "".join(
+    f'<row r="{n}"><cell r="A{n}" t="str"><v>{address}</v></cell><cell r="B{n}"><v>{n}</v></cell></row>'
+    for n, address in enumerate(ADDRESSES, 1)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "counts"),
+    [
+        ("xl/externalLinks/externalLink1.xml", f"<l><sheetDataSet>{LINKED}</sheetDataSet></l>", FOUND),
+        (
+            "xl/externalLinks/externalLink2.xml",
+            "<l><row><cell r='A1' t='str'><v>BSN</v></cell><cell r='B1'><v>123456782</v></cell></row></l>",
+            {"bsn": 1},
+        ),
+        ("xl/externalLinks/externalLink3.xml", "<l><value t='str'><val>BSN 123456782</val></value></l>", {"bsn": 1}),
+        ("xl/drawings/drawing1.xml", "<d><a:p><a:t>BSN 1234</a:t><a:t>56782</a:t></a:p></d>", {"bsn": 1}),
+        ("xl/drawings/drawing1.xml", "<d><a:t>BSN</a:t><x:col>1234</x:col><x:row>56782</x:row></d>", {}),
+        ("xl/worksheets/sheet2.xml", "<s><oddHeader>&amp;LBSN 123456782&amp;RPagina &amp;P</oddHeader></s>", {"bsn": 1}),
+        ("xl/worksheets/sheet2.xml", "<s><firstFooter>&amp;C&amp;\"Arial,Bold\"&amp;8BSN 1234&amp;B56782</firstFooter></s>",
+         {"bsn": 1}),
+        ("xl/chartsheets/sheet1.xml", "<s><evenHeader>J&amp;&amp;L BSN 123456782</evenHeader></s>", {"bsn": 1}),
+    ],
+)  # fmt: skip
+def test_what_stands_around_the_sheets_of_a_workbook_is_read(name: str, text: str, counts: dict[str, int]) -> None:
+    text = text.replace("<d>", '<d xmlns:a="a" xmlns:x="x">')
+    found = inspect(made.packed({"xl/workbook.xml": "<w/>", name: text}), "", "a.xlsx")
+    assert found.counts == counts and not found.crashes
+
+
+@pytest.mark.parametrize(
+    ("part", "counts"),
+    [
+        ("comments2", {"bsn": 1}),
+        ("glossary/document", {"bsn": 1}),
+        ("commentsExtended", {"bsn": 1}),
+        ("diagrams/data1", {"bsn": 1}),
+        ("styles", {}),
+        ("glossary/settings", {}),
+    ],
+)
+def test_every_part_of_a_letter_is_read_that_holds_text(part: str, counts: dict[str, int]) -> None:
+    text = f"<w:x {made.W}><w:p><w:t>BSN 1234</w:t><w:t>56782</w:t></w:p></w:x>"
+    found = inspect(made.packed({"word/document.xml": "<a/>", f"word/{part}.xml": text}), "", "a.docx")
+    assert found.counts == counts and not found.unreadable
 
 
 def test_what_was_struck_out_of_a_letter_and_where_its_links_lead_is_read() -> None:

@@ -33,6 +33,25 @@ def test_a_citizen_number_is_known_as_it_is_written(text: str) -> None:
     assert found(text) == {"bsn": 1}
 
 
+@pytest.mark.parametrize("blank", ["\u2007", "\u3000", "\u2002", "\u200a"])
+def test_blanks_of_every_width_stand_between_groups(blank: str) -> None:
+    assert found(f"BSN {blank.join(('1234', '56', '782'))}") == {"bsn": 1}
+    assert found(f"creditcard {blank.join(['4111'] + ['1111'] * 3)} cvc 123") == {"card": 1}
+
+
+@pytest.mark.parametrize("sign", ["\u200b", "\u200c", "\u200d", "\u200e", "\u200f", "\u202d", "\u2060", "\ufeff"])
+def test_what_cannot_be_seen_hides_no_number(sign: str) -> None:
+    assert found(f"BSN {sign}1234{sign}5678{sign}2{sign}") == {"bsn": 1}
+    assert found(f"B{sign}SN 1234{sign} 56 {sign}782") == {"bsn": 1}
+
+
+@pytest.mark.parametrize("sign", ["\u00a0", "\u2007", "\u200d", "\u2011"])
+def test_a_number_in_a_cell_is_known_as_it_is_seen(sign: str) -> None:
+    content = f"BSN;naam;plaats\n{sign.join(('1234', '56', '782'))};Jan;Ede\n{sign * 8};Piet;Ede\n".encode()
+    told = inspect(content, "text/csv", "a.csv")
+    assert told.counts == {"bsn": 1} and not told.crashes
+
+
 @pytest.mark.parametrize("cell", ['"=""123456782"""', '="123456782"', "'123456782"])
 def test_a_cell_that_keeps_its_zero_holds_a_number(cell: str) -> None:
     content = f"BSN;naam;plaats\n{cell};Jan;Ede\n0;Piet;Ede\n".encode()
