@@ -117,7 +117,8 @@ def change(
     *,
     narrowed: Narrowed,
 ) -> None:
-    """Set a limit of a tenant, or of one login, stream or From domain of it; in force in every process of this gateway within 2 seconds.
+    """Set a limit of a tenant, or of one login, stream or From domain of it; in force everywhere on this gateway within
+    2 seconds.
 
     Mail that the limit has parked already keeps its turn, and is told of: see `zegel queue retry`.
     """

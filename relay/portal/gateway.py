@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from relay.mail.apikey import ApiKey
-from relay.mail.envelope import Purpose, Tenant
+from relay.mail.envelope import Credential, Purpose, Tenant
 from relay.mail.face import Face
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.store.outbox import Stored
@@ -84,6 +84,10 @@ class DirectoryView(Protocol):
     def tenant(self, name: str) -> Tenant | None: ...
 
     def tenant_by_id(self, tenant_id: int) -> Tenant | None: ...
+
+    def credentials_of(self, tenant: Tenant) -> Sequence[Credential]:
+        """Its logins that are in force."""
+        ...
 
     def optin(self, purpose_key: str) -> tuple[Tenant, Purpose] | None:
         """Tenant and purpose behind the public key of an opt-in form."""

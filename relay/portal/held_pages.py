@@ -124,6 +124,8 @@ async def _choose(site: Site, request: Request, link: Link) -> Response:
     mail = await _ask(site, "held.look", link)
     if mail is None:
         return await _over(site, request, link)
+    if choice != REFUSE and _is_suspended(site, link.tenant, str(mail.get("credential", ""))):
+        return site.note(request, "held_suspended", status=403)
     said = {"choice": choice, "by": "sender", "name": mail["from"]}
     try:
         done = await site.gateway.op("held.decide", {**link.args, **said})
@@ -136,6 +138,12 @@ async def _choose(site: Site, request: Request, link: Link) -> Response:
     if not done.get("id"):
         return await _over(site, request, link)
     return site.note(request, f"held_done_{choice}", status=200)
+
+
+def _is_suspended(site: Site, tenant: Tenant, login: str) -> bool:
+    """Nothing is sent for who is, so nothing may be said to be on its way (THROTTLE-9)."""
+    logins = site.gateway.directory().credentials_of(tenant)
+    return tenant.suspended or any(each.suspended for each in logins if each.name == login)
 
 
 def _read(site: Site, text: str) -> Link | None:

@@ -12,7 +12,7 @@ from relay.consent.subject import consent_text, person_hash
 from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.mail.apikey import ApiKey
-from relay.mail.envelope import Purpose, Tenant
+from relay.mail.envelope import Credential, Purpose, Tenant
 from relay.mail.face import NO_FACE, Face
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.portal.gateway import Mailed, Notice, OpRefused, OpUnavailable, OwnMessage, Told
@@ -49,6 +49,9 @@ class MemoryDirectory:
 
     def tenant_by_id(self, tenant_id: int) -> Tenant | None:
         return next((tenant for tenant in self.tenants.values() if tenant.id == tenant_id), None)
+
+    def credentials_of(self, tenant: Tenant) -> Sequence[Credential]:
+        return ()
 
     def optin(self, purpose_key: str) -> tuple[Tenant, Purpose] | None:
         found = self.optins.get(purpose_key)

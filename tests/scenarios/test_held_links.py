@@ -171,6 +171,23 @@ def test_a_link_that_has_expired_chooses_nothing(start: Start) -> None:
     assert choose(link, "split")[0] == 410 and not of(hop, "late")
 
 
+def test_while_the_account_is_suspended_nothing_is_sent_by_a_link(start: Start) -> None:
+    gateway, hop = start(policies=ASK)
+    queue_id = hold(gateway, "late")
+    link = link_in(told(hop, "late"))
+    for kind, name in (("tenant", "shop"), ("credential", "personal")):
+        gateway.op(f"{kind}.suspend", name=name, reason="stolen")
+        gateway.until(lambda: choose(link, "none of them")[0] == 403, 5.0, "the page does not know of it")
+        for way in ("split", "as_written"):
+            status, page = choose(link, way)
+            assert status == 403 and "suspended" in page and not decisions(gateway)
+        gateway.op(f"{kind}.resume", name=name)
+        gateway.until(lambda: choose(link, "none of them")[0] == 400, 5.0, "it stays suspended")
+    assert choose(link, "as_written")[0] == 200
+    assert hop.until(lambda: bool(of(hop, "late")))
+    assert [row["id"] for row in decisions(gateway)] == [queue_id]
+
+
 def invitation(guests: int) -> str:
     lines = "".join(f"ATTENDEE;RSVP=TRUE:mailto:{address}\r\n" for address in PEOPLE[:guests])
     head = f"BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nBEGIN:VEVENT\r\nORGANIZER:mailto:{SENDER}\r\n"

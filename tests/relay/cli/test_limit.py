@@ -321,12 +321,26 @@ def test_a_full_limit_says_when_it_frees(shop: Zegel, tmp_path: Path) -> None:
         (("show", "nobody"), 1, "no tenant"),
         (("reset", "nobody"), 1, "no tenant"),
         (("reset", "shop", "recipients_per_day", "--stream", "personal"), 1, "no limit holds"),
+        (("show", "shop", "--credential", "nobody"), 1, "no such credential"),
+        (("show", "shop", "--domain", "other.example"), 1, "no such domain"),
+        (("reset", "shop", "--credential", "nobody"), 1, "no such credential"),
     ],
 )
 def test_what_cannot_be_says_why(shop: Zegel, words: tuple[str, ...], code: int, said: str) -> None:
     answer = shop("limit", *words)
     assert answer.code == code, answer
     assert said in answer.err
+
+
+def test_a_domain_is_found_however_it_is_written(shop: Zegel, tmp_path: Path) -> None:
+    shop.ask("limit", "set", "shop", "messages_per_minute", "7", "--domain", "SHOP.example")
+    assert row(shop, "messages_per_minute", "--domain", "Shop.Example")["allowed"] == 7
+    assert shop.ask("limit", "reset", "shop", "messages_per_minute", "--domain", "SHOP.example")["limits"]
+
+
+def test_what_is_not_lifted_is_not_written_down_as_lifted(shop: Zegel, tmp_path: Path) -> None:
+    assert shop("limit", "reset", "shop", "first_time_recipients_per_day", "--stream", "marketing").code == 1
+    assert "limit.reset" not in audited(tmp_path)
 
 
 # -- beside a running gateway, with two workers -------------------------------------------------------------------
