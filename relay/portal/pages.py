@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from relay.portal.clients import client_address
 from relay.portal.gateway import Gateway, PortalSettings
-from relay.portal.templates import DOCUMENTS, environment
+from relay.portal.templates import environment
 
 Language = Literal["nl", "en"]
 HERE = Path(__file__).parent
@@ -36,13 +36,6 @@ def _templates() -> Environment:
     made.filters |= {"moment": moment, "octets": octets}
     made.filters["until"] = lambda seconds, now, language: duration(seconds - now, language)
     return made
-
-
-def load() -> None:
-    """Compile every page, for a process whose children show them."""
-    for name in _templates().list_templates(filter_func=lambda name: name not in DOCUMENTS):
-        _templates().get_template(name)
-    _texts()
 
 
 class Site:

@@ -9,8 +9,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 PROOF: Final = "proof.html"
 REGISTER: Final = "register.html"
-DOCUMENTS: Final = frozenset((PROOF, REGISTER))
-"""They stand by themselves and have filters of their own."""
 
 
 def environment() -> Environment:

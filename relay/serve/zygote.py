@@ -243,10 +243,9 @@ def _serve(asked: socket.socket) -> None:
 
 
 def load() -> None:
-    """All that a child needs, web framework and policies included, and what is read once: the list of suffixes, rules, pages."""
+    """All that a child needs, web framework and policies included, and what is read once: the list of suffixes, the rules."""
     from relay.mail.domain import org_domain
     from relay.policy.catalogue import Catalogue
-    from relay.portal import pages
     from relay.portal.explained import rules
     from relay.serve import child, web, worker
 
@@ -255,7 +254,6 @@ def load() -> None:
         Catalogue.load({})
     org_domain("example.org")
     rules()
-    pages.load()
 
 
 def _number_of_new(asked: socket.socket, descriptors: list[int]) -> int:

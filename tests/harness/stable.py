@@ -146,6 +146,8 @@ def _become(standard: list[int], environment: dict[str, str]) -> Any:
 
 
 if __name__ == "__main__":
+    from relay.portal.pages import _templates
+    from relay.portal.templates import PROOF, REGISTER
     from relay.serve.zygote import load
     from relay.store import migrate
     from tests.harness import run
@@ -153,6 +155,11 @@ if __name__ == "__main__":
     assert run
     migrate.load()
     load()
+    for name in {*_templates().list_templates()} - {
+        PROOF,
+        REGISTER,
+    }:  # these two are documents with filters of their own
+        _templates().get_template(name)
     gc.collect()
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))

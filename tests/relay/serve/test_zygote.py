@@ -195,6 +195,10 @@ asyncio.run(main())
 print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in asked])
 """
 STOPPED = f"""{SPAWNING}
+from relay.serve import zygote as module
+
+module.STOP_SECONDS = 50.0  # this is not about one that takes too long to begin
+
 async def main():
     first, second = [asyncio.create_task(zygote.spawn(boot)) for _ in range(2)]
     await asyncio.sleep(0)
