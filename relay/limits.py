@@ -7,6 +7,7 @@ for one login, stream, domain or tenant is stronger (`zegel limit set`).
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -33,7 +34,7 @@ from relay.mail.sender import from_domain
 
 WHOLE = 100
 HOUR = 3600
-_OLD_SECONDS = 70 * DAY  # who is older has warmed up, whatever the settings
+_OLD_DAYS = 70  # who is older has warmed up, whatever the settings
 CAMPAIGN_DAYS = 90
 PACE = "messages_per_minute"
 WIDE = ("stream", "tenant", "domain", "client")
@@ -118,13 +119,17 @@ def charges(
     count = max(1, len(mail.recipients))
     found = [*per_message, *[(limit, count) for limit in per_recipient]]
     if marks is not None and first_time is not None:
-        found.append((Limit(*first_time[:-1], people=marks(mail)), count))
+        found.append((Limit(*first_time[:-1], marks(mail)), count))
     found += [(limit, count) for limit in _of_today(signs, mail.now)]
     return found
 
 
 _Begun = tuple[float, int, float]
 """When a login was made, by how many days its warm-up lies behind, since when its tenant has the domain that it sends from."""
+
+
+_Sign = tuple[Limit, float]
+"""What is counted because it shows abuse, and when it is over: of a warm-up the day from which on it limits nothing."""
 
 
 def _begun(account: Account, domain: str) -> _Begun:
@@ -135,7 +140,7 @@ def _begun(account: Account, domain: str) -> _Begun:
 @lru_cache(maxsize=8192)
 def _all_of(
     settings: object, who: Who, own: OwnLimits, percent: int, begun: _Begun, *, consents: bool
-) -> tuple[tuple[Charge, ...], tuple[Limit, ...], Limit | None, tuple[Limit, ...]]:
+) -> tuple[tuple[Charge, ...], tuple[Limit, ...], Limit | None, tuple[_Sign, ...]]:
     """Charges of each message, limits on recipients, that on those of the first time, and signs. One look-up for all of them:
     to hash the settings costs as much as a limit.
     """
@@ -149,7 +154,7 @@ def signs_of(settings: object, account: Account, domain: str, now: float, *, con
     return _of_today(_signs(settings, Who.at(account, domain), _begun(account, domain), consents), now)
 
 
-def _signs(settings: object, who: Who, begun: _Begun, consents: bool) -> tuple[Limit, ...]:
+def _signs(settings: object, who: Who, begun: _Begun, consents: bool) -> tuple[_Sign, ...]:
     """The signs of a login, with warm-ups that may be over."""
     made, behind, since = begun
     login, domain = ("credential", who.credential, made, behind), ("domain", who.domain, since, 0)
@@ -159,14 +164,22 @@ def _signs(settings: object, who: Who, begun: _Begun, consents: bool) -> tuple[L
         for scope, name, begin, days in (login, domain)
         if begin
     ]
-    return tuple(limit for limit in found if limit is not None)
+    return tuple((limit, _over_at(limit)) for limit in found if limit is not None)
 
 
-def _of_today(signs: tuple[Limit, ...], now: float) -> list[Limit]:
+def _over_at(limit: Limit) -> float:
+    """When a sign is over: never, but for a warm-up; 0.0 for one that limits nothing from its first day on."""
+    if not limit.since:
+        return math.inf
+    days = 0
+    while days < _OLD_DAYS and warm_up_amount(limit.amount, limit.burst, limit.behind, days):
+        days += 1
+    return limit.since + days * DAY if days else 0.0
+
+
+def _of_today(signs: tuple[_Sign, ...], now: float) -> list[Limit]:
     """The signs without warm-ups that are over."""
-    return [
-        limit for limit in signs if not limit.since or (now < limit.since + _OLD_SECONDS and allowed_today(limit, now))
-    ]
+    return [limit for limit, over_at in signs if now < over_at]
 
 
 @lru_cache(maxsize=8192)

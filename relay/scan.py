@@ -36,7 +36,7 @@ from relay.policy.ruling import Ruling
 INLINE_BYTES = 16 * 1024  # of the worst text that takes 5 ms, of any other half of one
 THREADS = 3  # for a process; more would only take the interpreter from each other
 OF_A_TENANT, OF_A_LOGIN = 2, 1  # at the most
-TELL_SECONDS = 1.0  # of its time, for a thread to stop and say what it found so far
+TELL_SECONDS = 1.0  # when its time is over, for a thread to stop and say what it found so far
 
 
 class Turns:
@@ -126,15 +126,16 @@ class Scan:
         """The findings, made in a thread; Unavailable where that took longer than `seconds` or the policy's own limit."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="scan")
-        longest = min(seconds, settings.scan_seconds)
+        tell = min(TELL_SECONDS, seconds / 4)
+        longest = min(seconds - tell, settings.scan_seconds)
         start, waits = self._monotonic(), True
-        until = start + longest - min(TELL_SECONDS, longest / 4)
+        until = start + longest
 
         def expired() -> bool:
             return self._stopped or not waits or self._monotonic() > until
 
         try:
-            async with asyncio.timeout(longest):
+            async with asyncio.timeout(longest + tell):
                 await self._turns.take(mail.account)
                 work = self._threads.submit(self._made, mail, settings, recipients, expired)
                 work.add_done_callback(self._given(mail.account))
