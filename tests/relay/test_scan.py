@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,17 @@ class Stuck:
         budget.check()
         yield ""
 
+    async def begun(self, scan: Scan, mails: Sequence[Any], threads: int) -> list[asyncio.Future[Any]]:
+        """Their scans, of which so many are in the hands of this reader."""
+        waiting = [asyncio.ensure_future(scan.apart(mail, SETTINGS, None, 20.0)) for mail in mails]
+        for _ in range(threads):
+            await asyncio.to_thread(self.entered.acquire)
+        return waiting
+
+
+PDF = made.mail(("a.pdf", "application/pdf", made.pdf(["x"])))
+CSV = made.mail(("a.csv", "text/csv", b"a;b\n1;2\n"))
+
 
 def sent_by(login: str, tenant: str, mail: Any) -> Any:
     """The same mail, of another login and tenant."""
@@ -102,13 +114,10 @@ def sent_by(login: str, tenant: str, mail: Any) -> Any:
 @pytest.mark.anyio
 async def test_the_wait_for_a_thread_counts_too() -> None:
     stuck = Stuck()
-    mail = submission(made.mail(("a.pdf", "application/pdf", made.pdf(["x"]))))
-    other = submission(made.mail(("a.csv", "text/csv", b"a;b\n1;2\n")))
+    slow, other = submission(PDF), submission(CSV)
     scan = Scan(pdf=stuck)
-    busy = [sent_by(f"l{number}", f"t{number}", mail) for number in range(THREADS)]
-    waiting = [asyncio.ensure_future(scan.apart(one, SETTINGS, None, 20.0)) for one in busy]
-    for _ in waiting:
-        await asyncio.to_thread(stuck.entered.acquire)
+    busy = [sent_by(f"l{number}", f"t{number}", slow) for number in range(THREADS)]
+    waiting = await stuck.begun(scan, busy, THREADS)
     assert isinstance(await scan.apart(other, SETTINGS, None, 0.05), Unavailable)
     stuck.goes_on.set()
     assert all(isinstance(found, Findings) for found in await asyncio.gather(*waiting))
@@ -120,13 +129,10 @@ async def test_the_wait_for_a_thread_counts_too() -> None:
 async def test_who_sends_many_long_files_keeps_nobody_else_waiting() -> None:
     """Six mails of one login, and three of other logins of its tenant, leave a thread for everybody else."""
     stuck = Stuck()
-    slow = submission(made.mail(("a.pdf", "application/pdf", made.pdf(["x"]))))
-    quick = submission(made.mail(("a.csv", "text/csv", b"a;b\n1;2\n")))
+    slow, quick = submission(PDF), submission(CSV)
     scan = Scan(pdf=stuck)
     flood = [sent_by(login, "shop", slow) for login in (*["ann"] * 6, "bob", "cat", "dan")]
-    waiting = [asyncio.ensure_future(scan.apart(one, SETTINGS, None, 20.0)) for one in flood]
-    for _ in range(2):
-        await asyncio.to_thread(stuck.entered.acquire)
+    waiting = await stuck.begun(scan, flood, 2)
     for login in ("x", "y", "z"):
         assert isinstance(await scan.apart(sent_by(login, "club", quick), SETTINGS, None, 20.0), Findings)
     assert not stuck.entered.acquire(blocking=False), "a tenant has all threads"
@@ -139,9 +145,8 @@ async def test_who_sends_many_long_files_keeps_nobody_else_waiting() -> None:
 async def test_a_thread_is_given_back_by_who_stopped_waiting() -> None:
     stuck = Stuck()
     scan = Scan(pdf=stuck)
-    slow = submission(made.mail(("a.pdf", "application/pdf", made.pdf(["x"]))))
-    held = asyncio.ensure_future(scan.apart(slow, SETTINGS, None, 20.0))
-    await asyncio.to_thread(stuck.entered.acquire)
+    slow = submission(PDF)
+    (held,) = await stuck.begun(scan, [slow], 1)
     for _ in range(3):  # behind it, of the same login
         assert isinstance(await scan.apart(slow, SETTINGS, None, 0.01), Unavailable)
     held.cancel()
