@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from relay.observe.log import log
+from tests.harness.many import examples
 from tests.harness.ports import free_ports
 from tests.harness.redis import RedisServer
 from tests.harness.schema import made_once
 from tests.harness.statements import compiled_once
+
+settings.register_profile("zegel", max_examples=examples(100))
+settings.load_profile("zegel")
 
 LOCAL_NAMES = frozenset(("", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"))
 
@@ -101,7 +106,8 @@ LONG = (
     "tests/relay/serve",
     "tests/relay/cli",
 )
-AS_ONE = ("tests/corpus", "tests/clients", "tests/bench")  # share one gateway and what crossed it, or built programs
+# Share one gateway and what crossed it, built programs, or the syntax trees of all sources.
+AS_ONE = ("tests/corpus", "tests/clients", "tests/bench", "tests/house")
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,9 +8,10 @@ is over; `standing` is for a glance.
 from __future__ import annotations
 
 import tomllib
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from relay.observe import metrics
@@ -23,7 +24,7 @@ AGAIN_SECONDS = 3600.0
 """One alarm begins and ends once in that time, for who is told."""
 Labels = tuple[str, ...]
 Form = Literal["above", "at_least", "is", "rises", "peaks", "ends_within", "below_twice"]
-Past = Iterable[tuple[float, Snapshot]]
+Past = Sequence[tuple[float, Snapshot]]
 State = Literal["begun", "ongoing", "over"]
 
 
@@ -72,7 +73,7 @@ class Alarms:
 
     def __init__(self, repeat_seconds: float) -> None:
         self._repeat = repeat_seconds
-        self._past: deque[tuple[float, Snapshot]] = deque()
+        self._past: list[tuple[float, Snapshot]] = []
         self._since: dict[tuple[str, str], float] = {}
         self._told: dict[tuple[str, str], float] = {}
         self._gone: dict[tuple[str, str], float] = {}  # since when what was told is quiet
@@ -139,8 +140,8 @@ class Alarms:
         """Keep what conditions look back at, for as long as the longest of them does."""
         kept = {each.metric: numbers.get(each.metric, []) for each in CONDITIONS if each.window}
         self._past.append((at, kept))
-        while len(self._past) > 1 and self._past[1][0] <= at - _LOOKING_BACK:
-            self._past.popleft()
+        if len(self._past) > 1 and self._past[1][0] <= at - _LOOKING_BACK:
+            del self._past[: bisect_right(self._past, at - _LOOKING_BACK, key=itemgetter(0)) - 1]
 
 
 def standing(at: float, numbers: Snapshot) -> list[str]:
@@ -171,12 +172,10 @@ def _values(condition: Condition, at: float, numbers: Snapshot, past: Past) -> d
 
 def _then(condition: Condition, at: float, past: Past) -> Mapping[str, float]:
     """The series as they were when the window began, or when we began to look."""
-    best: Snapshot = {}
-    for number, (moment, kept) in enumerate(past):
-        if number and moment > at - condition.window * 60:
-            break
-        best = kept
-    return _series(condition, best.get(condition.metric, ()))
+    if not past:
+        return {}
+    began = bisect_right(past, at - condition.window * 60, key=itemgetter(0))
+    return _series(condition, past[max(0, began - 1)][1].get(condition.metric, ()))
 
 
 def _holds(form: Form, value: float, bound: float) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +13,9 @@ from tests.clients.gateway import Gateway
 from tests.clients.sink import EVERYTHING, SEVEN_BIT, Sink
 from tests.corpus.crossing import Sent, follow, send
 from tests.corpus.sources import Specimen, specimens
+from tests.harness.many import MANY
 
-FEW, MANY = 300, 2_150  # of the many, 2,000 cross
+FEW, ALL = 300, 2_150  # of all, 2,000 cross
 
 
 class Crossing(NamedTuple):
@@ -38,7 +38,7 @@ class Crossing(NamedTuple):
 @pytest.fixture(scope="session")
 def mails() -> list[Specimen]:
     """ZEGEL_TEST_MANY=1: so many that 2,000 cross."""
-    return specimens(MANY if os.environ.get("ZEGEL_TEST_MANY") else FEW)
+    return specimens(ALL if MANY else FEW)
 
 
 def cross(folder: Path, mails: list[Specimen], extensions: tuple[str, ...]) -> Crossing:

@@ -14,7 +14,7 @@ from relay.observe.describe import PAGES
 from relay.policy.reference import config_text
 from relay.settings.model import Settings
 from relay.settings.section import Section
-from tests.house.tree import PACKAGES, ROOT, name, parsed, sources
+from tests.house.tree import PACKAGES, ROOT, name, nodes, sources
 
 RULE = re.compile(
     r"\b(?:PIPE|CLASS|CONSENT|UNSUB|CC|ID|DKIM|BULK|THROTTLE|REP|FB|SMTP|OUT|MSG|DLP|LAW|GDPR|OPS)-\d{1,2}\b"
@@ -72,7 +72,7 @@ def used(module: str) -> dict[str, str]:
     return {
         node.attr: f"{name(path)}:{node.lineno}"
         for path in sources("relay")
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == module
         if node.attr.isupper()
     }
@@ -95,7 +95,7 @@ def test_no_event_is_logged_by_a_name_of_its_own() -> None:
     texts = {
         f"{name(path)}:{node.lineno}"
         for path in sources("relay")
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr in ("debug", "info", "warning", "error", "exception", "critical")
         if isinstance(node.func.value, ast.Name) and node.func.value.id == "log"
@@ -110,7 +110,7 @@ def test_no_setting_is_dead() -> None:
         node.attr
         for path in sources("relay")
         if not name(path).startswith("relay/settings/")
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute)
     }
     dead = {f"{section}.{key}" for section, model in tables().items() for key in model.model_fields if key not in read}

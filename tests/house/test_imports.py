@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from importlinter import cli
 
-from tests.house.tree import ROOT, name, parsed, sources
+from tests.house.tree import ROOT, name, nodes, sources
 
 # A policy decides on values. Of the standard library it may use what has no effect and asks nothing of the world.
 POLICY_MODULES = frozenset(("__future__", "collections", "dataclasses", "enum", "fnmatch", "ipaddress", "re", "typing"))
@@ -19,7 +19,7 @@ FORBIDDEN_CALLS = frozenset(("open", "exec", "eval", "compile", "__import__", "p
 def imported(path: Path) -> list[str]:
     """Dotted names of the modules that a file imports, wherever in it."""
     names: list[str] = []
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -50,7 +50,7 @@ def test_a_policy_imports_only_what_it_may(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources("policies"), ids=name)
 def test_a_policy_neither_waits_nor_reaches_out(path: Path) -> None:
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         assert not isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.Global), f"{name(path)}:{node.lineno}"  # type: ignore[attr-defined]  # each of them has a line
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in FORBIDDEN_CALLS, f"{name(path)}:{node.lineno} calls {node.func.id}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from tests.house.tree import PACKAGES, name, parsed, sources
+from tests.house.tree import PACKAGES, name, nodes, parsed, sources
 
 DRAWERS = frozenset(
     ("util", "utils", "helper", "helpers", "common", "misc", "shared", "stuff", "base", "core", "tools")
@@ -27,7 +27,7 @@ def test_no_class_is_named_after_nothing() -> None:
     found = {
         f"{name(path)} {node.name}"
         for path in sources(*PACKAGES)
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef) and EMPTY_SUFFIX.search(node.name)
     }
     assert {place for place in found if place not in EXCEPTIONS and not place.startswith("relay/smtp/")} == set()
@@ -37,7 +37,7 @@ def test_aiosmtpd_has_the_one_handler() -> None:
     found = {
         node.name
         for path in sources("relay/smtp")
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef) and EMPTY_SUFFIX.search(node.name)
     }
     assert len(found) <= 1, found

@@ -22,6 +22,12 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file, once for all who look."""
+    return tuple(ast.walk(parsed(path)))
+
+
 def name(path: Path) -> str:
     """Path from the root, as people write it."""
     return path.relative_to(ROOT).as_posix()
@@ -29,6 +35,6 @@ def name(path: Path) -> str:
 
 def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Every function of a file, with its place as `relay/x.py:12 name`."""
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield f"{name(path)}:{node.lineno} {node.name}", node

@@ -11,10 +11,11 @@ import pytest
 from relay.mail.documents.budget import Budget
 from relay.mail.leaks.inspect import inspect
 from relay.pdf import find_pdf_reader
+from tests.harness.many import MANY
 from tests.leaks.documents import SCORED, documents
 
 SEED = int(os.environ.get("ZEGEL_TEST_SEED", "20261122"))
-COUNT = 5_000 if os.environ.get("ZEGEL_TEST_MANY") else 1_000
+COUNT = 5_000 if MANY else 1_000
 WANTED = 0.99
 
 

@@ -36,7 +36,7 @@ SETTINGS = Settings(sudden_times=0)
 TENANTS = {"shop": 7, "rival": 8}
 HERE, THERE = "192.0.2.1", "198.51.100.9"
 SHARED = "shared.example"
-LOT = 20  # newsletters that are charged in one call, for the sake of time
+LOT = 60  # newsletters that are charged in one call, for the sake of time
 
 
 class Sender(NamedTuple):

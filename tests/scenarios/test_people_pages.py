@@ -4,7 +4,6 @@ with a tenant's logo and colours and without, in light and dark: axe-core finds 
 from __future__ import annotations
 
 import base64
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from relay.portal.explained import rules
 from tests.harness.axe import Axe, axe_script
 from tests.harness.gateway import Gateway, consent_row
+from tests.harness.many import MANY
 from tests.harness.moody import Moody
 from tests.harness.post import letter, post
 from tests.relay.portal.test_faces import png
@@ -35,7 +35,7 @@ LINKS = {
     "deleted": re.compile(r"(http://\S+/deleted/[\w-]+)"),
 }
 EVERY = (("nl", 1280, True), ("en", 360, False), ("nl", 360, True), ("en", 1280, False))
-TOURS = EVERY if os.environ.get("ZEGEL_TEST_MANY") else EVERY[:2]
+TOURS = EVERY if MANY else EVERY[:2]
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from relay.counters.contract import DAY, MINUTE, Limit
 from relay.counters.embedded import EmbeddedCounters
+from tests.harness.many import examples
 from tests.relay.counters.plain import PlainLimits
 
 # Amounts that divide a minute into whole nanoseconds, also after they were raised, so that fractions and nanoseconds are the same
@@ -34,7 +35,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(steps, max_size=40))
 def test_every_history_is_answered_as_the_plain_limits_answer_it(history: list[tuple]) -> None:  # type: ignore[type-arg]
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +58,7 @@ def test_every_history_is_answered_as_the_plain_limits_answer_it(history: list[t
 paces = st.tuples(st.floats(0, 20), st.sampled_from([1, 7, 60, 600, 1_000_003]), st.integers(1, 100))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(paces, max_size=60))
 def test_a_limit_that_changes_lets_no_more_through_than_the_largest_of_them(
     history: list[tuple[float, int, int]],
@@ -80,7 +81,7 @@ def test_a_limit_that_changes_lets_no_more_through_than_the_largest_of_them(
             assert total <= most + (end - begin) * most / MINUTE + 1e-3
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3 * 3600), st.integers(1, 30)), max_size=60))
 def test_no_24_hours_ever_hold_more_than_the_limit(history: list[tuple[int, int]]) -> None:
     """Counted by the time at which messages leave, not by the books of the counters."""

@@ -31,6 +31,7 @@ from relay.counters.remote import RedisCounters, key_of, once_key
 from relay.counters.table import KEY_BYTES
 from relay.counters.table import RATE as TABLE_RATE
 from tests.harness.counters import Driven
+from tests.harness.many import examples
 from tests.harness.redis import RedisServer
 
 BEGIN = 1_767_225_600.0
@@ -109,7 +110,7 @@ def remote(running_redis: RedisServer) -> Iterator[Driven]:
     driven.close()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(steps, max_size=25))
 def test_every_take_is_answered_alike(history: list[Any], running_redis: RedisServer, remote: Driven) -> None:
     running_redis.ask("FLUSHALL")
@@ -143,7 +144,7 @@ amounts = st.one_of(st.integers(1, 9), st.integers(1, 10_000), st.integers(1, 10
 paces = st.tuples(st.one_of(st.floats(0, 5), st.floats(-9, 900)), amounts, st.integers(1, 60), st.booleans())
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(paces, max_size=25))
 def test_a_backlog_is_rescaled_alike(history: list[Any], running_redis: RedisServer, remote: Driven) -> None:
     """To the nanosecond, from and to any amount: in Lua the product of ahead and interval is beyond what a number holds."""
@@ -176,7 +177,7 @@ people = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(people, max_size=30), leap=st.integers(0, 60))
 def test_who_is_known_is_known_to_both(
     history: list[Any], leap: int, running_redis: RedisServer, remote: Driven
@@ -201,7 +202,7 @@ def test_who_is_known_is_known_to_both(
 counts = st.tuples(seconds, st.sampled_from(["a", "b"]), st.sampled_from([1, 1, 5]), st.booleans())
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(counts, max_size=30), window=st.sampled_from([600.0, 86_400.0, 1_000.0]))
 def test_every_count_and_block_is_answered_alike(
     history: list[Any], window: float, running_redis: RedisServer, remote: Driven

@@ -21,6 +21,7 @@ from relay.counters.ring import (
     added,
     tally,
 )
+from tests.harness.many import examples
 
 CODES = st.sampled_from((DELIVERED, BOUNCED, UNKNOWN, REFUSED))
 RUNS = st.lists(st.tuples(CODES, st.integers(1, 700)), max_size=4).map(
@@ -64,7 +65,7 @@ class Plain:
         )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(NEWS, max_size=8))
 def test_the_ring_counts_as_the_list_does(history: list[News]) -> None:
     plain, window = Plain(), EMPTY

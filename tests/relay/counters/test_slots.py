@@ -16,6 +16,7 @@ from relay.counters.embedded import EmbeddedCounters
 from relay.counters.remote import key_of, tag_of
 from relay.counters.slots import SlottedCounters
 from tests.harness.counters import Driven
+from tests.harness.many import examples
 from tests.harness.redis import RedisServer
 
 BEGIN = 1_767_225_600
@@ -55,7 +56,7 @@ rates = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(rates, max_size=30))
 def test_rates_in_many_slots_are_answered_as_in_one_table(
     history: list[Any], slotted: Driven, running_redis: RedisServer
@@ -94,7 +95,7 @@ def test_what_is_given_back_is_counted_as_the_pace_counts_it_by_then(
     assert run(remote.give([(limit, 3)], "c")) and slotted.used(limit, BEGIN) == 2
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(st.tuples(rates, st.sampled_from([1, 2, 10, 1000])), max_size=20))
 def test_rates_in_many_slots_are_raised_and_lowered(
     history: list[Any], slotted: Driven, running_redis: RedisServer
@@ -152,7 +153,7 @@ mails = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(mails, max_size=25))
 def test_no_24_hours_of_any_slot_ever_hold_more_than_its_limit(
     history: list[Any], slotted: Driven, running_redis: RedisServer

@@ -17,6 +17,7 @@ def pem(algorithm: str) -> bytes:
     return generate("shop.example", "g1", algorithm)
 
 
+@cache
 def key(algorithm: str = RSA, domain: str = "shop.example", selector: str = "g1") -> SigningKey:
     loaded = load_pem(pem(algorithm), domain, selector)
     assert isinstance(loaded, SigningKey), loaded

@@ -16,6 +16,7 @@ from relay.dkim.canonical import body_hash
 from relay.dkim.keys import ED25519, RSA
 from relay.dkim.sign import OVERSIGNED, SIGNED, sign
 from relay.mail.message import MAX_LINE_OCTETS, Malformed, Message
+from tests.harness.many import examples
 from tests.mailfiles import crlf, parameters
 
 NOW = int(time.time())  # dkimpy compares t= and x= with the clock
@@ -161,7 +162,7 @@ LINES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(FIELDS, LINES, st.sampled_from([b"", b"\r\n", b"\r\n\r\n\r\n"]), st.booleans())
 def test_dkimpy_verifies_whatever_is_signed(fields: list[bytes], lines: list[bytes], tail: bytes, is_ed: bool) -> None:
     body = b"\r\n".join(lines) + tail

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from relay.mail.message import Field, Malformed, Message, join_head
 from relay.mail.recode import needs_recode, obstacle, to_7bit
+from tests.harness.many import examples
 
 
 def split(text: str | bytes) -> Message:
@@ -219,7 +220,7 @@ kinds = st.sampled_from(
 encodings = st.sampled_from(["", "7bit", "8bit", "binary", "quoted-printable", "base64"])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.lists(st.tuples(kinds, encodings, lines), min_size=1, max_size=4), st.booleans())
 def test_the_7_bit_form_reads_the_same(parts: list[tuple[str, str, list[str]]], is_nested: bool) -> None:
     pieces = []

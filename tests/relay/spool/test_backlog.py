@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.spool.backlog import Backlog, reference, split_reference
+from tests.harness.many import examples
 
 NOW = 1_767_225_600.5
 
@@ -21,7 +22,7 @@ def test_a_reference_gives_back_its_parts(segment: int, seq: int) -> None:
 waits = st.lists(st.tuples(st.floats(-10, 500_000), st.integers(0, 1), st.integers(1, 3)), max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(waits, st.lists(st.floats(0.1, 100_000), max_size=20))
 def test_everything_ripens_once_and_never_early(entries: list[tuple[float, int, int]], steps: list[float]) -> None:
     backlog = Backlog()
