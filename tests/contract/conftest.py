@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,12 @@ class World:
             self.owner.call(op, args)
         return caught.value.code
 
+    @classmethod
+    def with_a_shop(cls, folder: Path, database: str) -> World:
+        """What `shop` leaves, as a copy of what it left the first time."""
+        shutil.copytree(_founded(), folder, dirs_exist_ok=True)
+        return cls(folder, database)
+
     def shop(self) -> None:
         """A tenant `shop` with the purposes newsletter and offers."""
         self.call("tenant.add", name="shop", legal_name="Shop BV")
@@ -92,6 +102,17 @@ class World:
         return Directory.load(self.settings.storage.database, self.keyring)
 
 
+@cache
+def _founded() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="zegel-founded-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "data").mkdir()
+    made = World(folder, f"sqlite:///{folder}/data/zegel.db")
+    made.shop()
+    made.owner.close()
+    return folder
+
+
 @pytest.fixture(params=["sqlite"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     (tmp_path / "data").mkdir()
@@ -100,7 +121,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def world(tmp_path: Path, database: str) -> Iterator[World]:
-    made = World(tmp_path, database)
-    made.shop()
+    made = World.with_a_shop(tmp_path, database)
     yield made
     made.owner.close()

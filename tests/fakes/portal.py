@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,17 +34,14 @@ def browser(gateway: Any, settings: Any, *, address: str = "192.0.2.44") -> http
 class OwnerGateway(MemoryGateway):
     """The same, with the real owner, directory and lookup behind it."""
 
+    later = 0.0
+    """Seconds by which the owner's clock is ahead."""
+
     def __init__(self, folder: Path) -> None:
-        self.later = 0.0  # seconds by which the owner's clock is ahead
+        place, api_keys = founded()
+        shutil.copytree(place, folder, dirs_exist_ok=True)
         self._open(folder)
-        for name in ("shop", "other"):
-            self.owner.call("tenant.add", {"name": name, "legal_name": f"{name.title()} BV"})
-        for tenant, purpose in (("shop", "newsletter"), ("shop", "offers"), ("other", "newsletter")):
-            self.owner.call("purpose.add", {"tenant": tenant, "name": purpose, "title_nl": "Tuinbrief"})
-        self.api_keys = {
-            name: str(self.owner.call("apikey.add", {"tenant": name, "name": "forms"})["secret"])
-            for name in ("shop", "other")
-        }
+        self.api_keys = dict(api_keys)
 
     def _open(self, folder: Path) -> None:
         super().__init__(folder)
@@ -85,3 +86,22 @@ class OwnerGateway(MemoryGateway):
         self.owner.close()
         if self.outbox is not None:
             self.outbox.close()
+
+
+@cache
+def founded() -> tuple[Path, dict[str, str]]:
+    """The folder that every gateway begins with a copy of, and its API keys by tenant: made once in a process."""
+    folder = Path(tempfile.mkdtemp(prefix="zegel-founded-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = OwnerGateway.__new__(OwnerGateway)
+    made._open(folder)
+    for name in ("shop", "other"):
+        made.owner.call("tenant.add", {"name": name, "legal_name": f"{name.title()} BV"})
+    for tenant, purpose in (("shop", "newsletter"), ("shop", "offers"), ("other", "newsletter")):
+        made.owner.call("purpose.add", {"tenant": tenant, "name": purpose, "title_nl": "Tuinbrief"})
+    api_keys = {
+        name: str(made.owner.call("apikey.add", {"tenant": name, "name": "forms"})["secret"])
+        for name in ("shop", "other")
+    }
+    made.close()
+    return folder, api_keys
