@@ -90,14 +90,17 @@ def generate(domain: str, selector: str, algorithm: str = RSA) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def load_pem(pem: bytes, domain: str, selector: str, *, allow_short: bool = False) -> SigningKey | BadKey:
+def load_pem(
+    pem: bytes, domain: str, selector: str, *, allow_short: bool = False, is_new: bool = False
+) -> SigningKey | BadKey:
     """The key in `pem` (PKCS #1 or PKCS #8) with its name, or why it is refused.
 
-    RSA under 1024 bits is always refused, under 2048 unless `allow_short` (DKIM-2).
+    RSA under 1024 bits is always refused, under 2048 unless `allow_short` (DKIM-2). One that `is_new` comes from `generate`:
+    its numbers are not proven to be primes again, which takes 0.1 s.
     """
     try:
         _require_names(domain, selector)
-        key = load_pem_private_key(pem, None)
+        key = load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=is_new)
     except TypeError:
         return BadKey(
             "the private key is encrypted with a passphrase; store it without one, in a file only we can read"

@@ -33,7 +33,7 @@ def add(desk: Desk, args: Args) -> Result:
         raise OwnerError("dkim.exists", "that selector is in use for this domain: choose another, each key has its own")
     try:
         pem = keys.generate(name, selector, algorithm)
-        signer = keys.load_pem(pem, name, selector)
+        signer = keys.load_pem(pem, name, selector, is_new=True)
     except ValueError as error:
         raise OwnerError("dkim.name", str(error)) from None
     if isinstance(signer, keys.BadKey):
