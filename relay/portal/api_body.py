@@ -10,13 +10,15 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from relay.portal import once
 from relay.portal.guard import TooLarge
+from relay.portal.openapi import refusals
 
 MAX_DIGITS = 30
+REFUSALS = refusals(400, 401, 403, 409, 413, 415, 422, 429, 503)  # of any operation
 
 
 def parse(body: bytes) -> Any:
@@ -87,3 +89,8 @@ class JsonRoute(APIRoute):
             return await once.kept(_JsonRequest(request.scope, request.receive), answer)
 
         return strict
+
+
+def api_router() -> APIRouter:
+    """For the routes of one part of the API."""
+    return APIRouter(route_class=JsonRoute, responses=REFUSALS)

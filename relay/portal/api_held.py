@@ -10,22 +10,27 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from relay.mail.envelope import Tenant
 from relay.mail.notice import REFUSE
 from relay.mail.reply import REASONS
 from relay.portal.api_access import DecidesHeld, ReadsHeld
+from relay.portal.api_body import api_router
 from relay.portal.api_models import Body, example
 from relay.portal.gateway import OpRefused, OpUnavailable
 from relay.portal.held_pages import page_of
 from relay.portal.openapi import refusals
-from relay.portal.pages import Site
+from relay.portal.pages import Site, ThisSite
+
+router = api_router()
 
 LOG_WAITS = (0.0, 0.3, 0.6, 1.2)  # seconds: the delivery log is written twice a second, or later
 GONE = "no message of yours that is held has this id"
 NO_STORE = "no-store"
+MISSING = refusals(404)
+DECIDED = MISSING | refusals(409)
 
 QueueId = Annotated[str, Path(pattern=r"^[0-9A-Za-z]{13}$", description="As in `250 2.0.0 queued as <id>`.")]
 Way = Literal["as_written", "split", "hidden"]
@@ -101,51 +106,54 @@ class Decision(BaseModel):
     changed: bool
 
 
-def add_routes(api: FastAPI, site: Site) -> None:
-    missing = refusals(404)
-    decided = missing | refusals(409)
-
-    @api.get("/held", response_model=HeldPage, response_model_exclude_none=True)
-    async def list_held(
-        response: Response,
-        tenant: ReadsHeld,
-        limit: Annotated[int, Query(ge=1, le=200)] = 100,
-        after: Annotated[str, Query(pattern=r"^([0-9A-Za-z]{13})?$")] = "",
-    ) -> HeldPage:
-        """Mail of yours that waits for a person, oldest first."""
-        response.headers["Cache-Control"] = NO_STORE
-        answer = await site.gateway.op("held.page", {"tenant_id": tenant.id, "limit": limit, "after": after})
-        rows = answer["items"]
-        return HeldPage(
-            held=[HeldMail(**_fields(row, tenant)) for row in rows], next=rows[-1]["id"] if len(rows) == limit else None
-        )
-
-    @api.get("/held/{queue_id}", response_model=HeldMailShown, responses=missing)
-    async def show_held(response: Response, queue_id: QueueId, tenant: ReadsHeld) -> HeldMailShown:
-        """One message that waits, with its recipients."""
-        response.headers["Cache-Control"] = NO_STORE
-        row = await _find(site, "held.look", queue_id, tenant)
-        people = [one["address"] for one in row["recipients"]]
-        return HeldMailShown(**_fields(row, tenant), subject=row["subject"], recipients=people)
-
-    @api.get(
-        "/held/{queue_id}/preview", response_class=Response, responses=missing | {200: {"content": {"text/html": {}}}}
+@router.get("/held", response_model=HeldPage, response_model_exclude_none=True)
+async def list_held(
+    site: ThisSite,
+    response: Response,
+    tenant: ReadsHeld,
+    limit: Annotated[int, Query(ge=1, le=200)] = 100,
+    after: Annotated[str, Query(pattern=r"^([0-9A-Za-z]{13})?$")] = "",
+) -> HeldPage:
+    """Mail of yours that waits for a person, oldest first."""
+    response.headers["Cache-Control"] = NO_STORE
+    answer = await site.gateway.op("held.page", {"tenant_id": tenant.id, "limit": limit, "after": after})
+    rows = answer["items"]
+    return HeldPage(
+        held=[HeldMail(**_fields(row, tenant)) for row in rows], next=rows[-1]["id"] if len(rows) == limit else None
     )
-    async def preview_held(request: Request, queue_id: QueueId, tenant: ReadsHeld) -> Response:
-        """What it says, as a page that is safe to show in a frame: cleaned, nothing fetched, attachments by name only."""
-        return await page_of(site, request, await _find(site, "held.content", queue_id, tenant))
 
-    @api.post("/held/{queue_id}/release", response_model=Decision, response_model_exclude_none=True, responses=decided)
-    async def release_held(response: Response, queue_id: QueueId, order: Release, tenant: DecidesHeld) -> Decision:
-        """Let it go. With `as_written` an exposure of addresses is recorded as an incident (CC-20)."""
-        response.headers["Cache-Control"] = NO_STORE
-        return await _decide(site, tenant, queue_id, order.recipients)
 
-    @api.post("/held/{queue_id}/refuse", response_model=Decision, response_model_exclude_none=True, responses=decided)
-    async def refuse_held(response: Response, queue_id: QueueId, tenant: DecidesHeld) -> Decision:
-        """End it; its sender gets a report."""
-        response.headers["Cache-Control"] = NO_STORE
-        return await _decide(site, tenant, queue_id, REFUSE)
+@router.get("/held/{queue_id}", response_model=HeldMailShown, responses=MISSING)
+async def show_held(site: ThisSite, response: Response, queue_id: QueueId, tenant: ReadsHeld) -> HeldMailShown:
+    """One message that waits, with its recipients."""
+    response.headers["Cache-Control"] = NO_STORE
+    row = await _find(site, "held.look", queue_id, tenant)
+    people = [one["address"] for one in row["recipients"]]
+    return HeldMailShown(**_fields(row, tenant), subject=row["subject"], recipients=people)
+
+
+@router.get(
+    "/held/{queue_id}/preview", response_class=Response, responses=MISSING | {200: {"content": {"text/html": {}}}}
+)
+async def preview_held(site: ThisSite, request: Request, queue_id: QueueId, tenant: ReadsHeld) -> Response:
+    """What it says, as a page that is safe to show in a frame: cleaned, nothing fetched, attachments by name only."""
+    return await page_of(site, request, await _find(site, "held.content", queue_id, tenant))
+
+
+@router.post("/held/{queue_id}/release", response_model=Decision, response_model_exclude_none=True, responses=DECIDED)
+async def release_held(
+    site: ThisSite, response: Response, queue_id: QueueId, order: Release, tenant: DecidesHeld
+) -> Decision:
+    """Let it go. With `as_written` an exposure of addresses is recorded as an incident (CC-20)."""
+    response.headers["Cache-Control"] = NO_STORE
+    return await _decide(site, tenant, queue_id, order.recipients)
+
+
+@router.post("/held/{queue_id}/refuse", response_model=Decision, response_model_exclude_none=True, responses=DECIDED)
+async def refuse_held(site: ThisSite, response: Response, queue_id: QueueId, tenant: DecidesHeld) -> Decision:
+    """End it; its sender gets a report."""
+    response.headers["Cache-Control"] = NO_STORE
+    return await _decide(site, tenant, queue_id, REFUSE)
 
 
 def _fields(row: dict[str, Any], tenant: Tenant) -> dict[str, Any]:

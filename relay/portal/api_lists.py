@@ -5,16 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Query, Response
+from fastapi import HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from relay.mail.envelope import Tenant
 from relay.portal.api_access import ReadsConsents, ReadsDomains, ReadsProofs, ReadsPurposes, ReadsSuppressions
+from relay.portal.api_body import api_router
 from relay.portal.api_models import Short, Time, WithEmail, example
 from relay.portal.gateway import OpRefused
 from relay.portal.openapi import refusals
-from relay.portal.pages import Site
+from relay.portal.pages import Site, ThisSite
 from relay.portal.paging import Cursor, Limit, opened, sealed
+
+router = api_router()
 
 NO_STORE = "no-store"
 MISSING = refusals(404)
@@ -265,64 +268,64 @@ class Proof(BaseModel):
     head: Annotated[ChainHead | None, Field(description="Last event of the sender's ledger and its hash.")] = None
 
 
-def add_routes(api: FastAPI, site: Site) -> None:
-    _add_pages(api, site)
+@router.get("/consents", response_model=ConsentPage, response_model_exclude_none=True, responses=MISSING)
+async def list_consents(
+    site: ThisSite,
+    response: Response,
+    tenant: ReadsConsents,
+    purpose: Annotated[str, Query(max_length=200, examples=["newsletter"])],
+    limit: Limit = 100,
+    cursor: Cursor = "",
+) -> ConsentPage:
+    """The present consent of everybody for one purpose. Who changes while you read comes again, later in the list."""
+    if purpose not in tenant.purposes:
+        raise HTTPException(404, "this tenant has no such purpose")
+    of = _list(tenant, f"consents\0{purpose}")
+    args = {
+        "tenant": tenant.name,
+        "purpose": purpose,
+        "limit": limit,
+        "after": opened(site.gateway.keyring, of, cursor),
+    }
+    page = await _asked(site, response, "consent.page", {**args, "after": args["after"] or 0})
+    rows = [ConsentRow.model_validate(row | {name: row[name] or None for name in TIMES}) for row in page["items"]]
+    return ConsentPage(consents=rows, next=sealed(site.gateway.keyring, of, page["next"]))
 
-    @api.get("/purposes", response_model=list[PurposeRow])
-    async def list_purposes(response: Response, tenant: ReadsPurposes) -> list[PurposeRow]:
-        """The lists that you mail for."""
-        rows = await _asked(site, response, "purpose.list", {"tenant": tenant.name})
-        return [PurposeRow.model_validate(row) for row in rows["items"]]
 
-    @api.get("/domains", response_model=list[DomainRow])
-    async def list_domains(response: Response, tenant: ReadsDomains) -> list[DomainRow]:
-        """The domains that you may send as, with the record that proves each."""
-        rows = await _asked(site, response, "domain.list", {"tenant": tenant.name})
-        return [DomainRow.model_validate(row) for row in rows["items"]]
-
-    @api.post("/proofs", response_model=Proof, response_model_exclude_unset=True)
-    async def prove(response: Response, query: ProofQuery, tenant: ReadsProofs) -> Any:
-        """What is recorded about one person, to show a regulator or the person. Each look is in the audit log.
-
-        A POST, because an address never stands in a URL; it changes nothing.
-        """
-        args = {"tenant": tenant.name, "address": query.email, "purpose": query.purpose, "at": query.at}
-        return await _asked(site, response, "consent.proof", {name: value for name, value in args.items() if value})
+@router.get("/suppressions", response_model=SuppressionPage, response_model_exclude_none=True)
+async def list_suppressions(
+    site: ThisSite, response: Response, tenant: ReadsSuppressions, limit: Limit = 100, cursor: Cursor = ""
+) -> SuppressionPage:
+    """Everybody to whom something stands in the way, oldest first. What is set while you read comes at the end."""
+    of = _list(tenant, "suppressions")
+    after = opened(site.gateway.keyring, of, cursor)
+    page = await _asked(site, response, "suppression.page", {"tenant": tenant.name, "limit": limit, "after": after})
+    rows = [SuppressionRow.model_validate({**row, "email": row["address"]}) for row in page["items"]]
+    return SuppressionPage(suppressions=rows, next=sealed(site.gateway.keyring, of, page["next"]))
 
 
-def _add_pages(api: FastAPI, site: Site) -> None:
-    @api.get("/consents", response_model=ConsentPage, response_model_exclude_none=True, responses=MISSING)
-    async def list_consents(
-        response: Response,
-        tenant: ReadsConsents,
-        purpose: Annotated[str, Query(max_length=200, examples=["newsletter"])],
-        limit: Limit = 100,
-        cursor: Cursor = "",
-    ) -> ConsentPage:
-        """The present consent of everybody for one purpose. Who changes while you read comes again, later in the list."""
-        if purpose not in tenant.purposes:
-            raise HTTPException(404, "this tenant has no such purpose")
-        of = _list(tenant, f"consents\0{purpose}")
-        args = {
-            "tenant": tenant.name,
-            "purpose": purpose,
-            "limit": limit,
-            "after": opened(site.gateway.keyring, of, cursor),
-        }
-        page = await _asked(site, response, "consent.page", {**args, "after": args["after"] or 0})
-        rows = [ConsentRow.model_validate(row | {name: row[name] or None for name in TIMES}) for row in page["items"]]
-        return ConsentPage(consents=rows, next=sealed(site.gateway.keyring, of, page["next"]))
+@router.get("/purposes", response_model=list[PurposeRow])
+async def list_purposes(site: ThisSite, response: Response, tenant: ReadsPurposes) -> list[PurposeRow]:
+    """The lists that you mail for."""
+    rows = await _asked(site, response, "purpose.list", {"tenant": tenant.name})
+    return [PurposeRow.model_validate(row) for row in rows["items"]]
 
-    @api.get("/suppressions", response_model=SuppressionPage, response_model_exclude_none=True)
-    async def list_suppressions(
-        response: Response, tenant: ReadsSuppressions, limit: Limit = 100, cursor: Cursor = ""
-    ) -> SuppressionPage:
-        """Everybody to whom something stands in the way, oldest first. What is set while you read comes at the end."""
-        of = _list(tenant, "suppressions")
-        after = opened(site.gateway.keyring, of, cursor)
-        page = await _asked(site, response, "suppression.page", {"tenant": tenant.name, "limit": limit, "after": after})
-        rows = [SuppressionRow.model_validate({**row, "email": row["address"]}) for row in page["items"]]
-        return SuppressionPage(suppressions=rows, next=sealed(site.gateway.keyring, of, page["next"]))
+
+@router.get("/domains", response_model=list[DomainRow])
+async def list_domains(site: ThisSite, response: Response, tenant: ReadsDomains) -> list[DomainRow]:
+    """The domains that you may send as, with the record that proves each."""
+    rows = await _asked(site, response, "domain.list", {"tenant": tenant.name})
+    return [DomainRow.model_validate(row) for row in rows["items"]]
+
+
+@router.post("/proofs", response_model=Proof, response_model_exclude_unset=True)
+async def prove(site: ThisSite, response: Response, query: ProofQuery, tenant: ReadsProofs) -> Any:
+    """What is recorded about one person, to show a regulator or the person. Each look is in the audit log.
+
+    A POST, because an address never stands in a URL; it changes nothing.
+    """
+    args = {"tenant": tenant.name, "address": query.email, "purpose": query.purpose, "at": query.at}
+    return await _asked(site, response, "consent.proof", {name: value for name, value in args.items() if value})
 
 
 def _list(tenant: Tenant, name: str) -> str:

@@ -8,16 +8,19 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import HTTPException, Response
 from pydantic import BaseModel, Field
 
 from relay.mail.envelope import Tenant
 from relay.mail.mailing import MOST_CHARS
 from relay.portal.api_access import ReadsMailings, WritesMailings
+from relay.portal.api_body import api_router
 from relay.portal.api_models import Body, example
 from relay.portal.gateway import OpRefused
-from relay.portal.pages import Site
+from relay.portal.pages import Site, ThisSite
 from relay.portal.paging import Cursor, Limit, opened, sealed
+
+router = api_router()
 
 NO_STORE = "no-store"
 MAILING: dict[str, Any] = {
@@ -66,28 +69,30 @@ class Invoice(Body):
     ]
 
 
-def add_routes(api: FastAPI, site: Site) -> None:
-    @api.get("/mailings", response_model=MailingPage, response_model_exclude_none=True)
-    async def list_mailings(
-        response: Response, tenant: ReadsMailings, limit: Limit = 100, cursor: Cursor = ""
-    ) -> dict[str, Any]:
-        """Your mailings, and from which day on each is deleted. Names nobody."""
-        of = f"{tenant.id}\0mailings"
-        after = opened(site.gateway.keyring, of, cursor) or ""
-        found = await _page(site, response, tenant, limit=limit, after=after)
-        return {"mailings": found["items"], "next": sealed(site.gateway.keyring, of, found["next"])}
+@router.get("/mailings", response_model=MailingPage, response_model_exclude_none=True)
+async def list_mailings(
+    site: ThisSite, response: Response, tenant: ReadsMailings, limit: Limit = 100, cursor: Cursor = ""
+) -> dict[str, Any]:
+    """Your mailings, and from which day on each is deleted. Names nobody."""
+    of = f"{tenant.id}\0mailings"
+    after = opened(site.gateway.keyring, of, cursor) or ""
+    found = await _page(site, response, tenant, limit=limit, after=after)
+    return {"mailings": found["items"], "next": sealed(site.gateway.keyring, of, found["next"])}
 
-    @api.post("/mailings", response_model=MailingRow, response_model_exclude_none=True)
-    async def invoice_mailing(response: Response, wanted: Invoice, tenant: WritesMailings) -> dict[str, Any]:
-        """Say when a mailing was invoiced, before or after it went: who got it is deleted 28 days later, or as you chose.
 
-        `mails` is 0 where nothing was taken under that name yet.
-        """
-        said = {"mailing": wanted.mailing, "invoice_date": wanted.invoice_date or ""}
-        latest = site.settings.privacy.campaign_invoice_days
-        done = await _ask(site, response, tenant, "mailing.invoice", **said, invoice_days=latest)
-        found = await _page(site, response, tenant, mailing=done["mailing"])
-        return found["items"][0] if found["items"] else {"mailing": done["mailing"], "mails": 0}
+@router.post("/mailings", response_model=MailingRow, response_model_exclude_none=True)
+async def invoice_mailing(
+    site: ThisSite, response: Response, wanted: Invoice, tenant: WritesMailings
+) -> dict[str, Any]:
+    """Say when a mailing was invoiced, before or after it went: who got it is deleted 28 days later, or as you chose.
+
+    `mails` is 0 where nothing was taken under that name yet.
+    """
+    said = {"mailing": wanted.mailing, "invoice_date": wanted.invoice_date or ""}
+    latest = site.settings.privacy.campaign_invoice_days
+    done = await _ask(site, response, tenant, "mailing.invoice", **said, invoice_days=latest)
+    found = await _page(site, response, tenant, mailing=done["mailing"])
+    return found["items"][0] if found["items"] else {"mailing": done["mailing"], "mails": 0}
 
 
 async def _page(site: Site, response: Response, tenant: Tenant, **args: Any) -> dict[str, Any]:

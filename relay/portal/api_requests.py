@@ -9,19 +9,24 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Path, Query, Response
+from fastapi import HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from relay.mail.envelope import Tenant
 from relay.portal.api_access import ReadsRequests, WritesRequests
+from relay.portal.api_body import api_router
 from relay.portal.api_models import Body, Time, WithEmail, example
 from relay.portal.gateway import OpRefused
 from relay.portal.once import again, settled
 from relay.portal.openapi import refusals
-from relay.portal.pages import Site
+from relay.portal.pages import Site, ThisSite
 from relay.portal.paging import Cursor, Limit, opened, sealed
 
+router = api_router()
+
 NO_STORE = "no-store"
+MISSING = refusals(404)
+SETTLED = MISSING | refusals(409)
 STATUS = {"request.unknown": 404, "request.settled": 409, "request.extended": 409, "request.late": 409}
 Kind = Literal["access", "rectify", "erase", "restrict", "object", "portability"]
 State = Literal["open", "overdue", "answered", "refused", "all"]
@@ -130,52 +135,62 @@ class RequestPage(BaseModel):
     next: str | None = None
 
 
-def add_routes(api: FastAPI, site: Site) -> None:
-    missing = refusals(404)
-    settled = missing | refusals(409)
+@router.get("/requests", response_model=RequestPage, response_model_exclude_none=True)
+async def list_requests(
+    site: ThisSite,
+    response: Response,
+    tenant: ReadsRequests,
+    state: Annotated[State, Query(description="open: all that wait, overdue ones too.")] = "open",
+    limit: Limit = 100,
+    cursor: Cursor = "",
+) -> dict[str, Any]:
+    """Requests of people, oldest first, those they made on the own-data page too. Names nobody."""
+    of = f"{tenant.id}\0requests\0{state}"
+    after = opened(site.gateway.keyring, of, cursor)
+    page = await _ask(site, response, tenant, "request.page", state=state, limit=limit, after=after)
+    rows = [_shown(row) for row in page["items"]]
+    return {"requests": rows, "next": sealed(site.gateway.keyring, of, page["next"])}
 
-    @api.get("/requests", response_model=RequestPage, response_model_exclude_none=True)
-    async def list_requests(
-        response: Response,
-        tenant: ReadsRequests,
-        state: Annotated[State, Query(description="open: all that wait, overdue ones too.")] = "open",
-        limit: Limit = 100,
-        cursor: Cursor = "",
-    ) -> dict[str, Any]:
-        """Requests of people, oldest first, those they made on the own-data page too. Names nobody."""
-        of = f"{tenant.id}\0requests\0{state}"
-        after = opened(site.gateway.keyring, of, cursor)
-        page = await _ask(site, response, tenant, "request.page", state=state, limit=limit, after=after)
-        rows = [_shown(row) for row in page["items"]]
-        return {"requests": rows, "next": sealed(site.gateway.keyring, of, page["next"])}
 
-    @api.post("/requests", status_code=201, response_model=Request, response_model_exclude_none=True)
-    async def open_request(response: Response, wanted: NewRequest, tenant: WritesRequests) -> dict[str, Any]:
-        """Enter a request that came in by letter, mail or telephone; it is due in one month."""
-        said = {"kind": wanted.kind, "asked_at": wanted.asked_at, "text": wanted.text, "address": wanted.email}
-        return _shown(await _ask(site, response, tenant, "request.open", **said, **again()))
+@router.post("/requests", status_code=201, response_model=Request, response_model_exclude_none=True)
+async def open_request(
+    site: ThisSite, response: Response, wanted: NewRequest, tenant: WritesRequests
+) -> dict[str, Any]:
+    """Enter a request that came in by letter, mail or telephone; it is due in one month."""
+    said = {"kind": wanted.kind, "asked_at": wanted.asked_at, "text": wanted.text, "address": wanted.email}
+    return _shown(await _ask(site, response, tenant, "request.open", **said, **again()))
 
-    @api.get("/requests/{ref}", response_model=Request, response_model_exclude_none=True, responses=missing)
-    async def show_request(response: Response, ref: Ref, tenant: ReadsRequests) -> dict[str, Any]:
-        """One request, with who asked, what, and every step. Each look is in the audit log."""
-        return _shown(await _ask(site, response, tenant, "request.show", ref=ref))
 
-    @api.post("/requests/{ref}/extend", response_model=Request, response_model_exclude_none=True, responses=settled)
-    async def extend_request(response: Response, ref: Ref, wanted: Extension, tenant: WritesRequests) -> dict[str, Any]:
-        """Two months more, once, within the first month; tell the person why."""
-        return _shown(await _ask(site, response, tenant, "request.extend", ref=ref, reason=wanted.reason, **again()))
+@router.get("/requests/{ref}", response_model=Request, response_model_exclude_none=True, responses=MISSING)
+async def show_request(site: ThisSite, response: Response, ref: Ref, tenant: ReadsRequests) -> dict[str, Any]:
+    """One request, with who asked, what, and every step. Each look is in the audit log."""
+    return _shown(await _ask(site, response, tenant, "request.show", ref=ref))
 
-    @api.post("/requests/{ref}/answer", response_model=Request, response_model_exclude_none=True, responses=settled)
-    async def answer_request(response: Response, ref: Ref, wanted: Answer, tenant: WritesRequests) -> dict[str, Any]:
-        """Record that the answer went out. It changes no data by itself."""
-        said = {"ref": ref, "text": wanted.text, "at": wanted.at}
-        return _shown(await _ask(site, response, tenant, "request.answer", **said, **again()))
 
-    @api.post("/requests/{ref}/refuse", response_model=Request, response_model_exclude_none=True, responses=settled)
-    async def refuse_request(response: Response, ref: Ref, wanted: Refusal, tenant: WritesRequests) -> dict[str, Any]:
-        """Record that it was refused, and why."""
-        said = {"ref": ref, "reason": wanted.reason, "at": wanted.at}
-        return _shown(await _ask(site, response, tenant, "request.refuse", **said, **again()))
+@router.post("/requests/{ref}/extend", response_model=Request, response_model_exclude_none=True, responses=SETTLED)
+async def extend_request(
+    site: ThisSite, response: Response, ref: Ref, wanted: Extension, tenant: WritesRequests
+) -> dict[str, Any]:
+    """Two months more, once, within the first month; tell the person why."""
+    return _shown(await _ask(site, response, tenant, "request.extend", ref=ref, reason=wanted.reason, **again()))
+
+
+@router.post("/requests/{ref}/answer", response_model=Request, response_model_exclude_none=True, responses=SETTLED)
+async def answer_request(
+    site: ThisSite, response: Response, ref: Ref, wanted: Answer, tenant: WritesRequests
+) -> dict[str, Any]:
+    """Record that the answer went out. It changes no data by itself."""
+    said = {"ref": ref, "text": wanted.text, "at": wanted.at}
+    return _shown(await _ask(site, response, tenant, "request.answer", **said, **again()))
+
+
+@router.post("/requests/{ref}/refuse", response_model=Request, response_model_exclude_none=True, responses=SETTLED)
+async def refuse_request(
+    site: ThisSite, response: Response, ref: Ref, wanted: Refusal, tenant: WritesRequests
+) -> dict[str, Any]:
+    """Record that it was refused, and why."""
+    said = {"ref": ref, "reason": wanted.reason, "at": wanted.at}
+    return _shown(await _ask(site, response, tenant, "request.refuse", **said, **again()))
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Path, Query, Response
+from fastapi import HTTPException, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from relay.mail.envelope import Tenant
 from relay.portal.api_access import ReadsWebhooks, WritesWebhooks
+from relay.portal.api_body import api_router
 from relay.portal.api_models import Body, example
 from relay.portal.gateway import OpRefused
 from relay.portal.once import again
 from relay.portal.openapi import refusals
-from relay.portal.pages import Site
+from relay.portal.pages import Site, ThisSite
 from relay.settings.endpoint import Networks
 from relay.settings.reach import leads_inside
 
+router = api_router()
+
 NO_STORE = "no-store"
+MISSING = refusals(404)
+CLASHING = refusals(409)
 INSIDE = (
     "this address is inside a machine or network, where no webhook goes: give a public one, or ask the operator of the gateway "
     "to allow its network"
@@ -157,60 +162,63 @@ class DeadEvent(BaseModel):
     overtaken: bool
 
 
-def add_routes(api: FastAPI, site: Site) -> None:
-    allowed = Networks(site.settings.webhooks.allowed_networks)
-    missing = refusals(404)
-    clashing = refusals(409)
+@router.get("/webhooks", response_model=list[WebhookState], response_model_exclude_none=True)
+async def list_webhooks(site: ThisSite, response: Response, tenant: ReadsWebhooks) -> list[dict[str, Any]]:
+    """Your webhooks, what waits for each, and how the last try ended."""
+    response.headers["Cache-Control"] = NO_STORE
+    return [_shown(row) for row in (await _ask(site, tenant, "webhook.list"))["items"]]
 
-    @api.get("/webhooks", response_model=list[WebhookState], response_model_exclude_none=True)
-    async def list_webhooks(response: Response, tenant: ReadsWebhooks) -> list[dict[str, Any]]:
-        """Your webhooks, what waits for each, and how the last try ended."""
-        response.headers["Cache-Control"] = NO_STORE
-        return [_shown(row) for row in (await _ask(site, tenant, "webhook.list"))["items"]]
 
-    @api.post(
-        "/webhooks", status_code=201, response_model=MadeWebhook, response_model_exclude_none=True, responses=clashing
-    )
-    async def add_webhook(response: Response, wanted: NewWebhook, tenant: WritesWebhooks) -> dict[str, Any]:
-        """Make one: https, at a public address. At most five."""
-        response.headers["Cache-Control"] = NO_STORE
-        if leads_inside(wanted.url, allowed):
-            raise HTTPException(422, INSIDE)
-        return _shown(await _ask(site, tenant, "webhook.add", **wanted.model_dump(exclude_none=True), **again()))
+@router.post(
+    "/webhooks", status_code=201, response_model=MadeWebhook, response_model_exclude_none=True, responses=CLASHING
+)
+async def add_webhook(site: ThisSite, response: Response, wanted: NewWebhook, tenant: WritesWebhooks) -> dict[str, Any]:
+    """Make one: https, at a public address. At most five."""
+    response.headers["Cache-Control"] = NO_STORE
+    if leads_inside(wanted.url, Networks(site.settings.webhooks.allowed_networks)):
+        raise HTTPException(422, INSIDE)
+    return _shown(await _ask(site, tenant, "webhook.add", **wanted.model_dump(exclude_none=True), **again()))
 
-    @api.get("/webhooks/dead", response_model=list[DeadEvent], response_model_exclude_none=True)
-    async def list_dead_events(
-        response: Response, tenant: ReadsWebhooks, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
-    ) -> list[dict[str, Any]]:
-        """Events that were given up after three days, newest first."""
-        response.headers["Cache-Control"] = NO_STORE
-        return [_shown(row) for row in (await _ask(site, tenant, "webhook.dead", limit=limit))["items"]]
 
-    @api.post("/webhooks/{name}/rotate", response_model=Rotated, responses=missing)
-    async def rotate_secret(
-        response: Response, name: InPath, order: Rotation, tenant: WritesWebhooks
-    ) -> dict[str, Any]:
-        """Make a new secret; for a while events are signed with both."""
-        response.headers["Cache-Control"] = NO_STORE
-        return _shown(await _ask(site, tenant, "webhook.rotate", name=name, hours=order.hours))
+@router.get("/webhooks/dead", response_model=list[DeadEvent], response_model_exclude_none=True)
+async def list_dead_events(
+    site: ThisSite, response: Response, tenant: ReadsWebhooks, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+) -> list[dict[str, Any]]:
+    """Events that were given up after three days, newest first."""
+    response.headers["Cache-Control"] = NO_STORE
+    return [_shown(row) for row in (await _ask(site, tenant, "webhook.dead", limit=limit))["items"]]
 
-    @api.post("/webhooks/{name}/retry", response_model=Again, responses=missing | clashing)
-    async def retry_events(response: Response, name: InPath, order: Retry, tenant: WritesWebhooks) -> dict[str, Any]:
-        """Send dead events again, and try at once what waits; of each the oldest 5,000."""
-        response.headers["Cache-Control"] = NO_STORE
-        return await _ask(site, tenant, "webhook.retry", name=name, **order.model_dump(exclude_none=True))
 
-    @api.post("/webhooks/{name}/test", response_model=QueuedTest, responses=missing)
-    async def test_webhook(response: Response, name: InPath, tenant: WritesWebhooks) -> dict[str, Any]:
-        """Send an event `test` that is about nobody; the list shows whether it was taken."""
-        response.headers["Cache-Control"] = NO_STORE
-        return await _ask(site, tenant, "webhook.test", name=name)
+@router.post("/webhooks/{name}/rotate", response_model=Rotated, responses=MISSING)
+async def rotate_secret(
+    site: ThisSite, response: Response, name: InPath, order: Rotation, tenant: WritesWebhooks
+) -> dict[str, Any]:
+    """Make a new secret; for a while events are signed with both."""
+    response.headers["Cache-Control"] = NO_STORE
+    return _shown(await _ask(site, tenant, "webhook.rotate", name=name, hours=order.hours))
 
-    @api.post("/webhooks/{name}/remove", response_model=RemovedWebhook, responses=missing)
-    async def remove_webhook(response: Response, name: InPath, tenant: WritesWebhooks) -> dict[str, Any]:
-        """End one, for ever; what waits for it is deleted."""
-        response.headers["Cache-Control"] = NO_STORE
-        return await _ask(site, tenant, "webhook.remove", name=name, **again())
+
+@router.post("/webhooks/{name}/retry", response_model=Again, responses=MISSING | CLASHING)
+async def retry_events(
+    site: ThisSite, response: Response, name: InPath, order: Retry, tenant: WritesWebhooks
+) -> dict[str, Any]:
+    """Send dead events again, and try at once what waits; of each the oldest 5,000."""
+    response.headers["Cache-Control"] = NO_STORE
+    return await _ask(site, tenant, "webhook.retry", name=name, **order.model_dump(exclude_none=True))
+
+
+@router.post("/webhooks/{name}/test", response_model=QueuedTest, responses=MISSING)
+async def test_webhook(site: ThisSite, response: Response, name: InPath, tenant: WritesWebhooks) -> dict[str, Any]:
+    """Send an event `test` that is about nobody; the list shows whether it was taken."""
+    response.headers["Cache-Control"] = NO_STORE
+    return await _ask(site, tenant, "webhook.test", name=name)
+
+
+@router.post("/webhooks/{name}/remove", response_model=RemovedWebhook, responses=MISSING)
+async def remove_webhook(site: ThisSite, response: Response, name: InPath, tenant: WritesWebhooks) -> dict[str, Any]:
+    """End one, for ever; what waits for it is deleted."""
+    response.headers["Cache-Control"] = NO_STORE
+    return await _ask(site, tenant, "webhook.remove", name=name, **again())
 
 
 async def _ask(site: Site, tenant: Tenant, op: str, **args: Any) -> dict[str, Any]:

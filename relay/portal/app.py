@@ -1,14 +1,17 @@
-"""The web application: routes together, error pages, static file. Built once per web process by `relay.serve`."""
+"""The web application: routes together, error pages, static file. Built once per web process by `relay.serve`.
+
+The framework analyses a route when it is made, which takes a millisecond. So routes are made once, where their module is
+loaded: the web process is forked with them, and an application only puts them together. A handler gets its application's
+`Site` as `ThisSite`, and what one application keeps for itself stands there.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,40 +35,60 @@ from relay.portal import (
 )
 from relay.portal.gateway import Gateway, OpUnavailable, PortalSettings
 from relay.portal.guard import API_PREFIX, Guard
-from relay.portal.pages import HERE, Site
+from relay.portal.pages import HERE, Site, ThisSite
 
 ERROR_TEXTS = {404: "not_found", 405: "not_allowed", 413: "too_large"}
+
+
+def _all(*routers: APIRouter) -> list[BaseRoute]:
+    return [route for router in routers for route in router.routes]
+
+
+PAGE_ROUTES = _all(
+    unsubscribe.router,
+    mystart.router,
+    mydata.router,
+    optin.router,
+    faces.router,
+    held_pages.router,
+    deleted.router,
+    why.router,
+)
+API_ROUTES = _all(
+    api.router,
+    api_held.router,
+    api_webhooks.router,
+    api_lists.router,
+    api_requests.router,
+    api_mailings.router,
+)
+front = APIRouter(include_in_schema=False)
+
+
+@front.api_route("/", methods=["GET", "HEAD"])
+async def home(site: ThisSite, request: Request) -> Response:
+    return site.page(request, "home.html")
 
 
 def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     """The application for one node. It writes nothing itself: every change is an op of `gateway`."""
     site = Site(gateway, settings)
     app = FastAPI(title="Zegel", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    pages = [part.routes(site) for part in (unsubscribe, mystart, mydata, optin, faces, held_pages, deleted, why)]
-    for router in pages:
-        app.include_router(router)
-    app.include_router(machine.routes(gateway, only_local=not settings.web.expose_machine_routes))
+    app.state.site = site
+    # As they are: `include_router` would have each analysed once more.
+    app.router.routes.extend([*PAGE_ROUTES, *machine.router.routes])
     if settings.delivery.mode == "capture" and gateway.outbox is not None:
-        app.include_router(outbox_pages.routes(site, gateway.outbox, only_local=not settings.web.expose_outbox))
-    tenants = api.create_api(site)
-    api_held.add_routes(tenants, site)
-    api_webhooks.add_routes(tenants, site)
-    api_lists.add_routes(tenants, site)
-    api_requests.add_routes(tenants, site)
-    api_mailings.add_routes(tenants, site)
-    app.mount("/api/v1", tenants)
+        app.router.routes.extend(outbox_pages.router.routes)
+    app.mount("/api/v1", api.create_api(site, API_ROUTES))
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    async def home(request: Request) -> Response:
-        return site.page(request, "home.html")
+    app.router.routes.extend(front.routes)
 
     @app.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> Response:
         key = ERROR_TEXTS.get(error.status_code, "error")
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            headers["Allow"] = _methods(pages, request) or headers.get("Allow", "GET, HEAD")
+            headers["Allow"] = _methods(request) or headers.get("Allow", "GET, HEAD")
         return site.note(request, key, status=error.status_code, headers=headers)
 
     @app.exception_handler(OpUnavailable)
@@ -87,9 +110,9 @@ def create_app(gateway: Gateway, settings: PortalSettings) -> FastAPI:
     return app
 
 
-def _methods(pages: Sequence[APIRouter], request: Request) -> str:
+def _methods(request: Request) -> str:
     """All that may be done at this path: GET and POST of a page are routes of their own (RFC 9110, 15.5.6)."""
-    routes = [route for router in pages for route in router.routes if isinstance(route, Route)]
+    routes = [route for route in PAGE_ROUTES if isinstance(route, Route)]
     found = {
         name for route in routes if route.matches(request.scope)[0] is not Match.NONE for name in route.methods or ()
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -39,21 +39,16 @@ def require_local(request: Request) -> None:
         raise HTTPException(404)
 
 
-def require_own_name(public_url: str) -> Callable[[Request], None]:
+def require_own_name(request: Request, public_url: str) -> None:
     """For pages without a login: `require_local`, and asked for under a name of ours.
 
     A page elsewhere whose name leads to this machine (DNS rebinding) would otherwise read them in a browser here.
     """
-    ours = {"localhost", urlsplit(public_url).hostname}
-
-    def require(request: Request) -> None:
-        require_local(request)
-        named = request.url.hostname or ""
-        address = _address(named)
-        if named not in ours and not (address and address.is_loopback):
-            raise HTTPException(404)
-
-    return require
+    require_local(request)
+    named = request.url.hostname or ""
+    address = _address(named)
+    if named not in ("localhost", urlsplit(public_url).hostname) and not (address and address.is_loopback):
+        raise HTTPException(404)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -11,43 +11,41 @@ from relay.consent import token as tokens
 from relay.mail.envelope import Tenant
 from relay.portal.faces import shown
 from relay.portal.gateway import OpRefused, OpUnavailable, sender_title
-from relay.portal.pages import Site
+from relay.portal.pages import Site, ThisSite
+
+router = APIRouter(include_in_schema=False)
 
 RETRY_AFTER_SECONDS = 120
 
 
-def routes(site: Site) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
-
-    @router.api_route("/deleted/{token}", methods=["GET", "HEAD"])
-    async def show(request: Request, token: str) -> Response:
-        if not _is_ours(site, token):
-            return site.note(request, "deleted_bad", status=404)
-        try:
-            asked = await site.gateway.op("deletion.look", {"token": token})
-        except OpRefused:
-            return site.note(request, "deleted_bad", status=404)
-        except OpUnavailable:
-            return _not_now(site, request)
-        if asked["confirmed_at"]:
-            return site.note(request, "deleted_done", status=200, whose=shown(site, _tenant(site, token)))
-        sender = _sender(site, token) or site.text(request, "this_sender")
-        whose = shown(site, _tenant(site, token))
-        return site.page(request, "deleted.html", token=token, sender=sender, what=asked["what"], whose=whose)
-
-    @router.post("/deleted/{token}")
-    async def confirm(request: Request, token: str) -> Response:
-        if not _is_ours(site, token):
-            return site.note(request, "deleted_bad", status=404)
-        try:
-            await site.gateway.op("deletion.confirm", {"token": token})
-        except OpRefused:
-            return site.note(request, "deleted_bad", status=404)
-        except OpUnavailable:
-            return _not_now(site, request)
+@router.api_route("/deleted/{token}", methods=["GET", "HEAD"])
+async def show(site: ThisSite, request: Request, token: str) -> Response:
+    if not _is_ours(site, token):
+        return site.note(request, "deleted_bad", status=404)
+    try:
+        asked = await site.gateway.op("deletion.look", {"token": token})
+    except OpRefused:
+        return site.note(request, "deleted_bad", status=404)
+    except OpUnavailable:
+        return _not_now(site, request)
+    if asked["confirmed_at"]:
         return site.note(request, "deleted_done", status=200, whose=shown(site, _tenant(site, token)))
+    sender = _sender(site, token) or site.text(request, "this_sender")
+    whose = shown(site, _tenant(site, token))
+    return site.page(request, "deleted.html", token=token, sender=sender, what=asked["what"], whose=whose)
 
-    return router
+
+@router.post("/deleted/{token}")
+async def confirm(site: ThisSite, request: Request, token: str) -> Response:
+    if not _is_ours(site, token):
+        return site.note(request, "deleted_bad", status=404)
+    try:
+        await site.gateway.op("deletion.confirm", {"token": token})
+    except OpRefused:
+        return site.note(request, "deleted_bad", status=404)
+    except OpUnavailable:
+        return _not_now(site, request)
+    return site.note(request, "deleted_done", status=200, whose=shown(site, _tenant(site, token)))
 
 
 def _is_ours(site: Site, text: str) -> bool:

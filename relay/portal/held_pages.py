@@ -24,8 +24,10 @@ from relay.mail.notice import REFUSE
 from relay.mail.reply import REASONS
 from relay.portal.explained import rules
 from relay.portal.gateway import OpRefused
-from relay.portal.pages import HERE, Site
+from relay.portal.pages import HERE, Site, ThisSite
 from relay.portal.sanitise import clean
+
+router = APIRouter(include_in_schema=False)
 
 ENDINGS = frozenset(("released", "refused", "deleted"))
 FIELDS = ("from", "to", "cc", "reply-to", "date", "subject")
@@ -55,52 +57,49 @@ class Link(NamedTuple):
         return {"id": self.queue_id, "tenant_id": self.tenant.id, "since": self.since}
 
 
-def routes(site: Site) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
+@router.api_route("/held/{token}", methods=["GET", "HEAD"])
+async def show(site: ThisSite, request: Request, token: str) -> Response:
+    link = _read(site, token)
+    if link is None:
+        return site.note(request, "held_bad", status=404)
+    mail = await _ask(site, "held.look", link)
+    if mail is None:
+        return await _over(site, request, link)
+    if mail["held_until"] <= time.time():
+        return site.note(request, "held_expired", status=410)
+    ways = (*mail["offers"], REFUSE)
+    chosen = request.query_params.get("choice", "")
+    return site.page(
+        request,
+        "held.html",
+        headers=PAGE_HEADERS,
+        token=token,
+        mail=mail,
+        sentence=REASONS[mail["held"]].cause(site.language(request), mail["held_detail"].items()),
+        explained=mail["rule"] in rules(),
+        ways=sorted(ways, key=lambda way: way != chosen),
+        chosen=chosen if chosen in ways else "",
+        now=time.time(),
+    )
 
-    @router.api_route("/held/{token}", methods=["GET", "HEAD"])
-    async def show(request: Request, token: str) -> Response:
-        link = _read(site, token)
-        if link is None:
-            return site.note(request, "held_bad", status=404)
-        mail = await _ask(site, "held.look", link)
-        if mail is None:
-            return await _over(site, request, link)
-        if mail["held_until"] <= time.time():
-            return site.note(request, "held_expired", status=410)
-        ways = (*mail["offers"], REFUSE)
-        chosen = request.query_params.get("choice", "")
-        return site.page(
-            request,
-            "held.html",
-            headers=PAGE_HEADERS,
-            token=token,
-            mail=mail,
-            sentence=REASONS[mail["held"]].cause(site.language(request), mail["held_detail"].items()),
-            explained=mail["rule"] in rules(),
-            ways=sorted(ways, key=lambda way: way != chosen),
-            chosen=chosen if chosen in ways else "",
-            now=time.time(),
-        )
 
-    @router.post("/held/{token}")
-    async def choose(request: Request, token: str) -> Response:
-        link = _read(site, token)
-        if link is None:
-            return site.note(request, "held_bad", status=404)
-        return await _choose(site, request, link)
+@router.post("/held/{token}")
+async def choose(site: ThisSite, request: Request, token: str) -> Response:
+    link = _read(site, token)
+    if link is None:
+        return site.note(request, "held_bad", status=404)
+    return await _choose(site, request, link)
 
-    @router.api_route("/held/{token}/mail", methods=["GET", "HEAD"])
-    async def content(request: Request, token: str) -> Response:
-        link = _read(site, token)
-        if link is None:
-            raise HTTPException(404)
-        found = await _ask(site, "held.content", link)
-        if found is None:
-            raise HTTPException(410)
-        return await page_of(site, request, found)
 
-    return router
+@router.api_route("/held/{token}/mail", methods=["GET", "HEAD"])
+async def content(site: ThisSite, request: Request, token: str) -> Response:
+    link = _read(site, token)
+    if link is None:
+        raise HTTPException(404)
+    found = await _ask(site, "held.content", link)
+    if found is None:
+        raise HTTPException(410)
+    return await page_of(site, request, found)
 
 
 async def page_of(site: Site, request: Request, found: dict[str, Any]) -> Response:

@@ -29,8 +29,10 @@ from relay.portal.faces import shown
 from relay.portal.gateway import Mailed, Notice, OpRefused, OpUnavailable
 from relay.portal.holdings import as_csv, as_json
 from relay.portal.optin import MAX_EMAIL_CHARS, address_in
-from relay.portal.pages import Site
+from relay.portal.pages import Site, ThisSite
 from relay.portal.unsubscribe import OPT_OUT, Link, link_of, names_of
+
+router = APIRouter(include_in_schema=False)
 
 HOUR, DAY = 3_600, 86_400
 CLIENT_LIMIT = 40  # steps of one client address an hour that try an address or a code
@@ -78,62 +80,60 @@ class Visit(NamedTuple):
         return self.link.tenant
 
 
-def routes(site: Site) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
+@router.api_route("/my/address/{token}", methods=["GET", "HEAD"])
+async def ask_move(site: ThisSite, request: Request, token: str) -> Response:
+    tenant = _mover(site, token)
+    if tenant is None:
+        return site.note(request, "move_gone", status=404)
+    sender = tenant.legal_name or tenant.name
+    return site.page(request, "my_move.html", token=token, sender=sender, whose=shown(site, tenant))
 
-    @router.api_route("/my/address/{token}", methods=["GET", "HEAD"])
-    async def ask_move(request: Request, token: str) -> Response:
-        tenant = _mover(site, token)
-        if tenant is None:
-            return site.note(request, "move_gone", status=404)
-        sender = tenant.legal_name or tenant.name
-        return site.page(request, "my_move.html", token=token, sender=sender, whose=shown(site, tenant))
 
-    @router.post("/my/address/{token}")
-    async def move(request: Request, token: str) -> Response:
-        tenant = _mover(site, token)
-        if tenant is None:
-            return site.note(request, "move_gone", status=404)
-        try:
-            await site.gateway.op("mydata.moved", {"token": token})
-        except OpRefused:
-            return site.note(request, "move_gone", status=410)
-        except OpUnavailable:
-            return site.note(request, "my_down", status=503, headers=RETRY)
-        sender = tenant.legal_name or tenant.name
-        return site.note(request, "move_done", status=200, sender=sender, whose=shown(site, tenant))
+@router.post("/my/address/{token}")
+async def move(site: ThisSite, request: Request, token: str) -> Response:
+    tenant = _mover(site, token)
+    if tenant is None:
+        return site.note(request, "move_gone", status=404)
+    try:
+        await site.gateway.op("mydata.moved", {"token": token})
+    except OpRefused:
+        return site.note(request, "move_gone", status=410)
+    except OpUnavailable:
+        return site.note(request, "my_down", status=503, headers=RETRY)
+    sender = tenant.legal_name or tenant.name
+    return site.note(request, "move_done", status=200, sender=sender, whose=shown(site, tenant))
 
-    @router.api_route("/my/{token}", methods=["GET", "HEAD"])
-    async def show(request: Request, token: str) -> Response:
-        link = link_of(site, token, OPENS)
-        if link is None:
-            return site.note(request, "bad_token", status=404)
-        visit = Visit(site, request, token, link, {})
-        if link.token.kind is tokens.TokenKind.ENTER:
-            return visit.page("my_enter.html")
-        if link.token.kind is tokens.TokenKind.START:
-            return RedirectResponse(f"{visit.again}?lang={site.language(request)}", 303)
-        return visit.page("my.html", wrong="", typed="")
 
-    @router.post("/my/{token}")
-    async def step(request: Request, token: str) -> Response:
-        link = link_of(site, token, OPENS)
-        if link is None or link.tenant is None:
-            return site.note(request, "bad_token", status=404)
-        visit = Visit(site, request, token, link, await posted(request))
-        take = STEPS.get(visit.fields.get("step", ""))
-        if take is None or not _is_of(visit):
-            return visit.note("my_over", 400)
-        try:
-            return await _busy(visit) or await take(visit)
-        except OpUnavailable:
-            return visit.note("my_down", 503, RETRY)
-        except OpRefused as error:
-            if error.code == "token.unknown":  # its tenant was deleted: there is nobody to ask any more (GDPR-18)
-                return visit.note("bad_token", 404)
-            return visit.note("my_over" if error.code == "proof.over" else "bad_request", 400)
+@router.api_route("/my/{token}", methods=["GET", "HEAD"])
+async def show(site: ThisSite, request: Request, token: str) -> Response:
+    link = link_of(site, token, OPENS)
+    if link is None:
+        return site.note(request, "bad_token", status=404)
+    visit = Visit(site, request, token, link, {})
+    if link.token.kind is tokens.TokenKind.ENTER:
+        return visit.page("my_enter.html")
+    if link.token.kind is tokens.TokenKind.START:
+        return RedirectResponse(f"{visit.again}?lang={site.language(request)}", 303)
+    return visit.page("my.html", wrong="", typed="")
 
-    return router
+
+@router.post("/my/{token}")
+async def take_step(site: ThisSite, request: Request, token: str) -> Response:
+    link = link_of(site, token, OPENS)
+    if link is None or link.tenant is None:
+        return site.note(request, "bad_token", status=404)
+    visit = Visit(site, request, token, link, await posted(request))
+    take = STEPS.get(visit.fields.get("step", ""))
+    if take is None or not _is_of(visit):
+        return visit.note("my_over", 400)
+    try:
+        return await _busy(visit) or await take(visit)
+    except OpUnavailable:
+        return visit.note("my_down", 503, RETRY)
+    except OpRefused as error:
+        if error.code == "token.unknown":  # its tenant was deleted: there is nobody to ask any more (GDPR-18)
+            return visit.note("bad_token", 404)
+        return visit.note("my_over" if error.code == "proof.over" else "bad_request", 400)
 
 
 async def _ask(visit: Visit) -> Response:

@@ -17,35 +17,33 @@ from relay.portal.faces import shown
 from relay.portal.gateway import Notice, OpRefused, OpUnavailable
 from relay.portal.mydata import RETRY, Visit, busy, code_notice, is_mailbox, mail, posted
 from relay.portal.optin import MAX_EMAIL_CHARS
-from relay.portal.pages import Site
+from relay.portal.pages import Site, ThisSite
 from relay.portal.unsubscribe import Link
 
+router = APIRouter(include_in_schema=False)
 
-def routes(site: Site) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
 
-    @router.api_route("/my/start/{key}", methods=["GET", "HEAD"])
-    async def show(request: Request, key: str) -> Response:
-        tenant = _found(site, key)
-        if tenant is None:
-            return site.note(request, "start_unknown", status=404)
-        return _page(site, request, tenant, key=key, wrong="", typed="")
+@router.api_route("/my/start/{key}", methods=["GET", "HEAD"])
+async def show(site: ThisSite, request: Request, key: str) -> Response:
+    tenant = _found(site, key)
+    if tenant is None:
+        return site.note(request, "start_unknown", status=404)
+    return _page(site, request, tenant, key=key, wrong="", typed="")
 
-    @router.post("/my/start/{key}")
-    async def begin(request: Request, key: str) -> Response:
-        tenant = _found(site, key)
-        if tenant is None:
-            return site.note(request, "start_unknown", status=404)
-        given = (await posted(request)).get("email", "")
-        address = given.strip()
-        if not is_mailbox(address):
-            return _page(site, request, tenant, status=422, key=key, wrong="email", typed=given[:MAX_EMAIL_CHARS])
-        try:
-            return await _asked(site, request, tenant, address)
-        except (OpUnavailable, OpRefused):
-            return site.note(request, "my_down", status=503, headers=RETRY, whose=shown(site, tenant))
 
-    return router
+@router.post("/my/start/{key}")
+async def begin(site: ThisSite, request: Request, key: str) -> Response:
+    tenant = _found(site, key)
+    if tenant is None:
+        return site.note(request, "start_unknown", status=404)
+    given = (await posted(request)).get("email", "")
+    address = given.strip()
+    if not is_mailbox(address):
+        return _page(site, request, tenant, status=422, key=key, wrong="email", typed=given[:MAX_EMAIL_CHARS])
+    try:
+        return await _asked(site, request, tenant, address)
+    except (OpUnavailable, OpRefused):
+        return site.note(request, "my_down", status=503, headers=RETRY, whose=shown(site, tenant))
 
 
 def _found(site: Site, key: str) -> Tenant | None:

@@ -20,7 +20,7 @@ each operation names. Errors are problem details (RFC 9457)."""
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What an operation may answer besides, for its `responses`: problem details.
 
-    A reference, since a model that is named here is built again for each status of each operation, at every start.
+    A reference, since a model that is named here is built again for each status of each operation.
     """
     content = {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}{Problem.__name__}"}}}
     return {status: {"description": TITLES[status], "content": content} for status in statuses}

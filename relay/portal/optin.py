@@ -24,7 +24,9 @@ from relay.mail.face import NO_FACE
 from relay.portal import cors
 from relay.portal.faces import shown
 from relay.portal.gateway import DirectoryView, Notice, OpRefused, OpUnavailable, purpose_title, sender_title
-from relay.portal.pages import Site
+from relay.portal.pages import Site, ThisSite
+
+router = APIRouter(include_in_schema=False)
 
 HOUR, DAY = 3_600, 86_400
 CLIENT_LIMIT = 20  # requests of one client address an hour
@@ -57,50 +59,49 @@ def find(directory: DirectoryView, key: str) -> OptIn | None:
     return OptIn(key, *found) if found else None
 
 
-def routes(site: Site) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
+@router.api_route("/optin/confirm/{token}", methods=["GET", "HEAD"])
+async def ask(site: ThisSite, request: Request, token: str) -> Response:
+    optin = _confirmable(site, request, token)
+    if optin is None:
+        return site.note(request, "confirm_gone", status=404)
+    names, whose = optin.names(site.language(request)), shown(site, optin.tenant)
+    return site.page(request, "optin_confirm.html", token=token, key=optin.key, whose=whose, **names)
 
-    @router.api_route("/optin/confirm/{token}", methods=["GET", "HEAD"])
-    async def ask(request: Request, token: str) -> Response:
-        optin = _confirmable(site, request, token)
-        if optin is None:
-            return site.note(request, "confirm_gone", status=404)
-        names, whose = optin.names(site.language(request)), shown(site, optin.tenant)
-        return site.page(request, "optin_confirm.html", token=token, key=optin.key, whose=whose, **names)
 
-    @router.post("/optin/confirm/{token}")
-    async def confirm(request: Request, token: str) -> Response:
-        found = _confirmable(site, request, token)
-        if found is None:
-            return site.note(request, "confirm_gone", status=404)
-        whose = shown(site, found.tenant)
-        try:
-            await site.gateway.op("consent.confirm", _confirmation(site, request, token, found))
-        except OpUnavailable:
-            return site.note(request, "optin_down", status=503, headers={"Retry-After": "120"}, whose=whose)
-        except OpRefused:
-            return site.note(request, "confirm_gone", status=410, whose=whose)
-        return site.note(request, "confirm_done", status=200, whose=whose, **found.names(site.language(request)))
+@router.post("/optin/confirm/{token}")
+async def confirm(site: ThisSite, request: Request, token: str) -> Response:
+    found = _confirmable(site, request, token)
+    if found is None:
+        return site.note(request, "confirm_gone", status=404)
+    whose = shown(site, found.tenant)
+    try:
+        await site.gateway.op("consent.confirm", _confirmation(site, request, token, found))
+    except OpUnavailable:
+        return site.note(request, "optin_down", status=503, headers={"Retry-After": "120"}, whose=whose)
+    except OpRefused:
+        return site.note(request, "confirm_gone", status=410, whose=whose)
+    return site.note(request, "confirm_done", status=200, whose=whose, **found.names(site.language(request)))
 
-    @router.api_route("/optin/{key}", methods=["GET", "HEAD"])
-    async def form(request: Request, key: str) -> Response:
-        optin = find(site.gateway.directory(), key)
-        return _form(site, request, optin) if optin else site.note(request, "optin_unknown", status=404)
 
-    @router.options("/optin/{key}")
-    async def may_post(request: Request, key: str) -> Response:
-        optin = find(site.gateway.directory(), key)
-        return cors.preflight(request, site.gateway.directory().face(optin.tenant.id) if optin else NO_FACE)
+@router.api_route("/optin/{key}", methods=["GET", "HEAD"])
+async def show_form(site: ThisSite, request: Request, key: str) -> Response:
+    optin = find(site.gateway.directory(), key)
+    return _form(site, request, optin) if optin else site.note(request, "optin_unknown", status=404)
 
-    @router.post("/optin/{key}")
-    async def start(request: Request, key: str) -> Response:
-        optin = find(site.gateway.directory(), key)
-        if optin is None:
-            return _told(site, request, "optin_unknown", 404)
-        answer = await _start(site, request, optin)
-        return cors.allow(request, site.gateway.directory().face(optin.tenant.id), answer)
 
-    return router
+@router.options("/optin/{key}")
+async def may_post(site: ThisSite, request: Request, key: str) -> Response:
+    optin = find(site.gateway.directory(), key)
+    return cors.preflight(request, site.gateway.directory().face(optin.tenant.id) if optin else NO_FACE)
+
+
+@router.post("/optin/{key}")
+async def start(site: ThisSite, request: Request, key: str) -> Response:
+    optin = find(site.gateway.directory(), key)
+    if optin is None:
+        return _told(site, request, "optin_unknown", 404)
+    answer = await _start(site, request, optin)
+    return cors.allow(request, site.gateway.directory().face(optin.tenant.id), answer)
 
 
 async def _start(site: Site, request: Request, optin: OptIn) -> Response:

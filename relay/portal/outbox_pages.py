@@ -20,7 +20,7 @@ from relay.portal.clients import require_own_name
 from relay.portal.diff import compare
 from relay.portal.explained import rules
 from relay.portal.gateway import OutboxView
-from relay.portal.pages import Site
+from relay.portal.pages import ThisSite
 from relay.portal.preview import previews
 from relay.store.outbox import VERDICTS, Entry, Stored
 
@@ -48,66 +48,76 @@ class Line(NamedTuple):
     changes: int
 
 
-def routes(site: Site, outbox: OutboxView, *, only_local: bool) -> APIRouter:
-    """With `only_local` there is no such page for a client elsewhere: what is captured is mail of people, and has no login."""
-    here = Depends(require_own_name(site.settings.web.public_url))
-    router = APIRouter(include_in_schema=False, dependencies=[here] if only_local else [])
+async def _require_own_name(site: ThisSite, request: Request) -> None:
+    """For a client elsewhere there is no such page: what is captured is mail of people, and has no login."""
+    if not site.settings.web.expose_outbox:
+        require_own_name(request, site.settings.web.public_url)
 
-    @router.api_route("/outbox", methods=["GET", "HEAD"])
-    def index(request: Request, verdict: str = "", before: Before = 0) -> Response:
-        chosen = verdict if verdict in VERDICTS else ""
-        found = outbox.entries(verdict=chosen, before=before, limit=PAGE_ENTRIES + 1)
-        live = request.query_params.get("live") == "1"
-        counts = outbox.counts()
-        return site.page(
-            request,
-            "outbox.html",
-            lines=[_line(stored) for stored in found[:PAGE_ENTRIES]],
-            counts=counts,
-            total=sum(counts.values()),
-            verdict=chosen,
-            before=before,
-            live=live,
-            refresh_seconds=LIVE_SECONDS if live else 0,
-            link=_linker(request, verdict=chosen, live=live),
-            older=found[PAGE_ENTRIES - 1].id if len(found) > PAGE_ENTRIES else 0,
-            explained=rules(),
-        )
 
-    @router.api_route("/outbox/{number}", methods=["GET", "HEAD"])
-    def show(request: Request, number: Number) -> Response:
-        stored = _find(outbox, number)
-        entry = stored.entry
-        return site.page(
-            request,
-            "entry.html",
-            id=number,
-            entry=entry,
-            subject=subject_of(entry),
-            head=compare(entry.incoming, entry.outgoing, entry.edits),
-            bodies=_bodies(entry),
-            parts_in=previews(entry.incoming),
-            parts_out=previews(entry.outgoing) if _body(entry.outgoing) != _body(entry.incoming) else [],
-            siblings=[other for other in outbox.siblings(entry.queue_id) if entry.queue_id],
-            max_recipients=MAX_SHOWN_RECIPIENTS,
-            now=time.time(),
-            rule=rules().get(entry.rule),
-            explained=rules(),
-            edit_kinds=EDIT_KINDS,
-        )
+async def _captured(site: ThisSite) -> OutboxView:
+    assert site.gateway.outbox is not None, "these routes are there only where it is"
+    return site.gateway.outbox
 
-    @router.api_route("/outbox/{number}/{side}.eml", methods=["GET", "HEAD"])
-    def download(number: Number, side: str) -> Response:
-        stored = _find(outbox, number)
-        raw = {"in": stored.entry.incoming, "out": stored.entry.outgoing}.get(side, b"")
-        if not raw:
-            raise HTTPException(404)
-        name = _UNSAFE.sub("_", stored.entry.queue_id or str(number))[:60]
-        # An attachment of a type that no browser renders: a mail may hold HTML and script.
-        headers = {"Content-Disposition": f'attachment; filename="{name}-{side}.eml"', "Cache-Control": "no-store"}
-        return Response(raw, media_type="application/octet-stream", headers=headers)
 
-    return router
+Captured = Annotated[OutboxView, Depends(_captured)]
+router = APIRouter(include_in_schema=False, dependencies=[Depends(_require_own_name)])
+
+
+@router.api_route("/outbox", methods=["GET", "HEAD"])
+def index(site: ThisSite, outbox: Captured, request: Request, verdict: str = "", before: Before = 0) -> Response:
+    chosen = verdict if verdict in VERDICTS else ""
+    found = outbox.entries(verdict=chosen, before=before, limit=PAGE_ENTRIES + 1)
+    live = request.query_params.get("live") == "1"
+    counts = outbox.counts()
+    return site.page(
+        request,
+        "outbox.html",
+        lines=[_line(stored) for stored in found[:PAGE_ENTRIES]],
+        counts=counts,
+        total=sum(counts.values()),
+        verdict=chosen,
+        before=before,
+        live=live,
+        refresh_seconds=LIVE_SECONDS if live else 0,
+        link=_linker(request, verdict=chosen, live=live),
+        older=found[PAGE_ENTRIES - 1].id if len(found) > PAGE_ENTRIES else 0,
+        explained=rules(),
+    )
+
+
+@router.api_route("/outbox/{number}", methods=["GET", "HEAD"])
+def show(site: ThisSite, outbox: Captured, request: Request, number: Number) -> Response:
+    stored = _find(outbox, number)
+    entry = stored.entry
+    return site.page(
+        request,
+        "entry.html",
+        id=number,
+        entry=entry,
+        subject=subject_of(entry),
+        head=compare(entry.incoming, entry.outgoing, entry.edits),
+        bodies=_bodies(entry),
+        parts_in=previews(entry.incoming),
+        parts_out=previews(entry.outgoing) if _body(entry.outgoing) != _body(entry.incoming) else [],
+        siblings=[other for other in outbox.siblings(entry.queue_id) if entry.queue_id],
+        max_recipients=MAX_SHOWN_RECIPIENTS,
+        now=time.time(),
+        rule=rules().get(entry.rule),
+        explained=rules(),
+        edit_kinds=EDIT_KINDS,
+    )
+
+
+@router.api_route("/outbox/{number}/{side}.eml", methods=["GET", "HEAD"])
+def download(outbox: Captured, number: Number, side: str) -> Response:
+    stored = _find(outbox, number)
+    raw = {"in": stored.entry.incoming, "out": stored.entry.outgoing}.get(side, b"")
+    if not raw:
+        raise HTTPException(404)
+    name = _UNSAFE.sub("_", stored.entry.queue_id or str(number))[:60]
+    # An attachment of a type that no browser renders: a mail may hold HTML and script.
+    headers = {"Content-Disposition": f'attachment; filename="{name}-{side}.eml"', "Cache-Control": "no-store"}
+    return Response(raw, media_type="application/octet-stream", headers=headers)
 
 
 def subject_of(entry: Entry) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from collections import OrderedDict
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from jinja2 import Environment
 from markupsafe import Markup, escape
@@ -39,12 +40,13 @@ def _templates() -> Environment:
 
 
 class Site:
-    """The gateway, the settings and the templates together; every router gets one."""
+    """The gateway, the settings and the templates together; every application has one."""
 
     def __init__(self, gateway: Gateway, settings: PortalSettings) -> None:
         self.gateway = gateway
         self.settings = settings
         self.texts = _texts()
+        self.logos: OrderedDict[str, bytes] = OrderedDict()  # by name; see relay.portal.faces
 
     def language(self, request: Request) -> Language:
         """`?lang=` first, then Accept-Language, then the server's own."""
@@ -119,6 +121,15 @@ class Site:
         query = {name: value for name, value in request.query_params.items() if name != "lang"}
         # Only a page that answers GET can be asked for again in another language: a POST's result links to its GET.
         return f"{request.url.path}?{urlencode(query | {'lang': language})}"
+
+
+async def site_of(request: Request) -> Site:
+    """The site of the application that was asked: routes are the same for all applications of a process."""
+    site: Site = request.app.state.site
+    return site
+
+
+ThisSite = Annotated[Site, Depends(site_of)]
 
 
 def pick_language(asked: str, accept: str, default: str) -> Language:

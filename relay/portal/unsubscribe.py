@@ -19,7 +19,9 @@ from relay.mail.envelope import Purpose, Tenant
 from relay.observe.metrics import UNSUBSCRIBES
 from relay.portal.faces import shown
 from relay.portal.gateway import OpRefused, OpUnavailable, purpose_title, sender_title
-from relay.portal.pages import Site, wants_html
+from relay.portal.pages import Site, ThisSite, wants_html
+
+router = APIRouter(include_in_schema=False)
 
 FIELD, VALUE = "List-Unsubscribe", "One-Click"  # RFC 8058 section 3.1
 RETRY_AFTER_SECONDS = 120
@@ -38,40 +40,36 @@ class Link(NamedTuple):
         return sender_title(self.tenant, self.purpose)
 
 
-def routes(site: Site) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
+@router.api_route("/u/{token}", methods=["GET", "HEAD"])
+async def show(site: ThisSite, request: Request, token: str) -> Response:
+    link = link_of(site, token)
+    if link is None:
+        return site.note(request, "bad_token", status=404)
+    whose = shown(site, link.tenant)
+    return site.page(request, "unsubscribe.html", token=token, whose=whose, **names_of(site, request, link))
 
-    @router.api_route("/u/{token}", methods=["GET", "HEAD"])
-    async def show(request: Request, token: str) -> Response:
-        link = link_of(site, token)
-        if link is None:
+
+@router.post("/u/{token}")
+async def opt_out(site: ThisSite, request: Request, token: str) -> Response:
+    link = link_of(site, token)
+    if link is None:
+        return site.note(request, "bad_token", status=404)
+    if not await asks_one_click(request):
+        return site.note(request, "bad_request", status=400)
+    everything = request.query_params.get("scope") == "all" or not link.token.purpose
+    channel = "page" if wants_html(request) else "one_click"
+    arguments = {"token": token, "channel": channel} | ({"scope": "all"} if everything else {})
+    try:
+        result = await site.gateway.op("optout", arguments)
+    except OpRefused as error:
+        if error.code == "token.unknown":
             return site.note(request, "bad_token", status=404)
-        whose = shown(site, link.tenant)
-        return site.page(request, "unsubscribe.html", token=token, whose=whose, **names_of(site, request, link))
-
-    @router.post("/u/{token}")
-    async def opt_out(request: Request, token: str) -> Response:
-        link = link_of(site, token)
-        if link is None:
-            return site.note(request, "bad_token", status=404)
-        if not await asks_one_click(request):
-            return site.note(request, "bad_request", status=400)
-        everything = request.query_params.get("scope") == "all" or not link.token.purpose
-        channel = "page" if wants_html(request) else "one_click"
-        arguments = {"token": token, "channel": channel} | ({"scope": "all"} if everything else {})
-        try:
-            result = await site.gateway.op("optout", arguments)
-        except OpRefused as error:
-            if error.code == "token.unknown":
-                return site.note(request, "bad_token", status=404)
-            return _not_now(site, request)
-        except OpUnavailable:
-            return _not_now(site, request)
-        if result.get("changed"):
-            UNSUBSCRIBES.inc((channel,))
-        return _done(site, request, link, token, everything=everything)
-
-    return router
+        return _not_now(site, request)
+    except OpUnavailable:
+        return _not_now(site, request)
+    if result.get("changed"):
+        UNSUBSCRIBES.inc((channel,))
+    return _done(site, request, link, token, everything=everything)
 
 
 async def asks_one_click(request: Request) -> bool:
