@@ -6,6 +6,7 @@ in it too, each in a line of its own (GDPR-18).
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from relay.store.threads import thread_hashes
 
 FILE = "erased.jsonl"
 GONE = "(erased)"
+_BLOCK = 65_536
 GRACE_SECONDS = 3.0
 """So long after an erasure a process may take mail without having heard of it."""
 
@@ -141,13 +143,36 @@ def without(value: Any, is_his: Callable[[str], bool]) -> Any:
 
 
 def write_down(folder: Path, people: Iterable[Erased | Deleted]) -> None:
-    """Add to the list of a data folder; durable when this returns. Raises OSError."""
-    handle = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(handle, b"".join(orjson.dumps(one.line()) + b"\n" for one in people))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Add to the list of a data folder; durable when this returns. Raises OSError, and then the list is as it was."""
+    lines = b"".join(orjson.dumps(one.line()) + b"\n" for one in people)
+    with open(folder / FILE, "a+b", buffering=0, opener=_private) as file:
+        end = _end_of_lines(file)
+        file.truncate(end)  # what a cut left of a line that was never said to be written
+        try:
+            written = 0
+            while written < len(lines):
+                written += file.write(lines[written:]) or 0
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _end_of_lines(file: io.FileIO) -> int:
+    """The length of a list without a last line that was cut off."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        begin = max(0, end - _BLOCK)
+        file.seek(begin)
+        at = file.read(end - begin).rfind(b"\n")
+        if at >= 0:
+            return begin + at + 1
+        end = begin
+    return 0
 
 
 def read_list(path: Path) -> Iterator[Erased | Deleted]:
