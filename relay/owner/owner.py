@@ -28,7 +28,7 @@ from relay.owner.desk import Result
 from relay.owner.error import OwnerError
 from relay.owner.reader import HOUSE, Places, Reader
 from relay.owner.registry import OPERATIONS
-from relay.store.connection import told, url_of
+from relay.store.connection import BUSY_TIMEOUT_MS, told, url_of
 from relay.store.generation import CONSENT, DIRECTORY, PLACE_BYTES, Generation, mark_of
 from relay.store.logfiles import LogFiles
 from relay.store.restored import is_broken_off
@@ -39,6 +39,7 @@ LOCK = "owner.lock"
 _NEW_KEYS = frozenset(("keys.rotate",))
 # Erasing must leave nothing behind in the write-ahead log either (GDPR-8).
 _SCRUBS = frozenset(("consent.erase", "mydata.erase", "erasure.again", "erasure.done", "tenant.emptied"))
+SCRUB_AGAIN_MS = 50
 _ASKS_DNS = {"domain.verify": "domain", "dkim.check": "dkim", "dkim.activate": "dkim"}
 
 
@@ -62,6 +63,7 @@ class Owner(Reader):
         self._file = _file_of(engine.url)
         self._place = mark_of(self._file)[:PLACE_BYTES] if self._file is not None else b""
         self._log = LogFiles(self._file) if self._file is not None else None
+        self._must_scrub = False  # the log holds pages of who was erased: somebody was reading it
         self._note_log()
 
     @classmethod
@@ -154,10 +156,16 @@ class Owner(Reader):
         slots: set[int] = set()
         self._connect()
         self.look()
+        if self._must_scrub:
+            self._scrub(SCRUB_AGAIN_MS)
         try:
             with self._writing(), self._connection.begin():
                 for op, args, actor in calls:
                     try:
+                        if self._must_scrub and op == "erasure.done":
+                            raise OwnerError(
+                                "erasure.log_in_use", "somebody still reads the log that names who was erased"
+                            )
                         with self._connection.begin_nested():
                             answers.append(self._run(self._connection, op, args, actor))
                         slots.update(OPERATIONS[op].slots)
@@ -328,11 +336,19 @@ class Owner(Reader):
         with self._connection.begin():
             return dkim_keys.questions(self._desk(self._connection, ""), Args(args))
 
-    def _scrub(self) -> None:
-        if self._connection.dialect.name == "sqlite":
-            with self._writing():
-                self._raw().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                self._connection.rollback()
+    def _scrub(self, patience_ms: int = BUSY_TIMEOUT_MS) -> None:
+        """Leave no page of before in the write-ahead log. Where somebody reads it, the next commit tries again."""
+        if self._connection.dialect.name != "sqlite":
+            return
+        with self._writing():
+            raw = self._raw()
+            raw.execute(f"PRAGMA busy_timeout={patience_ms}")
+            try:
+                ((is_busy, _, _),) = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            self._must_scrub = bool(is_busy)
+            self._connection.rollback()
 
 
 def _file_of(url: URL) -> Path | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -462,3 +465,25 @@ def test_an_alarm_holds_back_a_warm_up_once_a_day(world: World) -> None:
     world.call("credential.alarm", name=name)
     assert behind() == 3
     assert world.refused("credential.alarm", name="nobody") == "credential.unknown"
+
+
+def test_a_key_that_was_destroyed_leaves_the_log_as_soon_as_nobody_reads_it(world: World) -> None:
+    """GDPR-8: while somebody reads, its pages stay in the log; the erasure is not done before they are gone."""
+    world.load(world.row(email="ann@example.net"))
+    file = world.settings.server.data_dir / "zegel.db"
+    with closing(sqlite3.connect(file)) as reader:
+        (key,) = reader.execute("SELECT wrapped FROM subject").fetchone()
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM consent_event").fetchone()
+        world.call("consent.erase", tenant="shop", address="ann@example.net")
+        (due,) = world.call("erasure.due")
+        assert key in log_of(file)
+        assert world.refused("erasure.done", id=due["id"]) == "erasure.log_in_use"
+        reader.rollback()
+    world.call("tenant.list")
+    assert key not in log_of(file) + file.read_bytes()
+    assert world.call("erasure.done", id=due["id"]) == {"done": True}
+
+
+def log_of(file: Path) -> bytes:
+    return file.with_name("zegel.db-wal").read_bytes()
