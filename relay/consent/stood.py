@@ -20,12 +20,19 @@ def stood(events: Iterable[Past]) -> list[Standing]:
         scope = past.purpose or ALL
         if past.event in _STOPS and not past.key:  # with a key it is the end of one consent, which follows from it
             reason = str(past.clear.get("reason") or _STOPS[past.event])
-            entries[scope, reason] = Standing(b"", scope, reason, past.at, 0.0, frozenset())
+            lifted = frozenset(lifted_by(past))
+            entries[scope, reason] = Standing(b"", scope, reason, past.at, 0.0, lifted)
         elif past.event == "unrestricted":
             entries.pop((scope, "restriction"), None)
         elif past.event == "confirmed":
             _lift(entries, past.purpose)
     return list(entries.values())
+
+
+def lifted_by(past: Past) -> list[str]:
+    """Purposes for which a no that goes along to a corrected address had been lifted by then."""
+    told = past.clear.get("lifted")
+    return [str(name) for name in told] if isinstance(told, list) else []
 
 
 def _lift(entries: dict[tuple[str, str], Standing], purpose: str) -> None:

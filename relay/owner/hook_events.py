@@ -259,9 +259,8 @@ def _address(desk: Desk, person: Person) -> str:
     """As given, or as the ledger has it last; "" where nobody knows."""
     if person.address:
         return person.address
-    past = desk.ledger.history(desk.connection, person.tenant_id, person.hashes)
-    known = [event.personal["email"] for event in past if event.personal and "email" in event.personal]
-    return known[-1] if known else ""
+    past = desk.ledger.latest(desk.connection, person.tenant_id, person.hashes)
+    return next((event.personal["email"] for event in past if event.personal and event.personal.get("email")), "")
 
 
 def _sealer(secret: bytes) -> AESGCM:

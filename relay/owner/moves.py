@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from relay.consent import suppression
-from relay.consent.ledger import Entry
+from relay.consent.ledger import Appended, Entry
 from relay.consent.state import STANDING, Event, fold
 from relay.consent.states import load_states, save_states
 from relay.consent.subject import person_text
@@ -22,8 +22,8 @@ from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result
 from relay.owner.error import OwnerError
 from relay.owner.hook_events import News, tell
-from relay.owner.mydata import SOURCE, proven
-from relay.owner.objections import sealed_address
+from relay.owner.mydata import SOURCE, erased_since, proven
+from relay.owner.objections import STOPS, sealed_address
 from relay.owner.requests import enter_done
 from relay.store.schema import address_change, purpose
 from relay.store.upsert import upsert
@@ -79,7 +79,7 @@ def confirm(desk: Desk, args: Args) -> Result:
         raise OwnerError("move.unknown", _GONE)
     desk.tenant_id = row.tenant_id
     told = desk.ledger.unseal(desk.ledger.by_id(desk.connection, row.subject_id), _PART, row.sealed)
-    if told is None:
+    if told is None or erased_since(desk, desk.person(row.tenant_id, told["old"]), row.requested_at):
         raise OwnerError("move.unknown", _GONE)
     desk.connection.execute(address_change.delete().where(address_change.c.key == row.key))
     own = told.get("subscriber", "")
@@ -88,9 +88,9 @@ def confirm(desk: Desk, args: Args) -> Result:
     desk.note(to=new.hashes[0].hex())
     barred = [entry for rows in suppression.standing(desk.connection, new.hashes).values() for entry in rows]
     tell(desk, old, News("moved", ALL, "correction", SOURCE, new.hashes[0].hex()))
-    moved = _move_consents(desk, old, new, barred)
     if old.hashes[0] != new.hashes[0]:
         _copy_standing(desk, old, new, barred)
+    moved = _move_consents(desk, old, new, barred)
     enter_done(desk, new, "rectify", "", was=old.address)
     desk.note(moved=moved)
     return {"moved": moved}
@@ -137,12 +137,34 @@ def _give(desk: Desk, old: Person, new: Person, name: str, event: int) -> int:
 
 
 def _copy_standing(desk: Desk, old: Person, new: Person, barred: list[suppression.Standing]) -> None:
+    """What stands against the old address, at the new one: in the ledger, for the proof, as of when it was said."""
     there = {(entry.scope, entry.reason) for entry in barred}
-    subject = desk.ledger.subjects(desk.connection, new.tenant_id, [new.hashes])[0]
     for rows in suppression.standing(desk.connection, old.hashes).values():
         for entry in rows:
             if entry.reason == "bounce" or (entry.scope, entry.reason) in there:
                 continue
-            copy = entry._replace(key=new.hashes[0])
-            sealed = sealed_address(desk, new)
-            suppression.put(desk.connection, new.tenant_id, copy, source=SOURCE, subject_id=subject.id, sealed=sealed)
+            place = _say_again(desk, new, entry)
+            if entry.reason != "restriction":
+                _end_consents(desk, new, entry, place.seq)
+            copy, sealed = entry._replace(key=new.hashes[0]), sealed_address(desk, new)
+            number = place.subject_id
+            suppression.put(desk.connection, new.tenant_id, copy, source=SOURCE, subject_id=number, sealed=sealed)
+
+
+def _say_again(desk: Desk, new: Person, entry: suppression.Standing) -> Appended:
+    clear = {"scope": entry.scope, "reason": entry.reason, "source": SOURCE, "lifted": sorted(entry.lifted)}
+    scope = "" if entry.scope == ALL else entry.scope
+    said = Entry(STOPS[entry.reason], entry.at, new.hashes, b"", scope, clear, {"email": new.address}, {})
+    return desk.ledger.append(desk.connection, new.tenant_id, [said], recorded_by=desk.actor, now=desk.now)[0]
+
+
+def _end_consents(desk: Desk, new: Person, entry: suppression.Standing, seq: int) -> None:
+    """Those that the new address has had of its own."""
+    names = desk.connection.scalars(sa.select(purpose.c.name).where(purpose.c.tenant_id == new.tenant_id))
+    keys = [key for name in names if entry.bars(name) for key in desk.consent_keys(new.tenant_id, name, new.address)]
+    ended = {}
+    for key, (present, proof) in load_states(desk.connection, keys).items():
+        after = fold(present, Event(seq, STOPS[entry.reason], entry.at, {}))
+        assert after is not None
+        ended[key] = (after, proof)
+    save_states(desk.connection, new.tenant_id, ended, now=desk.now)

@@ -159,10 +159,11 @@ def _page_of(desk: Desk, args: Args, name: str, kind: TokenKind) -> tuple[Token,
 
 def _was_erased(desk: Desk, token: Token, row: Pending) -> bool:
     """Whether the person was erased since the code was asked for: it must not write down again who is forgotten."""
-    return _erased_since(desk, desk.person(token.tenant_id, token.subscriber), row.asked_at)
+    return erased_since(desk, desk.person(token.tenant_id, token.subscriber), row.asked_at)
 
 
-def _erased_since(desk: Desk, person: Person, at: float) -> bool:
+def erased_since(desk: Desk, person: Person, at: float) -> bool:
+    """Whether somebody behind this address was erased at `at` or after it."""
     people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
     events = consent_event.c
     erased = sa.select(events.seq).where(
@@ -240,7 +241,7 @@ def _shown(desk: Desk, args: Args) -> tuple[TenantRow, Person, bool]:
     if until <= desk.now:
         raise OwnerError("proof.over", "this page has been open too long: ask for a new code")
     owner, person = _owner(desk, token), desk.proven(token.tenant_id, token.subscriber)
-    is_erased = _erased_since(desk, person, until - PROOF_SECONDS)
+    is_erased = erased_since(desk, person, until - PROOF_SECONDS)
     link = read(desk.keyring, args.text("link", "", max_chars=2_000))
     if link is not None and link.kind in _LINKS and link.subject_hash == token.subject_hash:
         person = person._replace(subscriber=link.subscriber)

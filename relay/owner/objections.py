@@ -33,7 +33,7 @@ from relay.store.schema import suppression as table
 ADDRESS = b"address"
 LIST_ROWS = 1_000
 _TOLD = {"objection": "unsubscribed", "complaint": "complained", "restriction": "suppressed"}
-_EVENTS = {"objection": "objected", "complaint": "objected", "restriction": "restricted"}
+STOPS = {"objection": "objected", "complaint": "objected", "restriction": "restricted"}
 
 
 def withdraw(desk: Desk, args: Args) -> Result:
@@ -93,7 +93,7 @@ def add(desk: Desk, args: Args) -> Result:
     if reason == "bounce":
         changed = keep_bounce(desk, person, scope=scope, source=source)
     else:
-        changed = object_to(desk, person, scope=scope, reason=reason, event=_EVENTS[reason], source=source)
+        changed = object_to(desk, person, scope=scope, reason=reason, event=STOPS[reason], source=source)
     return {"tenant": owner.name, "address": address, "scope": scope, "reason": reason, "changed": changed}
 
 

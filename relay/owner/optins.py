@@ -38,7 +38,8 @@ def request(desk: Desk, args: Args) -> Result:
 
     Such a mail has its `message_id` from here, and the request keeps it: whoever confirms by it has read it (CONSENT-8).
 
-    With `once` it may have been recorded already, and is not again.
+    With `once` it may have been recorded already, and is not again. Nor is one beyond what may be mailed in these 24 hours:
+    a stranger who asks again and again does not fill a person's history.
     """
     owner = desk.tenant(args.text("tenant"))
     name = args.text("purpose")
@@ -61,6 +62,8 @@ def request(desk: Desk, args: Args) -> Result:
     is_mailed = args.flag("mail") and may_mail
     message_id = f"<{secrets.token_hex(16)}@{_domain(desk, owner.id)}>" if is_mailed else ""
     sealed |= {"doi_message_id": message_id} if is_mailed else {}
+    if place is None and pending is not None and not may_mail:
+        place = Appended(pending.event, pending.subject_id)  # no mail goes out, so there is nothing to tell of
     if place is None:
         place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
     row = {

@@ -16,7 +16,7 @@ from relay.consent.ledger import Past
 from relay.consent.record import format_time
 from relay.consent.state import STANDING, Event, replay
 from relay.consent.states import load_states
-from relay.consent.stood import stood
+from relay.consent.stood import lifted_by, stood
 from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
 from relay.directory import tenant_of
@@ -110,11 +110,15 @@ def _about(
 ) -> _About:
     """What bears on one purpose. An objection is about the person, so it counts for each that it covers."""
     own = {key for key, whose in keys.items() if whose == name}
-    known = [past for past in events if past.key in own or (not past.key and past.purpose in ("", name))]
+    known = [past for past in events if past.key in own or (not past.key and _covers(past, name))]
     marks = [past.recorded_at for past in known if past.key and past.recorded_at <= at][:1]
     marks += [use.at for whose, use in uses if whose == name and use.event][-1:]
     marks += [row[0].state.used_at for row in load_states(desk.connection, own).values()]
     return _About(known, max((month_of(mark) for mark in marks if mark <= at), default=0.0))
+
+
+def _covers(past: Past, name: str) -> bool:
+    return past.purpose in ("", name) and name not in lifted_by(past)
 
 
 def _state(events: Sequence[Past], used_at: float, at: float) -> ConsentState | None:
