@@ -183,10 +183,13 @@ def settle(desk: Desk, args: Args) -> Result:
         values |= {"dead_at": desk.now} if is_last else {"due_at": desk.now + PAUSES[tries]}
         desk.connection.execute(webhook_event.update().where(events.id == number).values(**values))
         dead += is_last
+        if is_last:
+            _forget_address(desk, events.id == number)
     if why:
         desk.connection.execute(webhook.update().where(webhook.c.id == hook).values(failure=why))
     if away:  # one that is away is tried with few: the others have had their time as well
         old = sa.and_(events.webhook_id == hook, events.dead_at == 0, events.at <= desk.now - GIVE_UP_SECONDS)
+        _forget_address(desk, old)
         dead += desk.connection.execute(
             webhook_event.update().where(old).values(dead_at=desk.now, failure=why)
         ).rowcount
@@ -223,6 +226,15 @@ def counted(desk: Desk, which: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
         {"hook": row[0], "tenant": row[1], "waiting": row[2] or 0, "dead": row[3] or 0, "oldest_at": row[4] or 0.0}
         for row in desk.connection.execute(query)
     ]
+
+
+def _forget_address(desk: Desk, which: sa.ColumnElement[bool]) -> None:
+    """Of who was erased no address waits until somebody looks at what could not be told (GDPR-8)."""
+    for row in desk.connection.execute(sa.select(webhook_event).where(which)).all():
+        told = opened_body(desk.keyring, row)
+        if told and told["event"] == "erased" and told.get("address"):
+            body = seal(desk.keyring, row.event_id, orjson.dumps({**told, "address": None}))
+            desk.connection.execute(webhook_event.update().where(webhook_event.c.id == row.id).values(body=body))
 
 
 def _take_told(desk: Desk, hook: int, told: list[int]) -> None:

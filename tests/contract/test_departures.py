@@ -114,7 +114,7 @@ def test_what_stays_is_the_proof_and_no_address(world: World) -> None:
         row = connection.execute(sa.select(schema.tenant).where(schema.tenant.c.id == number)).one()
         told = list(connection.scalars(sa.select(schema.audit.c.op).where(schema.audit.c.tenant_id == number)))
     assert (row.name, row.contact, row.postal_address, row.suspended) == ("kerst", "", "", True)
-    assert set(told) == {"tenant.delete", "tenant.emptied", "consent.export"}, (
+    assert set(told) == {"tenant.delete", "tenant.emptied", "consent.export", "suppression.list"}, (
         "who looked at the proof since is told as well"
     )
     assert not (world.keyring.keys_dir / "dkim" / "kerst.example").exists()

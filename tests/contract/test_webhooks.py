@@ -235,6 +235,23 @@ def test_an_erased_person_leaves_one_event_that_says_so(world: World) -> None:
     assert rows(world) == [] and world.call("webhook.dead", tenant="shop") == []
 
 
+@pytest.mark.parametrize("away", [True, False])
+def test_an_erasure_that_cannot_be_told_keeps_no_address(world: World, away: bool) -> None:
+    """GDPR-8: the dead event still says whom, by the keyed hash, and nobody's address."""
+    add(world, with_address=True)
+    world.load(world.row(email=ANN))
+    world.call("consent.erase", tenant="shop", address=ANN)
+    (said,) = heads(world)
+    assert (said["event"], said["address"]) == ("erased", ANN)
+    for pause in PAUSES if not away else (GIVE_UP_SECONDS,):
+        fail(world, *(row["row"] for row in heads(world)), away=away)
+        world.now += pause
+    assert fail(world, said["row"], away=away) == 1
+    world.call("webhook.retry", tenant="shop", name="crm")
+    (again,) = heads(world)
+    assert (again["id"], again["subject"], again["address"]) == (said["id"], said["subject"], None)
+
+
 def test_an_event_is_tried_for_three_days_and_then_dead_to_be_seen_and_sent_again(world: World) -> None:
     add(world)
     leave(world, "page")
