@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -361,11 +361,11 @@ def _tenant(
         modes=modes.get(row.id, {}),
         settings=settings.get(row.id, {}),
         limits=limits.get(row.id, NO_OWN_LIMITS),
-        grounds=_grounds(row),
+        grounds=grounds_of(row),
     )
 
 
-def _grounds(row: Row[tuple[object, ...]]) -> frozenset[str]:
+def grounds_of(row: Any) -> frozenset[str]:
     """On what a tenant may advertise: the one place where `zegel tenant set` becomes what the consent policy asks."""
     switches = {
         "consent": True,

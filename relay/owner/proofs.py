@@ -1,6 +1,7 @@
 """The proof for one address, as a regulator asks: what stood at a date, by which rule it counted, and every event behind it.
 
-What was on record then is judged by the policies and settings of now: older ones are not kept.
+What was on record then is judged by the instructions that the tenant had then, and by the policies of this program and its config
+as they are now: older ones are not kept.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from relay.consent.states import load_states
 from relay.consent.stood import lifted_by, stood
 from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
-from relay.directory import tenant_of
 from relay.mail.address import narrow
 from relay.mail.envelope import (
     Account,
@@ -35,6 +35,7 @@ from relay.mail.envelope import (
 )
 from relay.mail.reply import REASONS, rule_of
 from relay.owner.args import Args
+from relay.owner.bygone import tenant_at
 from relay.owner.consents import shown_events, shown_head, shown_state
 from relay.owner.desk import Desk, Result, TenantRow, legal_name
 from relay.owner.uses import shown_uses, uses_of
@@ -155,7 +156,7 @@ def _judgements(
 
     What somebody did before `at` and was recorded after it did not count yet.
     """
-    sender, pipeline = tenant_of(desk.connection, owner), Pipeline(desk.catalogue())
+    sender, pipeline = tenant_at(desk, owner, at), Pipeline(desk.catalogue())
     judged = []
     for name, (events, used_at) in about.items():
         state = _state([past for past in events if past.recorded_at <= at], used_at, at)

@@ -224,3 +224,27 @@ def test_both_languages_of_the_page_have_the_same_texts() -> None:
         assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", texts["en"][key])), key
     template = (proof_page.HERE / "templates" / "proof.html").read_text("utf-8")
     assert set(re.findall(r'said\("(\w+)"', template)) <= set(texts["nl"])
+
+
+def test_a_past_date_is_judged_by_what_was_set_for_the_tenant_then(world: World) -> None:
+    """What is set today changes nothing of what counted, and of what counts from today on it does (GDPR-18)."""
+    world.give(controller="Shop BV")
+    then = proof(world, at=day(0))
+    world.now += 10 * DAY
+    world.call("tenant.set", name="shop", legal_name="Shop Holding BV")
+    world.call("policy.mode", tenant="shop", policy="consent", mode="observe")
+    world.now += DAY
+    assert judged(proof(world, at=day(0))) == judged(then) == (True, "CONSENT-1", None)
+    assert [one["mode"] for one in proof(world, at=day(0))["judgements"]] == ["enforce"]
+    assert judged(proof(world))[2] == "consent.other_controller"
+    assert [one["mode"] for one in proof(world)["judgements"]] == ["observe"]
+
+
+def test_settings_of_then_that_no_policy_knows_are_those_of_now(world: World) -> None:
+    world.give()
+    document = schema.instruction.c.document
+    with world.owner._engine.begin() as connection:
+        said = json.loads(connection.scalar(sa.select(document).order_by(schema.instruction.c.version.desc()).limit(1)))
+        said["policies"] = [{"policy": "consent", "stream": "", "mode": "", "settings": {"of_long_ago": True}}]
+        connection.execute(schema.instruction.update().values(document=json.dumps(said)))
+    assert judged(proof(world)) == (True, "CONSENT-1", None)
