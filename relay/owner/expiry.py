@@ -40,16 +40,12 @@ def expire_proofs(desk: Desk, moment: float, limit: int) -> int:
 
 def _expire(desk: Desk, tenant_id: int, gone: dict[bytes, int]) -> None:
     """`gone`: consent -> the sequence of an event about it."""
-    events = consent_event.c
     numbers = [
-        {"number": row.seq}
+        row.seq
         for row in desk.connection.execute(_of_the_same_people(tenant_id, list(gone.values())))
         if row.key in gone and not row.expired_at
     ]
-    if numbers:
-        content = {"clear": "", "sealed": None, "evidence": None, "expired_at": desk.now}
-        where = (events.tenant_id == tenant_id, events.seq == sa.bindparam("number"))
-        desk.connection.execute(consent_event.update().where(*where).values(**content), numbers)
+    desk.ledger.empty(desk.connection, tenant_id, numbers, what="content", now=desk.now)
 
 
 def _of_the_same_people(tenant_id: int, numbers: list[int]) -> sa.Select[tuple[int, bytes, float]]:

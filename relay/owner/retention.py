@@ -72,14 +72,12 @@ def run(desk: Desk, args: Args) -> Result:
 
 
 def _forget_evidence(desk: Desk, days: int) -> int:
-    """Its digest stays, so the chain still verifies (CONSENT-14)."""
+    """Its digest stays, and an event says what went, so the chain still verifies (CONSENT-14)."""
     events, count = consent_event.c, 0
     for tenant_id, end in _due(desk, consent_event, "evidence", days):
         which = sa.and_(events.tenant_id == tenant_id, events.at < end, _EVIDENCE)
         numbers = list(desk.connection.scalars(sa.select(events.seq).where(which).limit(BATCH_ROWS - count)))
-        for seq in numbers:
-            where = sa.and_(events.tenant_id == tenant_id, events.seq == seq)
-            desk.connection.execute(consent_event.update().where(where).values(evidence=None))
+        desk.ledger.empty(desk.connection, tenant_id, numbers, what="evidence", now=desk.now)
         count += len(numbers)
     return count
 
