@@ -138,10 +138,10 @@ class Gone:
     def look(self, event, number):
         """Note what this line lacks, and what it says of the lines before. Raises Wrong."""
         if event["content"] is None:
-            self.parts.append({"content"})
+            self.parts.append(("content",))
             return
         said = json.loads(event["content"])
-        lacks = {name for name, place in (("personal", 6), ("evidence", 7)) if said[place] and event[name] is None}
+        lacks = tuple(name for name, place in (("personal", 6), ("evidence", 7)) if said[place] and event[name] is None)
         self.parts.append(lacks)
         if lacks:
             self.people[number] = said[2]
@@ -153,7 +153,8 @@ class Gone:
             self.take(json.loads(said[5]), number)
 
     def take(self, told, number):
-        goes = {"content": {"content", "personal", "evidence"}, "personal": {"personal", "evidence"}}
+        parts = ("evidence", "personal", "content")
+        goes = {what: parts[: place + 1] for place, what in enumerate(parts)}
         for person in told.get("subjects", ()):
             self.erased[person] = self.erased.get(person, 0) + 1
         if told.get("kept"):
@@ -162,12 +163,12 @@ class Gone:
             if not 0 < first <= last < number:
                 raise Wrong(f"event {number}: it tells of events that are not before it")
             for place in range(first - 1, last):
-                self.parts[place] = self.parts[place] - goes.get(told["what"], {told["what"]})
+                self.parts[place] = tuple(part for part in self.parts[place] if part not in goes[told["what"]])
 
     def check(self):
         for number, parts in enumerate(self.parts, 1):
             if parts and self.erased.get(self.people.get(number), 0) <= 0:
-                raise Wrong(f"event {number}: its {sorted(parts)[0]} is gone, and no event of the chain says so")
+                raise Wrong(f"event {number}: its {parts[0]} is gone, and no event of the chain says so")
 
 
 def last_line(last, count, head):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import orjson
@@ -62,6 +63,21 @@ def verify(ledger: Ledger, connection: sa.Connection, tenant_id: int) -> Verific
     except _Fault as fault:
         return Verification(walk.seq, walk.erased, walk.expired, max(1, fault.seq), fault.reason, walk.previous)
     return Verification(walk.seq, walk.erased, walk.expired, 0, "", walk.previous)
+
+
+def untold(connection: sa.Connection, tenant_id: int, seqs: Collection[int]) -> list[int]:
+    """Those of these events that lost their content and of which the chain does not say so."""
+    if not seqs:
+        return []
+    events, left = consent_event.c, set(seqs)
+    gateway = sa.select(subject.c.id).where(subject.c.hash == gateway_hash(tenant_id)).scalar_subquery()
+    query = sa.select(events.clear).where(
+        events.subject_id == gateway, events.expired_at == 0, events.clear.startswith('{"what":"content"')
+    )
+    for clear in connection.scalars(query):
+        for first, last in orjson.loads(clear)["ranges"]:
+            left = {seq for seq in left if not first <= seq <= last}
+    return sorted(left)
 
 
 class _Walk:
