@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from relay.consent import suppression
 from relay.consent.admit import CHUNK_ROWS, Refusal, Stamp
 from relay.consent.ledger import Past
+from relay.consent.parts import text_hash
 from relay.consent.record import COLUMNS, format_time
 from relay.consent.states import load_states
 from relay.consent.verify import verify
@@ -192,13 +193,14 @@ def _shown_place(past: Past) -> dict[str, Any]:
 
 
 def texts_of(desk: Desk, owner: TenantRow, events: list[Past]) -> dict[str, str]:
-    """The texts that were shown, by the hash that the events hold."""
+    """The texts that were shown, by the hash that the events hold; none that is not the one it was."""
     wanted = {str(past.clear["text_hash"]) for past in events if "text_hash" in past.clear}
     table = consent_text.c
-    query = sa.select(table.hash, table.text).where(
+    query = sa.select(table.hash, table.language, table.text).where(
         table.tenant_id == owner.id, table.hash.in_([bytes.fromhex(name) for name in wanted])
     )
-    return {row.hash.hex(): row.text for row in desk.connection.execute(query)}
+    rows = desk.connection.execute(query)
+    return {row.hash.hex(): row.text for row in rows if text_hash(row.language, row.text) == row.hash}
 
 
 def _state(desk: Desk, owner: TenantRow, name: str, *, address: str) -> dict[str, Any]:

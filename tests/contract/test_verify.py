@@ -162,6 +162,12 @@ def test_of_an_event_that_expired_only_its_place_is_shown(ledger: World) -> None
     assert "forg" not in str(ledger.call("consent.export", tenant="shop"))
 
 
+def test_false_words_are_not_shown(ledger: World) -> None:
+    change(ledger, "UPDATE consent_text SET text = 'Ja, mail mij alles' WHERE text = 'Ja, graag'")
+    (event,) = ledger.call("consent.proof", tenant="shop", address=BOB)["events"]
+    assert event["text"] is None and "its text was changed" in verify(ledger)["reason"]
+
+
 def test_the_key_of_another_who_has_the_same_hash_is_missed(world: World) -> None:
     """Erased and come back: one erasure answers for one key."""
     world.give()
