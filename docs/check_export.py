@@ -72,6 +72,10 @@ def is_signed(key, message, signature):
     return not ((left[0] * right[2] - right[0] * left[2]) % P or (left[1] * right[2] - right[1] * left[2]) % P)
 
 
+# What there is of an event whose content is gone.
+PLACE = ("event_id", "expired_at", "prev_hash", "content_hash", "hash", "content")
+
+
 class Wrong(Exception):
     pass
 
@@ -99,6 +103,8 @@ def check_event(event, previous, tenant_id, number):
         raise Wrong(f"event {number}: its hash does not match")
     if event["content"] is not None:
         check_content(event, content, number)
+    elif any(value is not None for name, value in event.items() if name not in PLACE):
+        raise Wrong(f"event {number}: its content is gone, and it still says something")
     return found
 
 
@@ -116,6 +122,53 @@ def check_content(event, digest, number):
         text = f"{event['text_language']}\0{event['text']}"
         if hashlib.sha256(text.encode()).hexdigest() != event["text_hash"]:
             raise Wrong(f"event {number}: the text is not the one that was shown")
+    elif event.get("text_hash"):
+        raise Wrong(f"event {number}: its text is missing")
+
+
+class Gone:
+    """What the lines lack, until an event of the chain says that it was taken out (docs/ledger.md)."""
+
+    def __init__(self, tenant_id):
+        self.nobody = hashlib.sha256(f"gateway\0{tenant_id}".encode()).hexdigest()[:32]
+        self.parts = []  # of each event, the parts that are not there
+        self.people = {}  # of each event with names that are not there, whose they are
+        self.erased = {}
+
+    def look(self, event, number):
+        """Note what this line lacks, and what it says of the lines before. Raises Wrong."""
+        if event["content"] is None:
+            self.parts.append(("content",))
+            return
+        said = json.loads(event["content"])
+        lacks = tuple(name for name, place in (("personal", 6), ("evidence", 7)) if said[place] and event[name] is None)
+        self.parts.append(lacks)
+        if lacks:
+            self.people[number] = said[2]
+        if said[0] == "erased" and not said[3]:
+            self.erased[said[2]] = self.erased.get(said[2], 0) + 1
+        if said[0] == "expired":
+            if said[2] != self.nobody:
+                raise Wrong(f"event {number}: it is not about the gateway")
+            self.take(json.loads(said[5]), number)
+
+    def take(self, told, number):
+        parts = ("evidence", "personal", "content")
+        goes = {what: parts[: place + 1] for place, what in enumerate(parts)}
+        for person in told.get("subjects", ()):
+            self.erased[person] = self.erased.get(person, 0) + 1
+        if told.get("kept"):
+            self.erased[told["kept"]] = self.erased.get(told["kept"], 0) - 1
+        for first, last in told.get("ranges", ()):
+            if not 0 < first <= last < number:
+                raise Wrong(f"event {number}: it tells of events that are not before it")
+            for place in range(first - 1, last):
+                self.parts[place] = tuple(part for part in self.parts[place] if part not in goes[told["what"]])
+
+    def check(self):
+        for number, parts in enumerate(self.parts, 1):
+            if parts and self.erased.get(self.people.get(number), 0) <= 0:
+                raise Wrong(f"event {number}: its {parts[0]} is gone, and no event of the chain says so")
 
 
 def last_line(last, count, head):
@@ -133,10 +186,12 @@ def check(path, key="", anchor=""):
         lines = iter(file)
         line = next(lines, b"")
         tenant_id = tenant_of(path)
+        gone = Gone(tenant_id)
         for following in lines:
             event = json.loads(line)
             count += 1
             previous = check_event(event, previous, tenant_id, count)
+            gone.look(event, count)
             expired += event["content"] is None
             if anchor and str(count) == anchor_seq:
                 anchored = True
@@ -154,6 +209,7 @@ def check(path, key="", anchor=""):
         raise Wrong("the file is not the one that was signed: a line was changed, added or taken out")
     if line != last_line(last, count, said["head"]):
         raise Wrong("the last line is not as the gateway writes it: something in it was changed or added")
+    gone.check()
     if anchor and not anchored:
         raise Wrong("the event of the anchor is not in the file: events are missing at the end")
     return {"tenant": said["tenant"], "events": count, "expired": expired, "made": said["made"], "key": last["key"]}

@@ -171,7 +171,7 @@ def proof(
         rested = f"event {mail['event_id']} [{mail['rule']}]" if mail["event_id"] else "nothing on record"
         say(f"  mail {mail['queue_id']} of {mail['purpose'] or '-'} at {mail['at']}: {rested}")
     for event in found["events"]:
-        show_record(frame, event, title=f"\n{event.get('event', 'event')} #{event.get('event_id', '')}")
+        show_record(frame, event, title=f"\n{event.get('event') or 'event'} #{event.get('event_id', '')}")
 
 
 @command(app, "withdraw", example="zegel consent withdraw shop ann@example.net")

@@ -183,7 +183,7 @@ def _proof_texts(record: Record) -> tuple[str, str]:
     as_written = orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
     for name in ("given_at", "confirmed_at", "expires_at", "sale_at"):
         if name in values:
-            values[name] = str(getattr(record, name))
+            values[name] = str(parse_time(values[name]))
     values["controller"] = record.controller
     values["sensitive_audience"] = "yes" if record.sensitive else "no"
     return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode(), as_written

@@ -8,7 +8,15 @@ the person from every event at once.
     content = SHA-256 of a JSON list: what happened, when, about whom, the clear part, the digests of the sealed parts
     hash    = SHA-256 of: hash of the event before | tenant | sequence | content
 
-So a digest stands in the chain for each part that may go: retention empties a part and `verify` still walks on.
+So a digest stands in the chain for each part that may go: retention empties a part and `verify` still walks on. What goes is
+told by an event `expired` of the gateway itself, in the same commit: `empty` and `end` write it, and relay.consent.verify names
+whatever is gone without one. It is about a subject that is nobody, and says in its clear part
+
+    what      content (all of an event), personal (both sealed parts), evidence (that part), or keys
+    ranges    the events that were emptied: [first, last], ...
+    subjects  for keys: the hashes of those whose key was destroyed
+    kept      for personal: the hash of one of whom an `erased` event tells, and whose key stays for another spelling
+
 Only the owner appends; each call here runs inside the owner's transaction.
 """
 
@@ -33,6 +41,14 @@ GENESIS = bytes(32)
 _PLACE = struct.Struct("!QQ")
 _NONCE = 12
 _SEALED, _EVIDENCE = b"sealed", b"evidence"
+EXPIRED = "expired"
+"""The event that tells what was emptied."""
+GATEWAY = "gateway"
+_EMPTIED: Mapping[str, Mapping[str, object]] = {
+    "content": {"clear": "", "sealed": None, "evidence": None},
+    "personal": {"sealed": None, "evidence": None},
+    "evidence": {"evidence": None},
+}
 
 
 class Entry(NamedTuple):
@@ -64,7 +80,10 @@ class Subject(NamedTuple):
 
 
 class Past(NamedTuple):
-    """One event read back. `personal` is None where the person was erased or retention took the content."""
+    """One event read back. `personal` is None where the person was erased or that part was emptied.
+
+    Of one whose content retention took there are sequence and hashes only: nothing vouches for the rest any more.
+    """
 
     seq: int
     event: str
@@ -83,17 +102,6 @@ class Past(NamedTuple):
     expired_at: float = 0.0  # when retention took the content
 
 
-class Verification(NamedTuple):
-    """Outcome of `verify`. `bad_event` is the first sequence that does not hold, or 0."""
-
-    events: int
-    erased: int  # events whose person was erased
-    expired: int  # events whose content retention took
-    bad_event: int
-    reason: str
-    head: bytes  # hash of the last event that holds
-
-
 class Ledger:
     """Appends and reads events with the keys of one keyring."""
 
@@ -106,22 +114,32 @@ class Ledger:
         """Append in order; durable when the caller's transaction is. `now` is epoch seconds."""
         if not entries:
             return []
-        seq, previous = _head(connection, tenant_id)
         people = self.subjects(connection, tenant_id, [entry.person for entry in entries])
-        rows: list[dict[str, object]] = []
-        places: list[Appended] = []
-        for entry, person in zip(entries, people, strict=True):
-            seq += 1
-            row = self._row(tenant_id, seq, entry, person)
-            row["recorded_by"], row["recorded_at"] = recorded_by, now
-            row["content_hash"] = content_hash(row, person.hash)
-            row["prev_hash"] = previous
-            row["hash"] = previous = chain_hash(previous, tenant_id, seq, content=row["content_hash"])
-            rows.append(row)
-            places.append(Appended(seq, person.id))
-        insert(connection, consent_event, rows)
-        _set_head(connection, tenant_id, seq, previous)
-        return places
+        return self._add(
+            connection, tenant_id, list(zip(entries, people, strict=True)), recorded_by=recorded_by, now=now
+        )
+
+    def empty(
+        self, connection: sa.Connection, tenant_id: int, seqs: Sequence[int], *, what: str, now: float, kept: str = ""
+    ) -> None:
+        """Take `what` (content, personal, evidence) out of these events, and tell it in the chain. `kept`: see above."""
+        if not seqs and not kept:
+            return
+        values = {**_EMPTIED[what], **({"expired_at": now} if what == "content" else {})}
+        events = consent_event.c
+        where = (events.tenant_id == tenant_id, events.seq == sa.bindparam("number"))
+        if seqs:
+            connection.execute(consent_event.update().where(*where).values(**values), [{"number": seq} for seq in seqs])
+        told: dict[str, object] = {"what": what, "ranges": ranges_of(seqs)}
+        self._tell(connection, tenant_id, {**told, "kept": kept} if kept else told, now=now)
+
+    def end(self, connection: sa.Connection, tenant_id: int, people: Sequence[int], *, now: float) -> None:
+        """Destroy the keys of these subjects, and tell it in the chain: nothing that is kept of them needs it any more."""
+        if people:
+            query = sa.select(subject.c.hash).where(subject.c.id.in_(people)).order_by(subject.c.id)
+            hashes = [digest.hex() for digest in connection.scalars(query)]
+            connection.execute(subject.update().where(subject.c.id.in_(people)).values(wrapped=None, erased_at=now))
+            self._tell(connection, tenant_id, {"what": "keys", "subjects": hashes}, now=now)
 
     def subjects(self, connection: sa.Connection, tenant_id: int, wanted: Sequence[Sequence[bytes]]) -> list[Subject]:
         """The living subject behind each list of hashes, made where there is none."""
@@ -212,14 +230,68 @@ class Ledger:
         return [self._past(row, people[row.subject_id]) for row in rows]
 
     def erase(self, connection: sa.Connection, person: Sequence[bytes], *, now: float) -> int:
-        """Destroy the keys of a person; returns how many there were. Events, hashes and suppression stay (GDPR-8)."""
-        statement = subject.update().where(subject.c.hash.in_(list(person)), subject.c.wrapped.is_not(None))
-        return connection.execute(statement.values(wrapped=None, erased_at=now)).rowcount
+        """Destroy the keys of a person; returns how many there were. Events, hashes and suppression stay (GDPR-8).
+
+        The `erased` event tells of the one subject it is about; where there are two, under an older hash key, `end` tells.
+        """
+        table, events = subject.c, consent_event.c
+        told = sa.exists().where(events.subject_id == table.id, events.event == "erased", events.at == now)
+        query = sa.select(table.id, table.tenant_id, told).where(
+            table.hash.in_(list(person)), table.wrapped.is_not(None)
+        )
+        found = connection.execute(query).all()
+        for row in found:
+            if not row[2]:
+                self.end(connection, row[1], [row[0]], now=now)
+        statement = subject.update().where(table.id.in_([row[0] for row in found])).values(wrapped=None, erased_at=now)
+        connection.execute(statement)
+        return len(found)
+
+    def opens(self, digest: bytes, key_id: int, wrapped: bytes) -> bool:
+        """Whether the key of a subject is what it was, and this keyring opens it."""
+        return self._unwrap(digest, key_id, wrapped) is not None
 
     def by_id(self, connection: sa.Connection, subject_id: int) -> Subject:
         """One subject by its number, living or erased."""
         row = connection.execute(sa.select(subject).where(subject.c.id == subject_id)).one()
         return Subject(row.id, row.hash, self._unwrap(row.hash, row.key_id, row.wrapped))
+
+    def _add(
+        self,
+        connection: sa.Connection,
+        tenant_id: int,
+        entries: Sequence[tuple[Entry, Subject]],
+        *,
+        recorded_by: str,
+        now: float,
+    ) -> list[Appended]:
+        seq, previous = _head(connection, tenant_id)
+        rows: list[dict[str, object]] = []
+        places: list[Appended] = []
+        for entry, person in entries:
+            seq += 1
+            row = self._row(tenant_id, seq, entry, person)
+            row["recorded_by"], row["recorded_at"] = recorded_by, now
+            row["content_hash"] = content = content_hash(row, person.hash)
+            row["prev_hash"] = previous
+            row["hash"] = previous = chain_hash(previous, tenant_id, seq, content=content)
+            rows.append(row)
+            places.append(Appended(seq, person.id))
+        insert(connection, consent_event, rows)
+        _set_head(connection, tenant_id, seq, previous)
+        return places
+
+    def _tell(self, connection: sa.Connection, tenant_id: int, clear: Mapping[str, object], *, now: float) -> None:
+        """What was emptied, by the gateway: about the subject that is nobody, which never had a key."""
+        digest = gateway_hash(tenant_id)
+        number = connection.scalar(sa.select(subject.c.id).where(subject.c.hash == digest))
+        if number is None:
+            number = (connection.scalar(sa.select(sa.func.max(subject.c.id))) or 0) + 1
+            row = {"id": number, "tenant_id": tenant_id, "hash": digest, "key_id": 0, "wrapped": None}
+            connection.execute(subject.insert().values(**row))
+        entry = Entry(EXPIRED, now, [digest], b"", "", clear, {}, {})
+        nobody = Subject(number, digest, None)
+        self._add(connection, tenant_id, [(entry, nobody)], recorded_by=GATEWAY, now=now)
 
     def _row(self, tenant_id: int, seq: int, entry: Entry, person: Subject) -> dict[str, object]:
         sealed = self.seal(person, _SEALED, entry.sealed) if entry.sealed else None
@@ -255,13 +327,16 @@ class Ledger:
             return None
 
     def _past(self, row: sa.Row[tuple[object, ...]], person: Subject) -> Past:
+        if row.expired_at:
+            hashes = (row.prev_hash, row.content_hash, row.hash)
+            return Past(row.seq, "", 0.0, b"", "", {}, None, None, "", 0.0, *hashes, expired_at=row.expired_at)
         return Past(
             seq=row.seq,
             event=row.event,
             at=row.at,
             key=row.key,
             purpose=row.purpose,
-            clear=orjson.loads(row.clear) if row.clear else {},
+            clear=orjson.loads(row.clear),
             personal=self.unseal(person, _SEALED, row.sealed),
             evidence=self.unseal(person, _EVIDENCE, row.evidence),
             recorded_by=row.recorded_by,
@@ -269,8 +344,7 @@ class Ledger:
             prev_hash=row.prev_hash,
             content_hash=row.content_hash,
             hash=row.hash,
-            content="" if row.expired_at else content_text(row._asdict(), person.hash).decode(),
-            expired_at=row.expired_at,
+            content=content_text(row._asdict(), person.hash).decode(),
         )
 
 
@@ -288,56 +362,25 @@ def content_text(row: Mapping[str, object], subject_hash: bytes) -> bytes:
     return orjson.dumps(parts)
 
 
-def chain_hash(previous: bytes, tenant_id: int, seq: int, *, content: object) -> bytes:
+def chain_hash(previous: bytes, tenant_id: int, seq: int, *, content: bytes) -> bytes:
     """The hash that the next event holds."""
-    assert isinstance(content, bytes)
     return hashlib.sha256(previous + _PLACE.pack(tenant_id, seq) + content).digest()
 
 
-def verify(connection: sa.Connection, tenant_id: int) -> Verification:
-    """Walk the chain of a tenant from its first event; reads only, about 10 microseconds an event.
-
-    The head kept apart tells when events were cut off at the end.
-    """
-    query = (
-        sa.select(consent_event, subject.c.hash.label("subject_hash"), subject.c.wrapped)
-        .join(subject, subject.c.id == consent_event.c.subject_id, isouter=True)
-        .where(consent_event.c.tenant_id == tenant_id)
-        .order_by(consent_event.c.seq)
-        .execution_options(yield_per=1_000)
-    )
-    previous, seq, erased, expired = GENESIS, 0, 0, 0
-    for row in connection.execute(query):
-        reason = _fault(row._asdict(), previous, seq + 1)
-        if reason:
-            return Verification(seq, erased, expired, min(row.seq, seq + 1), reason, previous)
-        previous, seq = row.hash, row.seq
-        erased += row.wrapped is None
-        expired += row.expired_at > 0
-    head = connection.execute(sa.select(ledger_head).where(ledger_head.c.tenant_id == tenant_id)).first()
-    if head is not None and (head.seq, head.hash) != (seq, previous):
-        return Verification(seq, erased, expired, min(head.seq, seq + 1), "events are missing at the end", previous)
-    return Verification(seq, erased, expired, 0, "", previous)
+def gateway_hash(tenant_id: int) -> bytes:
+    """Who the events of the gateway itself are about: no hash of an address, for it is made without a key."""
+    return hashlib.sha256(f"gateway\0{tenant_id}".encode()).digest()[:16]
 
 
-def _fault(row: Mapping[str, object], previous: bytes, seq: int) -> str:
-    """Why one event does not hold, or ""."""
-    if row["seq"] != seq:
-        return "an event is missing"
-    if row["prev_hash"] != previous:
-        return "the hash of the event before does not match"
-    if row["hash"] != chain_hash(previous, row["tenant_id"], seq, content=row["content_hash"]):  # type: ignore[arg-type]  # int column
-        return "the hash of this event does not match"
-    if row["expired_at"]:
-        return ""
-    subject_hash = row["subject_hash"]
-    if not isinstance(subject_hash, bytes) or content_hash(row, subject_hash) != row["content_hash"]:
-        return "the content was changed"
-    for part in ("sealed", "evidence"):
-        data = row[part]
-        if isinstance(data, bytes) and hashlib.sha256(data).digest() != row[f"{part}_hash"]:
-            return f"the {part} part was changed"
-    return ""
+def ranges_of(seqs: Sequence[int]) -> list[list[int]]:
+    """These numbers as [first, last] each, in order."""
+    ranges: list[list[int]] = []
+    for seq in sorted(seqs):
+        if ranges and ranges[-1][1] + 1 >= seq:
+            ranges[-1][1] = seq
+        else:
+            ranges.append([seq, seq])
+    return ranges
 
 
 def _head(connection: sa.Connection, tenant_id: int) -> tuple[int, bytes]:

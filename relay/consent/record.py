@@ -199,8 +199,8 @@ def _read_times(values: Mapping[str, str], problems: list[Problem], now: float) 
             problems.append(Problem(name, "is not an RFC 3339 time with an offset, such as 2026-01-02T10:00:00Z"))
         elif at <= 0 or (at > now + CLOCK_SKEW_SECONDS and name != "expires_at"):
             problems.append(Problem(name, "lies in the future" if at > 0 else "lies before 1970"))
-        else:
-            times[name] = at
+        else:  # a clock that is ahead of ours: what was done is done now, here and in the proof
+            times[name] = at if name == "expires_at" else min(at, now)
     return times
 
 

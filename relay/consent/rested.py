@@ -30,7 +30,7 @@ _LAST = "SELECT seq FROM consent_event WHERE tenant_id = ? AND recorded_at <= ? 
 _EVENTS = """
 SELECT seq, event, at, clear, recorded_at FROM consent_event
 WHERE tenant_id = ?1 AND subject_id = (SELECT subject_id FROM consent_event WHERE tenant_id = ?1 AND seq = ?2)
-  AND (key = ?3 OR (key = x'' AND purpose IN ('', ?5))) AND recorded_at <= ?4 ORDER BY seq
+  AND (key = ?3 OR (key = x'' AND purpose IN ('', ?5))) AND recorded_at <= ?4 AND expired_at = 0 ORDER BY seq
 """
 
 
@@ -103,7 +103,7 @@ class Rested:
         standing, ended_at = None, 0.0
         values = (mail.tenant, event, key, mail.at, mail.purpose)
         for seq, word, at, clear, recorded_at in self._lookup.select(_EVENTS, values):
-            present = fold(present, Event(seq, word, at, orjson.loads(clear) if clear else {}))
+            present = fold(present, Event(seq, word, at, orjson.loads(clear)))
             if present is not None and present.state.status in STANDING:
                 standing, ended_at = present.state, 0.0
             elif not ended_at:

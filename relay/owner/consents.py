@@ -8,9 +8,11 @@ import sqlalchemy as sa
 
 from relay.consent import suppression
 from relay.consent.admit import CHUNK_ROWS, Refusal, Stamp
-from relay.consent.ledger import Past, verify
+from relay.consent.ledger import Past
+from relay.consent.parts import text_hash
 from relay.consent.record import COLUMNS, format_time
 from relay.consent.states import load_states
+from relay.consent.verify import verify
 from relay.owner import bought, imports
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
@@ -19,6 +21,7 @@ from relay.policy.facts import ConsentState
 from relay.store.schema import consent_text, ledger_head, purpose, tenant
 
 EXPORT_ROWS = 1_000
+KEYS_AT_ONCE = 10_000  # of one query: SQLite takes 32,766
 
 
 def give(desk: Desk, args: Args) -> Result:
@@ -87,11 +90,16 @@ def show(desk: Desk, args: Args) -> Result:
     address = args.address("address")
     person = desk.person(owner.id, address)
     query = sa.select(purpose.c.name).where(purpose.c.tenant_id == owner.id).order_by(purpose.c.name)
-    states = [_state(desk, owner, name, address=address) for name in desk.connection.scalars(query)]
+    names = desk.connection.scalars(query).all()
+    keys = {key: name for name in names for key in desk.consent_keys(owner.id, name, address)}
+    wanted, found = list(keys), dict[str, ConsentState]()
+    for start in range(0, len(wanted), KEYS_AT_ONCE):
+        for key, (present, _) in load_states(desk.connection, wanted[start : start + KEYS_AT_ONCE]).items():
+            found.setdefault(keys[key], present.state)
     return {
         "tenant": owner.name,
         "address": address,
-        "consents": [state for state in states if state["status"] != "none"],
+        "consents": [shown_state(name, found[name]) for name in names if name in found],
         "suppressions": _suppressions(desk, person),
     }
 
@@ -99,7 +107,7 @@ def show(desk: Desk, args: Args) -> Result:
 def check_chain(desk: Desk, args: Args) -> Result:
     """`tenant`: walk its whole chain (CONSENT-14). `ok` is false and `event` names the first bad one where it breaks."""
     owner = desk.tenant(args.text("tenant"), gone=True)
-    found = verify(desk.connection, owner.id)
+    found = verify(desk.ledger, desk.connection, owner.id)
     return {
         "tenant": owner.name,
         "ok": not found.bad_event,
@@ -146,10 +154,12 @@ def shown_head(desk: Desk, tenant_id: int) -> dict[str, Any] | None:
 
 
 def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[str, Any]]:
-    """Events as JSON, each with the consent text that was shown."""
+    """Events as JSON, each with the consent text that was shown; of one whose content is gone its place in the chain."""
     texts = texts_of(desk, owner, events)
     return [
-        {
+        _shown_place(past)
+        if past.expired_at
+        else {
             "event_id": past.seq,
             "event": past.event,
             "at": format_time(past.at),
@@ -157,7 +167,6 @@ def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[
             "channel": "email",
             "schema_version": past.clear.get("v"),
             **{name: value for name, value in past.clear.items() if name != "v"},
-            **({"expired_at": format_time(past.expired_at)} if past.expired_at else {}),
             "text": texts.get(str(past.clear.get("text_hash", ""))),
             "personal": dict(past.personal) if past.personal is not None else None,
             "evidence": dict(past.evidence) if past.evidence is not None else None,
@@ -171,14 +180,27 @@ def shown_events(desk: Desk, owner: TenantRow, events: list[Past]) -> list[dict[
     ]
 
 
+def _shown_place(past: Past) -> dict[str, Any]:
+    said = ("event", "at", "purpose", "text", "personal", "evidence", "recorded_by", "recorded_at")
+    return {
+        "event_id": past.seq,
+        **dict.fromkeys(said),
+        "expired_at": format_time(past.expired_at),
+        "prev_hash": past.prev_hash.hex(),
+        "content_hash": past.content_hash.hex(),
+        "hash": past.hash.hex(),
+    }
+
+
 def texts_of(desk: Desk, owner: TenantRow, events: list[Past]) -> dict[str, str]:
-    """The texts that were shown, by the hash that the events hold."""
+    """The texts that were shown, by the hash that the events hold; none that is not the one it was."""
     wanted = {str(past.clear["text_hash"]) for past in events if "text_hash" in past.clear}
     table = consent_text.c
-    query = sa.select(table.hash, table.text).where(
+    query = sa.select(table.hash, table.language, table.text).where(
         table.tenant_id == owner.id, table.hash.in_([bytes.fromhex(name) for name in wanted])
     )
-    return {row.hash.hex(): row.text for row in desk.connection.execute(query)}
+    rows = desk.connection.execute(query)
+    return {row.hash.hex(): row.text for row in rows if text_hash(row.language, row.text) == row.hash}
 
 
 def _state(desk: Desk, owner: TenantRow, name: str, *, address: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def held(desk: Desk, args: Args) -> Result:
     past = [
         one
         for one in desk.ledger.history(desk.connection, owner.id, person.hashes)
-        if one.key in keys or (not one.key and _is_of(one, person.address))
+        if not one.expired_at and (one.key in keys or (not one.key and _is_of(one, person.address)))
     ]
     events = shown_events(desk, owner, past)
     return {

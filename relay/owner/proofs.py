@@ -20,6 +20,7 @@ from relay.consent.states import load_states
 from relay.consent.stood import lifted_by, stood
 from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
+from relay.consent.verify import untold
 from relay.mail.address import narrow
 from relay.mail.envelope import (
     Account,
@@ -38,6 +39,7 @@ from relay.owner.args import Args
 from relay.owner.bygone import tenant_at
 from relay.owner.consents import shown_events, shown_head, shown_state
 from relay.owner.desk import Desk, Result, TenantRow, legal_name
+from relay.owner.error import OwnerError
 from relay.owner.uses import shown_uses, uses_of
 from relay.policy.ageing import month_of
 from relay.policy.facts import ConsentState, Fact, Facts, SuppressionEntry
@@ -68,6 +70,10 @@ def proof(desk: Desk, args: Args) -> Result:
     desk.note(at=format_time(at))
     events = [past for past in desk.ledger.history(desk.connection, owner.id, person.hashes) if past.at <= at]
     there = [past for past in events if not past.expired_at]
+    lost = untold(desk.connection, owner.id, [past.seq for past in events if past.expired_at])
+    if lost:
+        text = f"event {lost[0]} lost its content and the chain does not say so: `zegel consent verify {owner.name}`"
+        raise OwnerError("ledger.broken", text)
     names = sorted({past.purpose for past in there if past.purpose and chosen in ("", past.purpose)})
     keys = _keys(desk, owner, chosen, names, address=address)
     uses = uses_of(desk, keys, at)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from relay.owner import requests as people
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
-from relay.owner.expiry import expire_proofs, years_before
+from relay.owner.expiry import end_people, expire_proofs, expire_requests, years_before
 from relay.owner.incidents import expire
 from relay.owner.periods import DAY, KINDS, before, with_choice
 from relay.store.history import day_of
@@ -15,7 +15,6 @@ from relay.store.schema import (
     access_code,
     address_change,
     audit,
-    confirm_request,
     consent_event,
     idempotency,
     mailing,
@@ -54,7 +53,7 @@ def run(desk: Desk, args: Args) -> Result:
         "evidence": _forget_evidence(desk, days["evidence"]),
         "proofs": expire_proofs(desk, proofs, BATCH_ROWS),
         "bounces": _delete_due(desk, suppression, "bounce", days["bounce"]),
-        "requests": _delete(desk, confirm_request, confirm_request.c.requested_at < ends["request"]),
+        "requests": expire_requests(desk, ends["request"], proofs, BATCH_ROWS),
         "codes": _delete(desk, access_code, access_code.c.asked_at < ends["code"]),
         "moves": _delete(desk, address_change, address_change.c.requested_at < ends["code"]),
         "mailings": _delete(desk, mailing, is_invoiced),
@@ -66,20 +65,19 @@ def run(desk: Desk, args: Args) -> Result:
         "incidents": expire(desk, ends["incident"], BATCH_ROWS),
         "people": people.expire(desk, ends["request_file"], BATCH_ROWS),
         "digests": _delete(desk, tenant_told, is_digest),
+        "keys": end_people(desk, proofs),
     }
     desk.note(**gone)
     return {**gone, "more": any(count >= BATCH_ROWS for count in gone.values())}
 
 
 def _forget_evidence(desk: Desk, days: int) -> int:
-    """Its digest stays, so the chain still verifies (CONSENT-14)."""
+    """Its digest stays, and an event says what went, so the chain still verifies (CONSENT-14)."""
     events, count = consent_event.c, 0
     for tenant_id, end in _due(desk, consent_event, "evidence", days):
         which = sa.and_(events.tenant_id == tenant_id, events.at < end, _EVIDENCE)
         numbers = list(desk.connection.scalars(sa.select(events.seq).where(which).limit(BATCH_ROWS - count)))
-        for seq in numbers:
-            where = sa.and_(events.tenant_id == tenant_id, events.seq == seq)
-            desk.connection.execute(consent_event.update().where(where).values(evidence=None))
+        desk.ledger.empty(desk.connection, tenant_id, numbers, what="evidence", now=desk.now)
         count += len(numbers)
     return count
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from relay.owner import requests
 from relay.owner.desk import Desk, Person, TenantRow
-from relay.store.schema import confirm_request, consent_event, incident_person, suppression
+from relay.store.schema import confirm_request, incident_person, suppression
 
 
 def own_keys(desk: Desk, person: Person) -> dict[bytes, str]:
@@ -40,15 +40,14 @@ def forget_own(desk: Desk, person: Person, keys: Iterable[bytes], suppressions: 
     `suppressions` are those that name it. Answers in how many events of the ledger it stood.
     """
     past = desk.ledger.history(desk.connection, person.tenant_id, person.hashes)
-    events = consent_event.c
     named = [
         one.seq
         for one in past
         if one.personal is not None and one.personal.get("email") and desk.is_own(person, one.personal["email"])
     ]
-    for seq in named:
-        row = sa.and_(events.tenant_id == person.tenant_id, events.seq == seq)
-        desk.connection.execute(consent_event.update().where(row).values(sealed=None, evidence=None))
+    # The chain tells of an erasure, of one that leaves the key where it is.
+    kept = desk.ledger.subjects(desk.connection, person.tenant_id, [person.hashes])[0].hash.hex()
+    desk.ledger.empty(desk.connection, person.tenant_id, named, what="personal", now=desk.now, kept=kept)
     stops = suppression.c
     for stop in suppressions:
         place = (stops.key == stop.key, stops.scope == stop.scope, stops.reason == stop.reason)

@@ -40,6 +40,7 @@ COUNTED = {
     "audit": "audit",
     "webhooks": "webhook",
     "tallies": "told",
+    "keys": "proof",
     "digests": "told",
     "incidents": "incident",
     "people": "request_file",

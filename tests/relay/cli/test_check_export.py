@@ -67,12 +67,39 @@ def set_in(number: int, name: str, value: object) -> Callable[[Lines], None]:
     return lambda lines: lines[number].__setitem__(name, value)
 
 
-CHANGES: dict[str, tuple[Callable[[Lines], None], str]] = {
+def emptied(lines: Lines, number: int) -> None:
+    """As the gateway writes one that has had its time; signed anew, by whoever did it."""
+    kept = ("event_id", "prev_hash", "content_hash", "hash")
+    lines[number] = {**dict.fromkeys(lines[number]), **{name: lines[number][name] for name in kept}}
+    sign_anew(lines)
+
+
+def hidden(lines: Lines, number: int) -> None:
+    lines[number]["personal"] = None
+    sign_anew(lines)
+
+
+def sign_anew(lines: Lines) -> None:
+    """With another key."""
+    body = "".join(json.dumps(line) + "\n" for line in lines[:-1]).encode()
+    statement = lines[-1]["statement"].split("\n")
+    statement[4] = f"sha256 {hashlib.sha256(body).hexdigest()}"
+    forger = Ed25519PrivateKey.generate()
+    public = forger.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+    said = "\n".join(statement)
+    lines[-1] |= {"statement": said, "key": public, "signature": forger.sign(said.encode()).hex()}
+
+
+CHANGES: dict[str, tuple[Callable[[Lines], object], str]] = {
     "a basis": (set_in(0, "basis", "soft_optin"), "event 1: basis is not what was hashed"),
     "the text": (set_in(1, "text", "Ja!"), "event 2: the text is not the one that was shown"),
     "who recorded it": (set_in(1, "recorded_by", "operator:x"), "event 2: what it shows is not what was hashed"),
     "the purpose": (set_in(0, "purpose", "offers"), "event 1: what it shows is not what was hashed"),
     "the content": (lambda lines: set_in(0, "content", lines[1]["content"])(lines), "event 1: its content was changed"),
+    "content taken out": (lambda lines: emptied(lines, 0), "event 1: its content is gone, and no event"),
+    "a word on what expired": (set_in(0, "content", None), "event 1: its content is gone, and it still says something"),
+    "the text taken out": (set_in(0, "text", None), "event 1: its text is missing"),
+    "a name taken out": (lambda lines: hidden(lines, 0), "event 1: its personal is gone, and no event"),
     "a hash": (set_in(2, "hash", "00" * 32), "event 3: its hash does not match"),
     "an event taken out": (lambda lines: lines.pop(1), "event 2 is missing"),
     "the first taken out": (lambda lines: lines.pop(0), "event 1 is missing"),
@@ -129,13 +156,7 @@ def test_a_file_that_was_signed_by_another_is_told_from_ours(exported: Path) -> 
     lines = read(exported)
     key = lines[-1]["key"]
     lines[0]["personal"]["email"] = "eve@example.net"
-    body = "".join(json.dumps(line) + "\n" for line in lines[:-1]).encode()
-    statement = lines[-1]["statement"].split("\n")
-    statement[4] = f"sha256 {hashlib.sha256(body).hexdigest()}"
-    forger = Ed25519PrivateKey.generate()
-    public = forger.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
-    said = "\n".join(statement)
-    lines[-1] |= {"statement": said, "key": public, "signature": forger.sign(said.encode()).hex()}
+    sign_anew(lines)
     write(exported, lines)
     assert check(exported)[0] == 0, "in itself it is whole"
     code, told = check(exported, "--key", key)

@@ -143,7 +143,7 @@ def test_a_sub_processor_that_ended_is_shown_and_is_no_transfer_any_more() -> No
 
 def test_a_kind_tells_every_period_of_its_tables() -> None:
     (row,) = [row for row in register(settings(), found(), "en")["data"] if row["tables"] == ["suppression"]]
-    assert len(row["period"]) == 2 and "90 days" in row["period"][1]
+    assert len(row["period"]) == 3 and "90 days" in row["period"][1] and "5 years" in row["period"][2]
 
 
 def test_a_sensitive_list_is_special_data() -> None:
