@@ -24,10 +24,10 @@ from relay.consent.suppression import ALL
 from relay.consent.token import Token, TokenKind, make, read
 from relay.mail.address import narrow, wide
 from relay.owner.args import Args
+from relay.owner.blocks import block, unblock
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
-from relay.owner.hook_events import News, tell
-from relay.owner.objections import append_event, forget, object_to
+from relay.owner.objections import forget, object_to
 from relay.owner.requests import enter_done
 from relay.store.schema import access_code, consent_event, tenant
 from relay.store.upsert import upsert
@@ -179,20 +179,20 @@ def _page_key(desk: Desk, page: str) -> bytes:
 
 
 def change(desk: Desk, args: Args) -> Result:
-    """`proof`, `link`, `action` (stop with `purpose`, stop_all, restrict, unrestrict); answers whether anything `changed`."""
+    """`proof`, `link`, `action` (stop with `purpose`, stop_all, restrict, unrestrict).
+
+    Answers whether anything `changed`, and for unrestrict whether a block that another spelling set `stays`.
+    """
     owner, person = proven(desk, args)
     action = args.choice("action", _ACTIONS)
     purpose = args.name("purpose", "")
     desk.note(action=action)
     if action == "unrestrict":
-        removed = suppression.remove(desk.connection, person.hashes, scope=ALL, reason="restriction")
-        if removed:
-            append_event(desk, person, "unrestricted", scope=ALL, reason="restriction", source=SOURCE)
-            tell(desk, person, News("unrestricted", ALL, "restriction", SOURCE))
-        return {"changed": removed > 0}
+        changed, stays = unblock(desk, person, source=SOURCE)
+        return {"changed": changed, "stays": stays}
     enter_done(desk, person, "restrict" if action == "restrict" else "object", purpose)
     if action == "restrict":
-        changed = object_to(desk, person, scope=ALL, reason="restriction", event="restricted", source=SOURCE)
+        changed = block(desk, person, source=SOURCE)
     elif action == "stop_all":
         changed = object_to(desk, person, scope=ALL, reason="objection", event="objected", source=SOURCE)
     else:

@@ -171,10 +171,10 @@ def enter_done(desk: Desk, person: Person, kind: str, text: str, *, was: str = "
 
 
 def moved_from(desk: Desk, person: Person) -> list[str]:
-    """Addresses from which he came to this one by himself."""
+    """Addresses from which he came to this one, in this spelling, by himself."""
     where = sa.and_(table.c.key.in_(person.hashes), table.c.kind == "rectify", table.c.channel == "my")
-    told = [facts_of(desk, row).get("was", "") for row in desk.connection.execute(sa.select(table).where(where)).all()]
-    return [address for address in told if address]
+    told = [facts_of(desk, row) for row in desk.connection.execute(sa.select(table).where(where)).all()]
+    return [facts["was"] for facts in told if facts.get("was") and desk.is_own(person, facts.get("address", ""))]
 
 
 def forget_person(desk: Desk, person: Person) -> None:
