@@ -6,6 +6,7 @@ the consents that it covers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from relay.consent import suppression
 from relay.consent.erased import Erased
-from relay.consent.ledger import Entry
+from relay.consent.ledger import Entry, Past
 from relay.consent.record import format_time
 from relay.consent.state import Event, fold
 from relay.consent.states import load_states, save_states
@@ -158,15 +159,15 @@ def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
 def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     if person.address:
         erasures.begin(desk, person, _spellings(desk, person))
-    object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
-    append_event(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
+    if not person.has_left:  # else a no of his is none of who reads the mail there today
+        object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
     keys = _consent_keys(desk, person)
-    end_consents(desk, person, keys, event="erased", only="")
     stops = [(row, shown(desk, row)["address"]) for row in _suppressions(desk, person)]
-    if person.exact and not spelling.is_alone(desk, person, [address for _, address in stops if address]):
-        named = [row for row, address in stops if address and desk.is_own(person, address)]
-        found = spelling.forget_own(desk, person, keys, named)
-        return {"subject": person.hashes[0].hex(), "erased": found > 0}
+    is_alone = not person.exact or spelling.is_alone(desk, person, [address for _, address in stops if address])
+    if person.has_left or not is_alone:
+        return _forget_own(desk, person, keys, stops=stops, is_alone=is_alone, source=source)
+    append_event(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
+    end_consents(desk, person, keys, event="erased", only="")
     desk.connection.execute(table.update().where(table.c.key.in_(_every_key(desk, person))).values(sealed=None))
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(list(keys))))
     for pending in (access_code, address_change):
@@ -177,6 +178,33 @@ def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     known = person._replace(subscriber=hook_events.forget(desk, person) or person.subscriber)
     tell(desk, known, News("erased", ALL, "erasure", source))
     return {"subject": person.hashes[0].hex(), "erased": erased > 0}
+
+
+def _forget_own(
+    desk: Desk,
+    person: Person,
+    keys: dict[bytes, str],
+    *,
+    stops: list[tuple[TenantRow, str | None]],
+    is_alone: bool,
+    source: str,
+) -> dict[str, Any]:
+    """The same where others are held under the same hash: another spelling, or who reads the mail there now."""
+    later = [past for past in _history(desk, person) if past.recorded_at > person.until]
+    names = {past.purpose for past in later if desk.is_own(person, (past.personal or {}).get("email", ""))}
+    keys = {key: name for key, name in keys.items() if name not in names}
+    ended = end_consents(desk, person, keys, event="erased", only="")
+    # With a key it is about this one alone, and says nothing of what the others agreed to.
+    for key, name in {key: keys[key] for key in ended}.items() or [(person.exact[0], "")]:
+        clear = {"scope": name or ALL, "reason": "erasure", "source": source}
+        entry = Entry("erased", desk.now, person.hashes, key, name, clear, {}, {})
+        desk.ledger.append(desk.connection, person.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)
+    named = [row for row, address in stops if address and desk.is_own(person, address) and row.at <= person.until]
+    found = spelling.forget_own(desk, person, keys, named)
+    is_last = is_alone and person.has_left and not any(past.personal or past.evidence for past in later)
+    if is_last and all(row.at <= person.until for row, _ in stops):
+        desk.ledger.erase(desk.connection, person.hashes, now=desk.now)
+    return {"subject": person.hashes[0].hex(), "erased": found > 0}
 
 
 def erase_again(desk: Desk, args: Args) -> Result:
@@ -194,7 +222,8 @@ def erase_again(desk: Desk, args: Args) -> Result:
     lots = [[*known, *(each for each in hashes if each not in known)]] if known else [[each] for each in hashes]
     exact = tuple(bytes.fromhex(text) for text in one.exact)
     for lot in lots:
-        forget(desk, Person(one.tenant_id, "", lot, exact=exact), source="restore")
+        person = Person(one.tenant_id, "", lot, exact=exact, until=one.moved_at or math.inf)
+        forget(desk, person, source="restore")
     return {"erased": bool(known)}
 
 
@@ -258,10 +287,14 @@ def sealed_address(desk: Desk, person: Person) -> bytes | None:
 
 def _spellings(desk: Desk, person: Person) -> set[str]:
     """Every form of the address that is known here, and is the person's for sure."""
-    told = [past.personal or {} for past in desk.ledger.history(desk.connection, person.tenant_id, person.hashes)]
+    told = [past.personal or {} for past in _history(desk, person)]
     kept = [shown(desk, row)["address"] for row in _suppressions(desk, person)]
     known = filter(None, [*(values.get("email") for values in told), *kept])
     return {person.address, *(address for address in known if desk.is_own(person, address))}
+
+
+def _history(desk: Desk, person: Person) -> list[Past]:
+    return list(desk.ledger.history(desk.connection, person.tenant_id, person.hashes))
 
 
 def _suppressions(desk: Desk, person: Person) -> Sequence[TenantRow]:
@@ -287,8 +320,8 @@ def _keys_of_events(desk: Desk, person: Person) -> dict[bytes, str]:
     return {row.key: row.purpose for row in desk.connection.execute(query.distinct())}
 
 
-def end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: str, only: str) -> None:
-    """Fold the end into each present state that it covers; `only` is a purpose, or "" for all."""
+def end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: str, only: str) -> list[bytes]:
+    """Fold the end into each present state that it covers, and answer their keys; `only` is a purpose, or "" for all."""
     wanted = [key for key, name in keys.items() if only in ("", name)]
     ended = {}
     for key, (present, proof) in load_states(desk.connection, wanted).items():
@@ -296,6 +329,7 @@ def end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: s
         if after is not None:
             ended[key] = (after, proof)
     save_states(desk.connection, person.tenant_id, ended, now=desk.now)
+    return list(ended)
 
 
 def _token(desk: Desk, text: str) -> Token:

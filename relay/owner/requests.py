@@ -170,16 +170,18 @@ def enter_done(desk: Desk, person: Person, kind: str, text: str, *, was: str = "
     _settle(desk, row, "answered", {"text": "done on the page", "sent_at": desk.now}, desk.now)
 
 
-def moved_from(desk: Desk, person: Person) -> list[str]:
-    """Addresses from which he came to this one, in this spelling, by himself."""
+def moved_from(desk: Desk, person: Person) -> list[tuple[str, float]]:
+    """Addresses from which he came to this one, in this spelling, by himself, and when."""
     where = sa.and_(table.c.key.in_(person.hashes), table.c.kind == "rectify", table.c.channel == "my")
-    told = [facts_of(desk, row) for row in desk.connection.execute(sa.select(table).where(where)).all()]
-    return [facts["was"] for facts in told if facts.get("was") and desk.is_own(person, facts.get("address", ""))]
+    rows = desk.connection.execute(sa.select(table).where(where, table.c.opened_at <= person.until)).all()
+    told = [(facts_of(desk, row), row.opened_at) for row in rows]
+    return [(facts["was"], at) for facts, at in told if facts.get("was") and desk.is_own(person, facts["address"])]
 
 
 def forget_person(desk: Desk, person: Person) -> None:
     """Erasure: what was asked and when it was answered stays; who it was and all texts go (GDPR-8)."""
-    for row in desk.connection.execute(sa.select(table).where(table.c.key.in_(person.hashes))).all():
+    his = sa.and_(table.c.key.in_(person.hashes), table.c.opened_at <= person.until)
+    for row in desk.connection.execute(sa.select(table).where(his)).all():
         facts = facts_of(desk, row)
         if facts.get("address") and not desk.is_own(person, facts["address"]):
             continue

@@ -45,6 +45,7 @@ def forget_own(desk: Desk, person: Person, keys: Iterable[bytes], suppressions: 
         one.seq
         for one in past
         if one.personal is not None and one.personal.get("email") and desk.is_own(person, one.personal["email"])
+        if one.recorded_at <= person.until
     ]
     for seq in named:
         row = sa.and_(events.tenant_id == person.tenant_id, events.seq == seq)

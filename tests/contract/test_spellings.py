@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from relay.consent.erased import Erased
+from relay.consent.subject import person_text
 from tests.contract.conftest import World
 
 JAN, PLUS, OWN = "jan@host.test", "jan+x@host.test", "evil@own.test"
@@ -55,6 +57,57 @@ def test_a_move_of_another_spelling_is_not_mine(world: World) -> None:
     assert OWN in named(world, OWN) and JAN in named(world, JAN)
 
 
+def test_who_has_the_old_mailbox_by_now_keeps_what_is_his(world: World) -> None:
+    """GDPR-7: whoever moved away from info@ and is erased at home erased its later reader, and set an objection for him."""
+    old, home = "info@shopkeeper.test", "ann@home.test"
+    for purpose in ("newsletter", "offers"):
+        world.give(email=old, purpose=purpose)
+    before = world.call("request.open", tenant="shop", address=old, kind="access", text="of the one who left")["ref"]
+    move(world, old, home)
+    world.now += 2 * 365 * 86_400
+    token = world.call("consent.request", tenant="shop", address=old, purpose="newsletter")["token"]
+    world.now += 60
+    world.call("consent.confirm", token=token)
+    later = world.call("request.open", tenant="shop", address=old, kind="access", text="of who came")["ref"]
+    assert world.call("mydata.erase", **on_my(world, home))["erased"] is True
+    assert (world.status(old), world.status(old, "offers"), world.bars(old)) == ("confirmed", "erased", set())
+    proof = world.call("consent.proof", tenant="shop", address=old)
+    named = {event["event"]: event["personal"] is not None for event in proof["events"]}
+    assert named == {"given": False, "withdrawn": False, "requested": True, "confirmed": True, "erased": False}
+    assert {state["purpose"]: state["status"] for state in proof["states"]} == {
+        "newsletter": "confirmed",
+        "offers": "erased",
+    }
+    assert [world.call("request.show", ref=ref)["text"] for ref in (before, later)] == [None, "of who came"]
+    due = {bool(row["moved_at"]): row for row in world.call("erasure.due")}
+    assert due[True]["at"] - due[True]["moved_at"] > 2 * 365 * 86_400, (
+        "mail to who came stays in queue and delivery log"
+    )
+    assert Erased.load(due[True]).until == due[True]["moved_at"]
+    assert world.call("consent.verify", tenant="shop")["ok"] is True
+
+
+def test_where_nobody_came_after_him_the_key_of_the_old_address_goes(world: World) -> None:
+    world.give(email=JAN, evidence_ip="192.0.2.7")
+    move(world, JAN, OWN)
+    world.call("mydata.erase", **on_my(world, OWN))
+    assert named(world, JAN) == [] and world.bars(JAN) == set()
+    assert (
+        world.call("consent.verify", tenant="shop")["erased"] == world.call("consent.verify", tenant="shop")["events"]
+    )
+
+
+def test_who_came_from_elsewhere_to_the_old_mailbox_is_not_followed(world: World) -> None:
+    """JAN moved to OWN; somebody else moves to JAN: what he was before is none of the first one's."""
+    third = "piet@third.test"
+    world.give(email=JAN)
+    world.give(email=third)
+    move(world, JAN, OWN)
+    move(world, third, JAN)
+    world.call("mydata.erase", **on_my(world, OWN))
+    assert third in named(world, third) and JAN in named(world, JAN)
+
+
 def test_a_block_is_lifted_by_the_spelling_that_set_it(world: World) -> None:
     world.give(email=JAN)
     assert change(world, JAN, "restrict")["changed"] is True
@@ -86,3 +139,15 @@ def test_a_block_of_who_was_erased_is_the_tenants_to_lift(world: World) -> None:
     remove = {"tenant": "shop", "address": JAN, "reason": "restriction"}
     assert world.call("suppression.remove", **remove)["removed"] == 1
     assert ("all", "restriction") not in world.bars(JAN)
+
+
+def test_a_restore_erases_at_an_address_of_before_only_what_was_his(world: World) -> None:
+    world.give(email=JAN)
+    exact = tuple(one.hex() for one in world.keyring.subject_hashes(person_text(1, JAN)))
+    one = Erased.of(world.keyring, (1, "shop"), world.now + 1_000, [JAN], exact, world.now)
+    world.now += 60
+    token = world.call("consent.request", tenant="shop", address=JAN, purpose="newsletter")["token"]
+    world.call("consent.confirm", token=token)
+    world.call("erasure.again", person=one.line())
+    assert len(named(world, JAN)) == 2
+    assert (world.status(JAN), world.bars(JAN)) == ("confirmed", set())
