@@ -22,7 +22,7 @@ from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
 from relay.consent.token import Token, TokenKind, read
 from relay.mail.address import narrow
-from relay.owner import erasures, hook_events, incidents, requests, spelling
+from relay.owner import beside, erasures, hook_events, incidents, requests, spelling
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.earlier import earlier
@@ -201,9 +201,13 @@ def _forget_own(
         desk.ledger.append(desk.connection, person.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)
     named = [row for row, address in stops if address and desk.is_own(person, address) and row.at <= person.until]
     found = spelling.forget_own(desk, person, keys, named)
-    is_last = is_alone and person.has_left and not any(past.personal or past.evidence for past in later)
-    if is_last and all(row.at <= person.until for row, _ in stops):
+    known = person._replace(subscriber=beside.forget(desk, person))
+    is_last = not any(past.personal or past.evidence for past in later)
+    is_last = is_last and all(row.at <= person.until for row, _ in stops)
+    if is_last and is_alone and person.has_left:
         desk.ledger.erase(desk.connection, person.hashes, now=desk.now)
+    if is_last:  # else the tool would take it for who reads the mail there now
+        tell(desk, known, News("erased", ALL, "erasure", source))
     return {"subject": person.hashes[0].hex(), "erased": found > 0}
 
 

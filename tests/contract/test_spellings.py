@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+import sqlalchemy as sa
+
 from relay.consent.erased import Erased
 from relay.consent.subject import person_text
+from relay.owner.hook_events import opened_body
+from relay.store.schema import address_change, webhook_event
 from tests.contract.conftest import World
 
 JAN, PLUS, OWN = "jan@host.test", "jan+x@host.test", "evil@own.test"
@@ -151,3 +156,48 @@ def test_a_restore_erases_at_an_address_of_before_only_what_was_his(world: World
     world.call("erasure.again", person=one.line())
     assert len(named(world, JAN)) == 2
     assert (world.status(JAN), world.bars(JAN)) == ("confirmed", set())
+
+
+def told(world: World) -> list[tuple[str, str | None]]:
+    """What waits for the tenant's tool, each with whom it names."""
+    with world.owner._engine.connect() as connection:
+        rows = connection.execute(sa.select(webhook_event).order_by(webhook_event.c.id)).all()
+    bodies = [opened_body(world.keyring, row) or {} for row in rows]
+    return [(body["event"], body.get("address")) for body in bodies]
+
+
+def count(world: World, table: sa.Table) -> int:
+    with world.owner._engine.connect() as connection:
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
+
+
+@pytest.mark.parametrize(("gone", "kept"), [(PLUS, JAN), (JAN, PLUS)])
+def test_one_of_two_spellings_is_erased_wherever_it_stands(world: World, gone: str, kept: str) -> None:
+    """GDPR-8: the tool was never told, the link of a change of address worked on, and incidents named whom it was."""
+    world.call("webhook.add", tenant="shop", name="crm", url="https://crm.example.org/z", with_address=True)
+    refs = {}
+    for address in (gone, kept):
+        world.give(email=address)
+        token = world.call("consent.request", tenant="shop", address=address, purpose="offers")["token"]
+        world.call("consent.confirm", token=token)
+        made = world.call("incident.open", tenant="shop", kind="loss", summary="a list", addresses=[address])
+        refs[address] = made["ref"]
+        world.call("deletion.ask", ref=made["ref"], address=address, what="the list")
+    visit = on_my(world, gone)
+    link = world.call("mydata.move", **visit, address=OWN)["token"]
+    assert count(world, address_change) == 1
+    assert world.call("mydata.erase", **visit)["erased"] is True
+    assert told(world) == [("confirmed", kept), ("erased", gone)]
+    assert [world.call("incident.export", ref=refs[address])["people"] for address in (gone, kept)] == [[], [kept]]
+    assert [len(world.call("incident.export", ref=refs[address])["recipients"]) for address in (gone, kept)] == [0, 1]
+    assert count(world, address_change) == 0
+    assert world.refused("mydata.moved", token=link) == "move.unknown"
+    assert set(named(world, kept)) == {kept}
+
+
+def test_the_change_of_address_of_the_other_spelling_goes_on(world: World) -> None:
+    for address in (PLUS, JAN):
+        world.give(email=address)
+    link = world.call("mydata.move", **on_my(world, JAN), address=OWN)["token"]
+    world.call("mydata.erase", **on_my(world, PLUS))
+    assert count(world, address_change) == 1 and link
