@@ -245,7 +245,8 @@ def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str
     suppression.put(desk.connection, person.tenant_id, entry, source=source, subject_id=subject_id, sealed=sealed)
     if reason != "restriction":
         only = "" if scope == ALL else scope
-        end_consents(desk, person, _consent_keys(desk, person), event=event, only=only)
+        # It is wide, and so is its end: else one would come back with the confirmation of another spelling.
+        end_consents(desk, person, _consent_keys(desk, person._replace(exact=())), event=event, only=only)
     tell(desk, person, News(_TOLD[reason], scope, reason, source))
     return True
 

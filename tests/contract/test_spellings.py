@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from relay.consent.erased import Erased
-from relay.consent.subject import person_text
+from relay.consent.subject import person_hash, person_text
+from relay.consent.token import TokenKind, make
 from relay.owner.hook_events import opened_body
 from relay.store.schema import address_change, webhook_event
 from tests.contract.conftest import World
@@ -17,8 +18,8 @@ JAN, PLUS, OWN = "jan@host.test", "jan+x@host.test", "evil@own.test"
 
 
 def on_my(world: World, address: str) -> dict[str, str]:
-    """Whoever reads `address`, past the code."""
-    world.now += 60
+    """Whoever reads `address`, past the code; hours later, since a day has a few codes only."""
+    world.now += 6 * 3_600
     asked = world.call("mydata.start", tenant="shop", address=address)
     proven = world.call("mydata.prove", asked=asked["asked"], code=asked["code"])
     return {"proof": proven["proof"], "link": asked["token"]}
@@ -201,3 +202,52 @@ def test_the_change_of_address_of_the_other_spelling_goes_on(world: World) -> No
     link = world.call("mydata.move", **on_my(world, JAN), address=OWN)["token"]
     world.call("mydata.erase", **on_my(world, PLUS))
     assert count(world, address_change) == 1 and link
+
+
+def views(world: World, address: str) -> set[str]:
+    """What delivery, `consent show`, the person's own page and the proof say of the newsletter: one word where they agree."""
+    shown = world.call("consent.show", tenant="shop", address=address)["consents"]
+    held = world.call("mydata.held", **on_my(world, address))["consents"]
+    proof = world.call("consent.proof", tenant="shop", address=address, purpose="newsletter")
+    (judged,) = proof["judgements"]
+    said = {world.status(address)}
+    for rows in (shown, held, proof["states"]):
+        said |= {row["status"] for row in rows if row["purpose"] == "newsletter"}
+    with world.lookup() as lookup:
+        is_stopped = bool(lookup.suppressions(1, [address], purpose="newsletter")[address])
+    assert judged["counts"] is (not is_stopped and said <= {"given", "confirmed"}), judged
+    return said
+
+
+def stop(world: World, how: str) -> None:
+    if how == "link":
+        key = person_hash(world.keyring, 1, PLUS)
+        link = make(world.keyring, TokenKind.UNSUBSCRIBE, 1, purpose="newsletter", subject_hash=key)
+        world.call("optout", token=link)
+    elif how == "my":
+        change(world, PLUS, "stop_all")
+    elif how == "list":
+        world.call("mydata.change", **on_my(world, PLUS), action="stop", purpose="newsletter")
+    elif how == "erase":
+        world.call("mydata.erase", **on_my(world, PLUS))
+    else:
+        world.call("consent.withdraw", tenant="shop", address=PLUS)
+
+
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [("link", "objected"), ("my", "objected"), ("list", "withdrawn"), ("cli", "withdrawn"), ("erase", "objected")],
+)
+def test_a_no_is_wide_and_a_yes_is_not_whoever_is_asked(world: World, how: str, word: str) -> None:
+    """CONSENT-11, CONSENT-16: jan@ was mailed on a consent of which his proof said that he had objected."""
+    for address in (JAN, PLUS):
+        world.give(email=address)
+    assert views(world, JAN) == views(world, PLUS) == {"given"}
+    stop(world, how)
+    assert views(world, JAN) == {word}
+    assert views(world, PLUS) == {"erased" if how == "erase" else word}
+    world.now += 3_600
+    token = world.call("consent.request", tenant="shop", address=PLUS, purpose="newsletter")["token"]
+    world.now += 60
+    world.call("consent.confirm", token=token)
+    assert (views(world, JAN), views(world, PLUS)) == ({word}, {"confirmed"})
