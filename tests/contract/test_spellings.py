@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 import sqlalchemy as sa
 
 from relay.consent.erased import Erased
 from relay.consent.subject import person_hash, person_text
 from relay.consent.token import TokenKind, make
-from relay.owner.hook_events import opened_body
-from relay.store.schema import address_change, webhook_event
+from relay.owner.hook_events import opened_body, unseal
+from relay.store.schema import address_change, rights_request, webhook_event
 from tests.contract.conftest import World
 
 JAN, PLUS, OWN = "jan@host.test", "jan+x@host.test", "evil@own.test"
@@ -251,3 +252,42 @@ def test_a_no_is_wide_and_a_yes_is_not_whoever_is_asked(world: World, how: str, 
     world.now += 60
     world.call("consent.confirm", token=token)
     assert (views(world, JAN), views(world, PLUS)) == ({word}, {"confirmed"})
+
+
+def corrections(world: World) -> set[tuple[str, str]]:
+    """Of each correction the address that it went to, and the one before, where it can be read."""
+    with world.owner._engine.connect() as connection:
+        rows = connection.execute(sa.select(rights_request).where(rights_request.c.kind == "rectify")).all()
+    plain = [orjson.loads(unseal(world.keyring, f"request\0{row.ref}", row.sealed) or b"{}") for row in rows]
+    return {(facts.get("address", ""), facts.get("was", "")) for facts in plain}
+
+
+@pytest.mark.parametrize("erase", ["my", "cli"])
+def test_an_erased_address_is_not_in_the_correction_that_left_it(world: World, erase: str) -> None:
+    """GDPR-8: the request of the new address named the old one after its erasure."""
+    new, third = "jan@new.test", "plus@new.test"
+    for address in (JAN, PLUS, OWN):
+        world.give(email=address)
+    move(world, JAN, new)
+    move(world, PLUS, third)
+    move(world, OWN, "own@new.test")
+    assert corrections(world) == {(new, JAN), (third, PLUS), ("own@new.test", OWN)}
+    if erase == "my":  # one spelling
+        world.call("mydata.erase", **on_my(world, JAN))
+        assert corrections(world) == {(new, ""), (third, PLUS), ("own@new.test", OWN)}
+    else:
+        world.call("consent.erase", tenant="shop", address=JAN)
+        assert corrections(world) == {(new, ""), (third, ""), ("own@new.test", OWN)}
+    assert named(world, new) == [new], "who he is now stays"
+
+
+def test_two_visits_in_a_day_are_one_request_and_the_correction_is_found(world: World) -> None:
+    world.give(email=JAN)
+    on_my(world, JAN)
+    world.now += 17 * 3_600  # with the hours of the next visit not quite a day
+    token = world.call("mydata.move", **on_my(world, JAN), address=OWN)["token"]
+    world.now += 86_000
+    world.call("mydata.moved", token=token)
+    assert corrections(world) == {(OWN, JAN)}
+    world.call("consent.erase", tenant="shop", address=JAN)
+    assert corrections(world) == {(OWN, "")}
