@@ -27,6 +27,7 @@ from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.earlier import earlier
 from relay.owner.error import OwnerError
+from relay.owner.hashes import with_every_hash
 from relay.owner.hook_events import News, tell
 from relay.store.schema import access_code, address_change, confirm_request, consent_event, purpose, tenant
 from relay.store.schema import suppression as table
@@ -67,6 +68,8 @@ def opt_out(desk: Desk, args: Args) -> Result:
     person = Person(owner.id, "", [token.subject_hash], token.subscriber)
     desk.note(subject=token.subject_hash.hex(), scope=scope, channel=channel)
     reason = "complaint" if channel == "complaint" else "objection"
+    if _stands(desk, person, scope, reason) is None:
+        person = with_every_hash(desk, person)
     changed = object_to(desk, person, scope=scope, reason=reason, event="objected", source=channel)
     return {
         "tenant": owner.name,
@@ -233,8 +236,7 @@ def erase_again(desk: Desk, args: Args) -> Result:
 
 def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str, source: str) -> bool:
     """Record that a person leaves; false where exactly this stood already and nothing had to change."""
-    standing = [entry for entries in suppression.standing(desk.connection, person.hashes).values() for entry in entries]
-    same = next((entry for entry in standing if entry.scope == scope and entry.reason == reason), None)
+    same = _stands(desk, person, scope, reason)
     desk.note(scope=scope, reason=reason)
     if same is not None and not same.lifted:
         return False
@@ -249,6 +251,11 @@ def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str
         end_consents(desk, person, _consent_keys(desk, person._replace(exact=())), event=event, only=only)
     tell(desk, person, News(_TOLD[reason], scope, reason, source))
     return True
+
+
+def _stands(desk: Desk, person: Person, scope: str, reason: str) -> Standing | None:
+    standing = [entry for entries in suppression.standing(desk.connection, person.hashes).values() for entry in entries]
+    return next((entry for entry in standing if entry.scope == scope and entry.reason == reason), None)
 
 
 def keep_bounce(desk: Desk, person: Person, *, source: str, scope: str = ALL) -> bool:
