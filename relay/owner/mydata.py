@@ -30,6 +30,7 @@ from relay.owner.error import OwnerError
 from relay.owner.objections import forget, object_to
 from relay.owner.requests import enter_done
 from relay.store.schema import access_code, consent_event, tenant
+from relay.store.schema import purpose as purposes
 from relay.store.upsert import upsert
 
 CODE_DIGITS = 8  # 30 guesses a day, all year, at six digits: one link in 91 would open to who was forwarded it
@@ -165,13 +166,21 @@ def _was_erased(desk: Desk, token: Token, row: Pending) -> bool:
 def _erased_since(desk: Desk, person: Person, at: float) -> bool:
     people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
     events = consent_event.c
-    erased = sa.select(events.seq).where(
+    erased = sa.select(events.key).where(
         events.tenant_id == person.tenant_id,
         events.subject_id.in_(people),
         events.event == "erased",
         events.at >= at,
     )
-    return desk.connection.execute(erased.limit(1)).first() is not None
+    keys = set(desk.connection.scalars(erased))
+    return bool(keys) and not keys.isdisjoint({b"", *_own_keys(desk, person)})
+
+
+def _own_keys(desk: Desk, person: Person) -> list[bytes]:
+    """What an erasure of this spelling alone is entered under; with no key it was of every one."""
+    names = desk.connection.scalars(sa.select(purposes.c.name).where(purposes.c.tenant_id == person.tenant_id)).all()
+    consents = [key for name in names for key in desk.consent_keys(person.tenant_id, name, person.address)]
+    return [*consents, *desk.keyring.subject_hashes(person_text(person.tenant_id, narrow(person.address)))]
 
 
 def _page_key(desk: Desk, page: str) -> bytes:

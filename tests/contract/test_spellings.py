@@ -201,8 +201,16 @@ def test_the_change_of_address_of_the_other_spelling_goes_on(world: World) -> No
     for address in (PLUS, JAN):
         world.give(email=address)
     link = world.call("mydata.move", **on_my(world, JAN), address=OWN)["token"]
-    world.call("mydata.erase", **on_my(world, PLUS))
-    assert count(world, address_change) == 1 and link
+    visit = on_my(world, PLUS)
+    asked = world.call("mydata.start", tenant="shop", address=JAN)
+    open_page = {
+        "proof": world.call("mydata.prove", asked=asked["asked"], code=asked["code"])["proof"],
+        "link": asked["token"],
+    }
+    world.call("mydata.erase", **visit)
+    assert world.refused("mydata.held", **visit) == "proof.over"
+    assert world.call("mydata.held", **open_page)["address"] == JAN, "his page stays open"
+    assert count(world, address_change) == 1 and world.call("mydata.moved", token=link)["moved"] == 0
 
 
 def views(world: World, address: str) -> set[str]:
