@@ -166,9 +166,16 @@ def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
         object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
     keys = _consent_keys(desk, person)
     stops = [(row, shown(desk, row)["address"]) for row in _suppressions(desk, person)]
+    later = [past for past in _history(desk, person) if past.recorded_at > person.until]
+    is_last = not any(past.personal or past.evidence for past in later) and all(
+        row.at <= person.until for row, _ in stops
+    )
     is_alone = not person.exact or spelling.is_alone(desk, person, [address for _, address in stops if address])
-    if person.has_left or not is_alone:
-        return _forget_own(desk, person, keys, stops=stops, is_alone=is_alone, source=source)
+    if not (is_last and is_alone):
+        names = {past.purpose for past in later if desk.is_own(person, (past.personal or {}).get("email", ""))}
+        keys = {key: name for key, name in keys.items() if name not in names}
+        named = [row for row, address in stops if address and desk.is_own(person, address) and row.at <= person.until]
+        return _forget_own(desk, person, keys, stops=named, is_last=is_last, source=source)
     append_event(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
     end_consents(desk, person, keys, event="erased", only="")
     desk.connection.execute(table.update().where(table.c.key.in_(_every_key(desk, person))).values(sealed=None))
@@ -184,31 +191,17 @@ def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
 
 
 def _forget_own(
-    desk: Desk,
-    person: Person,
-    keys: dict[bytes, str],
-    *,
-    stops: list[tuple[TenantRow, str | None]],
-    is_alone: bool,
-    source: str,
+    desk: Desk, person: Person, keys: dict[bytes, str], *, stops: list[TenantRow], is_last: bool, source: str
 ) -> dict[str, Any]:
     """The same where others are held under the same hash: another spelling, or who reads the mail there now."""
-    later = [past for past in _history(desk, person) if past.recorded_at > person.until]
-    names = {past.purpose for past in later if desk.is_own(person, (past.personal or {}).get("email", ""))}
-    keys = {key: name for key, name in keys.items() if name not in names}
     ended = end_consents(desk, person, keys, event="erased", only="")
-    # With a key it is about this one alone, and says nothing of what the others agreed to.
+    # With a key it is about this one alone, and says nothing of what the others agreed to; the key of all stays.
     for key, name in {key: keys[key] for key in ended}.items() or [(person.exact[0], "")]:
         clear = {"scope": name or ALL, "reason": "erasure", "source": source}
         entry = Entry("erased", desk.now, person.hashes, key, name, clear, {}, {})
         desk.ledger.append(desk.connection, person.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)
-    named = [row for row, address in stops if address and desk.is_own(person, address) and row.at <= person.until]
-    found = spelling.forget_own(desk, person, keys, named)
+    found = spelling.forget_own(desk, person, keys, stops)
     known = person._replace(subscriber=beside.forget(desk, person))
-    is_last = not any(past.personal or past.evidence for past in later)
-    is_last = is_last and all(row.at <= person.until for row, _ in stops)
-    if is_last and is_alone and person.has_left:
-        desk.ledger.erase(desk.connection, person.hashes, now=desk.now)
     if is_last:  # else the tool would take it for who reads the mail there now
         tell(desk, known, News("erased", ALL, "erasure", source))
     return {"subject": person.hashes[0].hex(), "erased": found > 0}
