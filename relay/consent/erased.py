@@ -43,6 +43,7 @@ class Erased(NamedTuple):
     trace: list[int]
     thread: list[int]
     exact: Sequence[str] = ()
+    moved_at: float = 0.0  # he had moved away from this address by then: what came later is somebody else's
 
     @classmethod
     def of(
@@ -52,6 +53,7 @@ class Erased(NamedTuple):
         at: float,
         addresses: Iterable[str],
         exact: Sequence[str] = (),
+        moved_at: float = 0.0,
     ) -> Self:
         """The person behind `addresses`, which are spellings of one; with `exact`, who writes himself as they stand there."""
         number, name = tenant
@@ -67,12 +69,14 @@ class Erased(NamedTuple):
             [short_hash(one) for text in logged for one in keyring.subject_hashes(text)],
             [one for text in spellings for one in thread_hashes(keyring.subject_hashes, number, text)],
             exact,
+            moved_at,
         )
 
     @classmethod
     def load(cls, row: dict[str, Any]) -> Self:
         """What `_asdict` gave, perhaps by way of JSON, or an older one. Raises KeyError or TypeError."""
-        return cls(**{name: row[name] for name in cls._fields if name != "exact"}, exact=tuple(row.get("exact", ())))
+        later = {"exact": tuple(row.get("exact", ())), "moved_at": row.get("moved_at", 0.0)}
+        return cls(**{name: row[name] for name in cls._fields if name not in later}, **later)
 
     def line(self) -> dict[str, Any]:
         """As it stands in the list."""
@@ -81,7 +85,7 @@ class Erased(NamedTuple):
     @property
     def until(self) -> float:
         """What was handed in later is new data, about somebody who orders again, and is not part of what he had erased."""
-        return self.at + GRACE_SECONDS
+        return self.moved_at or self.at + GRACE_SECONDS
 
     def matcher(self, keyring: Keyring) -> Callable[[str], bool]:
         """Whether an address is one of this person, towards this tenant."""

@@ -15,7 +15,7 @@ whatever is gone without one. It is about a subject that is nobody, and says in 
     what      content (all of an event), personal (both sealed parts), evidence (that part), or keys
     ranges    the events that were emptied: [first, last], ...
     subjects  for keys: the hashes of those whose key was destroyed
-    kept      for personal: the hash of one of whom an `erased` event tells, and whose key stays for another spelling
+    kept      written by an upgrade only: the hash of one of whom an older `erased` event tells, and whose key stayed
 
 Only the owner appends; each call here runs inside the owner's transaction.
 """
@@ -119,19 +119,15 @@ class Ledger:
             connection, tenant_id, list(zip(entries, people, strict=True)), recorded_by=recorded_by, now=now
         )
 
-    def empty(
-        self, connection: sa.Connection, tenant_id: int, seqs: Sequence[int], *, what: str, now: float, kept: str = ""
-    ) -> None:
-        """Take `what` (content, personal, evidence) out of these events, and tell it in the chain. `kept`: see above."""
-        if not seqs and not kept:
+    def empty(self, connection: sa.Connection, tenant_id: int, seqs: Sequence[int], *, what: str, now: float) -> None:
+        """Take `what` (content, personal, evidence) out of these events, and tell it in the chain."""
+        if not seqs:
             return
         values = {**_EMPTIED[what], **({"expired_at": now} if what == "content" else {})}
         events = consent_event.c
         where = (events.tenant_id == tenant_id, events.seq == sa.bindparam("number"))
-        if seqs:
-            connection.execute(consent_event.update().where(*where).values(**values), [{"number": seq} for seq in seqs])
-        told: dict[str, object] = {"what": what, "ranges": ranges_of(seqs)}
-        self._tell(connection, tenant_id, {**told, "kept": kept} if kept else told, now=now)
+        connection.execute(consent_event.update().where(*where).values(**values), [{"number": seq} for seq in seqs])
+        self._tell(connection, tenant_id, {"what": what, "ranges": ranges_of(seqs)}, now=now)
 
     def end(self, connection: sa.Connection, tenant_id: int, people: Sequence[int], *, now: float) -> None:
         """Destroy the keys of these subjects, and tell it in the chain: nothing that is kept of them needs it any more."""
@@ -235,7 +231,9 @@ class Ledger:
         The `erased` event tells of the one subject it is about; where there are two, under an older hash key, `end` tells.
         """
         table, events = subject.c, consent_event.c
-        told = sa.exists().where(events.subject_id == table.id, events.event == "erased", events.at == now)
+        told = sa.exists().where(
+            events.subject_id == table.id, events.event == "erased", events.key == b"", events.at == now
+        )
         query = sa.select(table.id, table.tenant_id, told).where(
             table.hash.in_(list(person)), table.wrapped.is_not(None)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ class Person(NamedTuple):
 
     `subscriber` is the tenant's own id for him, where the token has one (X-Zegel-Subscriber). `exact` are hashes of the one
     spelling of the address whose reader he was proven to be: only what is held under it is his to end (relay.owner.spelling).
+    `until` is when he moved away from the address: what was recorded later is of who reads it since (relay.owner.earlier).
     """
 
     tenant_id: int
@@ -37,6 +39,12 @@ class Person(NamedTuple):
     hashes: list[bytes]
     subscriber: str = ""
     exact: tuple[bytes, ...] = ()
+    until: float = math.inf
+
+    @property
+    def has_left(self) -> bool:
+        """Whether he moved away from this address."""
+        return self.until < math.inf
 
 
 class Tools(NamedTuple):

@@ -23,7 +23,8 @@ def begin(desk: Desk, person: Person, addresses: Iterable[str]) -> None:
     """Somebody has been erased whose address stood there in these spellings."""
     name = desk.connection.execute(sa.select(tenant.c.name).where(tenant.c.id == person.tenant_id)).scalar_one()
     exact = tuple(digest.hex() for digest in person.exact)
-    one = Erased.of(desk.keyring, (person.tenant_id, name), desk.now, addresses, exact)
+    moved_at = person.until if person.has_left else 0.0
+    one = Erased.of(desk.keyring, (person.tenant_id, name), desk.now, addresses, exact, moved_at)
     row = {"tenant_id": person.tenant_id, "at": desk.now, "hashes": orjson.dumps(one._asdict()).decode()}
     desk.connection.execute(erasure.insert().values(**row))
 

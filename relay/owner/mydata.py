@@ -24,12 +24,13 @@ from relay.consent.suppression import ALL
 from relay.consent.token import Token, TokenKind, make, read
 from relay.mail.address import narrow, wide
 from relay.owner.args import Args
+from relay.owner.blocks import block, unblock
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
-from relay.owner.hook_events import News, tell
-from relay.owner.objections import append_event, forget, object_to
+from relay.owner.objections import forget, object_to
 from relay.owner.requests import enter_done
 from relay.store.schema import access_code, consent_event, tenant
+from relay.store.schema import purpose as purposes
 from relay.store.upsert import upsert
 
 CODE_DIGITS = 8  # 30 guesses a day, all year, at six digits: one link in 91 would open to who was forwarded it
@@ -166,13 +167,21 @@ def erased_since(desk: Desk, person: Person, at: float) -> bool:
     """Whether somebody behind this address was erased at `at` or after it."""
     people = [found.id for found in desk.ledger.find(desk.connection, person.hashes)]
     events = consent_event.c
-    erased = sa.select(events.seq).where(
+    erased = sa.select(events.key).where(
         events.tenant_id == person.tenant_id,
         events.subject_id.in_(people),
         events.event == "erased",
         events.at >= at,
     )
-    return desk.connection.execute(erased.limit(1)).first() is not None
+    keys = set(desk.connection.scalars(erased))
+    return bool(keys) and not keys.isdisjoint({b"", *_own_keys(desk, person)})
+
+
+def _own_keys(desk: Desk, person: Person) -> list[bytes]:
+    """What an erasure of this spelling alone is entered under; with no key it was of every one."""
+    names = desk.connection.scalars(sa.select(purposes.c.name).where(purposes.c.tenant_id == person.tenant_id)).all()
+    consents = [key for name in names for key in desk.consent_keys(person.tenant_id, name, person.address)]
+    return [*consents, *desk.keyring.subject_hashes(person_text(person.tenant_id, narrow(person.address)))]
 
 
 def _page_key(desk: Desk, page: str) -> bytes:
@@ -180,20 +189,20 @@ def _page_key(desk: Desk, page: str) -> bytes:
 
 
 def change(desk: Desk, args: Args) -> Result:
-    """`proof`, `link`, `action` (stop with `purpose`, stop_all, restrict, unrestrict); answers whether anything `changed`."""
+    """`proof`, `link`, `action` (stop with `purpose`, stop_all, restrict, unrestrict).
+
+    Answers whether anything `changed`, and for unrestrict whether a block that another spelling set `stays`.
+    """
     owner, person = proven(desk, args)
     action = args.choice("action", _ACTIONS)
     purpose = args.name("purpose", "")
     desk.note(action=action)
     if action == "unrestrict":
-        removed = suppression.remove(desk.connection, person.hashes, scope=ALL, reason="restriction")
-        if removed:
-            append_event(desk, person, "unrestricted", scope=ALL, reason="restriction", source=SOURCE)
-            tell(desk, person, News("unrestricted", ALL, "restriction", SOURCE))
-        return {"changed": removed > 0}
+        changed, stays = unblock(desk, person, source=SOURCE)
+        return {"changed": changed, "stays": stays}
     enter_done(desk, person, "restrict" if action == "restrict" else "object", purpose)
     if action == "restrict":
-        changed = object_to(desk, person, scope=ALL, reason="restriction", event="restricted", source=SOURCE)
+        changed = block(desk, person, source=SOURCE)
     elif action == "stop_all":
         changed = object_to(desk, person, scope=ALL, reason="objection", event="objected", source=SOURCE)
     else:

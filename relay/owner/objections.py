@@ -6,6 +6,7 @@ the consents that it covers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from relay.consent import suppression
 from relay.consent.erased import Erased
-from relay.consent.ledger import Entry
+from relay.consent.ledger import Entry, Past
 from relay.consent.record import format_time
 from relay.consent.state import Event, fold
 from relay.consent.states import load_states, save_states
@@ -21,11 +22,12 @@ from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
 from relay.consent.token import Token, TokenKind, read
 from relay.mail.address import narrow
-from relay.owner import erasures, hook_events, incidents, requests, spelling
+from relay.owner import beside, erasures, hook_events, incidents, requests, spelling
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.earlier import earlier
 from relay.owner.error import OwnerError
+from relay.owner.hashes import with_every_hash
 from relay.owner.hook_events import News, tell
 from relay.store.schema import access_code, address_change, confirm_request, consent_event, purpose, tenant
 from relay.store.schema import suppression as table
@@ -66,6 +68,8 @@ def opt_out(desk: Desk, args: Args) -> Result:
     person = Person(owner.id, "", [token.subject_hash], token.subscriber)
     desk.note(subject=token.subject_hash.hex(), scope=scope, channel=channel)
     reason = "complaint" if channel == "complaint" else "objection"
+    if _stands(desk, person, scope, reason) is None:
+        person = with_every_hash(desk, person)
     changed = object_to(desk, person, scope=scope, reason=reason, event="objected", source=channel)
     return {
         "tenant": owner.name,
@@ -158,15 +162,22 @@ def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
 def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     if person.address:
         erasures.begin(desk, person, _spellings(desk, person))
-    object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
-    append_event(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
+    if not person.has_left:  # else a no of his is none of who reads the mail there today
+        object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
     keys = _consent_keys(desk, person)
-    end_consents(desk, person, keys, event="erased", only="")
     stops = [(row, shown(desk, row)["address"]) for row in _suppressions(desk, person)]
-    if person.exact and not spelling.is_alone(desk, person, [address for _, address in stops if address]):
-        named = [row for row, address in stops if address and desk.is_own(person, address)]
-        found = spelling.forget_own(desk, person, keys, named)
-        return {"subject": person.hashes[0].hex(), "erased": found > 0}
+    later = [past for past in _history(desk, person) if past.recorded_at > person.until]
+    is_last = not any(past.personal or past.evidence for past in later) and all(
+        row.at <= person.until for row, _ in stops
+    )
+    is_alone = not person.exact or spelling.is_alone(desk, person, [address for _, address in stops if address])
+    if not (is_last and is_alone):
+        names = {past.purpose for past in later if desk.is_own(person, (past.personal or {}).get("email", ""))}
+        keys = {key: name for key, name in keys.items() if name not in names}
+        named = [row for row, address in stops if address and desk.is_own(person, address) and row.at <= person.until]
+        return _forget_own(desk, person, keys, stops=named, is_last=is_last, source=source)
+    append_event(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
+    end_consents(desk, person, keys, event="erased", only="")
     desk.connection.execute(table.update().where(table.c.key.in_(_every_key(desk, person))).values(sealed=None))
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(list(keys))))
     for pending in (access_code, address_change):
@@ -177,6 +188,23 @@ def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     known = person._replace(subscriber=hook_events.forget(desk, person) or person.subscriber)
     tell(desk, known, News("erased", ALL, "erasure", source))
     return {"subject": person.hashes[0].hex(), "erased": erased > 0}
+
+
+def _forget_own(
+    desk: Desk, person: Person, keys: dict[bytes, str], *, stops: list[TenantRow], is_last: bool, source: str
+) -> dict[str, Any]:
+    """The same where others are held under the same hash: another spelling, or who reads the mail there now."""
+    ended = end_consents(desk, person, keys, event="erased", only="")
+    # With a key it is about this one alone, and says nothing of what the others agreed to; the key of all stays.
+    for key, name in {key: keys[key] for key in ended}.items() or [(person.exact[0], "")]:
+        clear = {"scope": name or ALL, "reason": "erasure", "source": source}
+        entry = Entry("erased", desk.now, person.hashes, key, name, clear, {}, {})
+        desk.ledger.append(desk.connection, person.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)
+    found = spelling.forget_own(desk, person, keys, stops)
+    known = person._replace(subscriber=beside.forget(desk, person))
+    if is_last:  # else the tool would take it for who reads the mail there now
+        tell(desk, known, News("erased", ALL, "erasure", source))
+    return {"subject": person.hashes[0].hex(), "erased": found > 0}
 
 
 def erase_again(desk: Desk, args: Args) -> Result:
@@ -194,14 +222,14 @@ def erase_again(desk: Desk, args: Args) -> Result:
     lots = [[*known, *(each for each in hashes if each not in known)]] if known else [[each] for each in hashes]
     exact = tuple(bytes.fromhex(text) for text in one.exact)
     for lot in lots:
-        forget(desk, Person(one.tenant_id, "", lot, exact=exact), source="restore")
+        person = Person(one.tenant_id, "", lot, exact=exact, until=one.moved_at or math.inf)
+        forget(desk, person, source="restore")
     return {"erased": bool(known)}
 
 
 def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str, source: str) -> bool:
     """Record that a person leaves; false where exactly this stood already and nothing had to change."""
-    standing = [entry for entries in suppression.standing(desk.connection, person.hashes).values() for entry in entries]
-    same = next((entry for entry in standing if entry.scope == scope and entry.reason == reason), None)
+    same = _stands(desk, person, scope, reason)
     desk.note(scope=scope, reason=reason)
     if same is not None and not same.lifted:
         return False
@@ -212,9 +240,15 @@ def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str
     suppression.put(desk.connection, person.tenant_id, entry, source=source, subject_id=subject_id, sealed=sealed)
     if reason != "restriction":
         only = "" if scope == ALL else scope
-        end_consents(desk, person, _consent_keys(desk, person), event=event, only=only)
+        # It is wide, and so is its end: else one would come back with the confirmation of another spelling.
+        end_consents(desk, person, _consent_keys(desk, person._replace(exact=())), event=event, only=only)
     tell(desk, person, News(_TOLD[reason], scope, reason, source))
     return True
+
+
+def _stands(desk: Desk, person: Person, scope: str, reason: str) -> Standing | None:
+    standing = [entry for entries in suppression.standing(desk.connection, person.hashes).values() for entry in entries]
+    return next((entry for entry in standing if entry.scope == scope and entry.reason == reason), None)
 
 
 def keep_bounce(desk: Desk, person: Person, *, source: str, scope: str = ALL) -> bool:
@@ -258,10 +292,14 @@ def sealed_address(desk: Desk, person: Person) -> bytes | None:
 
 def _spellings(desk: Desk, person: Person) -> set[str]:
     """Every form of the address that is known here, and is the person's for sure."""
-    told = [past.personal or {} for past in desk.ledger.history(desk.connection, person.tenant_id, person.hashes)]
+    told = [past.personal or {} for past in _history(desk, person)]
     kept = [shown(desk, row)["address"] for row in _suppressions(desk, person)]
     known = filter(None, [*(values.get("email") for values in told), *kept])
     return {person.address, *(address for address in known if desk.is_own(person, address))}
+
+
+def _history(desk: Desk, person: Person) -> list[Past]:
+    return list(desk.ledger.history(desk.connection, person.tenant_id, person.hashes))
 
 
 def _suppressions(desk: Desk, person: Person) -> Sequence[TenantRow]:
@@ -287,8 +325,8 @@ def _keys_of_events(desk: Desk, person: Person) -> dict[bytes, str]:
     return {row.key: row.purpose for row in desk.connection.execute(query.distinct())}
 
 
-def end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: str, only: str) -> None:
-    """Fold the end into each present state that it covers; `only` is a purpose, or "" for all."""
+def end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: str, only: str) -> list[bytes]:
+    """Fold the end into each present state that it covers, and answer their keys; `only` is a purpose, or "" for all."""
     wanted = [key for key, name in keys.items() if only in ("", name)]
     ended = {}
     for key, (present, proof) in load_states(desk.connection, wanted).items():
@@ -296,6 +334,7 @@ def end_consents(desk: Desk, person: Person, keys: dict[bytes, str], *, event: s
         if after is not None:
             ended[key] = (after, proof)
     save_states(desk.connection, person.tenant_id, ended, now=desk.now)
+    return list(ended)
 
 
 def _token(desk: Desk, text: str) -> Token:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 
+from relay.consent.subject import person_text
+from relay.mail.address import wide
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -31,6 +33,9 @@ MOST_CHARS = 4_000
 MOST_ROWS = 200
 LIST_ROWS = 1_000
 _AGAIN_SECONDS = 86_400.0
+_CORRECTED_SECONDS = (
+    3 * 86_400.0
+)  # a visit may be entered a day before, the page is open for a while, its link for a day
 _AHEAD_SECONDS = 300.0  # two clocks that differ
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is read as another
 
@@ -170,21 +175,49 @@ def enter_done(desk: Desk, person: Person, kind: str, text: str, *, was: str = "
     _settle(desk, row, "answered", {"text": "done on the page", "sent_at": desk.now}, desk.now)
 
 
-def moved_from(desk: Desk, person: Person) -> list[str]:
-    """Addresses from which he came to this one by himself."""
+def moved_from(desk: Desk, person: Person) -> list[tuple[str, float]]:
+    """Addresses from which he came to this one, in this spelling, by himself, and when."""
     where = sa.and_(table.c.key.in_(person.hashes), table.c.kind == "rectify", table.c.channel == "my")
-    told = [facts_of(desk, row).get("was", "") for row in desk.connection.execute(sa.select(table).where(where)).all()]
-    return [address for address in told if address]
+    rows = desk.connection.execute(sa.select(table).where(where, table.c.opened_at <= person.until)).all()
+    told = [(facts_of(desk, row), row.opened_at) for row in rows]
+    return [(facts["was"], at) for facts, at in told if facts.get("was") and desk.is_own(person, facts["address"])]
 
 
 def forget_person(desk: Desk, person: Person) -> None:
     """Erasure: what was asked and when it was answered stays; who it was and all texts go (GDPR-8)."""
-    for row in desk.connection.execute(sa.select(table).where(table.c.key.in_(person.hashes))).all():
+    his = sa.and_(table.c.key.in_(person.hashes), table.c.opened_at <= person.until)
+    for row in desk.connection.execute(sa.select(table).where(his)).all():
         facts = facts_of(desk, row)
         if facts.get("address") and not desk.is_own(person, facts["address"]):
             continue
         steps = [{name: step[name] for name in ("at", "by", "step")} for step in facts.get("steps", [])]
         _save(desk, row, {"steps": steps})
+    for row in _moved_away(desk, person):
+        facts = facts_of(desk, row)
+        if _is_of(desk, person, facts.get("was", "")):
+            _save(desk, row, {name: value for name, value in facts.items() if name != "was"})
+
+
+def _moved_away(desk: Desk, person: Person) -> Sequence[TenantRow]:
+    """Corrections that may name this person's address as the one before. Each lies under the hash of the new address; but whoever
+    made it was on the page of this one first, which is entered, so that only the days after that are looked through.
+    """
+    visit = table.alias()
+    days_after = sa.and_(
+        visit.c.key.in_(person.hashes),
+        visit.c.kind == "access",
+        visit.c.channel == "my",
+        table.c.settled_at >= visit.c.settled_at,
+        table.c.settled_at < visit.c.settled_at + _CORRECTED_SECONDS,
+    )
+    here = sa.and_(table.c.tenant_id == person.tenant_id, table.c.kind == "rectify", table.c.channel == "my")
+    query = sa.select(table).join(visit, days_after).where(here, table.c.opened_at <= person.until)
+    return desk.connection.execute(query.distinct()).all()
+
+
+def _is_of(desk: Desk, person: Person, address: str) -> bool:
+    hashes = desk.keyring.subject_hashes(person_text(person.tenant_id, wide(address)))
+    return not set(hashes).isdisjoint(person.hashes) and desk.is_own(person, address)
 
 
 def addresses(desk: Desk, person: Person) -> list[str]:

@@ -44,10 +44,9 @@ def forget_own(desk: Desk, person: Person, keys: Iterable[bytes], suppressions: 
         one.seq
         for one in past
         if one.personal is not None and one.personal.get("email") and desk.is_own(person, one.personal["email"])
+        if one.recorded_at <= person.until
     ]
-    # The chain tells of an erasure, of one that leaves the key where it is.
-    kept = desk.ledger.subjects(desk.connection, person.tenant_id, [person.hashes])[0].hash.hex()
-    desk.ledger.empty(desk.connection, person.tenant_id, named, what="personal", now=desk.now, kept=kept)
+    desk.ledger.empty(desk.connection, person.tenant_id, named, what="personal", now=desk.now)
     stops = suppression.c
     for stop in suppressions:
         place = (stops.key == stop.key, stops.scope == stop.scope, stops.reason == stop.reason)

@@ -199,7 +199,7 @@ async def _change(visit: Visit) -> Response:
     done = await visit.site.gateway.op("mydata.change", {**_proof(visit), "action": action, **purpose})
     if done["changed"] and action in ("stop", "stop_all"):
         UNSUBSCRIBES.inc(("page",))
-    return await _data(visit, proof, done=action)
+    return await _data(visit, proof, done="block_stays" if done.get("stays") else action)
 
 
 async def _export(visit: Visit) -> Response:

@@ -449,6 +449,31 @@ def test_hashes_of_an_older_key_still_count(world: World) -> None:
     assert world.call("consent.verify", tenant="shop")["ok"] is True
 
 
+@pytest.mark.parametrize("before", ["nothing", "erased"])
+def test_a_link_from_before_a_rotation_ends_what_was_recorded_since(world: World, before: str) -> None:
+    """UNSUB-20: it has the hash of then, and what came since lies under the one of now; it stood as given in every list."""
+    ann = "ann@example.net"
+    if before == "erased":
+        world.give()
+        world.call("consent.erase", tenant="shop", address=ann)
+    token = _token(world, ann)
+    world.call("keys.rotate", kind="hash")
+    world.now += 60
+    world.load(*(world.row(email=f"p{number}@example.net") for number in range(20)))
+    if before == "nothing":
+        world.give()
+        world.give(email="ann+x@example.net")
+    else:
+        _confirm(world, ann)
+    assert world.status(ann) in ("given", "confirmed")
+    world.now += 60
+    assert [world.call("optout", token=token)["changed"] for _ in range(2)] == [True, False]
+    assert world.status(ann) == "objected" and world.status("ann+x@example.net") != "given"
+    listed = world.call("consent.page", tenant="shop", purpose="newsletter")["items"]
+    assert {row["status"] for row in listed if str(row["email"]).startswith("ann")} <= {"objected"}
+    assert world.status("p7@example.net") == "given"
+
+
 def test_tenants_do_not_see_each_other(world: World) -> None:
     world.call("tenant.add", name="other")
     world.call("purpose.add", tenant="other", name="newsletter")
