@@ -24,8 +24,8 @@ _CONTENT, _SEALED, _EVIDENCE = 1, 2, 4
 _TAKES = {"content": _CONTENT | _SEALED | _EVIDENCE, "personal": _SEALED | _EVIDENCE, "evidence": _EVIDENCE}
 _CLEARS = {what: bytes(mark & ~taken for mark in range(256)) for what, taken in _TAKES.items()}
 _MARKS = 1_024  # the arrays grow by so much
-_TEXT = '"text_hash":"'
-_HEX = 64
+TEXT_MARK = '"text_hash":"'
+TEXT_HEX = 64
 _EVENT = (
     "seq", "prev_hash", "hash", "content_hash", "expired_at", "event", "at", "key", "purpose", "clear", "sealed", "sealed_hash",
     "evidence", "evidence_hash", "recorded_by", "recorded_at",
@@ -151,10 +151,10 @@ class _Walk:
                 mark |= _EVIDENCE if evidence_hash else 0
             elif hashlib.sha256(evidence).digest() != evidence_hash:
                 raise _Fault(seq, "the evidence part was changed")
-            found = clear.find(_TEXT)
+            found = clear.find(TEXT_MARK)
             if found >= 0:
-                found += len(_TEXT)
-                self._texts.setdefault(clear[found : found + _HEX], seq)
+                found += len(TEXT_MARK)
+                self._texts.setdefault(clear[found : found + TEXT_HEX], seq)
         if subject_id is None:
             raise _Fault(seq, "the person it is about is missing")
         if subject_id >= len(self._seen) or not self._seen[subject_id]:

@@ -17,7 +17,9 @@ import sqlalchemy as sa
 from relay.consent.ledger import EXPIRED
 from relay.consent.state import Event, Present, fold
 from relay.consent.states import load_states, save_states
-from relay.owner.desk import Desk, TenantRow
+from relay.consent.verify import TEXT_HEX, TEXT_MARK
+from relay.owner.args import Args
+from relay.owner.desk import Desk, Result, TenantRow
 from relay.policy.ageing import month_of
 from relay.store.schema import (
     address_change,
@@ -31,7 +33,7 @@ from relay.store.schema import (
 
 HOUR = 3_600
 PEOPLE_AT_ONCE = 10_000  # of whom one run looks whether their keys are needed; 40 ms
-TEXTS_AT_ONCE = 20
+TEXTS_AT_ONCE = 500
 
 
 def years_before(now: float, years: int) -> float:
@@ -50,17 +52,14 @@ def expire_proofs(desk: Desk, moment: float, limit: int) -> int:
     before = month_of(moment)
     table = consent_state.c
     old = sa.and_(*(column < before for column in (table.used_at, table.given_at, table.confirmed_at, table.sale_at)))
-    query = sa.select(table.key, table.tenant_id, table.event).where(old).order_by(table.used_at).limit(limit + 1)
-    rows = desk.connection.execute(query).all()
-    found = rows[:limit]
+    query = sa.select(table.key, table.tenant_id, table.event).where(old).order_by(table.used_at).limit(limit)
+    found = desk.connection.execute(query).all()
     for tenant_id in sorted({row.tenant_id for row in found}):
         _expire(desk, tenant_id, {row.key: row.event for row in found if row.tenant_id == tenant_id}, before)
     keys = [row.key for row in found]
     if keys:
         desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(keys)))
         desk.connection.execute(consent_state.delete().where(table.key.in_(keys)))
-        if len(rows) <= limit:  # with the last of a month: it reads the events of a tenant
-            forget_texts(desk, before)
     return len(found)
 
 
@@ -71,8 +70,22 @@ def _expire(desk: Desk, tenant_id: int, gone: dict[bytes, int], before: float) -
         for row in desk.connection.execute(_of_the_same_people(tenant_id, list(gone.values())))
         if row.key in gone and not row.expired_at
     ]
+    _forget_lifts(desk, tenant_id, [row.seq for row in rows if row.event == "confirmed"])
     desk.ledger.empty(desk.connection, tenant_id, [row.seq for row in rows], what="content", now=desk.now)
     _end(desk, {row.subject_id for row in rows}, before)
+
+
+def _forget_lifts(desk: Desk, tenant_id: int, seqs: Sequence[int]) -> None:
+    """Without the confirmation that lifted it a no stands again: whoever wants mail confirms anew (CONSENT-11)."""
+    events, stops = consent_event.c, suppression.c
+    lifts = sa.select(subject.c.hash, events.purpose).join(consent_event, events.subject_id == subject.c.id)
+    where = (events.tenant_id == tenant_id, events.seq.in_(seqs))
+    for digest, name in desk.connection.execute(lifts.where(*where).distinct()).all():
+        lifted = sa.select(suppression).where(stops.key == digest, stops.lifted != "")
+        for row in desk.connection.execute(lifted).all():
+            left = " ".join(one for one in row.lifted.split() if one != name)
+            place = (stops.key == row.key, stops.scope == row.scope, stops.reason == row.reason)
+            desk.connection.execute(suppression.update().where(*place).values(lifted=left))
 
 
 def _of_the_same_people(tenant_id: int, numbers: list[int]) -> sa.Select[tuple[int, bytes, float, str, int]]:
@@ -161,7 +174,8 @@ def _end(desk: Desk, people: Iterable[int], before: float) -> int:
     events, stops = consent_event.c, suppression.c
     is_proof = sa.or_(events.key != b"", events.at >= before, events.event == EXPIRED)
     needed = sa.exists().where(events.subject_id == subject.c.id, events.expired_at == 0, is_proof)
-    stands = sa.exists().where(stops.key == subject.c.hash, stops.at >= before)
+    is_stop = sa.or_(stops.at >= before, stops.reason == "restriction")  # only who set a block lifts it (GDPR-9)
+    stands = sa.exists().where(stops.key == subject.c.hash, is_stop)
     which = (
         sa.and_(subject.c.id >= people.start, subject.c.id < people.stop)
         if isinstance(people, range)
@@ -188,17 +202,42 @@ def _end_of(desk: Desk, tenant_id: int, rows: Sequence[Any]) -> int:
     return len(gone)
 
 
-def forget_texts(desk: Desk, before: float) -> int:
-    """Delete texts that came in before `before` and that no event names any more; how many."""
-    table, events = consent_text.c, consent_event.c
+def unused_texts(desk: Desk, args: Args) -> Result:
+    """`proof_years` (5): texts that came in before that and that no event names any more, with the last event that was looked at.
+
+    Reads every event of a tenant who has a text of that age.
+    """
+    before = month_of(years_before(desk.now, args.number("proof_years", 5, least=1, most=100)))
+    texts, events = consent_text.c, consent_event.c
+    old: dict[int, set[str]] = {}
+    for row in desk.connection.execute(sa.select(texts.tenant_id, texts.hash).where(texts.first_seen_at < before)):
+        old.setdefault(row.tenant_id, set()).add(row.hash.hex())
+    found: list[dict[str, Any]] = []
+    for tenant_id, names in old.items():
+        after = desk.connection.scalar(sa.select(sa.func.max(events.seq)).where(events.tenant_id == tenant_id)) or 0
+        unused = sorted(names - _texts_used(desk, tenant_id))
+        found += [{"tenant_id": tenant_id, "text": name, "after": after} for name in unused]
+    return found[:TEXTS_AT_ONCE]
+
+
+def _texts_used(desk: Desk, tenant_id: int) -> set[str]:
+    position = sa.func.instr if desk.connection.dialect.name == "sqlite" else sa.func.strpos
+    at = position(consent_event.c.clear, TEXT_MARK)
+    name = sa.func.substr(consent_event.c.clear, at + len(TEXT_MARK), TEXT_HEX)
+    where = (consent_event.c.tenant_id == tenant_id, consent_event.c.expired_at == 0, at > 0)
+    return set(desk.connection.scalars(sa.select(name).where(*where).distinct()))
+
+
+def forget_texts(desk: Desk, args: Args) -> Result:
+    """`texts`: as `unused_texts` answered. One that an event names since stays; how many went."""
+    texts, events = consent_text.c, consent_event.c
     gone = 0
-    for row in desk.connection.execute(
-        sa.select(table.tenant_id, table.hash).where(table.first_seen_at < before)
-    ).all():
-        query = sa.select(events.seq).where(
-            events.tenant_id == row.tenant_id, events.expired_at == 0, events.clear.contains(row.hash.hex())
-        )
-        if gone < TEXTS_AT_ONCE and desk.connection.scalar(query.order_by(events.seq.desc()).limit(1)) is None:
-            here = sa.and_(table.tenant_id == row.tenant_id, table.hash == row.hash)
+    for given in args.rows("texts", TEXTS_AT_ONCE):
+        row = Args(given)
+        tenant_id, name = row.number("tenant_id", 0, most=1 << 62), row.text("text")
+        later = (events.tenant_id == tenant_id, events.seq > row.number("after", 0, most=1 << 62))
+        query = sa.select(events.seq).where(*later, events.clear.contains(name)).limit(1)
+        if desk.connection.scalar(query) is None:
+            here = sa.and_(texts.tenant_id == tenant_id, texts.hash == bytes.fromhex(name))
             gone += desk.connection.execute(consent_text.delete().where(here)).rowcount
-    return gone
+    return {"texts": gone}

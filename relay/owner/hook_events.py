@@ -272,7 +272,8 @@ def _address(desk: Desk, person: Person) -> str:
     if person.address:
         return person.address
     past = desk.ledger.latest(desk.connection, person.tenant_id, person.hashes)
-    return next((event.personal["email"] for event in past if event.personal and event.personal.get("email")), "")
+    known = (event.personal["email"] for event in past if event.personal and event.personal.get("email"))
+    return next((address for address in known if desk.is_own(person, address)), "")
 
 
 def _sealer(secret: bytes) -> AESGCM:

@@ -23,7 +23,7 @@ from relay.owner.desk import Desk, Person, Result
 from relay.owner.error import OwnerError
 from relay.owner.hook_events import News, tell
 from relay.owner.mydata import SOURCE, erased_since, proven
-from relay.owner.objections import STOPS, sealed_address
+from relay.owner.objections import STOPS, consent_keys_of, sealed_address
 from relay.owner.requests import enter_done
 from relay.store.schema import address_change, purpose
 from relay.store.upsert import upsert
@@ -159,9 +159,8 @@ def _say_again(desk: Desk, new: Person, entry: suppression.Standing) -> Appended
 
 
 def _end_consents(desk: Desk, new: Person, entry: suppression.Standing, seq: int) -> None:
-    """Those that the new address has had of its own."""
-    names = desk.connection.scalars(sa.select(purpose.c.name).where(purpose.c.tenant_id == new.tenant_id))
-    keys = [key for name in names if entry.bars(name) for key in desk.consent_keys(new.tenant_id, name, new.address)]
+    """Those that the new address has had of its own, in every spelling: the no is wide, and so is its end."""
+    keys = [key for key, name in consent_keys_of(desk, new._replace(exact=())).items() if entry.bars(name)]
     ended = {}
     for key, (present, proof) in load_states(desk.connection, keys).items():
         after = fold(present, Event(seq, STOPS[entry.reason], entry.at, {}))

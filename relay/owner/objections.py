@@ -164,7 +164,7 @@ def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
         erasures.begin(desk, person, _spellings(desk, person))
     if not person.has_left:  # else a no of his is none of who reads the mail there today
         object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
-    keys = _consent_keys(desk, person)
+    keys = consent_keys_of(desk, person)
     stops = [(row, shown(desk, row)["address"]) for row in _suppressions(desk, person)]
     later = [past for past in _history(desk, person) if past.recorded_at > person.until]
     is_last = not any(past.personal or past.evidence for past in later) and all(
@@ -241,7 +241,7 @@ def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str
     if reason != "restriction":
         only = "" if scope == ALL else scope
         # It is wide, and so is its end: else one would come back with the confirmation of another spelling.
-        end_consents(desk, person, _consent_keys(desk, person._replace(exact=())), event=event, only=only)
+        end_consents(desk, person, consent_keys_of(desk, person._replace(exact=())), event=event, only=only)
     tell(desk, person, News(_TOLD[reason], scope, reason, source))
     return True
 
@@ -306,7 +306,7 @@ def _suppressions(desk: Desk, person: Person) -> Sequence[TenantRow]:
     return desk.connection.execute(sa.select(table).where(table.c.key.in_(_every_key(desk, person)))).all()
 
 
-def _consent_keys(desk: Desk, person: Person) -> dict[bytes, str]:
+def consent_keys_of(desk: Desk, person: Person) -> dict[bytes, str]:
     """Keys of every consent that the person may have, with its purpose: from their events, and from the address."""
     keys = spelling.own_keys(desk, person) if person.exact else _keys_of_events(desk, person)
     if person.address:

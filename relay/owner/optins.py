@@ -155,7 +155,12 @@ def confirm(desk: Desk, args: Args) -> Result:
     sealed = {**asked.personal, **({"doi_message_id": args.text("message_id")} if args.has("message_id") else {})}
     entry = Entry("confirmed", desk.now, person.hashes, pending.key, pending.purpose, clear, sealed, evidence)
     place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
-    _fold_into(desk, owner.id, [pending.key], Event(place.seq, "confirmed", desk.now, clear))
+    _fold_into(
+        desk,
+        owner.id,
+        desk.consent_keys(owner.id, pending.purpose, address),
+        Event(place.seq, "confirmed", desk.now, clear),
+    )
     lifted = suppression.lift(desk.connection, person.hashes, pending.purpose, before=desk.now)
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key == pending.key))
     desk.note(purpose=pending.purpose, lifted=lifted)

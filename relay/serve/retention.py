@@ -52,6 +52,7 @@ class Forgetting:
 
     def __init__(self, write: Run, read: Run, forget_threads: Callable[[float], Awaitable[int]]) -> None:
         self._write, self._read, self._forget_threads = write, read, forget_threads
+        self._texts_at = 0.0  # when it was last looked which texts nobody needs: once a day, for it reads all events
 
     async def run(self, settings: Settings, keyring: Keyring, now: float) -> None:
         """All of it. Raises sqlite3.Error, OSError, OpRefused or OpUnavailable; then the rest waits for the next hour."""
@@ -70,6 +71,11 @@ class Forgetting:
             for name, kind in COUNTED.items():
                 _count(kind, gone[name], now)
             more = gone["more"]
+        if now - self._texts_at >= DAY:
+            self._texts_at = now
+            texts = await self._read("retention.texts", {"proof_years": years})
+            if texts:
+                _count("proof", (await self._write("retention.forget_texts", {"texts": texts}))["texts"], now)
         await self._captured(settings, keyring, now)  # last: an outbox that nobody needs any more may be broken
 
     async def _delivery_log(self, settings: Settings, keyring: Keyring, now: float) -> None:

@@ -23,6 +23,7 @@ def date(text: str) -> float:
 def run(world: World) -> None:
     while world.call("retention.run")["more"]:
         pass
+    world.call("retention.forget_texts", texts=world.call("retention.texts"))
     found = world.call("consent.verify", tenant="shop")
     assert found["ok"], found
 
@@ -194,3 +195,43 @@ def test_all_consents_of_a_person_are_read_at_once(world: World, monkeypatch: py
     sa.event.remove(sa.engine.Engine, "before_cursor_execute", note)
     assert [one["purpose"] for one in found["consents"]] == ["list07", "newsletter"] and again == found
     assert few < 10
+
+
+def test_texts_go_however_many_there_are_and_one_that_is_named_again_stays(world: World) -> None:
+    """Looked for by a reader, in one pass; what came in between is looked at again."""
+    world.now = date("2020-01-02")
+    for number in range(60):
+        world.give(email=f"p{number}@example.net", given_at="2020-01-01T10:00:00Z", text=f"Ja, {number}")
+    world.now = date("2030-01-02")
+    while world.call("retention.run")["more"]:
+        pass
+    found = world.call("retention.texts")
+    assert len(found) == 60
+    world.give(email=BOB, given_at="2030-01-01T10:00:00Z", text="Ja, 7")
+    assert world.call("retention.forget_texts", texts=found) == {"texts": 59}
+    assert world.call("consent.verify", tenant="shop")["ok"]
+
+
+def test_who_blocked_his_data_lifts_it_whenever_he_wants(world: World) -> None:
+    """GDPR-9: the key of who blocked stays, for only he lifts it."""
+    world.now = date("2020-01-02")
+    world.give(email=ANN, given_at="2020-01-01T10:00:00Z")
+    world.call("suppression.add", tenant="shop", address=ANN, reason="restriction")
+    world.now = date("2029-01-02")
+    run(world)
+    (shown,) = world.call("suppression.list", tenant="shop")
+    assert shown["address"] == ANN
+
+
+def test_a_no_stands_again_when_the_confirmation_that_lifted_it_has_gone(world: World) -> None:
+    """Proof and delivery say the same of a new yes: it takes a confirmation (CONSENT-11)."""
+    world.now = date("2020-01-02")
+    world.call("suppression.add", tenant="shop", address=ANN)
+    world.now += 60
+    asked = world.call("consent.request", tenant="shop", address=ANN, purpose="newsletter")
+    world.call("consent.confirm", token=asked["token"])
+    assert [row["lifted"] for row in world.call("suppression.list", tenant="shop")] == [["newsletter"]]
+    world.now = date("2030-01-02")
+    run(world)
+    assert [row["lifted"] for row in world.call("suppression.list", tenant="shop")] == [[]]
+    assert world.refused("consent.give", tenant="shop", **world.row(email=ANN)) == "consent.objected"

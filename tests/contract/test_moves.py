@@ -106,3 +106,17 @@ def test_who_asks_again_and_again_fills_no_history(world: World) -> None:
 def events_of(world: World, address: str) -> list[Any]:
     found: list[Any] = world.call("consent.proof", tenant="shop", address=address)["events"]
     return found
+
+
+def test_a_no_that_goes_along_ends_the_consents_of_every_spelling_there(world: World) -> None:
+    """CONSENT-16: else one spelling would come back with the confirmation of the other, and its proof would say no."""
+    other = NEW.replace("@", "+list@")
+    world.load(world.row(email=OLD), world.row(email=NEW))
+    world.call("consent.withdraw", tenant="shop", address=OLD)
+    world.now += 60
+    token: str = world.call("mydata.move", **on_my(world, OLD), address=other)["token"]
+    world.call("mydata.moved", token=token)
+    confirmed(world, other, "newsletter")
+    world.now += 60
+    assert judged(world, other)["newsletter"] == (True, True)
+    assert judged(world, NEW)["newsletter"] == (False, False)
