@@ -20,6 +20,12 @@ def date(text: str) -> float:
     return parse_time(f"{text}T00:00:00Z") or 0.0
 
 
+def given_long_ago(world: World) -> None:
+    """Ann's yes of 2019; its proof has had its time in 2025."""
+    world.now = date("2020-01-02")
+    world.give(given_at="2019-06-01T10:00:00Z")
+
+
 def run(world: World) -> None:
     while world.call("retention.run")["more"]:
         pass
@@ -37,8 +43,7 @@ def ask(world: World, address: str = ANN) -> Any:
 
 
 def test_of_who_left_long_ago_the_hash_stays_and_nothing_else(world: World) -> None:
-    world.now = date("2020-01-02")
-    world.give(given_at="2019-06-01T10:00:00Z")
+    given_long_ago(world)
     world.give(email=BOB, given_at="2019-06-01T10:00:00Z", text="Ja, graag")
     world.call("suppression.add", tenant="shop", address="cold@example.net", reason="complaint")
     world.call("consent.withdraw", tenant="shop", address=ANN, purpose="newsletter")
@@ -61,8 +66,7 @@ def test_of_who_left_long_ago_the_hash_stays_and_nothing_else(world: World) -> N
 
 
 def test_a_text_stays_while_an_event_names_it(world: World) -> None:
-    world.now = date("2020-01-02")
-    world.give(given_at="2019-06-01T10:00:00Z")
+    given_long_ago(world)
     world.now = date("2024-01-02")
     world.give(email=BOB, given_at="2024-01-01T10:00:00Z")
     world.now = date("2025-02-01")
@@ -74,8 +78,7 @@ def test_a_text_stays_while_an_event_names_it(world: World) -> None:
 
 
 def test_a_key_stays_while_something_needs_it(world: World) -> None:
-    world.now = date("2020-01-02")
-    world.give(given_at="2019-06-01T10:00:00Z")
+    given_long_ago(world)
     world.now = date("2024-12-01")
     world.call("consent.withdraw", tenant="shop", address=ANN)
     world.call("suppression.add", tenant="shop", address=BOB, reason="bounce")
