@@ -22,7 +22,7 @@ from bench import load
 from bench.build import BENCH, OUT, REPOSITORY
 from bench.packages import Unavailable
 from relay.cli.client import Link, keyring_for
-from relay.consent.subject import consent_text
+from relay.consent.subject import consent_text, state_id
 from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.settings.model import Settings
@@ -165,14 +165,14 @@ def _fill(database: Path, keyring: Keyring, each: int) -> None:
     columns = [row[1] for row in connection.execute("PRAGMA table_info(consent_state)")]
     (model,) = connection.execute("SELECT * FROM consent_state").fetchall()
     owners = [row[0] for row in connection.execute("SELECT id FROM tenant ORDER BY id")]
-    if columns[:2] != ["key", "tenant_id"]:
-        raise Unavailable("consent_state no longer begins with key and tenant_id: adapt bench/seed.py")
-    rest = model[2:]
+    if columns[:3] != ["id", "key", "tenant_id"]:
+        raise Unavailable("consent_state no longer begins with id, key and tenant_id: adapt bench/seed.py")
+    rest = model[3:]
     connection.execute("DELETE FROM consent_state")
     insert = f"INSERT INTO consent_state VALUES ({','.join('?' * len(columns))})"
-    keys = sorted(_keys(keyring, owners, each))
+    keys = sorted(_keys(keyring, owners, each), key=state_id)
     for at in range(0, len(keys), ROWS_AT_A_TIME):
-        rows = ((key[:16], int.from_bytes(key[16:]), *rest) for key in keys[at : at + ROWS_AT_A_TIME])
+        rows = ((state_id(key), key[:16], int.from_bytes(key[16:]), *rest) for key in keys[at : at + ROWS_AT_A_TIME])
         connection.executemany(insert, rows)
         connection.commit()
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

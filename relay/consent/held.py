@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from relay.consent.state import GRANTS, STANDING
+from relay.consent.subject import state_id
 from relay.store.connection import StoreUnavailable, connect_reader
 
 GOOD_SECONDS = 600.0
@@ -20,7 +21,7 @@ GOOD_SECONDS = 600.0
 SHORT_SECONDS = 30.0
 """The same for one that does not: an import may be under way."""
 _COUNT = (
-    "SELECT count(*) FROM (SELECT 1 FROM consent_event e JOIN consent_state s ON s.key = e.key"
+    "SELECT count(*) FROM (SELECT 1 FROM consent_event e JOIN consent_state s ON s.id = state_id(e.key) AND s.key = e.key"
     " WHERE e.tenant_id = ? AND e.purpose = ? AND e.event IN ({grants}) AND s.event = e.seq AND s.status IN ({standing})"
     " AND (s.expires_at = 0 OR s.expires_at > ?) LIMIT ?)"
 ).format(
@@ -56,4 +57,5 @@ class HeldConsents:
         except StoreUnavailable as error:
             raise sqlite3.OperationalError(str(error)) from error
         with closing(connection):
+            connection.create_function("state_id", 1, state_id, deterministic=True)
             return int(connection.execute(_COUNT, (tenant_id, purpose, now, most)).fetchone()[0])

@@ -17,17 +17,17 @@ from typing import Any, Self
 
 from relay.consent.state import STANDING
 from relay.consent.states import READ
-from relay.consent.subject import consent_text, person_text
+from relay.consent.subject import consent_text, person_text, state_id
 from relay.keyring import Keyring, KeyringError
 from relay.mail.address import narrow, wide
 from relay.policy.facts import ConsentState, PendingRequest, SuppressionEntry
 from relay.store.connection import StoreUnavailable, connect_reader, sqlite_path
 from relay.store.generation import STORE, Generation
 
-_CONSENT = f"SELECT {', '.join(READ)} FROM consent_state WHERE key = ?"
+_CONSENT = f"SELECT {', '.join(READ)} FROM consent_state WHERE id = ? AND key = ?"
 _SUPPRESSION = "SELECT scope, reason, at, expires_at, lifted FROM suppression WHERE key = ?"
 _PADDING = ", NULL" * (len(READ) - 5)
-_BOTH = f"SELECT 0, {', '.join(READ)} FROM consent_state WHERE key = ? UNION ALL " + _SUPPRESSION.replace(
+_BOTH = f"SELECT 0, {', '.join(READ)} FROM consent_state WHERE id = ? AND key = ? UNION ALL " + _SUPPRESSION.replace(
     "SELECT ", "SELECT 1, "
 ).replace(" FROM", f"{_PADDING} FROM")
 _REQUEST = "SELECT requested_at, mails_sent FROM confirm_request WHERE key = ?"
@@ -123,7 +123,7 @@ class Lookup:
         is_open = self._open_view(addresses)
         try:
             for address in addresses:
-                rows = self._rows(_CONSENT, start + narrow(address))
+                rows = self._consent_rows(start + narrow(address))
                 result[address] = ConsentState(*rows[0]) if rows else None
                 if not rows:
                     self._require_unchanged()  # a refusal for good is not taken from a damaged page
@@ -141,7 +141,7 @@ class Lookup:
         missing = [address for address, state in result.items() if state is None]
         pairs = ((address, *start) for address in missing for start in starts)
         for address, other, start in islice(pairs, MOST_OTHER_LOOKS):
-            rows = self._rows(_CONSENT, start + narrow(address)) if result[address] is None else []
+            rows = self._consent_rows(start + narrow(address)) if result[address] is None else []
             state = ConsentState(*rows[0])._replace(purpose=other) if rows else None
             if state and state.status in STANDING and not 0 < state.expires_at <= self._now():
                 result[address] = state
@@ -152,13 +152,13 @@ class Lookup:
         """What `consents` and `suppressions` answer for one address, in one select where that is all it takes."""
         exact = narrow(address)
         if "+" not in exact and not self._keyring.has_older_hash_keys:
-            keys = [
+            key, person = (
                 self._keyring.subject_hash(text)
                 for text in (consent_text(tenant_id, purpose, exact), person_text(tenant_id, exact))
-            ]
+            )
             self._open_view(())
             try:
-                rows = self._execute(_BOTH, keys).fetchall()
+                rows = self._execute(_BOTH, (state_id(key), key, person)).fetchall()
             except sqlite3.Error as error:
                 self._give_up(error)
                 raise
@@ -292,6 +292,13 @@ class Lookup:
         if self._keyring.has_older_hash_keys:
             for key in self._keyring.subject_hashes(text)[1:]:
                 rows += self._execute(statement, (key,)).fetchall()
+        return rows
+
+    def _consent_rows(self, text: str) -> list[tuple[Any, ...]]:
+        """What `_rows` is for one that has a key, of the table of consents."""
+        rows: list[tuple[Any, ...]] = []
+        for key in self._keyring.subject_hashes(text):
+            rows += self._execute(_CONSENT, (state_id(key), key)).fetchall()
         return rows
 
     def _standing(self, rows: list[tuple[Any, ...]], purpose: str) -> tuple[SuppressionEntry, ...]:

@@ -17,7 +17,7 @@ import orjson
 from relay.consent.ground import ground, ground_of
 from relay.consent.lookup import Lookup
 from relay.consent.state import STANDING, Event, Present, fold
-from relay.consent.subject import consent_text
+from relay.consent.subject import consent_text, state_id
 from relay.keyring import Keyring
 from relay.mail.address import narrow
 from relay.policy.facts import ConsentState
@@ -84,7 +84,7 @@ class Rested:
         hashes = self._keyring.subject_hashes
         keys = [hashes(consent_text(mail.tenant, mail.purpose, narrow(mail.address))) for mail in mailed]
         wanted = list(chain.from_iterable(keys))
-        rows = {row[0]: row for row in self._lookup.select(_states(len(wanted)), wanted)}
+        rows = {row[0]: row for row in self._lookup.select(_states(len(wanted)), [state_id(key) for key in wanted])}
         for mail, some in zip(mailed, keys, strict=True):
             row = rows.get(some[0]) or next((rows[key] for key in some if key in rows), None)
             if row is None:
@@ -115,4 +115,4 @@ class Rested:
 def _states(number: int) -> str:
     marks = ",".join("?" * number)
     names = "key, status, event, used_at, basis, provenance, sale_kind, confirmed_at"
-    return f"SELECT {names} FROM consent_state WHERE key IN ({marks})"
+    return f"SELECT {names} FROM consent_state WHERE id IN ({marks})"

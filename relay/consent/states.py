@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import sqlalchemy as sa
 
 from relay.consent.state import Present
+from relay.consent.subject import state_id
 from relay.policy.ageing import month_of
 from relay.policy.facts import ConsentState
 from relay.store.schema import consent_state
@@ -21,11 +22,17 @@ READ = (*FIELDS, "used_at")
 """All that are stored: when a consent was used no record tells."""
 
 
+def is_state(keys: Collection[bytes]) -> sa.ColumnElement[bool]:
+    """The rows of `consent_state` under these keys."""
+    table = consent_state.c
+    return sa.and_(table.id.in_([state_id(key) for key in keys]), table.key.in_(keys))
+
+
 def load_states(connection: sa.Connection, keys: Iterable[bytes]) -> dict[bytes, tuple[Present, bytes]]:
     """Present states and their proofs under these keys."""
     table = consent_state.c
     query = sa.select(table.key, *(table[name] for name in READ), table.ended_at, table.proof)
-    rows = connection.execute(query.where(table.key.in_(list(keys))))
+    rows = connection.execute(query.where(is_state(list(keys))))
     return {row[0]: (Present(ConsentState(*row[1:-2]), row[-2]), row[-1]) for row in rows}
 
 
@@ -35,9 +42,11 @@ def save_states(
     """Write states under their keys, new or not. One that is new counts as used in the month of `now` (CONSENT-13)."""
     rows = []
     month = month_of(now)
-    # In the order of the keys, so that rows of one page are written together.
-    for key, (present, proof) in sorted(states.items()):
+    # In the order of the table, so that rows of one page are written together.
+    for key, (present, proof) in sorted(states.items(), key=lambda entry: state_id(entry[0])):
         row: dict[str, object] = dict(zip(FIELDS, present.state, strict=False))
-        row.update(key=key, tenant_id=tenant_id, ended_at=present.ended_at, proof=proof, used_at=month)
+        row.update(
+            id=state_id(key), key=key, tenant_id=tenant_id, ended_at=present.ended_at, proof=proof, used_at=month
+        )
         rows.append(row)
     upsert(connection, consent_state, rows, once=("used_at",))

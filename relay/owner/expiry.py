@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from relay.consent.ledger import EXPIRED
 from relay.consent.state import Event, Present, fold
-from relay.consent.states import load_states, save_states
+from relay.consent.states import is_state, load_states, save_states
 from relay.consent.verify import TEXT_HEX, TEXT_MARK
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
@@ -59,7 +59,7 @@ def expire_proofs(desk: Desk, moment: float, limit: int) -> int:
     keys = [row.key for row in found]
     if keys:
         desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(keys)))
-        desk.connection.execute(consent_state.delete().where(table.key.in_(keys)))
+        desk.connection.execute(consent_state.delete().where(is_state(keys)))
     return len(found)
 
 
@@ -151,7 +151,7 @@ def _stand_again(desk: Desk, pending: TenantRow, key: bytes, proof: bytes) -> No
             present = fold(present, Event(row.seq, row.event, row.at, orjson.loads(row.clear)))
             is_kept = is_kept or row.key in own
     if present is None or not is_kept:
-        desk.connection.execute(consent_state.delete().where(consent_state.c.key == key))
+        desk.connection.execute(consent_state.delete().where(is_state((key,))))
     else:
         save_states(desk.connection, pending.tenant_id, {key: (present, proof)}, now=desk.now)
 

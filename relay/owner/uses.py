@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.consent.record import format_time
+from relay.consent.states import is_state
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
 from relay.owner.error import OwnerError
@@ -32,7 +33,7 @@ def used(desk: Desk, args: Args) -> Result:
     if len(keys) > MOST_KEYS:
         raise OwnerError("args.too_many", f"keys holds more than {MOST_KEYS}: send them in parts")
     if keys:
-        where = sa.and_(table.key.in_(keys), table.used_at < month)
+        where = sa.and_(is_state(keys), table.used_at < month)
         desk.connection.execute(consent_state.update().where(where).values(used_at=month))
     return {"keys": len(keys)}
 

@@ -249,7 +249,9 @@ ledger_head = Table(
 consent_state = Table(
     "consent_state",
     metadata,
-    Column("key", LargeBinary, primary_key=True),
+    # The first 8 octets of the key as a number, so that a look-up reads one page that is not in the cache (decision 026).
+    Column("id", ID, primary_key=True, autoincrement=False),
+    Column("key", LargeBinary, nullable=False),
     of_tenant(),
     Column("status", Text, nullable=False),
     Column("basis", Text, nullable=False),
@@ -269,7 +271,6 @@ consent_state = Table(
     Column(
         "proof", LargeBinary, nullable=False
     ),  # 8 octets of the record's keyed hash: the same row twice is one event
-    sqlite_with_rowid=False,
 )
 
 suppression = Table(

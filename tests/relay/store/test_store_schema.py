@@ -21,6 +21,7 @@ from sqlalchemy.schema import CreateTable
 
 import relay.store
 from relay import store
+from relay.consent.subject import state_id
 from relay.policy.ageing import month_of
 from relay.store import migrate, schema
 from relay.store.uses import FOLDER, Use, UseFiles
@@ -112,6 +113,28 @@ def test_consents_of_before_begin_to_age_at_the_upgrade(tmp_path: Path) -> None:
     migrate.upgrade(engine)
     with engine.connect() as connection:
         assert connection.scalar(sa.select(schema.consent_state.c.used_at)) in (before, month_of(time.time()))
+    engine.dispose()
+
+
+def test_states_of_before_lie_under_their_numbers_after_the_upgrade_and_come_back(tmp_path: Path) -> None:
+    """Decision 026: none is lost, on either side of the sign, and none is changed."""
+    keys = [bytes([first]) + bytes(range(15)) for first in (0x00, 0x7F, 0x80, 0xFF)]
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/zegel.db")
+    columns = "key, tenant_id, status, basis, event, proof, used_at, given_at, sensitive"
+    with engine.begin() as connection:
+        command.upgrade(migrate.config(connection), "0019")
+        connection.exec_driver_sql("INSERT INTO tenant (id, name) VALUES (1, 'shop')")
+        for number, key in enumerate(keys):
+            values = (key, 1, "given", "consent", number, b"proof", 7.0, 5.5, True)
+            connection.exec_driver_sql(f"INSERT INTO consent_state ({columns}) VALUES ({','.join('?' * 9)})", values)
+        before = connection.exec_driver_sql(f"SELECT {columns} FROM consent_state ORDER BY key").all()
+    with engine.begin() as connection:
+        command.upgrade(migrate.config(connection), "0020")
+        rows = connection.exec_driver_sql("SELECT id, key FROM consent_state ORDER BY id").all()
+        assert rows == [(state_id(key), key) for key in (*keys[2:], *keys[:2])]
+        assert connection.exec_driver_sql(f"SELECT {columns} FROM consent_state ORDER BY key").all() == before
+        command.downgrade(migrate.config(connection), "0019")
+        assert connection.exec_driver_sql(f"SELECT {columns} FROM consent_state ORDER BY key").all() == before
     engine.dispose()
 
 
