@@ -67,6 +67,7 @@ def erase_again(stage: Path, database: str, keyring: Keyring, gone: Gone) -> Non
     """
     places = _Places(_Server(stage), _Storage(f"sqlite:///{stage / database}"))
     with Owner.open(places, keyring) as owner:
+        owner.keep_list_in(None)  # it comes along whole, with the times of then
         for lot in _lots(gone.people):
             for answer in owner.call_many([("erasure.again", {"person": one._asdict()}, "restore") for one in lot]):
                 if isinstance(answer, Exception):

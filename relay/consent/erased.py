@@ -147,10 +147,14 @@ def without(value: Any, is_his: Callable[[str], bool]) -> Any:
 
 
 def write_down(folder: Path, people: Iterable[Erased | Deleted]) -> None:
-    """Add to the list of a data folder; durable when this returns. Raises OSError, and then the list is as it was."""
-    lines = b"".join(orjson.dumps(one.line()) + b"\n" for one in people)
+    """Add to the list of a data folder; durable when this returns. Raises OSError, and then the list is as it was.
+
+    One that is among the last of the list is not added again.
+    """
     with open(folder / FILE, "a+b", buffering=0, opener=_private) as file:
-        end = _end_of_lines(file)
+        end, last = _end_of_lines(file)
+        new = [line for line in (orjson.dumps(one.line()) for one in people) if line not in last]
+        lines = b"".join(line + b"\n" for line in new)
         file.truncate(end)  # what a cut left of a line that was never said to be written
         try:
             written = 0
@@ -166,17 +170,20 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
-def _end_of_lines(file: io.FileIO) -> int:
-    """The length of a list without a last line that was cut off."""
+def _end_of_lines(file: io.FileIO) -> tuple[int, set[bytes]]:
+    """The length of a list without what a cut left at its end, a line or zeros, and the last of its lines."""
     end = file.seek(0, os.SEEK_END)
     while end:
         begin = max(0, end - _BLOCK)
         file.seek(begin)
-        at = file.read(end - begin).rfind(b"\n")
-        if at >= 0:
-            return begin + at + 1
+        block = file.read(end - begin)
+        whole, zero = block.rfind(b"\n") + 1, block.find(b"\0")
+        if zero >= 0:  # no line holds one, and all that stands behind was written at once with it
+            whole = block.rfind(b"\n", 0, zero) + 1
+        if whole:
+            return begin + whole, set(block[:whole].split(b"\n"))
         end = begin
-    return 0
+    return 0, set()
 
 
 def read_list(path: Path) -> Iterator[Erased | Deleted]:

@@ -217,12 +217,7 @@ class Ledger:
         if purpose:
             query = query.where(consent_event.c.purpose == purpose)
         rows = connection.execute(query.order_by(consent_event.c.seq).limit(limit)).all()
-        wanted = {row.subject_id for row in rows}
-        select = sa.select(subject.c.id, subject.c.hash, subject.c.key_id, subject.c.wrapped)
-        people = {
-            row[0]: Subject(row[0], row[1], self._unwrap(row[1], row[2], row[3]))
-            for row in connection.execute(select.where(subject.c.id.in_(list(wanted))))
-        }
+        people = self.by_ids(connection, {row.subject_id for row in rows})
         return [self._past(row, people[row.subject_id]) for row in rows]
 
     def erase(self, connection: sa.Connection, person: Sequence[bytes], *, now: float) -> int:
@@ -248,6 +243,12 @@ class Ledger:
     def opens(self, digest: bytes, key_id: int, wrapped: bytes) -> bool:
         """Whether the key of a subject is what it was, and this keyring opens it."""
         return self._unwrap(digest, key_id, wrapped) is not None
+
+    def by_ids(self, connection: sa.Connection, numbers: Iterable[int]) -> dict[int, Subject]:
+        """Subjects by their numbers, at most some thousands; one that is not there is left out."""
+        query = sa.select(subject.c.id, subject.c.hash, subject.c.key_id, subject.c.wrapped)
+        rows = connection.execute(query.where(subject.c.id.in_(list(numbers))))
+        return {row[0]: Subject(row[0], row[1], self._unwrap(row[1], row[2], row[3])) for row in rows}
 
     def by_id(self, connection: sa.Connection, subject_id: int) -> Subject:
         """One subject by its number, living or erased."""

@@ -10,11 +10,12 @@ suppressions and in the links of mail that was sent, and must never be another t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from relay.consent.erased import Deleted
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
 from relay.owner.error import OwnerError
@@ -56,7 +57,8 @@ KEPT = {
     "ledger_head": Kept("the end of the chain (CONSENT-14)"),
     "suppression": Kept(
         "who left stays away, and the links keep working (UNSUB-15, GDPR-8); addresses and bounces go",
-        lambda: suppression.c.reason == "bounce",
+        # Only bounces end by themselves; said as the index says it, so that it is used.
+        lambda: sa.and_(suppression.c.expires_at > sa.literal_column("0"), suppression.c.reason == "bounce"),
     ),
     "retention_period": Kept(
         "evidence in the proof goes as early as the tenant chose (GDPR-13)",
@@ -80,6 +82,7 @@ def delete(desk: Desk, args: Args) -> Result:
     desk.connection.execute(tenant.update().where(tenant.c.id == row.id).values(**values))
     live = sa.and_(api_key.c.tenant_id == row.id, api_key.c.revoked_at == 0)
     desk.connection.execute(api_key.update().where(live).values(revoked_at=desk.now))
+    desk.gone.append(Deleted(row.id, row.name, desk.now))
     desk.note(name=row.name)
     return shown(desk.tenant(row.name, gone=True))
 
@@ -105,8 +108,10 @@ def holds(desk: Desk, args: Args) -> Result:
 
 
 def empty(desk: Desk, args: Args) -> Result:
-    """`name`, of one that was deleted: take one batch of its rows away. Answers how many went, by table, and `more`."""
-    row = _deleted(desk, args)
+    """`name`, of one that was deleted: take one batch of its rows away. Answers how many went, by table, whether there may be
+    `more`, and `next`, the `after` of the batch that follows: addresses up to there have gone.
+    """
+    row, after = _deleted(desk, args), args.time("after", 0.0)
     gone: dict[str, int] = {}
     left = BATCH_ROWS
     for table, own in _tables(row.id):
@@ -117,8 +122,8 @@ def empty(desk: Desk, args: Args) -> Result:
         count = _take(desk, table, where, left)
         left -= count
         gone |= {table.name: count} if count else {}
-    left -= _unseal(desk, row.id, left) if left > 0 else 0
-    return {"gone": gone, "more": left < BATCH_ROWS}
+    unsealed, after = _unseal(desk, row.id, left, after) if left > 0 else (0, after)
+    return {"gone": gone, "more": left - unsealed < BATCH_ROWS, "next": after}
 
 
 def emptied(desk: Desk, args: Args) -> Result:
@@ -182,11 +187,20 @@ def _take(desk: Desk, table: sa.Table, where: Condition, most: int) -> int:
     about = [suppression.c.subject_id] if table is suppression else []
     chosen = desk.connection.execute(sa.select(*key, *about).where(where).limit(most)).all()
     if chosen:
-        rows = [tuple(row)[: len(key)] for row in chosen]
-        desk.connection.execute(table.delete().where(sa.tuple_(*key).in_(rows)))
+        desk.connection.execute(table.delete().where(_each(key)), _values(key, chosen))
     if about:
         _forget_people(desk, [row.subject_id for row in chosen if row.subject_id is not None])
     return len(chosen)
+
+
+def _each(key: Sequence[sa.Column[Any]]) -> Condition:
+    """One row by its key, for `_values`: SQLite would look for many pairs at once by a walk through the table."""
+    return sa.and_(*(column == sa.bindparam(f"of_{column.name}") for column in key))
+
+
+def _values(key: Sequence[sa.Column[Any]], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Rows that begin with the columns of a key."""
+    return [{f"of_{column.name}": row[place] for place, column in enumerate(key)} for row in rows]
 
 
 def _forget_people(desk: Desk, people: list[int]) -> None:
@@ -198,15 +212,15 @@ def _forget_people(desk: Desk, people: list[int]) -> None:
     desk.connection.execute(subject.delete().where(subject.c.id.in_(people), sa.not_(used)))
 
 
-def _unseal(desk: Desk, number: int, most: int) -> int:
-    """What is kept of who left is a hash: the address, which the tenant could see, goes. How many."""
+def _unseal(desk: Desk, number: int, most: int, after: float) -> tuple[int, float]:
+    """What is kept of who left is a hash: the address, which the tenant could see, goes. How many did; when the last was set."""
     table = suppression.c
     key = (table.key, table.scope, table.reason)
-    query = sa.select(*key).where(table.tenant_id == number, table.sealed.is_not(None)).limit(most)
-    rows = [tuple(row) for row in desk.connection.execute(query)]
+    query = sa.select(*key, table.at).where(table.tenant_id == number, table.at >= after, table.sealed.is_not(None))
+    rows = desk.connection.execute(query.order_by(table.at).limit(most)).all()
     if rows:
-        desk.connection.execute(suppression.update().where(sa.tuple_(*key).in_(rows)).values(sealed=None))
-    return len(rows)
+        desk.connection.execute(suppression.update().where(_each(key)).values(sealed=None), _values(key, rows))
+    return len(rows), rows[-1].at if rows else after
 
 
 def _unname(desk: Desk, name: str) -> None:

@@ -11,6 +11,7 @@ import orjson
 import sqlalchemy as sa
 
 from relay.consent.admit import Admission
+from relay.consent.erased import Deleted, Erased
 from relay.consent.ledger import Ledger
 from relay.consent.record import Rules
 from relay.consent.subject import consent_text, person_text
@@ -66,6 +67,7 @@ class Desk:
         self.now = now
         self.actor = actor
         self.tenant_id = 0
+        self.gone: list[Erased | Deleted] = []  # for the list that lies outside every backup, after the commit
         self._notes: dict[str, object] = {}
 
     def note(self, **detail: object) -> None:

@@ -25,6 +25,7 @@ def begin(desk: Desk, person: Person, addresses: Iterable[str]) -> None:
     exact = tuple(digest.hex() for digest in person.exact)
     moved_at = person.until if person.has_left else 0.0
     one = Erased.of(desk.keyring, (person.tenant_id, name), desk.now, addresses, exact, moved_at)
+    desk.gone.append(one)
     row = {"tenant_id": person.tenant_id, "at": desk.now, "hashes": orjson.dumps(one._asdict()).decode()}
     desk.connection.execute(erasure.insert().values(**row))
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from relay.consent import suppression
 from relay.consent.erased import Erased
-from relay.consent.ledger import Entry, Past
+from relay.consent.ledger import Entry, Past, Subject
 from relay.consent.record import format_time
 from relay.consent.state import Event, fold
 from relay.consent.states import load_states, save_states
@@ -129,15 +129,20 @@ def remove(desk: Desk, args: Args) -> Result:
 
 
 def list_all(desk: Desk, args: Args) -> Result:
-    """`tenant`; optional `address`, `limit` (newest first). `address` is null where it is not known or was erased."""
+    """`tenant`; optional `address`, `limit` (newest first), `skip`: so many are left out before the first.
+
+    `address` is null where it is not known or was erased.
+    """
     owner = desk.tenant(args.text("tenant"), gone=True)
     query = sa.select(table).where(table.c.tenant_id == owner.id).order_by(table.c.at.desc())
     if args.has("address"):
         address = args.address("address")
         exact = desk.keyring.subject_hashes(person_text(owner.id, narrow(address)))
         query = query.where(table.c.key.in_([*desk.person(owner.id, address).hashes, *exact]))
-    rows = desk.connection.execute(query.limit(args.number("limit", LIST_ROWS, least=1, most=100_000))).all()
-    return [shown(desk, row) for row in rows]
+    query = query.order_by(table.c.key, table.c.scope, table.c.reason).offset(args.number("skip", 0, most=1 << 40))
+    return shown_all(
+        desk, desk.connection.execute(query.limit(args.number("limit", LIST_ROWS, least=1, most=LIST_ROWS))).all()
+    )
 
 
 def erase(desk: Desk, args: Args) -> Result:
@@ -346,11 +351,19 @@ def _token(desk: Desk, text: str) -> Token:
 
 def shown(desk: Desk, row: TenantRow) -> dict[str, Any]:
     """A row of the suppression store as JSON."""
-    address = None
-    if row.sealed is not None and row.subject_id is not None:
-        person = desk.ledger.by_id(desk.connection, row.subject_id)
-        values = desk.ledger.unseal(person, ADDRESS, row.sealed)
-        address = values.get("email") if values is not None else None
+    return shown_all(desk, [row])[0]
+
+
+def shown_all(desk: Desk, rows: Sequence[TenantRow]) -> list[dict[str, Any]]:
+    """Rows of the suppression store as JSON, at most some thousands."""
+    sealed = {row.subject_id for row in rows if row.sealed is not None and row.subject_id is not None}
+    people = desk.ledger.by_ids(desk.connection, sealed)
+    return [_shown(desk, row, people.get(row.subject_id)) for row in rows]
+
+
+def _shown(desk: Desk, row: TenantRow, person: Subject | None) -> dict[str, Any]:
+    values = desk.ledger.unseal(person, ADDRESS, row.sealed) if person is not None else None
+    address = values.get("email") if values is not None else None
     return {
         "subject": row.key.hex(),
         "address": address,

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
 from relay import store
+from relay.consent.erased import Deleted, Erased, write_down
 from relay.keyring import Keyring, KeyringError
 from relay.owner import dkim_keys, domains
 from relay.owner.args import Args
@@ -63,6 +64,7 @@ class Owner(Reader):
         self._file = _file_of(engine.url)
         self._place = mark_of(self._file)[:PLACE_BYTES] if self._file is not None else b""
         self._log = LogFiles(self._file) if self._file is not None else None
+        self._folder: Path | None = None  # where the list of the erased lies; none for a database without a data folder
         self._must_scrub = False  # the log holds pages of who was erased: somebody was reading it
         self._note_log()
 
@@ -91,6 +93,7 @@ class Owner(Reader):
             database, generation = settings.storage.database, Generation.open(data_dir)
             owner = cls._open(database, keyring, generation, lock=lock, policies=policies, now=now)
             owner.keep_uses_in(data_dir / FOLDER)
+            owner.keep_list_in(data_dir)
             return owner
         except BlockingIOError:
             os.close(lock)
@@ -153,6 +156,7 @@ class Owner(Reader):
         Raises StoreUnavailable where the commit failed: then none of them happened.
         """
         answers: list[Result | OwnerError] = []
+        gone: list[Erased | Deleted] = []
         slots: set[int] = set()
         self._connect()
         self.look()
@@ -166,8 +170,10 @@ class Owner(Reader):
                             raise OwnerError(
                                 "erasure.log_in_use", "somebody still reads the log that names who was erased"
                             )
+                        desk = self._desk(self._connection, actor)
                         with self._connection.begin_nested():
-                            answers.append(self._run(self._connection, op, args, actor))
+                            answers.append(self._run(desk, op, args))
+                        gone += desk.gone
                         slots.update(OPERATIONS[op].slots)
                     except OwnerError as error:
                         answers.append(error)
@@ -184,7 +190,19 @@ class Owner(Reader):
             self._generation.bump(slot)
         if any(op in _SCRUBS for op, *_ in calls):
             self._scrub()
+        if gone:
+            self._write_down(gone)
         return answers
+
+    def keep_list_in(self, folder: Path | None) -> None:
+        """Where the list of the erased lies, outside every backup: whoever hears that he is erased is on it. None: nowhere."""
+        self._folder = folder
+
+    def _write_down(self, gone: Sequence[Erased | Deleted]) -> None:
+        if self._folder is not None:
+            # Where the disk does not take it, the row that stays open does it again (relay.serve.erasures).
+            with contextlib.suppress(OSError):
+                write_down(self._folder, gone)
 
     def check(self, *, write: bool) -> None:
         """Whether a change would be kept; with `write` by making one that changes nothing. Raises StoreUnavailable."""

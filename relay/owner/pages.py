@@ -10,7 +10,7 @@ from relay.consent.states import load_states
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
 from relay.owner.error import OwnerError
-from relay.owner.objections import shown
+from relay.owner.objections import shown_all
 from relay.store.schema import suppression as table
 
 MOST_ROWS = 200
@@ -59,7 +59,7 @@ def suppressions(desk: Desk, args: Args) -> Result:
     rows = desk.connection.execute(query).all()
     last = rows[-1] if len(rows) == limit else None
     place = {"at": last.at, "key": last.key.hex(), "scope": last.scope, "reason": last.reason} if last else None
-    return {"items": [shown(desk, row) for row in rows], "next": place}
+    return {"items": shown_all(desk, rows), "next": place}
 
 
 def _place(after: dict[str, object]) -> tuple[Any, ...]:

@@ -85,7 +85,7 @@ class Reader:
         if op not in READ_ONLY:
             raise OwnerError("op.writes", f"{op} changes something: only the owner does that")
         with self._engine.connect() as connection:
-            return self._run(connection, op, args, actor)
+            return self._run(self._desk(connection, actor), op, args)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -97,9 +97,8 @@ class Reader:
     def _desk(self, connection: sa.Connection, actor: str) -> Desk:
         return Desk(connection, self._tools, now=self._now(), actor=actor)
 
-    def _run(self, connection: sa.Connection, op: str, args: Mapping[str, object], actor: str) -> Result:
-        operation = _operation(op)
-        desk, given = self._desk(connection, actor), Args(args)
+    def _run(self, desk: Desk, op: str, args: Mapping[str, object]) -> Result:
+        operation, given = _operation(op), Args(args)
         result = operation.run(desk, given)
         given.done()
         if op in instructions.INSTRUCTING:

@@ -126,8 +126,9 @@ class Departures:
 
     async def _conclude(self, one: Deleted) -> None:
         await self._uncount(one)
-        while (await self._op("tenant.empty", {"name": one.tenant}))["more"]:
-            pass  # the next batch: each is a commit of its own
+        batch = {"more": True, "next": 0.0}
+        while batch["more"]:  # each is a commit of its own
+            batch = await self._op("tenant.empty", {"name": one.tenant, "after": batch["next"]})
         await self._op("tenant.emptied", {"name": one.tenant})
         self._listed.discard(one.tenant_id)
         del self._clean[one.tenant_id]

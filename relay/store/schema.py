@@ -287,6 +287,7 @@ suppression = Table(
     Column("subject_id", ID, ForeignKey("subject.id")),
     Column("sealed", LargeBinary),  # the address, readable until the subject's key is erased
     Index("ix_suppression_tenant_id_at", "tenant_id", "at"),
+    Index("ix_suppression_subject_id_tenant_id", "subject_id", "tenant_id"),
     Index("ix_suppression_bounce", "tenant_id", "at", sqlite_where=_BOUNCE, postgresql_where=_BOUNCE),
     sqlite_with_rowid=False,
 )

@@ -162,7 +162,7 @@ def test_it_is_not_said_to_be_gone_before_it_is(world: World) -> None:
     assert [row["name"] for row in world.call("tenant.leaving")] == ["kerst"]
     leaves(world, "kerst")
     assert world.call("tenant.leaving") == []
-    assert world.call("tenant.empty", name="kerst") == {"gone": {}, "more": False}
+    assert world.call("tenant.empty", name="kerst") == {"gone": {}, "more": False, "next": 0.0}
 
 
 def test_the_period_that_it_chose_for_evidence_outlasts_it(world: World) -> None:

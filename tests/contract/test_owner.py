@@ -11,6 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from relay import store
+from relay.consent.erased import FILE as LIST
+from relay.consent.erased import Deleted, Erased, read_list
 from relay.dkim import keys
 from relay.keyring import Keyring, Kind
 from relay.mail.envelope import Domain
@@ -483,6 +485,24 @@ def test_a_key_that_was_destroyed_leaves_the_log_as_soon_as_nobody_reads_it(worl
     world.call("tenant.list")
     assert key not in log_of(file) + file.read_bytes()
     assert world.call("erasure.done", id=due["id"]) == {"done": True}
+
+
+def test_who_is_erased_or_deleted_is_on_the_list_when_the_answer_comes(world: World) -> None:
+    """GDPR-8, GDPR-18: a gateway may not run, or die before it follows the erasure through, and the list is all a restore has."""
+    place = world.settings.server.data_dir / LIST
+    world.load(world.row(email="ann@example.net"))
+    refused, *_ = world.owner.call_many(
+        [
+            ("consent.erase", {"tenant": "shop", "address": "ann@example.net", "unknown": "argument"}, "operator"),
+            ("consent.give", {"tenant": "shop", **world.row(email="bob@example.net")}, "operator"),
+        ]
+    )
+    assert isinstance(refused, OwnerError) and not place.exists(), "what was taken back is on no list"
+    world.call("consent.erase", tenant="shop", address="ann@example.net")
+    world.call("tenant.delete", name="shop")
+    ann, shop = read_list(place)
+    assert isinstance(ann, Erased) and ann.matcher(world.keyring)("ann@example.net")
+    assert shop == Deleted(1, "shop", world.now)
 
 
 def log_of(file: Path) -> bytes:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
 
 from relay.consent.ledger import GENESIS, chain_hash
 from relay.consent.record import parse_time
 from relay.owner import Owner
 from relay.portal import proof_page
-from relay.store import schema
+from relay.store import migrate, schema
 from tests.contract.conftest import World
 
 ANN, BOB, CAS = "ann@example.net", "bob@example.net", "cas@example.net"
@@ -236,8 +238,11 @@ def test_a_ledger_of_before_verifies_after_the_upgrade(ledger: World) -> None:
 
 def _as_before(world: World) -> None:
     """Take the events of the gateway out, and write the chain anew without them, as the version before had it."""
-    path = world.settings.storage.database.removeprefix("sqlite:///")
-    with sqlite3.connect(path) as connection:
+    engine = sa.create_engine(world.settings.storage.database)
+    with engine.begin() as connection:
+        command.downgrade(migrate.config(connection), "0018")
+    engine.dispose()
+    with sqlite3.connect(world.settings.storage.database.removeprefix("sqlite:///")) as connection:
         connection.execute("PRAGMA foreign_keys = off")
         connection.execute("DELETE FROM consent_event WHERE event = 'expired'")
         connection.execute("DELETE FROM subject WHERE key_id = 0")
@@ -251,5 +256,4 @@ def _as_before(world: World) -> None:
             )
             previous = digest
         connection.execute("UPDATE ledger_head SET seq = ?, hash = ?", (len(rows), previous))
-        connection.execute("UPDATE alembic_version SET version_num = '0018'")
     connection.close()

@@ -57,3 +57,23 @@ def test_what_a_cut_left_of_a_line_is_gone_with_the_next(
     assert list(read_list(tmp_path / FILE)) == [ann] * lines_before
     write_down(tmp_path, [bob])
     assert list(read_list(tmp_path / FILE)) == [ann] * lines_before + [bob]
+
+
+def test_zeros_that_a_cut_left_are_gone_with_the_next(tmp_path: Path, keyring: Keyring) -> None:
+    """Of several lines that were written at once the first block may be lost, and not the second."""
+    ann, bob = erased(keyring, "ann@dest.example"), erased(keyring, "bob@dest.example")
+    write_down(tmp_path, [ann])
+    whole = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(whole + bytes(100) + b"and the rest}\n" + whole)
+    with pytest.raises(ValueError, match="line 2"):
+        list(read_list(tmp_path / FILE))
+    write_down(tmp_path, [bob])
+    assert list(read_list(tmp_path / FILE)) == [ann, bob]
+
+
+def test_who_is_among_the_last_is_not_added_again(tmp_path: Path, keyring: Keyring) -> None:
+    """The owner writes an erasure down before it answers, and who follows it through cannot know whether it did."""
+    ann, bob = erased(keyring, "ann@dest.example"), erased(keyring, "bob@dest.example")
+    write_down(tmp_path, [ann, bob])
+    write_down(tmp_path, [ann])
+    assert list(read_list(tmp_path / FILE)) == [ann, bob]
