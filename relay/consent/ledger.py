@@ -26,7 +26,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
@@ -138,11 +138,10 @@ class Ledger:
             self._tell(connection, tenant_id, {"what": "keys", "subjects": hashes}, now=now)
 
     def subjects(self, connection: sa.Connection, tenant_id: int, wanted: Sequence[Sequence[bytes]]) -> list[Subject]:
-        """The living subject behind each list of hashes, made where there is none."""
-        known: dict[bytes, Subject] = {}
-        for found in self.find(connection, {digest for digests in wanted for digest in digests}):
-            if found.secret is not None:
-                known[found.hash] = found
+        """The living subject behind each list of hashes; made where there is none, under the hash of one who was erased."""
+        people = self.find(connection, {digest for digests in wanted for digest in digests})
+        known = {found.hash: found for found in people if found.secret is not None}
+        erased = {found.hash for found in people}
         fresh: list[dict[str, object]] = []
         next_id = 0
         result: list[Subject] = []
@@ -152,7 +151,8 @@ class Ledger:
                 if not next_id:
                     next_id = (connection.scalar(sa.select(sa.func.max(subject.c.id))) or 0) + 1
                 secret = os.urandom(KEY_BYTES)
-                person = known[digests[0]] = Subject(next_id, digests[0], secret)
+                digest = next((one for one in digests if one in erased), digests[0])
+                person = known[digest] = Subject(next_id, digest, secret)
                 fresh.append(self._wrapped(tenant_id, person, secret))
                 next_id += 1
             result.append(person)
@@ -205,9 +205,7 @@ class Ledger:
 
     def event(self, connection: sa.Connection, tenant_id: int, seq: int) -> Past | None:
         """One event by its sequence."""
-        query = sa.select(consent_event).where(consent_event.c.tenant_id == tenant_id, consent_event.c.seq == seq)
-        row = connection.execute(query).first()
-        return None if row is None else self._past(row, self.by_id(connection, row.subject_id))
+        return next(iter(self.events(connection, tenant_id, [seq])), None)
 
     def page(
         self, connection: sa.Connection, tenant_id: int, *, after: int, limit: int, purpose: str = ""
@@ -216,7 +214,15 @@ class Ledger:
         query = sa.select(consent_event).where(consent_event.c.tenant_id == tenant_id, consent_event.c.seq > after)
         if purpose:
             query = query.where(consent_event.c.purpose == purpose)
-        rows = connection.execute(query.order_by(consent_event.c.seq).limit(limit)).all()
+        return self._read(connection, query.order_by(consent_event.c.seq).limit(limit))
+
+    def events(self, connection: sa.Connection, tenant_id: int, seqs: Iterable[int]) -> list[Past]:
+        """Events by their sequences, at most some thousands; one that is not there is left out."""
+        where = (consent_event.c.tenant_id == tenant_id, consent_event.c.seq.in_(list(seqs)))
+        return self._read(connection, sa.select(consent_event).where(*where))
+
+    def _read(self, connection: sa.Connection, query: sa.Select[Any]) -> list[Past]:
+        rows = connection.execute(query).all()
         people = self.by_ids(connection, {row.subject_id for row in rows})
         return [self._past(row, people[row.subject_id]) for row in rows]
 
@@ -252,8 +258,7 @@ class Ledger:
 
     def by_id(self, connection: sa.Connection, subject_id: int) -> Subject:
         """One subject by its number, living or erased."""
-        row = connection.execute(sa.select(subject).where(subject.c.id == subject_id)).one()
-        return Subject(row.id, row.hash, self._unwrap(row.hash, row.key_id, row.wrapped))
+        return self.by_ids(connection, [subject_id])[subject_id]
 
     def _add(
         self,

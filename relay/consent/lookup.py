@@ -178,7 +178,7 @@ class Lookup:
         """What stands against each address: objection, complaint and restriction widely, bounces narrowly (CONSENT-16).
 
         With `purpose`, an entry for all purposes that the person lifted for this one by confirming is left out
-        (CONSENT-11); without it such an entry stays, which is the safe side.
+        (CONSENT-11); without it such an entry stays, which is the safe side. One of a purpose that was lifted never stands.
         """
         result: dict[str, tuple[SuppressionEntry, ...]] = {}
         start = person_text(tenant_id, "")
@@ -306,5 +306,5 @@ class Lookup:
         return tuple(
             SuppressionEntry(scope, reason, at)
             for scope, reason, at, expires_at, lifted in rows
-            if (not expires_at or expires_at > now) and not (purpose and lifted and purpose in lifted.split())
+            if (not expires_at or expires_at > now) and not (lifted and not {scope, purpose}.isdisjoint(lifted.split()))
         )

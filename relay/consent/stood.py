@@ -5,11 +5,13 @@ The store of `relay.consent.suppression` knows the present only. Bounces are no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from relay.consent.ledger import Past
 from relay.consent.suppression import ALL, OBJECTIONS, Standing
 
+LIFTS = frozenset(("confirmed", "changed"))
+"""What lifts a no; `changed` is a confirmation that went along to another address, with the no that it had lifted."""
 _STOPS = {"withdrawn": "objection", "objected": "objection", "restricted": "restriction"}
 
 
@@ -26,7 +28,19 @@ def stood(events: Iterable[Past]) -> list[Standing]:
             entries.pop((scope, "restriction"), None)
         elif past.event == "confirmed":
             _lift(entries, past.purpose)
-    return list(entries.values())
+    return [entry for entry in entries.values() if entry.stands]
+
+
+def on_record(events: Sequence[Past]) -> list[Past]:
+    """Those whose content is there. A no that went along lifted stands where the yes that went with it has had its time."""
+    told = {past.purpose for past in events if past.event in LIFTS}
+    return [_with_lifts(past, told) for past in events if not past.expired_at]
+
+
+def _with_lifts(past: Past, told: set[str]) -> Past:
+    lifted = lifted_by(past)
+    kept = [name for name in lifted if name in told]
+    return past if kept == lifted else past._replace(clear={**past.clear, "lifted": kept})
 
 
 def lifted_by(past: Past) -> list[str]:

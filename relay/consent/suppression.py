@@ -1,8 +1,8 @@
 """The suppression store: who may not be mailed, by keyed hash, whatever any consent says (CONSENT-11, UNSUB-13, GDPR-8).
 
 Objection, complaint and restriction are kept under the wide address, a bounce under the narrow one (CONSENT-16).
-An objection goes only when the person confirms an opt-in afterwards: the entry of that purpose is deleted; an entry
-for all purposes stays and remembers the purpose in `lifted`, so that no other purpose comes back with it.
+An objection goes only when the person confirms an opt-in afterwards: the entry remembers the purpose in `lifted`, so that no
+other purpose comes back with one for all; one of that purpose stands no more. It stands again without the confirmation.
 """
 
 from __future__ import annotations
@@ -31,15 +31,29 @@ class Standing(NamedTuple):
     expires_at: float
     lifted: frozenset[str]
 
+    @property
+    def stands(self) -> bool:
+        """False for one of a purpose that the person lifted."""
+        return self.scope not in self.lifted
+
     def bars(self, purpose: str) -> bool:
         """Whether it forbids recording or using consent for `purpose`."""
-        if self.reason == "bounce":
-            return False
-        return self.scope == purpose or (self.scope == ALL and purpose not in self.lifted)
+        return self.reason != "bounce" and self.scope in (ALL, purpose) and purpose not in self.lifted
+
+
+def stands() -> sa.ColumnElement[bool]:
+    """`Standing.stands`, of rows."""
+    return sa.or_(suppression.c.scope == ALL, suppression.c.lifted == "")
 
 
 def standing(connection: sa.Connection, keys: Iterable[bytes]) -> dict[bytes, list[Standing]]:
     """What stands under these keys."""
+    found = {key: [entry for entry in entries if entry.stands] for key, entries in said(connection, keys).items()}
+    return {key: entries for key, entries in found.items() if entries}
+
+
+def said(connection: sa.Connection, keys: Iterable[bytes]) -> dict[bytes, list[Standing]]:
+    """The same with what was lifted."""
     table = suppression.c
     query = sa.select(table.key, table.scope, table.reason, table.at, table.expires_at, table.lifted)
     result: dict[bytes, list[Standing]] = {}
@@ -77,16 +91,13 @@ def put(
 
 
 def lift(connection: sa.Connection, keys: Sequence[bytes], purpose: str, *, before: float) -> int:
-    """Make way for a consent that the person confirmed: objections of `purpose` up to `before` go. Returns how many."""
+    """Make way for a consent that the person confirmed: objections of `purpose` up to `before` are lifted. Returns how many."""
     lifted = 0
     for entries in standing(connection, keys).values():
         for entry in entries:
             if entry.reason not in OBJECTIONS or entry.at > before or not entry.bars(purpose):
                 continue
             lifted += 1
-            if entry.scope != ALL:
-                remove(connection, [entry.key], scope=entry.scope, reason=entry.reason)
-                continue
             where = _is(entry.key, entry.scope, entry.reason)
             value = " ".join(sorted(entry.lifted | {purpose}))
             connection.execute(suppression.update().where(where).values(lifted=value))
@@ -94,9 +105,9 @@ def lift(connection: sa.Connection, keys: Sequence[bytes], purpose: str, *, befo
 
 
 def remove(connection: sa.Connection, keys: Sequence[bytes], *, scope: str, reason: str) -> int:
-    """Delete entries; returns how many. Who may do this for which reason is the owner's to know."""
+    """Delete entries that stand; returns how many. Who may do this for which reason is the owner's to know."""
     table = suppression.c
-    where = sa.and_(table.key.in_(list(keys)), table.scope == scope, table.reason == reason)
+    where = sa.and_(table.key.in_(list(keys)), table.scope == scope, table.reason == reason, stands())
     return connection.execute(suppression.delete().where(where)).rowcount
 
 

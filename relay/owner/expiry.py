@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,9 +17,12 @@ import sqlalchemy as sa
 from relay.consent.ledger import EXPIRED
 from relay.consent.state import Event, Present, fold
 from relay.consent.states import is_state, load_states, save_states
+from relay.consent.stood import LIFTS
 from relay.consent.verify import TEXT_HEX, TEXT_MARK
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
+from relay.owner.hashes import Known, under_every_hash
+from relay.owner.lifts import expire_lifts
 from relay.policy.ageing import month_of
 from relay.store.schema import (
     address_change,
@@ -34,6 +37,9 @@ from relay.store.schema import (
 HOUR = 3_600
 PEOPLE_AT_ONCE = 10_000  # of whom one run looks whether their keys are needed; 40 ms
 TEXTS_AT_ONCE = 500
+# What stands against somebody may lie under another hash key than he does: two looks, each into an index.
+_THEIRS = (suppression.c.key == subject.c.hash, suppression.c.subject_id == subject.c.id)
+Held = Mapping[bytes, tuple[Present, bytes]]
 
 
 def years_before(now: float, years: int) -> float:
@@ -56,49 +62,45 @@ def expire_proofs(desk: Desk, moment: float, limit: int) -> int:
     found = desk.connection.execute(query).all()
     for tenant_id in sorted({row.tenant_id for row in found}):
         _expire(desk, tenant_id, {row.key: row.event for row in found if row.tenant_id == tenant_id}, before)
-    keys = [row.key for row in found]
-    if keys:
-        desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(keys)))
-        desk.connection.execute(consent_state.delete().where(is_state(keys)))
+    if found:
+        desk.connection.execute(consent_state.delete().where(is_state([row.key for row in found])))
     return len(found)
 
 
 def _expire(desk: Desk, tenant_id: int, gone: dict[bytes, int], before: float) -> None:
     """`gone`: consent -> the sequence of an event about it."""
-    rows = [
-        row
-        for row in desk.connection.execute(_of_the_same_people(tenant_id, list(gone.values())))
-        if row.key in gone and not row.expired_at
-    ]
-    _forget_lifts(desk, tenant_id, [row.seq for row in rows if row.event == "confirmed"])
-    desk.ledger.empty(desk.connection, tenant_id, [row.seq for row in rows], what="content", now=desk.now)
-    _end(desk, {row.subject_id for row in rows}, before)
+    known = under_every_hash(desk, tenant_id, gone)
+    people = _subjects(desk, known)
+    others = load_states(desk.connection, known.keys.keys() - gone.keys())
+    keys = known.keys.keys() - others.keys()
+    rows = _events_of(desk, people)
+    ours = {row.seq for row in rows if row.key in keys}
+    desk.ledger.empty(desk.connection, tenant_id, sorted(ours), what="content", now=desk.now)
+    lost = {people[row.subject_id] for row in rows if row.seq in ours and row.event in LIFTS}
+    if lost:
+        hashes = {digest: whose for digest, whose in known.people.items() if whose in lost}
+        numbers = {number: whose for number, whose in people.items() if whose in lost}
+        left = [row for row in rows if row.seq not in ours and row.subject_id in numbers]
+        expire_lifts(desk.connection, hashes, numbers, left)
+    desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(keys)))
+    _end(desk, {row.subject_id for row in rows if row.seq in ours}, before)
 
 
-def _forget_lifts(desk: Desk, tenant_id: int, seqs: Sequence[int]) -> None:
-    """Without the confirmation that lifted it a no stands again: whoever wants mail confirms anew (CONSENT-11)."""
-    events, stops = consent_event.c, suppression.c
-    lifts = sa.select(subject.c.hash, events.purpose).join(consent_event, events.subject_id == subject.c.id)
-    where = (events.tenant_id == tenant_id, events.seq.in_(seqs))
-    for digest, name in desk.connection.execute(lifts.where(*where).distinct()).all():
-        lifted = sa.select(suppression).where(stops.key == digest, stops.lifted != "")
-        for row in desk.connection.execute(lifted).all():
-            left = " ".join(one for one in row.lifted.split() if one != name)
-            place = (stops.key == row.key, stops.scope == row.scope, stops.reason == row.reason)
-            desk.connection.execute(suppression.update().where(*place).values(lifted=left))
+def _subjects(desk: Desk, known: Known) -> dict[int, bytes]:
+    """Every subject of these people, with whose it is: who was erased and came back is another one."""
+    query = sa.select(subject.c.id, subject.c.hash).where(subject.c.hash.in_(known.people))
+    return {row.id: known.people[row.hash] for row in desk.connection.execute(query)}
 
 
-def _of_the_same_people(tenant_id: int, numbers: list[int]) -> sa.Select[tuple[int, bytes, float, str, int]]:
-    """Every event about the people of these events of a tenant; who was erased and came back is another subject of one hash.
+def _events_of(desk: Desk, people: Collection[int]) -> list[Any]:
+    """Every event about these subjects that has content.
 
     Nothing but the subject narrows the search: beside a tenant SQLite reads all events of that tenant.
     """
     events = consent_event.c
-    these = sa.and_(events.tenant_id == tenant_id, events.seq.in_(numbers))
-    hashes = sa.select(subject.c.hash).join(consent_event, events.subject_id == subject.c.id).where(these)
-    people = sa.select(subject.c.id).where(subject.c.hash.in_(hashes))
-    query = sa.select(events.seq, events.key, events.expired_at, events.event, events.subject_id)
-    return query.where(events.subject_id.in_(people)).order_by(events.seq)
+    query = sa.select(events.seq, events.key, events.event, events.at, events.purpose, events.subject_id)
+    where = (events.subject_id.in_(people), events.expired_at == 0)
+    return list(desk.connection.execute(query.where(*where).order_by(events.seq)))
 
 
 # -- requests that nobody confirmed -----------------------------------------------------------------------------------
@@ -120,30 +122,41 @@ def expire_requests(desk: Desk, end: float, proofs: float, limit: int) -> int:
 
 def _expire_requests(desk: Desk, tenant_id: int, pending: Sequence[TenantRow], before: float) -> None:
     asked = {row.key: row for row in pending}
+    known = under_every_hash(desk, tenant_id, {row.key: row.event for row in pending})
+    people = _subjects(desk, known)
+    rows = _events_of(desk, people)
     unanswered: dict[bytes, list[int]] = {}
-    keys, people = set(), set()
-    for row in desk.connection.execute(_of_the_same_people(tenant_id, [row.event for row in pending])):
-        keys.add(row.key)
-        people.add(row.subject_id)
-        if row.event == "confirmed" and not row.expired_at:  # what was asked before it is part of that proof
-            unanswered.pop(row.key, None)
-        elif row.event == "requested" and row.key in asked and not row.expired_at:
-            unanswered.setdefault(row.key, []).append(row.seq)
+    for row in rows:
+        key = known.keys.get(row.key, row.key)
+        if row.event == "confirmed":  # what was asked before it is part of that proof
+            unanswered.pop(key, None)
+        elif row.event == "requested" and key in asked:
+            unanswered.setdefault(key, []).append(row.seq)
     gone = {seq: asked[key] for key, seqs in unanswered.items() for seq in seqs}
     desk.ledger.empty(desk.connection, tenant_id, sorted(gone), what="content", now=desk.now)
     # After a rotation the state of a consent may stand under an older key than the request.
-    for key, (present, proof) in load_states(desk.connection, keys).items():
-        if present.state.status == "requested" and present.state.event in gone:
-            _stand_again(desk, gone[present.state.event], key, proof)
+    for key, held in load_states(desk.connection, {*known.keys, *(row.key for row in rows)}).items():
+        state = held[0].state
+        if state.status == "requested" and state.event in gone:
+            one = gone[state.event]
+            own = {key, *(each for each, whose in known.keys.items() if whose == one.key)}
+            same = {number for number, whose in people.items() if whose == people[one.subject_id]}
+            _stand_again(desk, one, {key: held}, own=own, people=same)
     _end(desk, people, before)
 
 
-def _stand_again(desk: Desk, pending: TenantRow, key: bytes, proof: bytes) -> None:
-    """The state of a consent without the request that came to nothing; none where nothing else was ever on record."""
-    table, own = consent_event.c, (key, pending.key)
+def _stand_again(
+    desk: Desk, pending: TenantRow, held: Held, *, own: Collection[bytes], people: Collection[int]
+) -> None:
+    """The state of a consent without the request that came to nothing; none where nothing else was ever on record.
+
+    `own`: its keys; `people`: every subject that its person is. An end of before stays one, whatever is left of its record.
+    """
+    table = consent_event.c
     query = sa.select(table.seq, table.event, table.at, table.key, table.purpose, table.clear).where(
-        table.subject_id == pending.subject_id, table.expired_at == 0
+        table.subject_id.in_(people), table.expired_at == 0
     )
+    ((key, (was, proof)),) = held.items()
     present: Present | None = None
     is_kept = False
     for row in desk.connection.execute(query.order_by(table.seq)):
@@ -153,6 +166,7 @@ def _stand_again(desk: Desk, pending: TenantRow, key: bytes, proof: bytes) -> No
     if present is None or not is_kept:
         desk.connection.execute(consent_state.delete().where(is_state((key,))))
     else:
+        present = present._replace(ended_at=max(present.ended_at, was.ended_at))
         save_states(desk.connection, pending.tenant_id, {key: (present, proof)}, now=desk.now)
 
 
@@ -175,7 +189,7 @@ def _end(desk: Desk, people: Iterable[int], before: float) -> int:
     is_proof = sa.or_(events.key != b"", events.at >= before, events.event == EXPIRED)
     needed = sa.exists().where(events.subject_id == subject.c.id, events.expired_at == 0, is_proof)
     is_stop = sa.or_(stops.at >= before, stops.reason == "restriction")  # only who set a block lifts it (GDPR-9)
-    stands = sa.exists().where(stops.key == subject.c.hash, is_stop)
+    stands = sa.or_(*(sa.exists().where(whose, is_stop) for whose in _THEIRS))
     which = (
         sa.and_(subject.c.id >= people.start, subject.c.id < people.stop)
         if isinstance(people, range)
@@ -196,9 +210,9 @@ def _end_of(desk: Desk, tenant_id: int, rows: Sequence[Any]) -> int:
     busy = {*desk.connection.scalars(bounced), *desk.connection.scalars(moving)}
     gone = [row for row in rows if row.id not in busy]
     desk.ledger.end(desk.connection, tenant_id, [row.id for row in gone], now=desk.now)
-    hashes = [row.hash for row in gone]
-    named = sa.and_(stops.key.in_(hashes), stops.sealed.is_not(None))
-    desk.connection.execute(suppression.update().where(named).values(sealed=None))
+    ended = (stops.key.in_([row.hash for row in gone]), stops.subject_id.in_([row.id for row in gone]))
+    for named in ended:
+        desk.connection.execute(suppression.update().where(named, stops.sealed.is_not(None)).values(sealed=None))
     return len(gone)
 
 

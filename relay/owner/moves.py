@@ -137,9 +137,12 @@ def _give(desk: Desk, old: Person, new: Person, name: str, event: int) -> int:
 
 
 def _copy_standing(desk: Desk, old: Person, new: Person, barred: list[suppression.Standing]) -> None:
-    """What stands against the old address, at the new one: in the ledger, for the proof, as of when it was said."""
+    """What stands against the old address, at the new one: in the ledger, for the proof, as of when it was said.
+
+    What was lifted goes along lifted, since it stands again when the confirmation that goes along has had its time.
+    """
     there = {(entry.scope, entry.reason) for entry in barred}
-    for rows in suppression.standing(desk.connection, old.hashes).values():
+    for rows in suppression.said(desk.connection, old.hashes).values():
         for entry in rows:
             if entry.reason == "bounce" or (entry.scope, entry.reason) in there:
                 continue

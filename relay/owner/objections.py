@@ -134,7 +134,7 @@ def list_all(desk: Desk, args: Args) -> Result:
     `address` is null where it is not known or was erased.
     """
     owner = desk.tenant(args.text("tenant"), gone=True)
-    query = sa.select(table).where(table.c.tenant_id == owner.id).order_by(table.c.at.desc())
+    query = sa.select(table).where(table.c.tenant_id == owner.id, suppression.stands()).order_by(table.c.at.desc())
     if args.has("address"):
         address = args.address("address")
         exact = desk.keyring.subject_hashes(person_text(owner.id, narrow(address)))

@@ -49,7 +49,7 @@ def request(desk: Desk, args: Args) -> Result:
     _refuse_restricted(desk, person)
     keys = desk.consent_keys(owner.id, name, address)
     pending = _pending(desk, keys)
-    key = pending.key if pending is not None else keys[0]
+    key = pending.key if pending is not None else _key(desk, keys)
     clear = {"jurisdiction": args.text("jurisdiction", "") or "NL"}
     sealed = {"email": address, "source": args.text("source", "") or desk.actor}
     given = {field: args.text(field, "") for field in ("evidence_ip", "evidence_user_agent")}
@@ -76,7 +76,7 @@ def request(desk: Desk, args: Args) -> Result:
         "event": place.seq,
     }
     upsert(desk.connection, confirm_request, [row])
-    _fold_into(desk, owner.id, keys, Event(place.seq, "requested", desk.now, {}))
+    _fold_into(desk, owner.id, [key, *keys], Event(place.seq, "requested", desk.now, {}))
     token = make(desk.keyring, TokenKind.CONFIRM, owner.id, purpose=name, subject_hash=key, subscriber=str(place.seq))
     return {
         "tenant": owner.name,
@@ -153,14 +153,10 @@ def confirm(desk: Desk, args: Args) -> Result:
     if asked.personal.get("doi_message_id"):
         clear["doi_sent_at"] = asked.at  # the mail left with the request that it answers
     sealed = {**asked.personal, **({"doi_message_id": args.text("message_id")} if args.has("message_id") else {})}
-    entry = Entry("confirmed", desk.now, person.hashes, pending.key, pending.purpose, clear, sealed, evidence)
+    keys = [pending.key, *desk.consent_keys(owner.id, pending.purpose, address)]
+    entry = Entry("confirmed", desk.now, person.hashes, _key(desk, keys), pending.purpose, clear, sealed, evidence)
     place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
-    _fold_into(
-        desk,
-        owner.id,
-        desk.consent_keys(owner.id, pending.purpose, address),
-        Event(place.seq, "confirmed", desk.now, clear),
-    )
+    _fold_into(desk, owner.id, keys, Event(place.seq, "confirmed", desk.now, clear))
     lifted = suppression.lift(desk.connection, person.hashes, pending.purpose, before=desk.now)
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key == pending.key))
     desk.note(purpose=pending.purpose, lifted=lifted)
@@ -203,6 +199,11 @@ def _confirmed(desk: Desk, owner: TenantRow, pending: TenantRow, asked: Past, ar
 
 def _pending(desk: Desk, keys: list[bytes]) -> TenantRow | None:
     return desk.connection.execute(sa.select(confirm_request).where(confirm_request.c.key.in_(keys))).first()
+
+
+def _key(desk: Desk, keys: list[bytes]) -> bytes:
+    """The one that the state of a consent lies under, which may be of an older hash key: its events lie there too."""
+    return next(iter(load_states(desk.connection, keys)), keys[0])
 
 
 def _refuse_restricted(desk: Desk, person: Person) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from relay.consent import suppression
 from relay.consent.states import load_states
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Result
@@ -51,7 +52,7 @@ def suppressions(desk: Desk, args: Args) -> Result:
     owner = desk.tenant(args.text("tenant"))
     limit = args.number("limit", MOST_ROWS, least=1, most=MOST_ROWS)
     order = (table.c.at, table.c.key, table.c.scope, table.c.reason)
-    stands = sa.or_(table.c.expires_at == 0, table.c.expires_at > desk.now)
+    stands = sa.and_(suppression.stands(), sa.or_(table.c.expires_at == 0, table.c.expires_at > desk.now))
     query = sa.select(table).where(table.c.tenant_id == owner.id, stands).order_by(*order).limit(limit)
     after = args.table("after")
     if after is not None:

@@ -17,7 +17,7 @@ from relay.consent.ledger import Past
 from relay.consent.record import format_time
 from relay.consent.state import STANDING, Event, replay
 from relay.consent.states import load_states
-from relay.consent.stood import lifted_by, stood
+from relay.consent.stood import lifted_by, on_record, stood
 from relay.consent.subject import person_text
 from relay.consent.suppression import ALL, Standing
 from relay.consent.verify import untold
@@ -68,8 +68,9 @@ def proof(desk: Desk, args: Args) -> Result:
     at = min(args.time("at", desk.now), desk.now)  # of a day to come nothing is proven: it may be withdrawn by then
     person = desk.person(owner.id, address)
     desk.note(at=format_time(at))
-    events = [past for past in desk.ledger.history(desk.connection, owner.id, person.hashes) if past.at <= at]
-    there = [past for past in events if not past.expired_at]
+    history = list(desk.ledger.history(desk.connection, owner.id, person.hashes))
+    events = [past for past in history if past.at <= at]
+    there = [past for past in on_record(history) if past.at <= at]
     lost = untold(desk.connection, owner.id, [past.seq for past in events if past.expired_at])
     if lost:
         text = f"event {lost[0]} lost its content and the chain does not say so: `zegel consent verify {owner.name}`"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 
+from relay.consent import suppression
 from relay.consent.record import format_time
 from relay.owner import incidents, objections
 from relay.owner.args import Args
@@ -28,11 +29,12 @@ Opened = Callable[[Desk, TenantRow], dict[str, Any]]
 
 
 class Part(NamedTuple):
-    """A table of the archive: `hidden` columns are left out; `opened` adds what lies sealed in a row."""
+    """A table of the archive: `hidden` columns are left out; `opened` adds what lies sealed in a row; `only` some rows of it."""
 
     table: sa.Table
     hidden: tuple[str, ...] = ()
     opened: Opened = lambda desk, row: {}
+    only: sa.ColumnElement[bool] | None = None
 
 
 def _incident(desk: Desk, row: TenantRow) -> dict[str, Any]:
@@ -73,7 +75,7 @@ PARTS = {
     "mailings": Part(schema.mailing),
     "texts": Part(schema.consent_text),
     "imports-held": Part(schema.held_import),
-    "suppressions": Part(schema.suppression, ("key", "subject_id", "sealed"), _suppression),
+    "suppressions": Part(schema.suppression, ("key", "subject_id", "sealed"), _suppression, suppression.stands()),
     "webhooks": Part(schema.webhook, ("secret", "secret_before")),
     "webhook-events": Part(schema.webhook_event, ("subject", "body"), _event),
     "incidents": Part(schema.incident, ("sealed", "mark"), _incident),
@@ -112,7 +114,7 @@ def page(desk: Desk, args: Args) -> Result:
     own = own_rows(part.table, owner.id)
     assert own is not None, "it is of tenants"
     key = list(part.table.primary_key.columns)
-    query = sa.select(part.table).where(own).order_by(*key).limit(limit)
+    query = sa.select(part.table).where(own, *([] if part.only is None else [part.only])).order_by(*key).limit(limit)
     after = args.texts("after")
     if after is not None:
         query = query.where(

@@ -282,7 +282,7 @@ suppression = Table(
     of_tenant(),
     Column("at", Double, nullable=False),
     time("expires_at"),  # bounces only (REP-3)
-    text("lifted"),  # purposes, space separated, that the person confirmed since; of scope "all" only (CONSENT-11)
+    text("lifted"),  # purposes, space separated, that the person confirmed since (CONSENT-11)
     text("source"),
     Column("subject_id", ID, ForeignKey("subject.id")),
     Column("sealed", LargeBinary),  # the address, readable until the subject's key is erased
