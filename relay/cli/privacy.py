@@ -22,6 +22,10 @@ app.add_typer(requests.app, name="request")
 app.add_typer(register.app, name="processor")
 register.add_to(app)
 
+_UNLISTED = (
+    "erased, but the line for restores could not be written to erased.jsonl in the data folder: make room there, or put right "
+    "what lies in its place; the gateway writes it at its next start"
+)
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -34,4 +38,7 @@ def erase(frame: Frame, tenant: Name, address: Address, *, yes: Yes = False) -> 
     """
     if not yes:
         frame.confirm(f"Erase {address} from what is held for {tenant}? There is no way back.")
-    show_record(frame, frame.call("consent.erase", tenant=tenant, address=address))
+    answer = frame.call("consent.erase", tenant=tenant, address=address)
+    show_record(frame, answer)
+    if answer.get("listed") is False:
+        typer.echo(_UNLISTED, err=True)

@@ -6,6 +6,7 @@ in it too, each in a line of its own (GDPR-18).
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import re
@@ -152,6 +153,7 @@ def write_down(folder: Path, people: Iterable[Erased | Deleted]) -> None:
     One that is among the last of the list is not added again.
     """
     with open(folder / FILE, "a+b", buffering=0, opener=_private) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the owner writes, and who follows an erasure through
         end, last = _end_of_lines(file)
         new = [line for line in (orjson.dumps(one.line()) for one in people) if line not in last]
         lines = b"".join(line + b"\n" for line in new)

@@ -194,13 +194,13 @@ class Ledger:
             yield self._past(row, people[row.subject_id])
 
     def latest(self, connection: sa.Connection, tenant_id: int, person: Sequence[bytes]) -> Iterator[Past]:
-        """The same, newest first, and none is read before it is asked for: few of a long history say who somebody is."""
-        people = {found.id: found for found in self.find(connection, person)}
-        about = sa.and_(consent_event.c.tenant_id == tenant_id, consent_event.c.subject_id.in_(list(people)))
-        for (seq,) in connection.execute(
-            sa.select(consent_event.c.seq).where(about).order_by(consent_event.c.seq.desc())
-        ):
-            row = connection.execute(sa.select(consent_event).where(about, consent_event.c.seq == seq)).one()
+        """Those that still name the person, newest first, and none is read before it is asked for."""
+        people = {found.id: found for found in self.find(connection, person) if found.secret is not None}
+        events = consent_event.c
+        about = sa.and_(events.tenant_id == tenant_id, events.subject_id.in_(list(people)), events.sealed.is_not(None))
+        query = sa.select(events.seq).where(about).order_by(events.seq.desc())
+        for (seq,) in connection.execute(query) if people else ():
+            row = connection.execute(sa.select(consent_event).where(about, events.seq == seq)).one()
             yield self._past(row, people[row.subject_id])
 
     def event(self, connection: sa.Connection, tenant_id: int, seq: int) -> Past | None:

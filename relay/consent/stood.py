@@ -5,7 +5,7 @@ The store of `relay.consent.suppression` knows the present only. Bounces are no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from relay.consent.ledger import Past
 from relay.consent.suppression import ALL, OBJECTIONS, Standing
@@ -31,16 +31,29 @@ def stood(events: Iterable[Past]) -> list[Standing]:
     return [entry for entry in entries.values() if entry.stands]
 
 
-def on_record(events: Sequence[Past]) -> list[Past]:
-    """Those whose content is there. A no that went along lifted stands where the yes that went with it has had its time."""
-    told = {past.purpose for past in events if past.event in LIFTS}
-    return [_with_lifts(past, told) for past in events if not past.expired_at]
+def on_record(events: Sequence[Past], until: float) -> list[Past]:
+    """Those up to a moment whose content is there. A no that went along lifted stands where no confirmation that went along
+    with it, or later, is on record any more.
+    """
+    went = [past for past in events if past.event == "changed" and not past.expired_at]
+    return [_with_lifts(past, went, until) for past in events if past.at <= until and not past.expired_at]
 
 
-def _with_lifts(past: Past, told: set[str]) -> Past:
+def _with_lifts(past: Past, went: Iterable[Past], until: float) -> Past:
     lifted = lifted_by(past)
+    told = {
+        one.purpose
+        for one in went
+        if confirmed_at(one.clear) >= past.at and (one.at <= until or one.recorded_at == past.recorded_at)
+    }
     kept = [name for name in lifted if name in told]
     return past if kept == lifted else past._replace(clear={**past.clear, "lifted": kept})
+
+
+def confirmed_at(clear: Mapping[str, object]) -> float:
+    """When the person confirmed a consent, by the fields of an event in clear; -1.0 where nobody did."""
+    at = clear.get("confirmed_at")
+    return float(at) if isinstance(at, int | float) and at else -1.0
 
 
 def lifted_by(past: Past) -> list[str]:

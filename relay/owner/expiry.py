@@ -23,6 +23,7 @@ from relay.owner.args import Args
 from relay.owner.desk import Desk, Result, TenantRow
 from relay.owner.hashes import Known, under_every_hash
 from relay.owner.lifts import expire_lifts
+from relay.owner.optins import CONFIRM_SECONDS
 from relay.policy.ageing import month_of
 from relay.store.schema import (
     address_change,
@@ -58,7 +59,11 @@ def expire_proofs(desk: Desk, moment: float, limit: int) -> int:
     before = month_of(moment)
     table = consent_state.c
     old = sa.and_(*(column < before for column in (table.used_at, table.given_at, table.confirmed_at, table.sale_at)))
-    query = sa.select(table.key, table.tenant_id, table.event).where(old).order_by(table.used_at).limit(limit)
+    # Who has just been asked anew may confirm while his link works, and that is about this consent.
+    asked = sa.exists().where(
+        confirm_request.c.key == table.key, confirm_request.c.requested_at > desk.now - CONFIRM_SECONDS
+    )
+    query = sa.select(table.key, table.tenant_id, table.event).where(old, ~asked).order_by(table.used_at).limit(limit)
     found = desk.connection.execute(query).all()
     for tenant_id in sorted({row.tenant_id for row in found}):
         _expire(desk, tenant_id, {row.key: row.event for row in found if row.tenant_id == tenant_id}, before)
@@ -98,7 +103,8 @@ def _events_of(desk: Desk, people: Collection[int]) -> list[Any]:
     Nothing but the subject narrows the search: beside a tenant SQLite reads all events of that tenant.
     """
     events = consent_event.c
-    query = sa.select(events.seq, events.key, events.event, events.at, events.purpose, events.subject_id)
+    columns = (events.seq, events.key, events.event, events.at, events.purpose, events.subject_id, events.clear)
+    query = sa.select(*columns)
     where = (events.subject_id.in_(people), events.expired_at == 0)
     return list(desk.connection.execute(query.where(*where).order_by(events.seq)))
 

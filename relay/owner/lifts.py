@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
-from relay.consent.stood import LIFTS
+from relay.consent.stood import LIFTS, confirmed_at
 from relay.store.schema import suppression
 
 
@@ -19,7 +20,12 @@ def expire_lifts(
     People by their hashes and by their numbers as subjects, and the events about them that are left.
     """
     stops = suppression.c
-    told = {(numbers[row.subject_id], row.purpose): row.at for row in left if row.event in LIFTS}
+    told: dict[tuple[bytes, str], float] = {}
+    for row in left:
+        if row.event in LIFTS:
+            which = (numbers[row.subject_id], row.purpose)
+            at = row.at if row.event == "confirmed" else confirmed_at(orjson.loads(row.clear))
+            told[which] = max(told.get(which, -1.0), at)
     theirs = sa.or_(stops.key.in_(people), stops.subject_id.in_(numbers))
     for row in connection.execute(sa.select(suppression).where(theirs, stops.lifted != "")).all():
         whose = people.get(row.key) or numbers[row.subject_id]

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from relay.consent import suppression
 from relay.consent.ledger import Appended, Entry
-from relay.consent.state import STANDING, Event, fold
+from relay.consent.state import STANDING, Event, Present, fold
 from relay.consent.states import load_states, save_states
 from relay.consent.subject import person_text
 from relay.consent.suppression import ALL
@@ -25,6 +25,7 @@ from relay.owner.hook_events import News, tell
 from relay.owner.mydata import SOURCE, erased_since, proven
 from relay.owner.objections import STOPS, consent_keys_of, sealed_address
 from relay.owner.requests import enter_done
+from relay.policy.facts import ConsentState
 from relay.store.schema import address_change, purpose
 from relay.store.upsert import upsert
 
@@ -105,7 +106,7 @@ def _move_consents(desk: Desk, old: Person, new: Person, barred: list[suppressio
             if present.state.status not in STANDING:
                 continue
             if not any(entry.bars(name) for entry in barred):
-                given = _give(desk, old, new, name, present.state.event)
+                given = _give(desk, old, new, name, present.state)
                 moved += given
                 if given:
                     tell(desk, new, News("confirmed", name, "correction", SOURCE))
@@ -118,16 +119,18 @@ def _move_consents(desk: Desk, old: Person, new: Person, barred: list[suppressio
     return moved
 
 
-def _give(desk: Desk, old: Person, new: Person, name: str, event: int) -> int:
-    """The consent behind an event, for the new address; 0 where its record is gone or an end there is newer."""
-    past = desk.ledger.event(desk.connection, old.tenant_id, event)
+def _give(desk: Desk, old: Person, new: Person, name: str, state: ConsentState) -> int:
+    """A consent for the new address, with its record; 0 where that is gone or an end there is newer."""
+    past = desk.ledger.event(desk.connection, old.tenant_id, state.event)
     if past is None or past.personal is None:
         return 0
     keys = desk.consent_keys(new.tenant_id, name, new.address)
     found = load_states(desk.connection, keys)
     key = next(iter(found), keys[0])
     present, proof = found.get(key, (None, b""))
-    clear = {**past.clear, "moved_from_event": past.seq}
+    # The last record may be of a form that was filled in again after the confirmation.
+    confirmed = {"confirmed_at": state.confirmed_at} if state.confirmed_at else {}
+    clear = {**past.clear, **confirmed, "moved_from_event": past.seq}
     entry = Entry("changed", desk.now, new.hashes, key, name, clear, {**past.personal, "email": new.address}, {})
     place = desk.ledger.append(desk.connection, new.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)[0]
     after = fold(present, Event(place.seq, "changed", desk.now, clear))
@@ -137,21 +140,64 @@ def _give(desk: Desk, old: Person, new: Person, name: str, event: int) -> int:
 
 
 def _copy_standing(desk: Desk, old: Person, new: Person, barred: list[suppression.Standing]) -> None:
-    """What stands against the old address, at the new one: in the ledger, for the proof, as of when it was said.
+    """What was said against the old address, at the new one: in the ledger, for the proof, as of when it was said.
 
-    What was lifted goes along lifted, since it stands again when the confirmation that goes along has had its time.
+    A no stays lifted there for what a confirmation at the new address says that is not older: of its own, or one that goes along.
     """
-    there = {(entry.scope, entry.reason) for entry in barred}
-    for rows in suppression.said(desk.connection, old.hashes).values():
-        for entry in rows:
-            if entry.reason == "bounce" or (entry.scope, entry.reason) in there:
-                continue
-            place = _say_again(desk, new, entry)
-            if entry.reason != "restriction":
-                _end_consents(desk, new, entry, place.seq)
-            copy, sealed = entry._replace(key=new.hashes[0]), sealed_address(desk, new)
-            number = place.subject_id
-            suppression.put(desk.connection, new.tenant_id, copy, source=SOURCE, subject_id=number, sealed=sealed)
+    confirmed = _confirmed(desk, old, new, barred)
+    there = _joined(desk, new)
+    for kind, entry in _joined(desk, old).items():
+        known = there.get(kind)
+        if entry.reason == "bounce" or (entry.reason == "restriction" and known is not None):
+            continue
+        names = entry.lifted | (known.lifted if known is not None else frozenset())
+        at = max(entry.at, known.at if known is not None else entry.at)
+        lifted = frozenset(name for name in names if confirmed.get(name, -1.0) >= at)
+        copy = entry._replace(key=known.key if known is not None else new.hashes[0], at=at, lifted=lifted)
+        if copy == known:
+            continue
+        place = _say_again(desk, new, copy)
+        if copy.reason != "restriction":
+            _end_consents(desk, new, copy, place.seq)
+        sealed, number = sealed_address(desk, new), place.subject_id
+        suppression.put(desk.connection, new.tenant_id, copy, source=SOURCE, subject_id=number, sealed=sealed)
+
+
+def _joined(desk: Desk, person: Person) -> dict[tuple[str, str], suppression.Standing]:
+    """What was said by scope and reason; of two rows, under two hash keys, the later moment, and lifted is what both are."""
+    found: dict[tuple[str, str], suppression.Standing] = {}
+    for entry in (entry for rows in suppression.said(desk.connection, person.hashes).values() for entry in rows):
+        kind = (entry.scope, entry.reason)
+        other = found.get(kind, entry)
+        newest = max(entry, other, key=lambda one: one.at)
+        found[kind] = newest._replace(lifted=entry.lifted & other.lifted)
+    return found
+
+
+def _confirmed(desk: Desk, old: Person, new: Person, barred: list[suppression.Standing]) -> dict[str, float]:
+    """By purpose when the person confirmed the consent that stands at the new address, or will once all has gone along."""
+    names = desk.connection.scalars(sa.select(purpose.c.name).where(purpose.c.tenant_id == old.tenant_id)).all()
+    found: dict[str, float] = {}
+    for name in names:
+        goes = not any(entry.bars(name) for entry in barred)
+        for person, counts in ((new, True), (old, goes)):
+            states = load_states(desk.connection, desk.consent_keys(old.tenant_id, name, person.address))
+            for present, _ in states.values():
+                at = present.state.confirmed_at
+                if (
+                    counts
+                    and at
+                    and present.state.status in STANDING
+                    and (person is new or _is_there(desk, old, present))
+                ):
+                    found[name] = max(at, found.get(name, -1.0))
+    return found
+
+
+def _is_there(desk: Desk, old: Person, present: Present) -> bool:
+    """Whether the record of a consent still says whose it is; else it stays behind."""
+    past = desk.ledger.event(desk.connection, old.tenant_id, present.state.event)
+    return past is not None and past.personal is not None
 
 
 def _say_again(desk: Desk, new: Person, entry: suppression.Standing) -> Appended:

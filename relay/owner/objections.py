@@ -68,7 +68,8 @@ def opt_out(desk: Desk, args: Args) -> Result:
     person = Person(owner.id, "", [token.subject_hash], token.subscriber)
     desk.note(subject=token.subject_hash.hex(), scope=scope, channel=channel)
     reason = "complaint" if channel == "complaint" else "objection"
-    if _stands(desk, person, scope, reason) is None:
+    same = _said(desk, person, scope, reason)
+    if same is None or not same.stands:
         person = with_every_hash(desk, person)
     changed = object_to(desk, person, scope=scope, reason=reason, event="objected", source=channel)
     return {
@@ -234,7 +235,7 @@ def erase_again(desk: Desk, args: Args) -> Result:
 
 def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str, source: str) -> bool:
     """Record that a person leaves; false where exactly this stood already and nothing had to change."""
-    same = _stands(desk, person, scope, reason)
+    same = _said(desk, person, scope, reason)
     desk.note(scope=scope, reason=reason)
     if same is not None and not same.lifted:
         return False
@@ -251,9 +252,11 @@ def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str
     return True
 
 
-def _stands(desk: Desk, person: Person, scope: str, reason: str) -> Standing | None:
-    standing = [entry for entries in suppression.standing(desk.connection, person.hashes).values() for entry in entries]
-    return next((entry for entry in standing if entry.scope == scope and entry.reason == reason), None)
+def _said(desk: Desk, person: Person, scope: str, reason: str) -> Standing | None:
+    """Lifted or not, or one no would stand in two rows after a rotation; where it does, the one that stands."""
+    found = suppression.said(desk.connection, person.hashes).values()
+    rows = [entry for entries in found for entry in entries if (entry.scope, entry.reason) == (scope, reason)]
+    return min(rows, key=lambda entry: len(entry.lifted), default=None)
 
 
 def keep_bounce(desk: Desk, person: Person, *, source: str, scope: str = ALL) -> bool:

@@ -157,6 +157,7 @@ class Owner(Reader):
         """
         answers: list[Result | OwnerError] = []
         gone: list[Erased | Deleted] = []
+        listed: list[int] = []
         slots: set[int] = set()
         self._connect()
         self.look()
@@ -174,6 +175,7 @@ class Owner(Reader):
                         with self._connection.begin_nested():
                             answers.append(self._run(desk, op, args))
                         gone += desk.gone
+                        listed += [len(answers) - 1] if desk.gone else []
                         slots.update(OPERATIONS[op].slots)
                     except OwnerError as error:
                         answers.append(error)
@@ -190,19 +192,25 @@ class Owner(Reader):
             self._generation.bump(slot)
         if any(op in _SCRUBS for op, *_ in calls):
             self._scrub()
-        if gone:
-            self._write_down(gone)
+        if gone and not self._write_down(gone):
+            for answer in (answers[place] for place in listed):
+                if isinstance(answer, dict):
+                    answer["listed"] = False
         return answers
 
     def keep_list_in(self, folder: Path | None) -> None:
         """Where the list of the erased lies, outside every backup: whoever hears that he is erased is on it. None: nowhere."""
         self._folder = folder
 
-    def _write_down(self, gone: Sequence[Erased | Deleted]) -> None:
-        if self._folder is not None:
-            # Where the disk does not take it, the row that stays open does it again (relay.serve.erasures).
-            with contextlib.suppress(OSError):
-                write_down(self._folder, gone)
+    def _write_down(self, gone: Sequence[Erased | Deleted]) -> bool:
+        """False where the disk did not take it: the row that stays open does it again (relay.serve.erasures)."""
+        if self._folder is None:
+            return True
+        try:
+            write_down(self._folder, gone)
+        except OSError:
+            return False
+        return True
 
     def check(self, *, write: bool) -> None:
         """Whether a change would be kept; with `write` by making one that changes nothing. Raises StoreUnavailable."""

@@ -70,7 +70,7 @@ def proof(desk: Desk, args: Args) -> Result:
     desk.note(at=format_time(at))
     history = list(desk.ledger.history(desk.connection, owner.id, person.hashes))
     events = [past for past in history if past.at <= at]
-    there = [past for past in on_record(history) if past.at <= at]
+    there = on_record(history, at)
     lost = untold(desk.connection, owner.id, [past.seq for past in events if past.expired_at])
     if lost:
         text = f"event {lost[0]} lost its content and the chain does not say so: `zegel consent verify {owner.name}`"

@@ -505,5 +505,14 @@ def test_who_is_erased_or_deleted_is_on_the_list_when_the_answer_comes(world: Wo
     assert shop == Deleted(1, "shop", world.now)
 
 
+def test_an_erasure_tells_that_its_line_could_not_be_written(world: World) -> None:
+    """It is done all the same; the gateway writes the line at its next start (relay.serve.erasures)."""
+    world.load(world.row(email="ann@example.net"))
+    (world.settings.server.data_dir / LIST).mkdir()
+    answer = world.call("consent.erase", tenant="shop", address="ann@example.net")
+    assert answer["erased"] and answer["listed"] is False
+    assert len(world.call("erasure.due")) == 1
+
+
 def log_of(file: Path) -> bytes:
     return file.with_name("zegel.db-wal").read_bytes()

@@ -23,7 +23,7 @@ def upgrade() -> None:
         # In the order of the new table, without a sort: the upper half of the keys are the negative numbers.
         for half in ("key >= x'80'", "key < x'80'"):
             rows = f"SELECT number(key), {_REST} FROM consent_state_old WHERE {half} ORDER BY key"
-            op.execute(f"INSERT INTO consent_state (id, {_REST}) {rows}")
+            op.execute(f"INSERT OR REPLACE INTO consent_state (id, {_REST}) {rows}")
         op.drop_table("consent_state_old")
     else:
         op.add_column("consent_state", sa.Column("id", _ID))
