@@ -126,11 +126,12 @@ class Admission:
         """Check `rows` (at most CHUNK_ROWS) and record the good ones."""
         refused: list[Refusal] = []
         good = self._checked(tenant_id, rules, rows, refused=refused, now=stamp.now)
-        barred = suppression.standing(connection, {key for row in good for key in row.person})
-        good = [row for row in good if not _is_barred(row, barred, refused)]
+        said = suppression.said(connection, {key for row in good for key in row.person})
+        good = [row for row in good if not _is_barred(row, said, refused)]
         if not good:
             return Outcome(0, 0, refused)
-        plan = _plan(good, load_states(connection, {key for row in good for key in row.keys}), stamp.event)
+        stored = load_states(connection, {key for row in good for key in row.keys})
+        plan = _plan(good, stored, said, stamp.event)
         if plan.entries:
             self._write(connection, tenant_id, plan, stamp=stamp)
         return Outcome(len(good), plan.unchanged, refused)
@@ -216,7 +217,12 @@ def _is_barred(row: _Row, barred: Mapping[bytes, Sequence[suppression.Standing]]
     return False
 
 
-def _plan(rows: Sequence[_Row], stored: Mapping[bytes, tuple[Present, bytes]], event: str) -> _Plan:
+def _plan(
+    rows: Sequence[_Row],
+    stored: Mapping[bytes, tuple[Present, bytes]],
+    said: Mapping[bytes, Sequence[suppression.Standing]],
+    event: str,
+) -> _Plan:
     """What to append and which states follow; rows of one address within the chunk build on each other."""
     plan = _Plan([], {}, {}, 0)
     held = dict(stored)
@@ -244,6 +250,10 @@ def _plan(rows: Sequence[_Row], stored: Mapping[bytes, tuple[Present, bytes]], e
                 evidence_part(record),
             )
         )
+        if old is None and said:
+            # Another spelling's confirmation lifts a no, and brings nothing back that this one had agreed to before it.
+            noes = [entry for digest in row.person for entry in said.get(digest, ())]
+            old = Present.ended(suppression.ended_at(noes, record.purpose))
         new = fold(old, Event(0, event, record.given_at, clear))
         # A row older than what holds is kept as proof, but the state goes on resting on the newer one.
         if new is not None and new is not old:

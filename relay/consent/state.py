@@ -28,6 +28,11 @@ class Present(NamedTuple):
     state: ConsentState
     ended_at: float = 0.0
 
+    @classmethod
+    def ended(cls, at: float) -> Present | None:
+        """Of an address of which nothing is on record but a no; None where `at` is 0.0."""
+        return cls(ConsentState("objected", "consent", 0.0), at) if at else None
+
 
 def fold(present: Present | None, event: Event) -> Present | None:
     """What holds after `event`.

@@ -28,14 +28,16 @@ def stood(events: Iterable[Past]) -> list[Standing]:
             entries.pop((scope, "restriction"), None)
         elif past.event == "confirmed":
             _lift(entries, past.purpose)
+        elif past.event == "changed" and confirmed_at(past.clear) >= 0:
+            _lift(entries, past.purpose, confirmed_at(past.clear))
     return [entry for entry in entries.values() if entry.stands]
 
 
 def on_record(events: Sequence[Past], until: float) -> list[Past]:
-    """Those up to a moment whose content is there. A no that went along lifted stands where no confirmation that went along
-    with it, or later, is on record any more.
+    """Those up to a moment whose content is there. A no that went along lifted stands where no confirmation that is not older
+    is on record any more.
     """
-    went = [past for past in events if past.event == "changed" and not past.expired_at]
+    went = [past for past in events if past.event in LIFTS and not past.expired_at]
     return [_with_lifts(past, went, until) for past in events if past.at <= until and not past.expired_at]
 
 
@@ -62,10 +64,10 @@ def lifted_by(past: Past) -> list[str]:
     return [str(name) for name in told] if isinstance(told, list) else []
 
 
-def _lift(entries: dict[tuple[str, str], Standing], purpose: str) -> None:
+def _lift(entries: dict[tuple[str, str], Standing], purpose: str, upto: float = float("inf")) -> None:
     """The person's own confirmation lifts what was said before, of this purpose only (CONSENT-11)."""
     for name, entry in list(entries.items()):
-        if entry.reason not in OBJECTIONS or not entry.bars(purpose):
+        if entry.reason not in OBJECTIONS or not entry.bars(purpose) or entry.at > upto:
             continue
         if entry.scope == ALL:
             entries[name] = entry._replace(lifted=entry.lifted | {purpose})

@@ -90,6 +90,12 @@ def put(
     upsert(connection, suppression, [row])
 
 
+def ended_at(entries: Iterable[Standing], purpose: str) -> float:
+    """When the person last said no to `purpose`, lifted since or not; 0.0: never. What he had agreed to before ended then."""
+    noes = (entry.at for entry in entries if entry.reason in OBJECTIONS and entry.scope in (ALL, purpose))
+    return max(noes, default=0.0)
+
+
 def lift(connection: sa.Connection, keys: Sequence[bytes], purpose: str, *, before: float) -> int:
     """Make way for a consent that the person confirmed: objections of `purpose` up to `before` are lifted. Returns how many."""
     lifted = 0

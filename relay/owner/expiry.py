@@ -36,6 +36,9 @@ from relay.store.schema import (
 )
 
 HOUR = 3_600
+LONGEST_WAIT = (
+    31 * 86_400
+)  # of a proof that has had its time for a link that was asked for anew: whoever asks on gains no more
 PEOPLE_AT_ONCE = 10_000  # of whom one run looks whether their keys are needed; 40 ms
 TEXTS_AT_ONCE = 500
 # What stands against somebody may lie under another hash key than he does: two looks, each into an index.
@@ -59,11 +62,11 @@ def expire_proofs(desk: Desk, moment: float, limit: int) -> int:
     before = month_of(moment)
     table = consent_state.c
     old = sa.and_(*(column < before for column in (table.used_at, table.given_at, table.confirmed_at, table.sale_at)))
-    # Who has just been asked anew may confirm while his link works, and that is about this consent.
-    asked = sa.exists().where(
-        confirm_request.c.key == table.key, confirm_request.c.requested_at > desk.now - CONFIRM_SECONDS
-    )
-    query = sa.select(table.key, table.tenant_id, table.event).where(old, ~asked).order_by(table.used_at).limit(limit)
+    # Who has just been asked anew may confirm while his link works, and that is about this consent. Nobody is asked for ever.
+    request = confirm_request.c
+    asked = sa.exists().where(request.key == table.key, request.requested_at > desk.now - CONFIRM_SECONDS)
+    due = sa.or_(~asked, table.used_at < month_of(moment - LONGEST_WAIT))
+    query = sa.select(table.key, table.tenant_id, table.event).where(old, due).order_by(table.used_at).limit(limit)
     found = desk.connection.execute(query).all()
     for tenant_id in sorted({row.tenant_id for row in found}):
         _expire(desk, tenant_id, {row.key: row.event for row in found if row.tenant_id == tenant_id}, before)

@@ -87,14 +87,19 @@ def confirm(desk: Desk, args: Args) -> Result:
     new = desk.person(row.tenant_id, told["new"])._replace(subscriber=own)
     old = desk.person(row.tenant_id, told["old"])._replace(subscriber=own)
     desk.note(to=new.hashes[0].hex())
-    barred = [entry for rows in suppression.standing(desk.connection, new.hashes).values() for entry in rows]
+    barred = _barred(desk, new)
     tell(desk, old, News("moved", ALL, "correction", SOURCE, new.hashes[0].hex()))
     if old.hashes[0] != new.hashes[0]:
         _copy_standing(desk, old, new, barred)
+    barred = _barred(desk, new)  # what came along bars a consent too that was not confirmed after it
     moved = _move_consents(desk, old, new, barred)
     enter_done(desk, new, "rectify", "", was=old.address)
     desk.note(moved=moved)
     return {"moved": moved}
+
+
+def _barred(desk: Desk, person: Person) -> list[suppression.Standing]:
+    return [entry for rows in suppression.standing(desk.connection, person.hashes).values() for entry in rows]
 
 
 def _move_consents(desk: Desk, old: Person, new: Person, barred: list[suppression.Standing]) -> int:
@@ -127,7 +132,8 @@ def _give(desk: Desk, old: Person, new: Person, name: str, state: ConsentState) 
     keys = desk.consent_keys(new.tenant_id, name, new.address)
     found = load_states(desk.connection, keys)
     key = next(iter(found), keys[0])
-    present, proof = found.get(key, (None, b""))
+    noes = [entry for rows in suppression.said(desk.connection, new.hashes).values() for entry in rows]
+    present, proof = found.get(key, (Present.ended(suppression.ended_at(noes, name)), b""))
     # The last record may be of a form that was filled in again after the confirmation.
     confirmed = {"confirmed_at": state.confirmed_at} if state.confirmed_at else {}
     clear = {**past.clear, **confirmed, "moved_from_event": past.seq}
@@ -135,7 +141,8 @@ def _give(desk: Desk, old: Person, new: Person, name: str, state: ConsentState) 
     place = desk.ledger.append(desk.connection, new.tenant_id, [entry], recorded_by=desk.actor, now=desk.now)[0]
     after = fold(present, Event(place.seq, "changed", desk.now, clear))
     assert after is not None
-    save_states(desk.connection, new.tenant_id, {key: (after, proof)}, now=desk.now)
+    if key in found or after is not present:
+        save_states(desk.connection, new.tenant_id, {key: (after, proof)}, now=desk.now)
     return int(after.state.event == place.seq)
 
 
@@ -175,23 +182,24 @@ def _joined(desk: Desk, person: Person) -> dict[tuple[str, str], suppression.Sta
 
 
 def _confirmed(desk: Desk, old: Person, new: Person, barred: list[suppression.Standing]) -> dict[str, float]:
-    """By purpose when the person confirmed the consent that stands at the new address, or will once all has gone along."""
-    names = desk.connection.scalars(sa.select(purpose.c.name).where(purpose.c.tenant_id == old.tenant_id)).all()
+    """By purpose when the person confirmed what stands at the new address, in any spelling, or will once all has gone along."""
     found: dict[str, float] = {}
-    for name in names:
-        goes = not any(entry.bars(name) for entry in barred)
-        for person, counts in ((new, True), (old, goes)):
-            states = load_states(desk.connection, desk.consent_keys(old.tenant_id, name, person.address))
-            for present, _ in states.values():
-                at = present.state.confirmed_at
-                if (
-                    counts
-                    and at
-                    and present.state.status in STANDING
-                    and (person is new or _is_there(desk, old, present))
-                ):
-                    found[name] = max(at, found.get(name, -1.0))
+    for name, present in _standing_at(desk, consent_keys_of(desk, new._replace(exact=()))):
+        found[name] = max(present.state.confirmed_at, found.get(name, -1.0))
+    names = desk.connection.scalars(sa.select(purpose.c.name).where(purpose.c.tenant_id == old.tenant_id)).all()
+    go = [name for name in names if not any(entry.bars(name) for entry in barred)]
+    keys = {key: name for name in go for key in desk.consent_keys(old.tenant_id, name, old.address)}
+    for name, present in _standing_at(desk, keys):
+        if _is_there(desk, old, present):
+            found[name] = max(present.state.confirmed_at, found.get(name, -1.0))
     return found
+
+
+def _standing_at(desk: Desk, keys: dict[bytes, str]) -> list[tuple[str, Present]]:
+    """Confirmed consents under these keys, each with its purpose."""
+    states = load_states(desk.connection, keys)
+    found = [(keys[key], present) for key, (present, _) in states.items()]
+    return [one for one in found if one[1].state.status in STANDING and one[1].state.confirmed_at]
 
 
 def _is_there(desk: Desk, old: Person, present: Present) -> bool:

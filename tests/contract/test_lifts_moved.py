@@ -9,6 +9,7 @@ from tests.contract.conftest import World
 from tests.contract.test_expiry import ANN, DAY, date, run
 from tests.contract.test_lifts import from_an_old_list, rotate, said_no_and_came_back, stops
 from tests.contract.test_moves import NEW, confirmed, judged, on_my
+from tests.contract.test_verify import read
 
 THIRD = "ann@third.example"
 
@@ -114,3 +115,72 @@ def test_retention_waits_for_who_has_just_been_asked(world: World, is_rotated: b
     world.now = date("2037-01-02")
     run(world)
     assert world.status(ANN) == "none"
+
+
+def other(address: str) -> str:
+    """Another spelling of the same mailbox."""
+    return address.replace("@", "+x@")
+
+
+def agrees(world: World, address: str, *, goes: bool) -> None:
+    """Gate and proof say the same of the newsletter."""
+    assert judged(world, address)["newsletter"] == (goes, goes)
+
+
+@pytest.mark.parametrize("is_erased", [False, True])
+def test_a_lift_brings_nothing_back_that_was_agreed_to_before_the_no(world: World, is_erased: bool) -> None:
+    """Nothing was on record of this spelling, so no state says when it ended."""
+    if is_erased:
+        world.call("consent.erase", tenant="shop", address=ANN)
+    else:
+        say_no(world, ANN)
+    world.now += DAY
+    confirmed(world, other(ANN), "newsletter")
+    assert from_an_old_list(world) == [] and world.status(ANN) == "none"
+    world.now += DAY
+    world.give(email=ANN, given_at=format_time(world.now))
+    assert world.status(ANN) == "given"
+
+
+def test_no_consent_goes_along_behind_a_no(world: World) -> None:
+    say_no(world, ANN)
+    confirmed(world, other(ANN), "newsletter")
+    world.now += DAY
+    world.give(email=ANN, given_at=format_time(world.now))
+    assert move(world, ANN, NEW) == 0
+    world.now += DAY
+    confirmed(world, other(NEW), "newsletter")
+    assert world.status(NEW) == "none"
+
+
+def test_a_confirmation_at_the_new_address_after_both_noes_counts(world: World) -> None:
+    say_no(world, NEW)
+    say_no(world, ANN)
+    confirmed(world, NEW, "newsletter")
+    world.now += DAY
+    confirmed(world, other(NEW), "newsletter")
+    move(world, ANN, NEW)
+    agrees(world, NEW, goes=True)
+    agrees(world, other(NEW), goes=True)
+    assert proven(world, NEW) == stops(world, NEW) == []
+
+
+def test_a_confirmation_that_went_along_keeps_a_no_lifted(world: World) -> None:
+    say_no(world, NEW)
+    confirmed(world, other(NEW), "newsletter")
+    world.now = date("2030-12-01")
+    confirmed(world, ANN, "newsletter")
+    assert move(world, ANN, NEW) == 1
+    world.now = date("2031-06-01")
+    run(world)
+    assert world.status(other(NEW)) == "none"
+    agrees(world, NEW, goes=True)
+
+
+def test_nobody_holds_retention_off_by_asking_again_and_again(world: World) -> None:
+    world.give()
+    for month in ("04", "05", "06"):
+        world.now = date(f"2031-{month}-01")
+        world.call("consent.request", tenant="shop", address=ANN, purpose="newsletter")
+        run(world)
+    assert read(world, "SELECT * FROM consent_event WHERE event = 'given' AND expired_at = 0") == []
