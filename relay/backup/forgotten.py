@@ -88,14 +88,16 @@ def _delete(owner: Owner, stage: Path, keyring: Keyring, one: Deleted) -> None:
             raise
         return  # it came after the backup
     forget_tenant(stage, keyring, one)
-    while _more(owner, one):
-        pass  # the next batch
+    after: object = 0.0
+    while after is not None:
+        after = _next_batch(owner, one, after)
     owner.call("tenant.emptied", {"name": one.tenant}, actor="restore")
 
 
-def _more(owner: Owner, one: Deleted) -> bool:
-    answer = owner.call("tenant.empty", {"name": one.tenant}, actor="restore")
-    return isinstance(answer, dict) and bool(answer["more"])
+def _next_batch(owner: Owner, one: Deleted, after: object) -> object:
+    """Empty one; where the one behind it begins, None after the last."""
+    answer = owner.call("tenant.empty", {"name": one.tenant, "after": after}, actor="restore")
+    return answer["next"] if isinstance(answer, dict) and answer["more"] else None
 
 
 def _lots(people: list[Erased]) -> Iterator[list[Erased]]:

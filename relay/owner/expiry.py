@@ -36,9 +36,8 @@ from relay.store.schema import (
 )
 
 HOUR = 3_600
-LONGEST_WAIT = (
-    31 * 86_400
-)  # of a proof that has had its time for a link that was asked for anew: whoever asks on gains no more
+# A proof that has had its time waits so long for who was asked anew: whoever asks on and on gains no more.
+LONGEST_WAIT = 31 * 86_400
 PEOPLE_AT_ONCE = 10_000  # of whom one run looks whether their keys are needed; 40 ms
 TEXTS_AT_ONCE = 500
 # What stands against somebody may lie under another hash key than he does: two looks, each into an index.

@@ -156,8 +156,7 @@ class Owner(Reader):
         Raises StoreUnavailable where the commit failed: then none of them happened.
         """
         answers: list[Result | OwnerError] = []
-        gone: list[Erased | Deleted] = []
-        listed: list[int] = []
+        gone: dict[int, list[Erased | Deleted]] = {}  # by the place of the answer
         slots: set[int] = set()
         self._connect()
         self.look()
@@ -174,8 +173,8 @@ class Owner(Reader):
                         desk = self._desk(self._connection, actor)
                         with self._connection.begin_nested():
                             answers.append(self._run(desk, op, args))
-                        gone += desk.gone
-                        listed += [len(answers) - 1] if desk.gone else []
+                        if desk.gone:
+                            gone[len(answers) - 1] = desk.gone
                         slots.update(OPERATIONS[op].slots)
                     except OwnerError as error:
                         answers.append(error)
@@ -192,8 +191,8 @@ class Owner(Reader):
             self._generation.bump(slot)
         if any(op in _SCRUBS for op, *_ in calls):
             self._scrub()
-        if gone and not self._write_down(gone):
-            for answer in (answers[place] for place in listed):
+        if gone and not self._write_down([one for some in gone.values() for one in some]):
+            for answer in map(answers.__getitem__, gone):
                 if isinstance(answer, dict):
                     answer["listed"] = False
         return answers

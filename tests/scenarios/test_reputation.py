@@ -184,12 +184,17 @@ def test_what_a_tenant_tells_counts_once_and_only_of_its_own_mail(start: Start) 
         "nothing",
         {"message": ids[2], "email": people[2], "outcome": "bounced", "status": "5.1.1"},
     ]
-    status, told = api(gateway, key, "outcomes", wrong)
-    assert status == 207 and [one["ok"] for one in told["results"]] == [False] * 7 + [True]
-    fields = [one["errors"][0]["field"] for one in told["results"][:6]]
-    assert fields == ["email", "message", "status", "status", "outcome", "email"] or fields[:5] == [
-        "email", "message", "status", "status", "outcome"
-    ]  # fmt: skip
+    answers: list[tuple[int, Any]] = []
+
+    def last_is_taken() -> bool:
+        answers.append(api(gateway, key, "outcomes", wrong))
+        return answers[-1][0] == 207
+
+    gateway.until(last_is_taken, 5.0, "the delivery log does not know the last")
+    told = answers[-1][1]
+    assert [one["ok"] for one in told["results"]] == [False] * 7 + [True]
+    fields = [one["errors"][0]["field"] for one in told["results"][:5]]
+    assert fields == ["email", "message", "status", "status", "outcome"]
     assert "@" not in json.dumps(told)
     assert api(gateway, other, "outcomes", complaint)[0] == 422, "of another's mail nobody tells anything"
     assert api(gateway, key, "outcomes", [bounce] * 501)[0] == 422
@@ -208,13 +213,8 @@ def test_what_a_tenant_tells_counts_once_and_only_of_its_own_mail(start: Start) 
     assert "550" in post(gateway, "marketing", [people[1]], NEWS).refused[people[1]], "who complains has left (FB-6)"
     assert post(gateway, "personal", [people[0]], MESSAGE).reply.startswith("250"), "a letter may still try (REP-3)"
 
-    told = api(
-        gateway,
-        key,
-        "outcomes",
-        {"message": personal, "email": "ann@dest.example", "outcome": "bounced", "status": "5.1.1"},
-    )
-    assert told[1]["counted"] == 1
+    bounced = {"message": personal, "email": "ann@dest.example", "outcome": "bounced", "status": "5.1.1"}
+    gateway.until(lambda: api(gateway, key, "outcomes", bounced)[1].get("counted") == 1, 5.0, "nor its letter")
     assert post(gateway, "transactional", ["ann@dest.example"], MESSAGE).reply.startswith("250"), (
         "not for personal mail"
     )

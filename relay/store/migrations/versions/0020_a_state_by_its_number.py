@@ -1,5 +1,7 @@
 """States of consent lie in the order of a number, so that a look-up reads one page that is not in the cache (decision 026)."""
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -9,21 +11,18 @@ branch_labels = None
 depends_on = None
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_REST = (
-    "key, tenant_id, status, basis, given_at, confirmed_at, expires_at, controller, category, sale_kind, sale_at, provenance,"
-    " jurisdiction, sensitive, event, ended_at, proof, used_at"
-)
 
 
 def upgrade() -> None:
     op.drop_index(op.f("ix_consent_state_used_at"), "consent_state")
     if op.get_bind().dialect.name == "sqlite":
-        _anew(sa.Column("id", _ID, nullable=False), sa.PrimaryKeyConstraint("id", name=op.f("pk_consent_state")))
+        number = sa.Column("id", _ID, nullable=False)
+        rest = _anew([number, sa.PrimaryKeyConstraint("id", name=op.f("pk_consent_state"))])
         op.get_bind().connection.dbapi_connection.create_function("number", 1, _number, deterministic=True)  # type: ignore[union-attr]
         # In the order of the new table, without a sort: the upper half of the keys are the negative numbers.
         for half in ("key >= x'80'", "key < x'80'"):
-            rows = f"SELECT number(key), {_REST} FROM consent_state_old WHERE {half} ORDER BY key"
-            op.execute(f"INSERT OR REPLACE INTO consent_state (id, {_REST}) {rows}")
+            rows = f"SELECT number(key), {rest} FROM consent_state_old WHERE {half} ORDER BY key"
+            op.execute(f"INSERT OR REPLACE INTO consent_state (id, {rest}) {rows}")
         op.drop_table("consent_state_old")
     else:
         op.add_column("consent_state", sa.Column("id", _ID))
@@ -35,10 +34,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index(op.f("ix_consent_state_used_at"), "consent_state")
     if op.get_bind().dialect.name == "sqlite":
-        _anew(sa.PrimaryKeyConstraint("key", name=op.f("pk_consent_state")), sqlite_with_rowid=False)
+        rest = _anew([sa.PrimaryKeyConstraint("key", name=op.f("pk_consent_state"))], "id", sqlite_with_rowid=False)
         for half in ("id >= 0", "id < 0"):
-            rows = f"SELECT {_REST} FROM consent_state_old WHERE {half} ORDER BY id"
-            op.execute(f"INSERT INTO consent_state ({_REST}) {rows}")
+            rows = f"SELECT {rest} FROM consent_state_old WHERE {half} ORDER BY id"
+            op.execute(f"INSERT INTO consent_state ({rest}) {rows}")
         op.drop_table("consent_state_old")
     else:
         _primary("key")
@@ -56,32 +55,12 @@ def _primary(column: str) -> None:
     op.create_primary_key(op.f("pk_consent_state"), "consent_state", [column])
 
 
-def _anew(*first: sa.Column[int] | sa.PrimaryKeyConstraint, **options: bool) -> None:
-    """An empty table beside the one of before, which is called consent_state_old."""
+def _anew(first: Sequence[sa.schema.SchemaItem], but: str = "", **options: bool) -> str:
+    """An empty table beside the one of before, which is called consent_state_old; the names of the columns of both."""
+    before = sa.Table("consent_state", sa.MetaData(), autoload_with=op.get_bind())
     op.rename_table("consent_state", "consent_state_old")
-    columns = [item for item in first if isinstance(item, sa.Column)]
-    op.create_table(
-        "consent_state",
-        *columns,
-        sa.Column("key", sa.LargeBinary(), nullable=False),
-        sa.Column("tenant_id", _ID, nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("basis", sa.Text(), nullable=False),
-        sa.Column("given_at", sa.Double(), server_default="0", nullable=False),
-        sa.Column("confirmed_at", sa.Double(), server_default="0", nullable=False),
-        sa.Column("expires_at", sa.Double(), server_default="0", nullable=False),
-        sa.Column("controller", sa.Text(), server_default="", nullable=False),
-        sa.Column("category", sa.Text(), server_default="", nullable=False),
-        sa.Column("sale_kind", sa.Text(), server_default="", nullable=False),
-        sa.Column("sale_at", sa.Double(), server_default="0", nullable=False),
-        sa.Column("provenance", sa.Text(), server_default="own", nullable=False),
-        sa.Column("jurisdiction", sa.Text(), server_default="", nullable=False),
-        sa.Column("sensitive", sa.Boolean(), server_default="0", nullable=False),
-        sa.Column("event", _ID, nullable=False),
-        sa.Column("ended_at", sa.Double(), server_default="0", nullable=False),
-        sa.Column("used_at", sa.Double(), server_default="0", nullable=False),
-        sa.Column("proof", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=op.f("fk_consent_state_tenant_id")),
-        *(item for item in first if not isinstance(item, sa.Column)),
-        **options,
-    )
+    columns = [column for column in before.columns if column.name != but]
+    copies = [sa.Column(c.name, c.type, server_default=c.server_default, nullable=False) for c in columns]
+    tenant = sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=op.f("fk_consent_state_tenant_id"))
+    op.create_table("consent_state", *first, *copies, tenant, **options)
+    return ", ".join(column.name for column in columns)
