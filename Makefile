@@ -8,6 +8,8 @@ PY = $(VENV)/bin/python
 ARGS ?=
 JOBS ?= 3
 export VENV PYTHON
+# Some images forbid bytecode: then each of the thousand processes of the tests would compile the program anew, for a second.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test check bench bench-scale generate lock setup setup-run clean
 
