@@ -15,6 +15,19 @@ _DOWN_CODES = frozenset(("owner.busy", "storage", "busy", "unavailable", "intern
 _USE_PREFIXES = ("args.", "op.", "usage")
 _NO_SUCH_OP = frozenset(("op.unknown", "unknown"))
 
+# Known by their names: to import one takes half a second, and who raised one has loaded its module already.
+_OVER_THE_SOCKET = frozenset(("relay.serve.channel:OpRefused",))
+_REFUSALS = _OVER_THE_SOCKET | {"relay.owner.error:OwnerError"}
+_WRONG_SETTINGS = frozenset(("relay.settings.problem:ConfigError", "relay.policy.catalogue:CatalogueError"))
+_SILENT = frozenset(("relay.serve.channel:OpUnavailable",))
+_NOT_TO_BE_USED = frozenset(
+    (
+        "relay.keyring:KeyringError", "relay.serve.sockets:PortTaken", "relay.serve.supervisor:StartFailed",
+        "relay.store.connection:StoreUnavailable",
+    )
+)  # fmt: skip
+KINDS = _REFUSALS | _WRONG_SETTINGS | _SILENT | _NOT_TO_BE_USED
+
 
 class Trouble(Exception):
     """A command ends here. `text` is for people; several lines where several things are wrong."""
@@ -34,28 +47,20 @@ def code_of(op_code: str) -> int:
 
 def trouble_of(error: Exception) -> Trouble:
     """The trouble behind any exception of a command. What nobody foresaw is a bug of ours and says where it is."""
-    # Imported here: whoever raised one of these has loaded its module already, and --help needs none of them.
-    from relay.keyring import KeyringError
-    from relay.owner import OwnerError
-    from relay.policy.catalogue import CatalogueError
-    from relay.serve.channel import OpRefused, OpUnavailable
-    from relay.serve.sockets import PortTaken
-    from relay.serve.supervisor import StartFailed
-    from relay.settings.problem import ConfigError
-    from relay.store import StoreUnavailable
-
     if isinstance(error, Trouble):
         return error
-    if isinstance(error, OpRefused) and error.code in _NO_SUCH_OP:
-        text = "the running gateway is of another version than this command: start it again (docs/upgrading.md)"
-        return Trouble(DOWN, text)
-    if isinstance(error, OwnerError | OpRefused):
-        return Trouble(code_of(error.code), error.text)
-    if isinstance(error, ConfigError | CatalogueError):
+    kinds = {f"{kind.__module__}:{kind.__qualname__}" for kind in type(error).__mro__}
+    if kinds & _REFUSALS:
+        code, text = str(getattr(error, "code", "")), str(getattr(error, "text", ""))
+        if kinds & _OVER_THE_SOCKET and code in _NO_SUCH_OP:
+            text = "the running gateway is of another version than this command: start it again (docs/upgrading.md)"
+            return Trouble(DOWN, text)
+        return Trouble(code_of(code), text)
+    if kinds & _WRONG_SETTINGS:
         return Trouble(WRONG_USE, str(error))
-    if isinstance(error, OpUnavailable):
+    if kinds & _SILENT:
         return Trouble(DOWN, "the running gateway does not answer: look at its log, or start it again")
-    if isinstance(error, KeyringError | PortTaken | StartFailed | StoreUnavailable):
+    if kinds & _NOT_TO_BE_USED:
         return Trouble(DOWN, str(error))
     if is_of_storage(error):
         return Trouble(DOWN, f"the storage cannot be used: {_of_storage(error)}; look at the disk with `zegel doctor`")
