@@ -13,6 +13,7 @@ from relay.consent import suppression
 from relay.consent.ledger import Appended, Entry
 from relay.consent.state import STANDING, Event, Present, fold
 from relay.consent.states import load_states, save_states
+from relay.consent.stood import LIFTS, confirmed_at
 from relay.consent.subject import person_text
 from relay.consent.suppression import ALL
 from relay.consent.token import TokenKind, make, read
@@ -183,22 +184,33 @@ def _joined(desk: Desk, person: Person) -> dict[tuple[str, str], suppression.Sta
 
 def _confirmed(desk: Desk, old: Person, new: Person, barred: list[suppression.Standing]) -> dict[str, float]:
     """By purpose when the person confirmed what stands at the new address, in any spelling, or will once all has gone along."""
-    found: dict[str, float] = {}
-    for name, present in _standing_at(desk, consent_keys_of(desk, new._replace(exact=()))):
-        found[name] = max(present.state.confirmed_at, found.get(name, -1.0))
     names = desk.connection.scalars(sa.select(purpose.c.name).where(purpose.c.tenant_id == old.tenant_id)).all()
     go = [name for name in names if not any(entry.bars(name) for entry in barred)]
     keys = {key: name for name in go for key in desk.consent_keys(old.tenant_id, name, old.address)}
-    for name, present in _standing_at(desk, keys):
-        if _is_there(desk, old, present):
-            found[name] = max(present.state.confirmed_at, found.get(name, -1.0))
+    there = consent_keys_of(desk, new._replace(exact=()))
+    stand = [key for key, present in _standing_at(desk, keys) if _is_there(desk, old, present)]
+    stand += [key for key, _ in _standing_at(desk, there)]
+    said = {**_said_yes(desk, old), **_said_yes(desk, new)}
+    found: dict[str, float] = {}
+    for key in stand:
+        name = there.get(key) or keys[key]
+        found[name] = max(said.get(key, -1.0), found.get(name, -1.0))
     return found
 
 
-def _standing_at(desk: Desk, keys: dict[bytes, str]) -> list[tuple[str, Present]]:
-    """Confirmed consents under these keys, each with its purpose."""
-    states = load_states(desk.connection, keys)
-    found = [(keys[key], present) for key, (present, _) in states.items()]
+def _said_yes(desk: Desk, person: Person) -> dict[bytes, float]:
+    """When the person last confirmed each consent, by its key, as far as it is on record; what a list claims does not count."""
+    found: dict[bytes, float] = {}
+    for past in desk.ledger.history(desk.connection, person.tenant_id, person.hashes):
+        if past.event in LIFTS and past.key and not past.expired_at:
+            at = past.at if past.event == "confirmed" else confirmed_at(past.clear)
+            found[past.key] = max(at, found.get(past.key, -1.0))
+    return found
+
+
+def _standing_at(desk: Desk, keys: dict[bytes, str]) -> list[tuple[bytes, Present]]:
+    """Confirmed consents under these keys."""
+    found = [(key, present) for key, (present, _) in load_states(desk.connection, keys).items()]
     return [one for one in found if one[1].state.status in STANDING and one[1].state.confirmed_at]
 
 

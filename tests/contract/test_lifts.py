@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from relay.consent.token import TokenKind, make
 from tests.contract.conftest import World
 from tests.contract.test_expiry import ANN, DAY, date, run
 from tests.contract.test_moves import NEW, confirmed, goes, judged, on_my
@@ -113,3 +114,19 @@ def test_an_erasure_takes_the_address_of_a_no_that_was_lifted(world: World) -> N
     world.call("consent.erase", tenant="shop", address=ANN)
     assert read(world, "SELECT * FROM suppression WHERE sealed IS NOT NULL AND lifted != ''") == []
     assert world.bars(ANN) == {("all", "objection")}
+
+
+def test_a_link_from_before_a_rotation_ends_the_consent_each_time(world: World) -> None:
+    """Who came back and leaves again by the same old link: another spelling's confirmation brings nothing back."""
+    with world.lookup() as reader:
+        key = reader.person_key(1, ANN)
+    link = make(world.keyring, TokenKind.UNSUBSCRIBE, 1, purpose="newsletter", subject_hash=key)
+    rotate(world)
+    for _ in range(2):
+        confirmed(world, ANN, "newsletter")
+        world.now += DAY
+        assert world.call("optout", token=link, scope="all")["changed"]
+        assert world.status(ANN) == "objected"
+        world.now += DAY
+    confirmed(world, ANN.replace("@", "+x@"), "newsletter")
+    assert world.status(ANN) == "objected" and judged(world, ANN)["newsletter"] == (False, False)

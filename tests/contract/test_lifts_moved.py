@@ -184,3 +184,24 @@ def test_nobody_holds_retention_off_by_asking_again_and_again(world: World) -> N
         world.call("consent.request", tenant="shop", address=ANN, purpose="newsletter")
         run(world)
     assert read(world, "SELECT * FROM consent_event WHERE event = 'given' AND expired_at = 0") == []
+
+
+@pytest.mark.parametrize("purpose", ["", "newsletter"])
+def test_a_confirmation_that_a_list_claims_lifts_nothing(world: World, purpose: str) -> None:
+    """What the sender imports says when somebody confirmed; a no is lifted by what the person did here."""
+    say_no(world, NEW, purpose)
+    confirmed(world, NEW, "newsletter")
+    world.now += DAY
+    confirmed(world, ANN, "newsletter")
+    say_no(world, ANN, purpose)
+    day = format_time(world.now)
+    claim = {"given_at": day, "doi_sent_at": day, "confirmed_at": day, "doi_message_id": "<m@shop.example>"}
+    world.give(email=NEW, method="double_optin", **claim)
+    world.now += DAY
+    assert judged(world, NEW)["newsletter"] == (True, True)
+    move(world, ANN, NEW)
+    assert judged(world, NEW)["newsletter"] == (False, False)
+    assert world.bars(NEW, "newsletter") == {(purpose or "all", "objection")}
+    world.now += DAY
+    confirmed(world, NEW, "newsletter")
+    assert judged(world, NEW)["newsletter"] == (True, True)
