@@ -10,13 +10,15 @@ from relay.consent import suppression
 from relay.consent.ledger import Appended, Entry, Past
 from relay.consent.parts import text_hash
 from relay.consent.record import format_time
-from relay.consent.state import Event, fold
+from relay.consent.state import STANDING, Event, fold
 from relay.consent.states import load_states, save_states
+from relay.consent.suppression import OBJECTIONS
 from relay.consent.token import TokenKind, make, read
 from relay.owner.args import Args
 from relay.owner.desk import Desk, Person, Result, TenantRow, legal_name
 from relay.owner.error import OwnerError
 from relay.owner.hook_events import News, tell
+from relay.owner.objections import consent_keys_of
 from relay.store.schema import confirm_request, consent_text, domain, purpose, tenant
 from relay.store.upsert import upsert
 
@@ -157,6 +159,7 @@ def confirm(desk: Desk, args: Args) -> Result:
     entry = Entry("confirmed", desk.now, person.hashes, _key(desk, keys), pending.purpose, clear, sealed, evidence)
     place = desk.ledger.append(desk.connection, owner.id, [entry], recorded_by=desk.actor, now=desk.now)[0]
     _fold_into(desk, owner.id, keys, Event(place.seq, "confirmed", desk.now, clear))
+    _end_older(desk, person, pending.purpose, keys)
     lifted = suppression.lift(desk.connection, person.hashes, pending.purpose, before=desk.now)
     desk.connection.execute(confirm_request.delete().where(confirm_request.c.key == pending.key))
     desk.note(purpose=pending.purpose, lifted=lifted)
@@ -168,6 +171,23 @@ def confirm(desk: Desk, args: Args) -> Result:
         "confirmed_at": format_time(desk.now),
         "lifted": lifted,
     }
+
+
+def _end_older(desk: Desk, person: Person, name: str, but: list[bytes]) -> None:
+    """In every spelling, what a no that is lifted now should have ended: by a link under an older hash key it was not found."""
+    found = suppression.standing(desk.connection, person.hashes).values()
+    noes = [entry.at for rows in found for entry in rows if entry.reason in OBJECTIONS and entry.bars(name)]
+    if not noes:
+        return
+    all_keys = consent_keys_of(desk, person._replace(exact=()))
+    keys = [key for key, its in all_keys.items() if its == name and key not in but]
+    ended = {}
+    for key, (present, proof) in load_states(desk.connection, keys).items():
+        if present.state.status in STANDING and max(present.state.given_at, present.state.confirmed_at) <= max(noes):
+            after = fold(present, Event(present.state.event, "objected", max(noes), {}))
+            assert after is not None
+            ended[key] = (after, proof)
+    save_states(desk.connection, person.tenant_id, ended, now=desk.now)
 
 
 def _confirmed(desk: Desk, owner: TenantRow, pending: TenantRow, asked: Past, args: Args) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from relay.consent.token import TokenKind, make
+from relay.owner.hashes import NEWEST_EVENTS
 from tests.contract.conftest import World
 from tests.contract.test_expiry import ANN, DAY, date, run
 from tests.contract.test_moves import NEW, confirmed, goes, judged, on_my
@@ -130,3 +131,22 @@ def test_a_link_from_before_a_rotation_ends_the_consent_each_time(world: World) 
         world.now += DAY
     confirmed(world, ANN.replace("@", "+x@"), "newsletter")
     assert world.status(ANN) == "objected" and judged(world, ANN)["newsletter"] == (False, False)
+
+
+def test_a_no_that_found_no_consent_ends_it_when_another_spelling_confirms(world: World) -> None:
+    """The link is of before the person was on record and of before a rotation, and hundreds have been recorded since."""
+    with world.lookup() as reader:
+        key = reader.person_key(1, ANN)
+    link = make(world.keyring, TokenKind.UNSUBSCRIBE, 1, purpose="newsletter", subject_hash=key)
+    rotate(world)
+    confirmed(world, ANN, "newsletter")
+    world.load(*(world.row(email=f"p{number}@many.example") for number in range(NEWEST_EVENTS)))
+    world.now += DAY
+    world.call("optout", token=link)
+    assert world.status(ANN) == "confirmed" and world.bars(ANN, "newsletter") == {("newsletter", "objection")}
+    world.now += DAY
+    confirmed(world, ANN.replace("@", "+x@"), "newsletter")
+    assert world.status(ANN) == "objected" and judged(world, ANN)["newsletter"] == (False, False)
+    world.now += DAY
+    confirmed(world, ANN, "newsletter")
+    assert judged(world, ANN)["newsletter"] == (True, True)
