@@ -69,7 +69,7 @@ def opt_out(desk: Desk, args: Args) -> Result:
     desk.note(subject=token.subject_hash.hex(), scope=scope, channel=channel)
     reason = "complaint" if channel == "complaint" else "objection"
     same = _said(desk, person, scope, reason)
-    if same is None or same.lifted or not same.stands:
+    if same is None or same.lifted:
         person = with_every_hash(desk, person)
     changed = object_to(desk, person, scope=scope, reason=reason, event="objected", source=channel)
     return {
