@@ -24,6 +24,9 @@ from relay.consent.rows import written
 
 MAX_LINE_BYTES = 256 * 1024
 _DELIMITERS = (",", ";", "\t")  # spreadsheets in the Netherlands write semicolons
+_NOT_CSV = (
+    "is not CSV: put quotes around a value that holds one, write that twice, and keep each below 131,072 characters"
+)
 _NOT_UTF8 = "is not UTF-8: save the file as CSV UTF-8"
 
 
@@ -216,8 +219,8 @@ def _csv_rows(feed: _Feed, names: list[str], delimiter: str) -> Iterator[_Line]:
             values = next(reader)
         except StopIteration:
             return
-        except csv.Error as error:
-            refusal = _swallowed(number, feed.place.done_lines) or Refusal(number, "", f"is not CSV: {error}")
+        except csv.Error:
+            refusal = _swallowed(number, feed.place.done_lines) or Refusal(number, "", _NOT_CSV)
             yield _Line(number, refusal, feed.place)
             continue
         if any(value.strip() for value in values):
@@ -239,6 +242,8 @@ def _header_problems(names: list[str]) -> list[Refusal]:
     """What is wrong with the first row; one wrong name may be a misspelt proof, so no row is read then."""
     if names in ([], [""]):
         return [Refusal(1, "", "the file is empty: its first row must name the columns")]
+    if any("@" in name for name in names):  # a row about somebody, whose address no message says
+        return [Refusal(1, "", "the first row must name the columns, and holds an address: put their names above it")]
     problems = [
         Refusal(1, _printable(name), "is not a known column: rename it or take it out")
         for name in names

@@ -168,7 +168,7 @@ def _texts(row: Mapping[str, object], problems: list[Problem]) -> dict[str, str]
         if value is None or value == "":
             continue
         if name not in COLUMNS:
-            problems.append(Problem(name, "is not a known column"))
+            problems.append(Problem("" if "@" in name else name, "is not a known column"))  # no message says an address
             continue
         if isinstance(value, str):
             text = value.strip()

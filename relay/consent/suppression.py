@@ -90,6 +90,12 @@ def put(
     upsert(connection, suppression, [row])
 
 
+def renew(connection: sa.Connection, entry: Standing, *, at: float) -> None:
+    """The same was said again: it counts as of `at`, and nothing else of it changes."""
+    where = sa.and_(_is(entry.key, entry.scope, entry.reason), suppression.c.at < at)
+    connection.execute(suppression.update().where(where).values(at=at))
+
+
 def ended_at(entries: Iterable[Standing], purpose: str) -> float:
     """When the person last said no to `purpose`, lifted since or not; 0.0: never. What he had agreed to before ended then."""
     noes = (entry.at for entry in entries if entry.reason in OBJECTIONS and entry.scope in (ALL, purpose))

@@ -37,6 +37,17 @@ def _forget_changes(desk: Desk, person: Person) -> None:
             desk.connection.execute(address_change.delete().where(table.key == row.key))
 
 
+def forget_moves_to(desk: Desk, person: Person) -> None:
+    """Changes of other people to his address, which they have not confirmed: they name it."""
+    table = address_change.c
+    asked = sa.and_(table.tenant_id == person.tenant_id, table.requested_at <= person.until)
+    for row in desk.connection.execute(sa.select(address_change).where(asked)).all():
+        told = desk.ledger.unseal(desk.ledger.by_id(desk.connection, row.subject_id), b"move", row.sealed)
+        new = desk.person(person.tenant_id, told["new"]) if told is not None else None
+        if new is not None and not set(new.hashes).isdisjoint(person.hashes) and desk.is_own(person, new.address):
+            desk.connection.execute(address_change.delete().where(table.key == row.key))
+
+
 def _forget_incidents(desk: Desk, person: Person) -> None:
     for table, part in _INCIDENT_PARTS:
         his = sa.and_(table.c.key.in_(person.hashes), incident.c.opened_at <= person.until)

@@ -36,8 +36,6 @@ from relay.store.schema import (
 )
 
 HOUR = 3_600
-# A proof that has had its time waits so long for who was asked anew: whoever asks on and on gains no more.
-LONGEST_WAIT = 31 * 86_400
 PEOPLE_AT_ONCE = 10_000  # of whom one run looks whether their keys are needed; 40 ms
 TEXTS_AT_ONCE = 500
 # What stands against somebody may lie under another hash key than he does: two looks, each into an index.
@@ -61,11 +59,7 @@ def expire_proofs(desk: Desk, moment: float, limit: int) -> int:
     before = month_of(moment)
     table = consent_state.c
     old = sa.and_(*(column < before for column in (table.used_at, table.given_at, table.confirmed_at, table.sale_at)))
-    # Who has just been asked anew may confirm while his link works, and that is about this consent. Nobody is asked for ever.
-    request = confirm_request.c
-    asked = sa.exists().where(request.key == table.key, request.requested_at > desk.now - CONFIRM_SECONDS)
-    due = sa.or_(~asked, table.used_at < month_of(moment - LONGEST_WAIT))
-    query = sa.select(table.key, table.tenant_id, table.event).where(old, due).order_by(table.used_at).limit(limit)
+    query = sa.select(table.key, table.tenant_id, table.event).where(old).order_by(table.used_at).limit(limit)
     found = desk.connection.execute(query).all()
     for tenant_id in sorted({row.tenant_id for row in found}):
         _expire(desk, tenant_id, {row.key: row.event for row in found if row.tenant_id == tenant_id}, before)
@@ -81,7 +75,9 @@ def _expire(desk: Desk, tenant_id: int, gone: dict[bytes, int], before: float) -
     others = load_states(desk.connection, known.keys.keys() - gone.keys())
     keys = known.keys.keys() - others.keys()
     rows = _events_of(desk, people)
-    ours = {row.seq for row in rows if row.key in keys}
+    # Who has just been asked anew may confirm while his link works; what he was asked is no proof of what he had said.
+    recent = desk.now - CONFIRM_SECONDS
+    ours = {row.seq for row in rows if row.key in keys and not (row.event == "requested" and row.at > recent)}
     desk.ledger.empty(desk.connection, tenant_id, sorted(ours), what="content", now=desk.now)
     lost = {people[row.subject_id] for row in rows if row.seq in ours and row.event in LIFTS}
     if lost:
@@ -89,7 +85,8 @@ def _expire(desk: Desk, tenant_id: int, gone: dict[bytes, int], before: float) -
         numbers = {number: whose for number, whose in people.items() if whose in lost}
         left = [row for row in rows if row.seq not in ours and row.subject_id in numbers]
         expire_lifts(desk.connection, hashes, numbers, left)
-    desk.connection.execute(confirm_request.delete().where(confirm_request.c.key.in_(keys)))
+    dead = (confirm_request.c.key.in_(keys), confirm_request.c.requested_at <= recent)
+    desk.connection.execute(confirm_request.delete().where(*dead))
     _end(desk, {row.subject_id for row in rows if row.seq in ours}, before)
 
 

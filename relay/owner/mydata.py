@@ -27,7 +27,7 @@ from relay.owner.args import Args
 from relay.owner.blocks import block, unblock
 from relay.owner.desk import Desk, Person, Result, TenantRow
 from relay.owner.error import OwnerError
-from relay.owner.objections import forget, object_to
+from relay.owner.objections import forget, say_no
 from relay.owner.requests import enter_done
 from relay.store.schema import access_code, consent_event, tenant
 from relay.store.schema import purpose as purposes
@@ -204,10 +204,10 @@ def change(desk: Desk, args: Args) -> Result:
     if action == "restrict":
         changed = block(desk, person, source=SOURCE)
     elif action == "stop_all":
-        changed = object_to(desk, person, scope=ALL, reason="objection", event="objected", source=SOURCE)
+        changed = say_no(desk, person, scope=ALL, reason="objection", event="objected", source=SOURCE)
     else:
         desk.purpose(owner, purpose)
-        changed = object_to(desk, person, scope=purpose, reason="objection", event="withdrawn", source=SOURCE)
+        changed = say_no(desk, person, scope=purpose, reason="objection", event="withdrawn", source=SOURCE)
     return {"changed": changed}
 
 

@@ -47,7 +47,7 @@ def withdraw(desk: Desk, args: Args) -> Result:
         desk.purpose(owner, name)
     person = desk.person(owner.id, address)
     source = args.text("source", "") or desk.actor
-    changed = object_to(desk, person, scope=name or ALL, reason="objection", event="withdrawn", source=source)
+    changed = say_no(desk, person, scope=name or ALL, reason="objection", event="withdrawn", source=source)
     return {"tenant": owner.name, "address": address, "purpose": name or None, "scope": name or ALL, "changed": changed}
 
 
@@ -71,7 +71,7 @@ def opt_out(desk: Desk, args: Args) -> Result:
     same = _said(desk, person, scope, reason)
     if same is None or same.lifted:
         person = with_every_hash(desk, person)
-    changed = object_to(desk, person, scope=scope, reason=reason, event="objected", source=channel)
+    changed = say_no(desk, person, scope=scope, reason=reason, event="objected", source=channel)
     return {
         "tenant": owner.name,
         "purpose": token.purpose or None,
@@ -168,8 +168,9 @@ def forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
 def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
     if person.address:
         erasures.begin(desk, person, _spellings(desk, person))
-    if not person.has_left:  # else a no of his is none of who reads the mail there today
+    if not person.has_left:
         object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
+    beside.forget_moves_to(desk, person)
     keys = consent_keys_of(desk, person)
     stops = [(row, shown(desk, row)["address"]) for row in _suppressions(desk, person)]
     later = [past for past in _history(desk, person) if past.recorded_at > person.until]
@@ -182,6 +183,10 @@ def _forget(desk: Desk, person: Person, *, source: str) -> dict[str, Any]:
         keys = {key: name for key, name in keys.items() if name not in names}
         named = [row for row, address in stops if address and desk.is_own(person, address) and row.at <= person.until]
         return _forget_own(desk, person, keys, stops=named, is_last=is_last, source=source)
+    if (
+        person.has_left
+    ):  # a no of his is none of who reads the mail there today; nobody does, and no old list brings him back
+        object_to(desk, person, scope=ALL, reason="objection", event="objected", source=source)
     append_event(desk, person._replace(address=""), "erased", scope=ALL, reason="erasure", source=source)
     end_consents(desk, person, keys, event="erased", only="")
     desk.connection.execute(table.update().where(table.c.key.in_(_every_key(desk, person))).values(sealed=None))
@@ -231,6 +236,17 @@ def erase_again(desk: Desk, args: Args) -> Result:
         person = Person(one.tenant_id, "", lot, exact=exact, until=one.moved_at or math.inf)
         forget(desk, person, source="restore")
     return {"erased": bool(known)}
+
+
+def say_no(desk: Desk, person: Person, *, scope: str, reason: str, event: str, source: str) -> bool:
+    """The same of somebody who says it now: a no that stands counts as of now too, for an address that he moves to.
+
+    A list that is sent again says nothing new (`add`).
+    """
+    same = _said(desk, person, scope, reason)
+    if same is not None and not same.lifted:
+        suppression.renew(desk.connection, same, at=desk.now)
+    return object_to(desk, person, scope=scope, reason=reason, event=event, source=source)
 
 
 def object_to(desk: Desk, person: Person, *, scope: str, reason: str, event: str, source: str) -> bool:

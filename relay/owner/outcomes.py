@@ -53,7 +53,7 @@ def tell(desk: Desk, args: Args) -> Result:
             continue
         person = desk.person(owner.id, address)
         if kind == "complained":
-            objections.object_to(desk, person, scope=ALL, reason="complaint", event="objected", source="complaint")
+            objections.say_no(desk, person, scope=ALL, reason="complaint", event="objected", source="complaint")
         elif suppress:
             objections.keep_bounce(desk, person, source=desk.actor)
     desk.note(told=len(answers), new=sum(answer["new"] for answer in answers))

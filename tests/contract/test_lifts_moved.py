@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from relay.consent.record import format_time
+from relay.consent.subject import person_hash
+from relay.consent.token import TokenKind, make
 from tests.contract.conftest import World
 from tests.contract.test_expiry import ANN, DAY, date, run
 from tests.contract.test_lifts import from_an_old_list, rotate, said_no_and_came_back, stops
@@ -102,14 +104,17 @@ def test_a_confirmation_goes_along_though_a_form_was_filled_in_since(world: Worl
 
 
 @pytest.mark.parametrize("is_rotated", [False, True])
-def test_retention_waits_for_who_has_just_been_asked(world: World, is_rotated: bool) -> None:
+@pytest.mark.parametrize("day", ["2031-02-27", "2031-03-04", "2031-05-01"])
+def test_retention_leaves_the_link_of_who_has_just_been_asked(world: World, is_rotated: bool, day: str) -> None:
+    """As long as it works, whenever he is asked: he may be asked in the hour in which the old proof has had its time."""
     world.give()
     if is_rotated:
         rotate(world)
-    world.now = date("2031-03-02")
+    world.now = date(day)
     token = world.call("consent.request", tenant="shop", address=ANN, purpose="newsletter")["token"]
-    run(world)
-    world.now += 600
+    for _ in range(2):
+        run(world)
+        world.now += 3.45 * DAY
     world.call("consent.confirm", token=token)
     assert world.status(ANN) == "confirmed"
     world.now = date("2037-01-02")
@@ -184,6 +189,39 @@ def test_nobody_holds_retention_off_by_asking_again_and_again(world: World) -> N
         world.call("consent.request", tenant="shop", address=ANN, purpose="newsletter")
         run(world)
     assert read(world, "SELECT * FROM consent_event WHERE event = 'given' AND expired_at = 0") == []
+
+
+@pytest.mark.parametrize("way", ["page", "link", "operator"])
+def test_a_no_that_is_said_again_counts_as_of_then(world: World, way: str) -> None:
+    """She confirmed at the new address after her first no at the old one, and then said no there again."""
+    world.give(email=ANN)
+    person = person_hash(world.keyring, 1, ANN)
+    link = make(world.keyring, TokenKind.UNSUBSCRIBE, 1, purpose="newsletter", subject_hash=person)
+    say_no(world, NEW, "")
+    say_no(world, ANN, "")
+    confirmed(world, NEW, "newsletter")
+    world.now += DAY
+    before = len(world.call("consent.proof", tenant="shop", address=ANN)["events"])
+    if way == "page":
+        assert world.call("mydata.change", **on_my(world, ANN), action="stop_all")["changed"] is False
+    elif way == "link":
+        assert world.call("optout", token=link, scope="all")["changed"] is False
+    else:
+        say_no(world, ANN, "")
+    assert len(world.call("consent.proof", tenant="shop", address=ANN)["events"]) == before, "it fills no history"
+    move(world, ANN, NEW)
+    agrees(world, NEW, goes=False)
+
+
+def test_a_list_that_is_sent_again_says_no_only_once(world: World) -> None:
+    """A tool that puts its whole list in each night does not take away what was confirmed at another address since."""
+    world.call("suppression.add", tenant="shop", address=ANN)
+    say_no(world, NEW, "")
+    confirmed(world, NEW, "newsletter")
+    world.now += DAY
+    world.call("suppression.add", tenant="shop", address=ANN)
+    move(world, ANN, NEW)
+    agrees(world, NEW, goes=True)
 
 
 @pytest.mark.parametrize("purpose", ["", "newsletter"])

@@ -98,7 +98,10 @@ def test_where_nobody_came_after_him_the_key_of_the_old_address_goes(world: Worl
     world.give(email=JAN, evidence_ip="192.0.2.7")
     move(world, JAN, OWN)
     world.call("mydata.erase", **on_my(world, OWN))
-    assert named(world, JAN) == [] and world.bars(JAN) == set()
+    assert named(world, JAN) == []
+    assert world.bars(JAN) == {("all", "objection")}, (
+        "nobody reads the mail there who has a say; no old list brings him back"
+    )
     assert (
         world.call("consent.verify", tenant="shop")["erased"] == world.call("consent.verify", tenant="shop")["events"]
     )
@@ -158,6 +161,27 @@ def test_a_restore_erases_at_an_address_of_before_only_what_was_his(world: World
     world.call("erasure.again", person=one.line())
     assert len(named(world, JAN)) == 2
     assert (world.status(JAN), world.bars(JAN)) == ("confirmed", set())
+
+
+def test_a_restore_that_knows_nobody_lets_no_old_list_bring_him_back(world: World) -> None:
+    """He moved from JAN and was erased; the backup was made before he was ever known."""
+    exact = tuple(one.hex() for one in world.keyring.subject_hashes(person_text(1, JAN)))
+    one = Erased.of(world.keyring, (1, "shop"), world.now + 1_000, [JAN], exact, world.now)
+    world.call("erasure.again", person=one.line())
+    world.now += 2_000
+    assert world.load(world.row(email=JAN))["imported"] == 0 and world.status(JAN) == "none"
+
+
+def test_who_is_erased_is_in_no_change_of_address_of_somebody_else(world: World) -> None:
+    """JAN has asked to move to OWN and has not confirmed it; the other spelling of OWN is not meant by it."""
+    world.give(email=JAN)
+    world.give(email=OWN)
+    world.give(email=PLUS)
+    assert world.call("mydata.move", **on_my(world, JAN), address=OWN)["token"]
+    world.call("mydata.erase", **on_my(world, PLUS))
+    assert count(world, address_change) == 1
+    world.call("consent.erase", tenant="shop", address=OWN)
+    assert count(world, address_change) == 0
 
 
 def told(world: World) -> list[tuple[str, str | None]]:

@@ -197,6 +197,17 @@ def test_lines_that_end_as_on_old_machines_are_refused_with_the_remedy() -> None
     assert refused == [(1, "", "the first row is not CSV: end each row with a line feed")]
 
 
+def test_no_refusal_says_an_address_or_the_words_of_a_library() -> None:
+    """A file whose first row is about somebody already, and a row that the csv module cannot read."""
+    rows, refused = _read(ANN.encode() + b"\n" + BOB.encode() + b"\n")
+    assert (
+        (rows, len(refused)) == ([], 1) and "ann@" not in str(refused) and "put their names above it" in refused[0][2]
+    )
+    rows, refused = _read(_csv(ANN, '"ann"x' + BOB[3:]))
+    assert len(rows) == 1 and [(line, reason.split(":")[0]) for line, _, reason in refused] == [(3, "is not CSV")]
+    assert "expected" not in refused[0][2]
+
+
 def test_a_line_that_names_a_key_twice_is_refused() -> None:
     """One reader would take the first value and another the last."""
     twice = b'{"email": "ann@example.net", "email": "bob@example.net"}\n'
