@@ -26,9 +26,9 @@ from relay.settings.storage import Storage
 SESSIONS = 20
 SHARE = 0.1
 TIMEOUT_SECONDS = 1.5
-PACE_SECONDS = 0.016
+PACE_SECONDS = 0.032
 # A day gives nothing back while a test runs, so every unit above the amount is excess.
-DAILY = Limit("recipients_per_day", "tenant", "t:7", 6000, DAY, 0, 7)
+DAILY = Limit("recipients_per_day", "tenant", "t:7", 3000, DAY, 0, 7)
 # In a cluster this one lies in a slot of its own; it never bites.
 CLIENT = Limit("messages_per_minute", "client", "i:192.0.2.1", 1_000_000, MINUTE, 1_000_000)
 CHARGES: list[Charge] = [(DAILY, 1), (CLIENT, 1)]
